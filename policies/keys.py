@@ -1,0 +1,62 @@
+"""Canonical artifact keys: the one spelling of a key that every rule and every storage agree on.
+
+A key that has a second spelling can be allowed under one and stored under the other. Such keys are
+rejected and never normalised: what Argo recorded is what storage must hold.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+LONGEST_KEY = 1024
+"""In bytes of UTF-8: the longest object name that the common stores take."""
+
+_PLAIN = re.compile(r"[A-Za-z0-9_=+,@:-][A-Za-z0-9_=+,@:. -]*(?:/[A-Za-z0-9_=+,@:-][A-Za-z0-9_=+,@:. -]*)*")
+_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
+_FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+
+
+def fault_of(key: str) -> str:
+    """Say in a few words why `key` is not canonical, or return the empty string if it is."""
+    if not key:
+        return "the key is empty"
+    if len(key) <= LONGEST_KEY and _PLAIN.fullmatch(key) and " /" not in key and key[-1] != " ":
+        return ""  # the common case: ASCII, no dot or space where it could matter
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError:
+        return "the key is not valid Unicode"
+    if size > LONGEST_KEY:
+        return f"the key has {size} bytes, {LONGEST_KEY} are the most"
+    return _segment_fault(key) or _spelling_fault(key)
+
+
+def _segment_fault(key: str) -> str:
+    if key.startswith("/") or key.endswith("/"):
+        return "the key begins or ends with a slash"
+    for segment in key.split("/"):
+        if not segment:
+            return "the key has an empty segment"
+        if segment in {".", ".."} or segment.startswith("..;"):
+            return "the key has a relative segment"
+        if segment != segment.strip():
+            return "a segment of the key begins or ends with white space"
+    return ""
+
+
+def _spelling_fault(key: str) -> str:
+    hidden = next((c for c in key if unicodedata.category(c) in _FORBIDDEN_CATEGORIES), "")
+    folded = unicodedata.normalize("NFKC", key)
+    faults = (
+        ("\\" in key, "the key has a backslash"),
+        (_ESCAPED.search(key) is not None, "the key has a percent-encoded character"),
+        (hidden != "", f"the key has the invisible character U+{ord(hidden or ' '):04X}"),
+        (not unicodedata.is_normalized("NFC", key), "the key is not in Unicode's composed form (NFC)"),
+        (
+            folded.count("/") != key.count("/") or "\\" in folded,
+            "the key has a character that looks like a separator",
+        ),
+        (not {".", ".."}.isdisjoint(folded.split("/")), "the key has a segment that looks like a relative one"),
+    )
+    return next((fault for found, fault in faults if found), "")

@@ -1,0 +1,1 @@
+"""Sealgate: an artifact plugin that encrypts what another artifact plugin stores."""

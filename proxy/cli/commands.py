@@ -1,0 +1,102 @@
+"""Every command but the hot path of `serve`: what it takes, and who does it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from proxy.plugin import BadRequest, NotConfigured, PluginError
+
+DONE, NOT_SO, BAD_USAGE = 0, 1, 2
+_ARTIFACT_KEY = "the key that the artifact is stored under in Argo, such as ns/workflow/pod/main.tgz"
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command line, and return its exit code."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except PluginError as fault:
+        remedy = f" {fault.remedy}." if fault.remedy else ""
+        print(f"sealgate {options.command}: {fault.fact} ({fault.says}).{remedy}", file=sys.stderr)
+        return BAD_USAGE if isinstance(fault, BadRequest | NotConfigured) else NOT_SO
+    except KeyboardInterrupt:
+        return NOT_SO
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="sealgate",
+        description="An artifact plugin for Argo Workflows that encrypts what another artifact plugin stores.",
+        epilog="Exit codes: 0 done, 1 the thing checked is not so, 2 bad usage or configuration.",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    serve = commands.add_parser("serve", help="the plugin: serve on SOCKET in front of the downstream")
+    serve.add_argument("socket", metavar="SOCKET", help="the path that Argo gives; what follows it is ignored")
+    serve.add_argument("ignored", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+    serve.set_defaults(run=_serve)
+
+    backend = commands.add_parser("backend", help="the bundled downstream plugin, on an object store")
+    backend.add_argument("socket", metavar="SOCKET", help="where to serve")
+    backend.set_defaults(run=_backend)
+
+    demo = commands.add_parser("demo", help="the whole chain on this machine, nothing to configure")
+    demo.add_argument("--file", type=Path, metavar="F", help="send this file through instead of a made-up one")
+    demo.set_defaults(run=_demo)
+
+    seal = commands.add_parser("seal", help="seal a file, a directory or a stream without a server")
+    open_ = commands.add_parser("open", help="open what was sealed, without a server")
+    for command, verb in ((seal, "sealed"), (open_, "opened")):
+        command.add_argument("source", metavar="IN", help="a file, a directory, or - for standard input")
+        command.add_argument("target", metavar="OUT", help=f"where the {verb} copy goes, or - for standard output")
+        command.add_argument("--artifact-key", default="", metavar="KEY", help=_ARTIFACT_KEY)
+    seal.set_defaults(run=_seal)
+    open_.set_defaults(run=_open)
+
+    inspect = commands.add_parser("inspect", help="tell what the header of a sealed file says; needs no key")
+    inspect.add_argument("file", type=Path, metavar="FILE")
+    inspect.add_argument("--output", choices=("text", "json"), default="text")
+    inspect.set_defaults(run=_inspect)
+    return parser
+
+
+def _serve(options: argparse.Namespace) -> int:
+    from proxy.cli.serve import serve  # noqa: PLC0415 - each command loads its own
+
+    return serve(options.socket)
+
+
+def _backend(options: argparse.Namespace) -> int:
+    from proxy.cli.serve import serve_backend  # noqa: PLC0415 - each command loads its own
+
+    return serve_backend(options.socket)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from proxy.cli.demo import demo  # noqa: PLC0415 - each command loads its own
+
+    return demo(options.file)
+
+
+def _seal(options: argparse.Namespace) -> int:
+    from proxy.cli.recovery import seal  # noqa: PLC0415 - each command loads its own
+
+    seal(options.source, options.target, options.artifact_key)
+    return DONE
+
+
+def _open(options: argparse.Namespace) -> int:
+    from proxy.cli.recovery import open_  # noqa: PLC0415 - each command loads its own
+
+    open_(options.source, options.target, options.artifact_key)
+    return DONE
+
+
+def _inspect(options: argparse.Namespace) -> int:
+    from proxy.cli.recovery import inspect  # noqa: PLC0415 - each command loads its own
+
+    print(inspect(options.file, as_json=options.output == "json"))
+    return DONE

@@ -1,0 +1,141 @@
+"""One process that serves one plugin: up first, composed behind, drained at the end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.plugin import Artifact, ArtifactPlugin, Call, Capabilities, Chunk, NotConfigured, PluginError
+from proxy.rpc.server import ArtifactServer
+
+log = logging.getLogger("sealgate")
+
+GRACE = 20.0
+"""Seconds that calls may go on after SIGTERM: less than the 30 that Argo waits before SIGKILL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A plugin to serve, and what to let go of when it is not served any more."""
+
+    plugin: ArtifactPlugin
+    closing: tuple[Callable[[], None], ...] = ()
+
+
+def run(compose: Callable[[], Composed], socket: Path) -> int:
+    """Bind `socket`, compose the plugin behind it, and serve until SIGTERM or SIGINT.
+
+    Returns 0 after calls have drained, and 2 if the socket cannot be bound.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    ended = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ended.set())
+    if os.getpid() == 1:
+        signal.signal(signal.SIGCHLD, _reap)
+    plugin = Starting(compose)
+    server = ArtifactServer(plugin)
+    try:
+        server.start(socket)
+    except OSError as error:
+        reason = os.strerror(error.errno).lower() if error.errno else "the path cannot be bound"
+        print(f"sealgate: cannot listen on {socket}: {reason}", file=sys.stderr)
+        return 2
+    plugin.start(lambda: server.set_ready(ready=True))
+    ended.wait()
+    server.stop(GRACE)
+    plugin.close()
+    sys.stderr.flush()
+    # Whatever thread still waits on somebody else must not hold up the pod.
+    os._exit(0)
+
+
+class Starting:
+    """A plugin that is still being composed: calls wait for it, and if that fails they say why."""
+
+    def __init__(self, compose: Callable[[], Composed]) -> None:
+        self._compose = compose
+        self._done = threading.Event()
+        self._composed: Composed | None = None
+        self._fault: PluginError = NotConfigured("the plugin did not start")
+
+    def start(self, ready: Callable[[], None]) -> None:
+        """Begin composing, and call `ready` when that has succeeded."""
+        threading.Thread(target=self._run, args=(ready,), name="sealgate-compose", daemon=True).start()
+
+    def close(self) -> None:
+        """Let go of everything that the plugin holds."""
+        for close in self._composed.closing if self._composed else ():
+            close()
+
+    def _run(self, ready: Callable[[], None]) -> None:
+        try:
+            self._composed = self._compose()
+            ready()
+        except PluginError as fault:
+            self._fault = fault
+            log.error("%s (%s)", fault.fact, fault.says)  # noqa: TRY400 - a named error needs no trace
+        except OSError as error:
+            self._fault = NotConfigured(f"the plugin cannot start: {os.strerror(error.errno or 0).lower()}")
+            log.error("%s", self._fault.fact)  # noqa: TRY400 - a named error needs no trace
+        finally:
+            self._done.set()
+
+    def _ready(self) -> ArtifactPlugin:
+        self._done.wait()
+        if self._composed is None:
+            fault = self._fault
+            raise type(fault)(fault.fact, says=fault.says, remedy=fault.remedy)
+        return self._composed.plugin
+
+    def load(self, call: Call, artifact: Artifact, path: Path) -> None:
+        """See `ArtifactPlugin.load`."""
+        self._ready().load(call, artifact, path)
+
+    def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        """See `ArtifactPlugin.open_stream`."""
+        return self._ready().open_stream(call, artifact)
+
+    def save(self, call: Call, artifact: Artifact, path: Path) -> None:
+        """See `ArtifactPlugin.save`."""
+        self._ready().save(call, artifact, path)
+
+    def delete(self, call: Call, artifact: Artifact) -> None:
+        """See `ArtifactPlugin.delete`."""
+        self._ready().delete(call, artifact)
+
+    def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
+        """See `ArtifactPlugin.list_objects`."""
+        return self._ready().list_objects(call, artifact)
+
+    def is_directory(self, call: Call, artifact: Artifact) -> bool:
+        """See `ArtifactPlugin.is_directory`."""
+        return self._ready().is_directory(call, artifact)
+
+    def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
+        """See `ArtifactPlugin.save_stream`."""
+        self._ready().save_stream(call, artifact, chunks)
+
+    def get_capabilities(self, call: Call) -> Capabilities:  # noqa: ARG002 - the same for every caller
+        """Answered without a configuration: both plugins that are served here take streams."""
+        return Capabilities(save_stream=True)
+
+
+def _reap(*_: object) -> None:
+    """As process 1, bury orphans. A child of our own is left to the thread that waits for it."""
+    from proxy.rpc.endpoint import awaited  # noqa: PLC0415 - nobody has children before it is loaded
+
+    while True:
+        try:
+            ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return
+        if ended is None or ended.si_pid in awaited:
+            return
+        os.waitpid(ended.si_pid, 0)

@@ -1,0 +1,88 @@
+"""`sealgate serve`: composes the stack and serves it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from proxy.cli.process import Composed, run
+
+if TYPE_CHECKING:
+    from proxy.config import Settings
+
+
+def serve(socket: str) -> int:
+    """Serve the proxy on `socket` until SIGTERM. A bad configuration is what its calls answer, not its end."""
+    path = Path(socket).absolute()
+    return run(lambda: compose(path), path)
+
+
+def serve_backend(socket: str) -> int:
+    """Serve the bundled backend on `socket` until SIGTERM: the same server around another plugin."""
+
+    def composed() -> Composed:
+        from backend import ObjectStoreBackend  # noqa: PLC0415 - off the path to the socket
+        from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
+
+        return Composed(Governed(ObjectStoreBackend()))
+
+    return run(composed, Path(socket).absolute())
+
+
+def compose(socket: Path) -> Composed:
+    """The whole stack for the plugin whose socket this is. Read bottom to top: that is the way of a Save.
+
+    Raises:
+        NotConfigured: the configuration is missing or not valid.
+    """
+    from proxy import config  # noqa: PLC0415 - off the path to the socket
+    from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
+    from proxy.layers.sealed import Sealed, Transfer  # noqa: PLC0415 - off the path to the socket
+    from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
+    from proxy.rpc.client import Downstream  # noqa: PLC0415 - off the path to the socket
+    from proxy.spool import Spool, remove_leftovers  # noqa: PLC0415 - off the path to the socket
+
+    # Argo lays the socket out as /tmp/artifact-plugins/<plugin name>/socket.
+    settings = config.load(plugin=socket.parent.name)
+    keys = key_provider(settings)
+    spool_directory = settings.spool.directory or socket.parent
+    remove_leftovers(spool_directory)
+    spool = Spool(spool_directory)
+    downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name)
+    stack = Governed(
+        Sealed(
+            downstream,
+            keys,
+            roots=Roots(settings.paths.roots),
+            spool=spool,
+            transfer=Transfer(settings.spool.transfer),
+        )
+    )
+    return Composed(stack, closing=(downstream.close, spool.close))
+
+
+if TYPE_CHECKING:
+    from proxy.keys import KeyProvider
+    from proxy.rpc.endpoint import Endpoint
+
+
+def key_provider(settings: Settings) -> KeyProvider:
+    """The key provider that the settings name."""
+    from proxy.keys.local import LocalKeys  # noqa: PLC0415 - off the path to the socket
+
+    local = settings.required_keys().local
+    assert local is not None  # noqa: S101 - for the type checker: the settings were validated
+    return LocalKeys(local.keyring, local.key)
+
+
+def endpoint(settings: Settings, socket: Path) -> Endpoint:
+    """Where the downstream is: on somebody else's socket, or a child of this process beside its own."""
+    from proxy.rpc.endpoint import ChildProcess, Endpoint  # noqa: PLC0415 - off the path to the socket
+
+    downstream = settings.required_downstream()
+    if downstream.socket is not None:
+        return Endpoint(downstream.socket, downstream.start_timeout)
+    directory = socket.parent / ".sealgate-downstream"
+    directory.mkdir(mode=0o700, exist_ok=True)
+    directory.chmod(0o700)  # whatever the umask
+    return ChildProcess(downstream.command, directory / "socket", downstream.start_timeout)

@@ -1,0 +1,43 @@
+"""The sealed format, version 1 (docs/format.md): headers, segments, files, trees and streams.
+
+Pure: bytes and files in, bytes and files out. Which key, which artifact and where the bytes go is the
+caller's to say.
+"""
+
+from proxy.envelope.files import open_file, seal_file
+from proxy.envelope.header import MAGIC, Binding, Header, Unlock, new_header, read_header
+from proxy.envelope.segments import plaintext_size, stored_size
+from proxy.envelope.streams import open_stream, seal_stream
+from proxy.envelope.trees import (
+    NotRegular,
+    Totals,
+    create_beneath,
+    descend,
+    open_regular,
+    open_tree,
+    seal_tree,
+    walk,
+)
+
+__all__ = [
+    "MAGIC",
+    "Binding",
+    "Header",
+    "NotRegular",
+    "Totals",
+    "Unlock",
+    "create_beneath",
+    "descend",
+    "new_header",
+    "open_file",
+    "open_regular",
+    "open_stream",
+    "open_tree",
+    "plaintext_size",
+    "read_header",
+    "seal_file",
+    "seal_stream",
+    "seal_tree",
+    "stored_size",
+    "walk",
+]

@@ -1,0 +1,190 @@
+"""Sealing and opening files by positioned reads and writes, large ones by several threads.
+
+Segments are independent once the body key is known, so threads share out their numbers; every thread
+reuses one pair of buffers, and memory does not depend on the size of the file.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from proxy.envelope.header import Header, Unlock, read_header
+from proxy.envelope.segments import (
+    PLAINTEXT,
+    STREAM_HEADER,
+    TAG,
+    Body,
+    plaintext_size,
+    plaintext_span,
+    segment_count,
+    stored_offset,
+)
+from proxy.plugin import BadRequest, Truncated
+
+THREADS = min(4, len(os.sched_getaffinity(0)))
+_ALONE = 8
+"""Files of at most so many segments are not worth a second thread."""
+_GIVE_BACK = 64
+"""How many opened segments are given back to the file system at a time."""
+
+Check = Callable[[], None]
+
+
+def seal_file(
+    source: int, target: int, header: Header, data_key: bytes, artifact_key: str, check: Check = lambda: None
+) -> tuple[int, int]:
+    """Seal the file open as `source` into the empty file open as `target`.
+
+    Args:
+        source: a descriptor of a regular file; its size when this is called is what gets sealed.
+        target: a descriptor that can be written.
+        header: the artifact's header.
+        data_key: what the header is the wrap of.
+        artifact_key: what the body is bound to, where the header binds.
+        check: called before each segment; stops the work by raising.
+
+    Returns:
+        Plaintext bytes and stored bytes.
+
+    Raises:
+        BadRequest: the file shrank while it was read.
+    """
+    size = os.fstat(source).st_size
+    prefix = header.encode()
+    body = Body.new(data_key, header.associated_data(artifact_key))
+    start, count = len(prefix), segment_count(size)
+    _write(target, memoryview(prefix + body.stream_header), 0)
+
+    def seal(index: int, plaintext: memoryview, sealed: memoryview) -> None:
+        offset, length = plaintext_span(index, size)
+        if _read(source, plaintext[:length], offset) < length:
+            raise BadRequest("the local file shrank while it was read", remedy="Save it once it is complete")
+        stored = body.seal(index, plaintext[:length], sealed, last=index == count - 1)
+        _write(target, sealed[:stored], start + stored_offset(index))
+
+    _share_out(range(count), size, seal, check)
+    return size, start + stored_offset(count - 1) + plaintext_span(count - 1, size)[1] + TAG
+
+
+def open_file(
+    source: int,
+    target: int,
+    unlock: Unlock,
+    artifact_key: str,
+    check: Check = lambda: None,
+    *,
+    consume: bool = False,
+) -> tuple[int, int]:
+    """Open the sealed file `source` into the empty file `target`.
+
+    The plaintext in `target` may be used only if this returns. With `consume`, the sealed file is cut off
+    from its end as its segments are opened, so that both together never take much more than one of them.
+
+    Returns:
+        Plaintext bytes and stored bytes.
+
+    Raises:
+        NotSealed: `source` does not begin as a sealed file does.
+        DataLoss: it is cut short, was changed, or belongs to another artifact.
+    """
+    stored = os.fstat(source).st_size
+    header, start = read_header(lambda size, offset: _read_bytes(source, size, offset))
+    size = plaintext_size(stored - start)
+    data_key = unlock(header)
+    header.require_key(data_key)
+    stream_header = _read_bytes(source, STREAM_HEADER, start)
+    body = Body.of(data_key, header.associated_data(artifact_key), stream_header)
+    count = segment_count(size)
+    give_back = _GiveBack(source, start, count) if consume else None
+
+    def open_(index: int, plaintext: memoryview, sealed: memoryview) -> None:
+        offset, length = plaintext_span(index, size)
+        sealed = sealed[: length + TAG]
+        if _read(source, sealed, start + stored_offset(index)) < len(sealed):
+            raise Truncated("the sealed file became shorter while it was read")
+        body.open(index, sealed, plaintext, last=index == count - 1)
+        _write(target, plaintext[:length], offset)
+        if give_back:
+            give_back.done(index)
+
+    _share_out(range(count)[::-1] if consume else range(count), size, open_, check)
+    return size, stored
+
+
+class _GiveBack:
+    """Cuts a file off behind the segments that are still to be read, whichever thread finishes first."""
+
+    def __init__(self, fd: int, start: int, count: int) -> None:
+        self._fd = fd
+        self._start = start
+        self._end = count
+        self._done: set[int] = set()
+        self._lock = threading.Lock()
+
+    def done(self, index: int) -> None:
+        with self._lock:
+            self._done.add(index)
+            if len(self._done) < _GIVE_BACK:
+                return
+            while self._end - 1 in self._done:
+                self._end -= 1
+                self._done.remove(self._end)
+            os.ftruncate(self._fd, self._start + stored_offset(self._end))
+
+
+def _share_out(
+    indices: Sequence[int], size: int, work: Callable[[int, memoryview, memoryview], None], check: Check
+) -> None:
+    """Run `work` once for each index, with a plaintext and a stored buffer of the thread's own."""
+    largest = min(PLAINTEXT, size)
+    left = iter(indices)
+    take = threading.Lock()
+    failed = threading.Event()
+
+    def run() -> None:
+        plaintext, sealed = memoryview(bytearray(largest)), memoryview(bytearray(largest + TAG))
+        try:
+            while not failed.is_set():
+                with take:
+                    index = next(left, None)
+                if index is None:
+                    return
+                check()
+                work(index, plaintext, sealed)
+        except BaseException:
+            failed.set()
+            raise
+
+    if len(indices) <= _ALONE or THREADS == 1:
+        run()
+        return
+    with ThreadPoolExecutor(THREADS - 1, "sealgate-segments") as helpers:
+        others = [helpers.submit(run) for _ in range(THREADS - 1)]
+        run()
+        for other in others:
+            other.result()
+
+
+def _read(fd: int, out: memoryview, offset: int) -> int:
+    """Fill `out` from `offset`; fewer bytes only at the end of the file."""
+    filled = 0
+    while filled < len(out):
+        step = os.preadv(fd, [out[filled:]], offset + filled)
+        if step == 0:
+            break
+        filled += step
+    return filled
+
+
+def _read_bytes(fd: int, size: int, offset: int) -> bytes:
+    out = memoryview(bytearray(size))
+    return bytes(out[: _read(fd, out, offset)])
+
+
+def _write(fd: int, data: memoryview, offset: int) -> None:
+    written = 0
+    while written < len(data):
+        written += os.pwrite(fd, data[written:], offset + written)

@@ -1,0 +1,138 @@
+"""The local key provider: key-encryption keys in a file, for tests, demos and recovery drills.
+
+The keyring is read anew for each request, so a rotated keyring needs no restart. Its format and that of
+the wrap are docs/format.md, "Local keyring".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from proxy.keys.provider import DataKey
+from proxy.plugin import Call, NotConfigured, Tampered, WrappedKey, shown_key
+
+_KEY_SIZE = 32
+_NONCE_SIZE = 12
+_LARGEST_KEYRING = 1 << 20
+
+
+class _Key(msgspec.Struct, forbid_unknown_fields=True):
+    latest: int
+    versions: dict[int, str]
+
+
+class _Keyring(msgspec.Struct, forbid_unknown_fields=True):
+    keys: dict[str, _Key]
+
+
+class LocalKeys:
+    """Wraps data keys under one key of a keyring file; unwraps under any key that the file holds."""
+
+    def __init__(self, keyring: Path, key: str = "default") -> None:
+        self._path = keyring
+        self._key = key
+
+    def new_data_key(self, call: Call) -> DataKey:  # noqa: ARG002 - a file answers at once
+        """A fresh data key, wrapped under the newest version of this provider's key."""
+        data_key = os.urandom(_KEY_SIZE)
+        return DataKey(data_key, self._wrap(data_key, self._key))
+
+    def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:  # noqa: ARG002 - a file answers at once
+        """The data key that `wrapped` stands for; see `KeyProvider.unwrap`."""
+        if wrapped.provider != "local":
+            raise NotConfigured(
+                f"the data key was wrapped by {wrapped.provider}, and this installation has a local keyring",
+                remedy="Configure keys.provider as where the artifact was saved",
+            )
+        version, sealed = _parse_wrap(wrapped)
+        key = self._version(self._keyring(), wrapped.key_name, version)
+        nonce, ciphertext = sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:]
+        try:
+            return AESGCM(key).decrypt(nonce, ciphertext, wrapped.key_name.encode())
+        except InvalidTag:
+            raise Tampered(
+                f"the wrapped data key does not open under version {version} of key {shown_key(wrapped.key_name)}",
+                says="local keyring",
+                remedy="Use the keyring that the artifact was saved with",
+            ) from None
+
+    def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:
+        """The same data key wrapped under the newest version of the key that wraps it now."""
+        return self._wrap(self.unwrap(call, wrapped), wrapped.key_name)
+
+    def check(self, call: Call) -> str:
+        """Make a data key and unwrap it."""
+        made = self.new_data_key(call)
+        if self.unwrap(call, made.wrapped) != made.plaintext:
+            raise NotConfigured("the keyring does not give back the data key that it wrapped", says="local keyring")
+        return f"local keyring, key {made.wrapped.key_name} version {made.wrapped.key_version}"
+
+    def _wrap(self, data_key: bytes, name: str) -> WrappedKey:
+        keyring = self._keyring()
+        if name not in keyring.keys:
+            raise self._fault(f"holds no key named {shown_key(name)}")
+        latest = keyring.keys[name].latest
+        nonce = os.urandom(_NONCE_SIZE)
+        sealed = nonce + AESGCM(self._version(keyring, name, latest)).encrypt(nonce, data_key, name.encode())
+        text = f"local:v{latest}:{base64.b64encode(sealed).decode()}"
+        return WrappedKey(provider="local", mount="", key_name=name, wrapped_key=text, key_version=latest)
+
+    def _version(self, keyring: _Keyring, name: str, version: int) -> bytes:
+        if name not in keyring.keys:
+            raise self._fault(f"holds no key named {shown_key(name)}")
+        text = keyring.keys[name].versions.get(version)
+        if text is None:
+            raise self._fault(f"holds no version {version} of key {shown_key(name)}")
+        key = _decode(text)
+        if len(key) != _KEY_SIZE:
+            raise self._fault(
+                f"is damaged: version {version} of key {shown_key(name)} is not {_KEY_SIZE} bytes in base64"
+            )
+        return key
+
+    def _keyring(self) -> _Keyring:
+        try:
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise self._fault(f"cannot be read: {os.strerror(error.errno or 0)}") from None
+        with open(fd, "rb") as file:
+            mode = os.fstat(fd).st_mode
+            if not stat.S_ISREG(mode) or mode & 0o077:
+                raise self._fault("must be a file that its owner alone can read: chmod 600")
+            text = file.read(_LARGEST_KEYRING)
+        try:
+            return msgspec.json.decode(text, type=_Keyring)
+        except msgspec.MsgspecError:
+            # The library's text could quote what the file holds.
+            raise self._fault("is not a keyring: see docs/format.md for its format") from None
+
+    def _fault(self, fact: str) -> NotConfigured:
+        return NotConfigured(
+            f"the keyring {self._path} {fact}",
+            says="local keyring",
+            remedy="Mend the file that keys.local.keyring names",
+        )
+
+
+def _parse_wrap(wrapped: WrappedKey) -> tuple[int, bytes]:
+    scheme, _, rest = wrapped.wrapped_key.partition(":v")
+    version, _, text = rest.partition(":")
+    sealed = _decode(text)
+    if scheme != "local" or version != str(wrapped.key_version) or len(sealed) != _NONCE_SIZE + _KEY_SIZE + 16:
+        raise Tampered("the wrapped data key in the header is damaged", says="local keyring")
+    return wrapped.key_version, sealed
+
+
+def _decode(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""

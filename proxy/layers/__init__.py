@@ -1,0 +1,1 @@
+"""The layers: each takes an `ArtifactPlugin`, is one, and adds one concern."""

@@ -1,0 +1,392 @@
+"""The layer that seals: ciphertext below it, plaintext above it.
+
+Nothing is written to a disk in plaintext but the file or directory that a Load asked for, and that only
+once its last segment has been verified.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+
+from proxy import envelope
+from proxy.envelope import Header, Totals, Unlock
+from proxy.keys import KeyProvider
+from proxy.layers.authors import forwarded
+from proxy.paths import Destination, Roots, Source, local_errors
+from proxy.plugin import (
+    Artifact,
+    ArtifactPlugin,
+    BadRequest,
+    Call,
+    Capabilities,
+    Chunk,
+    DataLoss,
+    DownstreamStatus,
+    LimitReached,
+    NotConfigured,
+    Refused,
+    WrappedKey,
+)
+from proxy.spool import Spool
+
+PUBLIC_FILE, PUBLIC_DIRECTORY = 0o644, 0o755
+"""Modes of what a Load creates: its reader may run as another user (docs/argo.md)."""
+_PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
+_READ_SIZE = 1 << 20
+_SPARE_SPACE = 64 << 20
+"""What a spooled Save leaves free for everybody else on that file system."""
+_FULL = 1 << 20
+"""A file system with less room than this is what made a spooled Load fail."""
+
+
+class Transfer(StrEnum):
+    """How ciphertext travels between this process and the downstream (`spool.transfer`)."""
+
+    AUTO = "auto"
+    """By file where it fits and the downstream can, else by stream."""
+    FILE = "file"
+    """Through the spool: the downstream's Save and Load."""
+    STREAM = "stream"
+    """Through no disk: the downstream's SaveStream and OpenStream."""
+
+
+class Sealed:
+    """Seals on Save and SaveStream, opens on Load and OpenStream, and forwards the rest."""
+
+    def __init__(
+        self,
+        downstream: ArtifactPlugin,
+        keys: KeyProvider,
+        *,
+        roots: Roots,
+        spool: Spool,
+        transfer: Transfer = Transfer.AUTO,
+    ) -> None:
+        self._downstream = downstream
+        self._keys = keys
+        self._roots = roots
+        self._spool = spool
+        self._transfer = transfer
+
+    # --- writing ------------------------------------------------------------------------------------------
+
+    def save(self, call: Call, artifact: Artifact, path: Path) -> None:
+        """Seal the file or directory at `path` under one data key, and store it."""
+        artifact = forwarded(artifact)
+        with self._roots.source(path) as source:
+            sizes = _sizes(source)
+            by_file = self._saves_by_file(call, sizes)
+            header, data_key = self._new_key(call)
+            if by_file:
+                self._save_by_file(call, artifact, source, header, data_key)
+            elif source.is_directory:
+                self._save_tree_by_stream(call, artifact, source, header, data_key)
+            else:
+                self._save_by_stream(call, artifact, _read_file(source.fd, call), header, data_key)
+
+    def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
+        """Seal what `chunks` yields: forwarded segment by segment, or spooled as ciphertext and saved."""
+        artifact = forwarded(artifact)
+        if self._transfer is not Transfer.FILE and self._downstream.get_capabilities(call).save_stream:
+            self._save_by_stream(call, artifact, chunks, *self._new_key(call))
+            return
+        if self._transfer is Transfer.STREAM:
+            raise _needs_streams("SaveStream")
+        with self._spool.place() as place:
+            stored = place / "sealed"
+            header, data_key = self._new_key(call)
+            with local_errors("the spool"), open(stored, "xb", buffering=0, opener=_private) as file:
+                for sealed in self._seal(call, artifact, chunks, header, data_key):
+                    _write_all(file.fileno(), sealed)
+            call.check()
+            self._downstream.save(call, artifact, stored)
+
+    def _saves_by_file(self, call: Call, sizes: Totals) -> bool:
+        if self._transfer is not Transfer.AUTO:
+            return self._transfer is Transfer.FILE
+        needed = sizes.stored_bytes + _SPARE_SPACE
+        if needed <= (free := self._spool.free_bytes()):
+            return True
+        if self._downstream.get_capabilities(call).save_stream:
+            return False
+        raise LimitReached(
+            f"the spool has {free} bytes free, {needed} are needed, and the downstream takes no streams",
+            remedy="Give spool.directory a larger file system",
+        )
+
+    def _save_by_file(self, call: Call, artifact: Artifact, source: Source, header: Header, data_key: bytes) -> None:
+        with self._spool.place() as place:
+            stored = place / "sealed"
+            with local_errors("the spool"):
+                totals = _seal_to(stored, source, header, data_key, artifact.key, call)
+            _record(call, totals)
+            call.check()
+            self._downstream.save(call, artifact, stored)
+
+    def _save_by_stream(
+        self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], header: Header, data_key: bytes
+    ) -> None:
+        self._downstream.save_stream(call, artifact, self._seal(call, artifact, chunks, header, data_key))
+
+    def _save_tree_by_stream(
+        self, call: Call, artifact: Artifact, source: Source, header: Header, data_key: bytes
+    ) -> None:
+        for place in envelope.walk(source.fd):
+            if not place.files and not place.directories:
+                raise NotConfigured(
+                    f'the directory "{place.path or "."}" is empty, and a stream cannot carry an empty directory',
+                    remedy="Set spool.transfer to auto or file, or save an archive of the directory",
+                )
+            for name in place.files:
+                child = _child(artifact, place.path_of(name))
+                with envelope.open_regular(name, place.fd) as fd:
+                    self._save_by_stream(call, child, _read_file(fd, call), header, data_key)
+
+    def _seal(
+        self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], header: Header, data_key: bytes
+    ) -> Generator[Chunk]:
+        call.sealed.files += 1
+        plaintext = _counted(chunks, lambda size: _record(call, Totals(0, size, 0)))
+        for sealed in envelope.seal_stream(header, data_key, artifact.key, plaintext):
+            call.check()
+            call.sealed.stored_bytes += len(sealed)
+            yield sealed
+
+    def _new_key(self, call: Call) -> tuple[Header, bytes]:
+        data_key = self._keys.new_data_key(call)
+        call.sealed.key = data_key.wrapped
+        return envelope.new_header(data_key.plaintext, data_key.wrapped, sealed_at=int(time.time())), data_key.plaintext
+
+    # --- reading ------------------------------------------------------------------------------------------
+
+    def load(self, call: Call, artifact: Artifact, path: Path) -> None:
+        """Open the stored file or directory to `path`, whole and verified or not at all."""
+        artifact = forwarded(artifact)
+        with self._roots.destination(path) as destination:
+            if self._transfer is Transfer.STREAM or not self._loaded_by_file(call, artifact, destination):
+                self._load_by_stream(call, artifact, destination)
+
+    def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        """Yield the plaintext, each segment only once it has been verified."""
+        artifact = forwarded(artifact)
+        call.sealed.files += 1
+        with closing(self._stored(call, artifact)) as stored:
+            yield from self._open(call, artifact, stored, self._unlock(call))
+
+    def _loaded_by_file(self, call: Call, artifact: Artifact, destination: Destination) -> bool:
+        """Load through the spool; false if it takes a stream instead, which `auto` may then use."""
+        with self._spool.place() as place:
+            stored = place / "sealed"
+            try:
+                self._downstream.load(call, artifact, stored)
+            except (Refused, DownstreamStatus) as error:
+                lacking = isinstance(error, DownstreamStatus) and error.code == "UNIMPLEMENTED"
+                if self._transfer is Transfer.AUTO and (lacking or self._spool.free_bytes() < _FULL):
+                    return False
+                raise
+            call.check()
+            self._open_spooled(call, artifact, stored, destination)
+        return True
+
+    def _open_spooled(self, call: Call, artifact: Artifact, stored: Path, destination: Destination) -> None:
+        unlock = self._unlock(call)
+        with _opened_directory(stored.parent) as place:
+            if not os.path.lexists(stored):
+                fact = "the downstream reported success and created nothing"
+                raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log")
+            if stored.is_dir() and not stored.is_symlink():
+                modes = (PUBLIC_FILE, PUBLIC_DIRECTORY)
+                with (
+                    envelope.descend(place, stored.name) as tree,
+                    destination.new_directory(PUBLIC_DIRECTORY) as into,
+                ):
+                    totals = envelope.open_tree(tree, into, unlock, artifact.key, modes, call.check, consume=True)
+            else:
+                with (
+                    envelope.open_regular(stored.name, place, writable=True) as file,
+                    destination.new_file(PUBLIC_FILE) as into,
+                ):
+                    opened = envelope.open_file(file, into, unlock, artifact.key, call.check, consume=True)
+                    totals = Totals(1, *opened)
+        _record(call, totals)
+
+    def _load_by_stream(self, call: Call, artifact: Artifact, destination: Destination) -> None:
+        try:
+            with destination.new_file(PUBLIC_FILE) as into:
+                self._open_to(call, artifact, into, self._unlock(call))
+        except (Refused, DownstreamStatus, DataLoss):
+            # Some plugins refuse to stream a directory, some stream nothing: ask only then.
+            if call.sealed.stored_bytes or not self.is_directory(call, artifact):
+                raise
+            destination.discard()
+            self._load_tree_by_stream(call, artifact, destination)
+
+    def _load_tree_by_stream(self, call: Call, artifact: Artifact, destination: Destination) -> None:
+        unlock = self._unlock(call)
+        with destination.new_directory(PUBLIC_DIRECTORY) as into:
+            for key in sorted(self._downstream.list_objects(call, artifact)):
+                path = key.removeprefix(f"{artifact.key}/")
+                if path == key:
+                    raise DataLoss("the downstream lists an object outside the artifact", says="downstream")
+                with envelope.create_beneath(into, path, (PUBLIC_FILE, PUBLIC_DIRECTORY)) as file:
+                    self._open_to(call, _child(artifact, path), file, unlock)
+
+    def _open_to(self, call: Call, artifact: Artifact, into: int, unlock: Unlock) -> None:
+        call.sealed.files += 1
+        with closing(self._downstream_stream(call, artifact)) as stored:
+            for plaintext in self._open(call, artifact, stored, unlock):
+                _write_all(into, plaintext)
+
+    def _open(self, call: Call, artifact: Artifact, stored: Iterator[Chunk], unlock: Unlock) -> Iterator[Chunk]:
+        for plaintext in envelope.open_stream(stored, unlock, artifact.key):
+            call.check()
+            call.sealed.plaintext_bytes += len(plaintext)
+            yield plaintext
+
+    def _stored(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        """The stored bytes: streamed, or where the downstream has or may use no streams, spooled."""
+        if self._transfer is not Transfer.FILE:
+            try:
+                yield from self._downstream_stream(call, artifact)
+            except DownstreamStatus as status:
+                if status.code != "UNIMPLEMENTED" or self._transfer is Transfer.STREAM:
+                    raise
+            else:
+                return
+        with self._spool.place() as place:
+            spooled = place / "sealed"
+            self._downstream.load(call, artifact, spooled)
+            with Roots([place]).source(spooled) as found:
+                if found.is_directory:
+                    raise BadRequest("the artifact is a directory", remedy="Open one of its files by its own key")
+                yield from _counted(_read_file(found.fd, call), lambda size: _record(call, Totals(0, 0, size)))
+
+    def _downstream_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        yield from _counted(
+            self._downstream.open_stream(call, artifact), lambda size: _record(call, Totals(0, 0, size))
+        )
+
+    def _unlock(self, call: Call) -> Unlock:
+        """Finds data keys for one call, and asks the provider once for each, however many files share it."""
+        known: dict[WrappedKey, bytes] = {}
+
+        def unlock(header: Header) -> bytes:
+            if header.key not in known:
+                known[header.key] = self._keys.unwrap(call, header.key)
+                call.sealed.key = header.key
+            return known[header.key]
+
+        return unlock
+
+    # --- the rest -----------------------------------------------------------------------------------------
+
+    def delete(self, call: Call, artifact: Artifact) -> None:
+        """Forwarded: what is sealed is deleted like anything else."""
+        self._downstream.delete(call, forwarded(artifact))
+
+    def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
+        """Forwarded: sealing adds no object and changes no name."""
+        return self._downstream.list_objects(call, forwarded(artifact))
+
+    def is_directory(self, call: Call, artifact: Artifact) -> bool:
+        """Forwarded; a downstream that cannot tell has no directories to browse."""
+        try:
+            return self._downstream.is_directory(call, forwarded(artifact))
+        except DownstreamStatus as status:
+            if status.code == "UNIMPLEMENTED":
+                return False
+            raise
+
+    def get_capabilities(self, call: Call) -> Capabilities:  # noqa: ARG002 - the same for every caller
+        """Streams are always taken: where the downstream has no SaveStream, ciphertext is spooled."""
+        return Capabilities(save_stream=True)
+
+
+def _sizes(source: Source) -> Totals:
+    """What sealing `source` will about come to, for the choice of the way there."""
+    totals = Totals()
+    if not source.is_directory:
+        totals.add(source.size, envelope.stored_size(source.size))
+        return totals
+    try:
+        for place in envelope.walk(source.fd):
+            for name in place.files:
+                size = os.stat(name, dir_fd=place.fd, follow_symlinks=False).st_size
+                totals.add(size, envelope.stored_size(size) + 512)
+    except envelope.NotRegular as fault:
+        raise fault.unsavable() from None
+    return totals
+
+
+def _seal_to(stored: Path, source: Source, header: Header, data_key: bytes, key: str, call: Call) -> Totals:
+    if source.is_directory:
+        stored.mkdir(mode=_PRIVATE_DIRECTORY)
+        stored.chmod(_PRIVATE_DIRECTORY)
+        with _opened_directory(stored) as fd:
+            return envelope.seal_tree(source.fd, fd, header, data_key, key, call.check)
+    with open(stored, "xb", buffering=0, opener=_private) as file:
+        return Totals(1, *envelope.seal_file(source.fd, file.fileno(), header, data_key, key, call.check))
+
+
+def _record(call: Call, totals: Totals) -> None:
+    call.sealed.files += totals.files
+    call.sealed.plaintext_bytes += totals.plaintext_bytes
+    call.sealed.stored_bytes += totals.stored_bytes
+
+
+def _counted(chunks: Iterator[Chunk], count: Callable[[int], None]) -> Iterator[Chunk]:
+    for chunk in chunks:
+        count(len(chunk))
+        yield chunk
+
+
+def _read_file(fd: int, call: Call) -> Iterator[Chunk]:
+    # A descriptor of its own: a client may still be asking for chunks when the call has ended.
+    own = os.dup(fd)
+    try:
+        buffer = memoryview(bytearray(_READ_SIZE))
+        offset = 0
+        while size := os.preadv(own, [buffer], offset):
+            call.check()
+            offset += size
+            yield buffer[:size]
+    finally:
+        os.close(own)
+
+
+@contextmanager
+def _opened_directory(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def _write_all(fd: int, data: Chunk) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+def _private(path: str, flags: int) -> int:
+    fd = os.open(path, flags, _PRIVATE_FILE)
+    os.fchmod(fd, _PRIVATE_FILE)  # whatever the umask
+    return fd
+
+
+def _child(artifact: Artifact, path: str) -> Artifact:
+    return replace(artifact, key=f"{artifact.key}/{path}")
+
+
+def _needs_streams(operation: str) -> NotConfigured:
+    return NotConfigured(
+        f"spool.transfer is stream, and the downstream has no {operation}",
+        remedy="Set spool.transfer to auto",
+    )

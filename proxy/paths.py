@@ -1,0 +1,248 @@
+"""Local paths from requests: opened beneath the allowed roots, through no link that leads out of one.
+
+A path in a request lies in the *caller's* world, where user code may plant symbolic links at any time.
+So no path is ever checked and then used: each is walked one segment at a time by directory descriptor,
+and what was reached is used through that descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from proxy.plugin import BadRequest, LimitReached, PluginError, one_line
+
+_MOST_LINKS = 40
+_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OUT_OF_REACH = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A local file or directory to be saved, open as `fd`."""
+
+    fd: int
+    is_directory: bool
+    size: int
+    """Of a file, in bytes, when it was opened."""
+
+
+class Roots:
+    """The directories beneath which a request's local paths must lie (`paths.roots`)."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = sorted((Path(os.path.normpath(root)) for root in roots), key=lambda r: -len(r.parts))
+
+    @contextmanager
+    def source(self, path: Path) -> Iterator[Source]:
+        """Open the regular file or directory at `path` for reading.
+
+        Raises:
+            BadRequest: it lies outside, does not exist, or is something else.
+        """
+        with local_errors(f"the local path {_shown(path)}"), self._parent(path) as (parent, name):
+            fd = _open_source(parent, name, path)
+        try:
+            facts = os.fstat(fd)
+            yield Source(fd, stat.S_ISDIR(facts.st_mode), facts.st_size)
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def destination(self, path: Path) -> Iterator[Destination]:
+        """Prepare to create `path`, whole or not at all; what was begun and not committed is removed."""
+        with (
+            local_errors(f"the local path {_shown(path)}"),
+            self._parent(path, follow_last=False) as (parent, name),
+        ):
+            try:
+                there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            except FileNotFoundError:
+                there = None
+            if there and stat.S_ISLNK(there.st_mode):
+                raise BadRequest(
+                    f"the local path {_shown(path)} is a symbolic link, and nothing is written through one"
+                )
+            destination = Destination(parent, name)
+            try:
+                yield destination
+            finally:
+                destination.discard()
+
+    @contextmanager
+    def _parent(self, path: Path, *, follow_last: bool = True) -> Iterator[tuple[int, str]]:
+        """The directory that holds `path`, open, and the last segment; links are resolved inside the root."""
+        root, segments = self._split(path)
+        walk = _Walk(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), segments, path, root)
+        try:
+            yield walk.to_parent(follow_last=follow_last)
+        finally:
+            walk.close()
+
+    def _split(self, path: Path) -> tuple[Path, list[str]]:
+        if "\0" in str(path) or not path.is_absolute() or ".." in path.parts:
+            raise BadRequest(f"the local path {_shown(path)} is not an absolute path without relative segments")
+        for root in self._roots:
+            if path.is_relative_to(root) and path != root:
+                return root, list(path.relative_to(root).parts)
+        allowed = ", ".join(str(root) for root in sorted(self._roots))
+        raise BadRequest(
+            f"the local path {_shown(path)} does not lie beneath an allowed root",
+            remedy=f"Use a path beneath {allowed}, or add its root to paths.roots",
+        )
+
+
+class _Walk:
+    """The way from a root to a path: the directories it went through, and the segments that are left."""
+
+    def __init__(self, root_fd: int, segments: list[str], path: Path, root: Path) -> None:
+        self._directories = [root_fd]
+        self._left = segments[::-1]
+        self._links = 0
+        self._leads_out = BadRequest(
+            f"a symbolic link in the local path {_shown(path)} leads out of {root}",
+            remedy="Save what the link stands for, not the link",
+        )
+
+    def to_parent(self, *, follow_last: bool) -> tuple[int, str]:
+        """Walk until one segment is left: where it lies, and its name."""
+        while True:
+            segment = self._left.pop()
+            if not self._left and not follow_last:
+                return self._directories[-1], segment
+            target = _link_target(segment, self._directories[-1])
+            if target is not None:
+                self._turn(target)
+            elif segment == "..":
+                self._up()
+            elif not self._left:
+                return self._directories[-1], segment
+            else:
+                self._directories.append(os.open(segment, _STEP | os.O_DIRECTORY, dir_fd=self._directories[-1]))
+
+    def _turn(self, target: str) -> None:
+        self._links += 1
+        if target.startswith("/") or self._links > _MOST_LINKS:
+            raise self._leads_out
+        self._left += [part for part in target.split("/")[::-1] if part not in {"", "."}]
+        self._left = self._left or ["."]
+
+    def _up(self) -> None:
+        if len(self._directories) == 1:
+            raise self._leads_out
+        os.close(self._directories.pop())
+        self._left = self._left or ["."]
+
+    def close(self) -> None:
+        """Let go of every directory on the way."""
+        for fd in self._directories:
+            os.close(fd)
+
+
+class Destination:
+    """A place to be filled beside its final name, and renamed to it only when it is whole."""
+
+    def __init__(self, parent: int, name: str) -> None:
+        self._parent = parent
+        self._name = name
+        self._temporary = f".{name[:80]}.{secrets.token_hex(6)}"
+        self._made = False
+
+    @contextmanager
+    def new_file(self, mode: int) -> Iterator[int]:
+        """Create the file, and commit it with `mode` if the body ends normally."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self._temporary, flags, 0o600, dir_fd=self._parent)
+        self._made = True
+        try:
+            yield fd
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        self._commit()
+
+    @contextmanager
+    def new_directory(self, mode: int) -> Iterator[int]:
+        """Create the directory, and commit it with `mode` if the body ends normally."""
+        os.mkdir(self._temporary, 0o700, dir_fd=self._parent)
+        self._made = True
+        fd = os.open(self._temporary, _OPEN | os.O_DIRECTORY, dir_fd=self._parent)
+        try:
+            yield fd
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        self._commit()
+
+    def _commit(self) -> None:
+        os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        self._made = False
+
+    def discard(self) -> None:
+        """Remove what was begun and not committed."""
+        if not self._made:
+            return
+        with suppress(OSError):
+            os.unlink(self._temporary, dir_fd=self._parent)
+            return
+        shutil.rmtree(self._temporary, ignore_errors=True, dir_fd=self._parent)
+
+
+@contextmanager
+def local_errors(what: str) -> Iterator[None]:
+    """Turn what the operating system says of `what` into a named error without its text."""
+    try:
+        yield
+    except OSError as error:
+        raise named(error, what) from None
+
+
+def named(error: OSError, what: str) -> PluginError:
+    """The named error for what the operating system says of `what`."""
+    reason = os.strerror(error.errno or 0).lower()
+    if error.errno in _OUT_OF_SPACE:
+        return LimitReached(f"{what} could not be written: {reason}", says="file system", remedy="Free space there")
+    if error.errno in _OUT_OF_REACH:
+        remedy = "Run the plugin's container with the uid of argoexec, or make the path accessible to it"
+        return BadRequest(f"{what} cannot be used: {reason}", says="file system", remedy=remedy)
+    return BadRequest(f"{what} cannot be used: {reason}", says="file system", remedy="Check that the path is right")
+
+
+def _open_source(parent: int, name: str, path: Path) -> int:
+    # Looked at before it is opened: opening alone can make a device act.
+    kind = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+        fd = os.open(name, _OPEN, dir_fd=parent)
+        kind = os.fstat(fd).st_mode
+        if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+            return fd
+        os.close(fd)
+    raise BadRequest(f"the local path {_shown(path)} is neither a file nor a directory but {_kind_of(kind)}")
+
+
+def _kind_of(mode: int) -> str:
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISLNK, "a symbolic link"))
+    return next((name for test, name in kinds if test(mode)), "a device")
+
+
+def _link_target(name: str, directory: int) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return None
+        raise
+
+
+def _shown(path: Path) -> str:
+    text = one_line(str(path))
+    return text if len(text) <= 200 else f"{text[:200]}…"  # noqa: PLR2004 - keeps an error near one line

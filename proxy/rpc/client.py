@@ -1,0 +1,239 @@
+"""A downstream plugin as an `ArtifactPlugin`: the gRPC client on the second Unix socket.
+
+A downstream is hostile until proven otherwise: what it sends is bounded, and that it says it is done does
+not mean that it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from proxy.plugin import (
+    Artifact,
+    Call,
+    Capabilities,
+    Chunk,
+    DataLoss,
+    DeadlineExceeded,
+    DownstreamStatus,
+    LimitReached,
+    Operation,
+    PluginError,
+    Refused,
+    Unavailable,
+)
+from proxy.rpc import artifact_pb2 as pb
+from proxy.rpc import wire
+from proxy.rpc.endpoint import Endpoint
+
+LARGEST_ANSWER = 16 << 20
+"""More than Argo itself would take of a plugin, so that an answer too large for Argo gets our text."""
+_OPTIONS = (
+    ("grpc.max_receive_message_length", LARGEST_ANSWER),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.enable_retries", 0),
+)
+_PREFIX = "/artifact.ArtifactService/"
+_SAYS = "downstream"
+
+M = TypeVar("M", bound=Message)
+
+
+class Downstream:
+    """The plugin at `endpoint`, told that its name is `plugin_name` where one is given."""
+
+    def __init__(self, endpoint: Endpoint, plugin_name: str | None = None) -> None:
+        self._endpoint = endpoint
+        self._plugin_name = plugin_name
+        self._lock = threading.Lock()
+        self._channel: grpc.Channel | None = None
+
+    def load(self, call: Call, artifact: Artifact, path: Path) -> None:
+        """See `ArtifactPlugin.load`. That something lies at `path` afterwards is for the caller to see."""
+        request = pb.LoadArtifactRequest(input_artifact=self._named(artifact), path=str(path))
+        _require_success(self._ask(call, Operation.LOAD, request, pb.LoadArtifactResponse))
+
+    def save(self, call: Call, artifact: Artifact, path: Path) -> None:
+        """See `ArtifactPlugin.save`."""
+        request = pb.SaveArtifactRequest(output_artifact=self._named(artifact), path=str(path))
+        _require_success(self._ask(call, Operation.SAVE, request, pb.SaveArtifactResponse))
+
+    def delete(self, call: Call, artifact: Artifact) -> None:
+        """See `ArtifactPlugin.delete`."""
+        request = pb.DeleteArtifactRequest(artifact=self._named(artifact))
+        _require_success(self._ask(call, Operation.DELETE, request, pb.DeleteArtifactResponse))
+
+    def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
+        """See `ArtifactPlugin.list_objects`."""
+        request = pb.ListObjectsRequest(artifact=self._named(artifact))
+        answer = self._ask(call, Operation.LIST_OBJECTS, request, pb.ListObjectsResponse)
+        if answer.error:
+            raise Refused(answer.error)
+        return list(answer.objects)
+
+    def is_directory(self, call: Call, artifact: Artifact) -> bool:
+        """See `ArtifactPlugin.is_directory`."""
+        request = pb.IsDirectoryRequest(artifact=self._named(artifact))
+        answer = self._ask(call, Operation.IS_DIRECTORY, request, pb.IsDirectoryResponse)
+        if answer.error:
+            raise Refused(answer.error)
+        return answer.is_directory
+
+    def get_capabilities(self, call: Call) -> Capabilities:
+        """See `ArtifactPlugin.get_capabilities`. A plugin older than the question has no SaveStream."""
+        try:
+            answer = self._ask(
+                call, Operation.GET_CAPABILITIES, pb.GetCapabilitiesRequest(), pb.GetCapabilitiesResponse
+            )
+        except DownstreamStatus as status:
+            if status.code == "UNIMPLEMENTED":
+                return Capabilities(save_stream=False)
+            raise
+        return Capabilities(save_stream=answer.supports_save_stream)
+
+    def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        """See `ArtifactPlugin.open_stream`. Data in the frame that ends the stream is kept."""
+        request = pb.OpenStreamRequest(artifact=self._named(artifact)).SerializeToString()
+        with self._connection(call) as channel:
+            stub: Any = channel.unary_stream(f"{_PREFIX}{Operation.OPEN_STREAM}")
+            stream = stub(request, **_terms(call))
+            call.on_cancel(stream.cancel)
+            try:
+                for frame in stream:
+                    data = wire.data_of(frame)
+                    if data is not None:
+                        yield data
+                        continue
+                    answer = _answer(pb.OpenStreamResponse, frame)
+                    if answer.error:
+                        raise Refused(answer.error)
+                    if answer.data:
+                        yield answer.data
+                    if answer.is_end:
+                        return
+            finally:
+                stream.cancel()
+
+    def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
+        """See `ArtifactPlugin.save_stream`. A downstream that confirms before it has all of it is not believed."""
+        sent = _Sent(pb.SaveStreamArtifactRequest(output_artifact=self._named(artifact)).SerializeToString(), chunks)
+        with self._connection(call) as channel:
+            stub: Any = channel.stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
+            answering = stub.future(sent.frames(), **_terms(call))
+            call.on_cancel(answering.cancel)
+            try:
+                answer = _answer(pb.SaveArtifactResponse, answering.result())
+            except (grpc.RpcError, grpc.FutureCancelledError):
+                if sent.fault is not None:
+                    raise sent.fault from None  # why the stream stopped, not that it did
+                raise
+            finally:
+                answering.cancel()
+        _require_success(answer)
+        if not sent.whole:
+            raise DataLoss("the downstream reported success before it had the whole artifact", says=_SAYS)
+
+    def close(self) -> None:
+        """Let go of the connection and of the downstream."""
+        with self._lock:
+            channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+        self._endpoint.close()
+
+    def _named(self, artifact: Artifact) -> pb.Artifact:
+        return wire.artifact_to(replace(artifact, plugin=self._plugin_name) if self._plugin_name else artifact)
+
+    def _ask(self, call: Call, operation: Operation, request: Message, answer: type[M]) -> M:
+        with self._connection(call) as channel:
+            stub: Any = channel.unary_unary(f"{_PREFIX}{operation}")
+            answering = stub.future(request.SerializeToString(), **_terms(call))
+            call.on_cancel(answering.cancel)
+            return _answer(answer, answering.result())
+
+    @contextmanager
+    def _connection(self, call: Call) -> Iterator[grpc.Channel]:
+        """A channel to the downstream once it can be reached; every way for a call on it to fail gets a name."""
+        self._endpoint.await_ready(call)
+        with self._lock:
+            if self._channel is None:
+                self._channel = grpc.insecure_channel(f"unix:{self._endpoint.path}", options=_OPTIONS)
+            channel = self._channel
+        try:
+            yield channel
+        except grpc.FutureCancelledError:
+            call.check()
+            raise self._lost(channel) from None
+        except grpc.RpcError as error:
+            raise self._error_of(error, call, channel) from None
+
+    def _error_of(self, error: Any, call: Call, channel: grpc.Channel) -> PluginError:
+        code: grpc.StatusCode = error.code()
+        if "Error received from peer" in (error.debug_error_string() or ""):
+            return DownstreamStatus(code.name, error.details() or "")
+        call.check()
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return LimitReached(f"the downstream sent more than {LARGEST_ANSWER} bytes in one message", says=_SAYS)
+        if code is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineExceeded("the caller's deadline passed while the downstream worked")
+        return self._lost(channel)
+
+    def _lost(self, channel: grpc.Channel) -> Unavailable:
+        # A new connection is not bound to the old one's backoff.
+        self._endpoint.lost()
+        with self._lock:
+            if self._channel is channel:
+                self._channel = None
+        channel.close()
+        return Unavailable(
+            "the connection to the downstream broke before it answered",
+            remedy="Look at the downstream's log lines; the operation may be repeated",
+        )
+
+
+class _Sent:
+    """The frames of a SaveStream, and whether the last of them was asked for."""
+
+    def __init__(self, first: bytes, chunks: Iterator[Chunk]) -> None:
+        self._first = first
+        self._chunks = chunks
+        self.whole = False
+        self.fault: BaseException | None = None
+
+    def frames(self) -> Iterator[bytes]:
+        """Frames of at most 2 MiB. If the chunks fail, the stream breaks instead of ending."""
+        try:
+            yield self._first
+            for chunk in self._chunks:
+                view = memoryview(chunk)
+                for start in range(0, len(view), wire.LARGEST_CHUNK):
+                    yield wire.chunk_frame(view[start : start + wire.LARGEST_CHUNK])
+        except Exception as fault:
+            self.fault = fault
+            raise
+        self.whole = True
+
+
+def _terms(call: Call) -> dict[str, Any]:
+    return {"timeout": call.remaining(), "metadata": call.metadata}
+
+
+def _answer(kind: type[M], message: bytes) -> M:
+    try:
+        return wire.parse(kind, message)
+    except PluginError:
+        raise Unavailable("the downstream answered what is no message of Argo's contract", says=_SAYS) from None
+
+
+def _require_success(answer: Any) -> None:
+    if not answer.success:
+        raise Refused(answer.error)

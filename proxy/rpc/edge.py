@@ -1,0 +1,268 @@
+"""The edge: from a gRPC call to the plugin and back, with every way of failing named.
+
+Whatever goes wrong behind it, a caller gets a status and one line of ours, never the text of a library's
+exception.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import grpc
+
+from proxy.plugin import (
+    Artifact,
+    ArtifactPlugin,
+    BadRequest,
+    Call,
+    Chunk,
+    DownstreamStatus,
+    LimitReached,
+    Operation,
+    PluginError,
+    Refused,
+)
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+log = logging.getLogger("sealgate.call")
+
+LARGEST_MESSAGE = 4 << 20
+"""What Argo's client accepts, and so the most that any plugin may send or expect."""
+_FOR_EVER = 10 * 365 * 86_400
+
+
+class Edge:
+    """From a gRPC call to the plugin and back, with every way of failing named."""
+
+    def __init__(self, plugin: ArtifactPlugin) -> None:
+        self._plugin = plugin
+
+    def unary(self, operation: Operation) -> Callable[[bytes, grpc.ServicerContext], bytes]:
+        """The behaviour of one RPC that takes one message and answers one."""
+
+        def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
+            answer: Message | None = None
+            with _Attempt(operation, context) as attempt:
+                answer = self._answer(attempt, request)
+            if attempt.refused is not None:
+                answer = attempt.answer_type()(error=attempt.refused)
+            return answer.SerializeToString() if answer else attempt.abort()
+
+        return behave
+
+    def _answer(self, attempt: _Attempt, message: bytes) -> Message:
+        from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
+        from proxy.rpc import wire  # noqa: PLC0415 - off the path to the socket
+
+        call, plugin = attempt.call, self._plugin
+        match call.operation:
+            case Operation.GET_CAPABILITIES:
+                wire.parse(pb.GetCapabilitiesRequest, message)
+                return pb.GetCapabilitiesResponse(supports_save_stream=plugin.get_capabilities(call).save_stream)
+            case Operation.LOAD:
+                load = wire.parse(pb.LoadArtifactRequest, message)
+                plugin.load(call, attempt.on(wire.artifact_from(load, "input_artifact")), _path(load.path))
+                return pb.LoadArtifactResponse(success=True)
+            case Operation.SAVE:
+                save = wire.parse(pb.SaveArtifactRequest, message)
+                plugin.save(call, attempt.on(wire.artifact_from(save, "output_artifact")), _path(save.path))
+                return pb.SaveArtifactResponse(success=True)
+            case Operation.DELETE:
+                delete = wire.parse(pb.DeleteArtifactRequest, message)
+                plugin.delete(call, attempt.on(wire.artifact_from(delete, "artifact")))
+                return pb.DeleteArtifactResponse(success=True)
+            case Operation.LIST_OBJECTS:
+                listing = wire.parse(pb.ListObjectsRequest, message)
+                objects = plugin.list_objects(call, attempt.on(wire.artifact_from(listing, "artifact")))
+                return _fitting(pb.ListObjectsResponse(objects=objects))
+            case _:
+                question = wire.parse(pb.IsDirectoryRequest, message)
+                found = plugin.is_directory(call, attempt.on(wire.artifact_from(question, "artifact")))
+                return pb.IsDirectoryResponse(is_directory=found)
+
+    def open_stream(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """The behaviour of OpenStream: frames of data alone, then the end of the stream."""
+        from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
+        from proxy.rpc import wire  # noqa: PLC0415 - off the path to the socket
+
+        with _Attempt(Operation.OPEN_STREAM, context) as attempt:
+            artifact = attempt.on(wire.artifact_from(wire.parse(pb.OpenStreamRequest, request), "artifact"))
+            with contextlib.closing(self._plugin.open_stream(attempt.call, artifact)) as chunks:
+                for chunk in chunks:
+                    if chunk:
+                        yield wire.data_frame(chunk)
+        if attempt.refused is not None:
+            yield pb.OpenStreamResponse(error=attempt.refused).SerializeToString()
+        elif attempt.error:
+            attempt.abort()
+
+    def save_stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
+        """The behaviour of SaveStream: the artifact first, then its chunks; stored only at a clean end."""
+        from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
+
+        with _Attempt(Operation.SAVE_STREAM, context) as attempt:
+            first, chunks = _first_frame(requests, attempt.call)
+            self._plugin.save_stream(attempt.call, attempt.on(first), chunks)
+            return pb.SaveArtifactResponse(success=True).SerializeToString()
+        if attempt.refused is not None:
+            return pb.SaveArtifactResponse(error=attempt.refused).SerializeToString()
+        return attempt.abort()
+
+
+class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
+    """One call at the edge: what it works on, and how it ended."""
+
+    def __init__(self, operation: Operation, context: grpc.ServicerContext) -> None:
+        remaining = context.time_remaining()
+        bounded = remaining is not None and remaining < _FOR_EVER
+        self._began = time.monotonic()
+        self.call = Call(
+            operation,
+            deadline=self._began + remaining if bounded else None,
+            metadata=_passed_on(context),
+        )
+        self._context = context
+        self._key = ""
+        self.error: PluginError | None = None
+        if not context.add_callback(self.call.cancel):
+            self.call.cancel()
+
+    def on(self, artifact: Artifact) -> Artifact:
+        """Remember the artifact for the texts and the log."""
+        self._key = artifact.key
+        return artifact
+
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        if error is None:
+            self._log("done")
+            return False
+        if isinstance(error, PluginError):
+            self.error = error
+        elif isinstance(error, Exception):
+            self.error = self._defect(error)
+        else:  # GeneratorExit: the caller went away
+            self._log("CANCELLED")
+            return False
+        self._log(error_status(self.error))
+        return True
+
+    @property
+    def refused(self) -> str | None:
+        """The text of a plugin's own refusal, which belongs into the answer and not into a status."""
+        return self.error.fact if isinstance(self.error, Refused) else None
+
+    def answer_type(self) -> Callable[..., Message]:
+        """The message that answers this operation."""
+        from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
+
+        return {
+            Operation.LOAD: pb.LoadArtifactResponse,
+            Operation.SAVE: pb.SaveArtifactResponse,
+            Operation.DELETE: pb.DeleteArtifactResponse,
+            Operation.LIST_OBJECTS: pb.ListObjectsResponse,
+            Operation.IS_DIRECTORY: pb.IsDirectoryResponse,
+        }[self.call.operation]
+
+    def abort(self) -> bytes:
+        """End the call with the error's status and line. Does not return."""
+        error = self.error or PluginError("the call ended without an answer")
+        self._context.abort(grpc.StatusCode[error_status(error)], error.line(self.call, self._key))
+        raise AssertionError  # abort has raised; this tells the type checker
+
+    def _defect(self, error: Exception) -> PluginError:
+        # The text of a foreign exception can carry anything, key material too: its type and where it was
+        # raised are enough to find the defect.
+        frames = traceback.extract_tb(error.__traceback__)[-6:]
+        where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+        log.error("unexpected %s in %s [d=%s]: %s", type(error).__name__, self.call.operation, self.call.id, where)
+        return PluginError(
+            f"an unexpected {type(error).__name__} stopped the operation",
+            remedy="Report it with the log lines that carry this id",
+        )
+
+    def _log(self, outcome: str) -> None:
+        facts = self.call.sealed
+        log.info(
+            "%s %s %s in %.0f ms, %d files, %d plaintext bytes, %d stored bytes [d=%s]",
+            self.call.operation,
+            ascii(self._key[:120]),
+            outcome,
+            (time.monotonic() - self._began) * 1000,
+            facts.files,
+            facts.plaintext_bytes,
+            facts.stored_bytes,
+            self.call.id,
+        )
+
+
+def error_status(error: PluginError) -> str:
+    """The name of the gRPC status for an error."""
+    return error.code if isinstance(error, DownstreamStatus) else error.status
+
+
+def _passed_on(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], ...]:
+    from proxy.rpc import wire  # noqa: PLC0415 - off the path to the socket
+
+    return wire.passed_on((item[0], item[1]) for item in context.invocation_metadata() or ())
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise BadRequest("the request names no local path")
+    return Path(text)
+
+
+def _fitting(answer: Message) -> Message:
+    size = answer.ByteSize()
+    if size >= LARGEST_MESSAGE:
+        raise LimitReached(
+            f"the listing has {size} bytes, and Argo's client takes {LARGEST_MESSAGE}",
+            remedy="Open the objects by their own keys, or list a directory further down",
+        )
+    return answer
+
+
+def _first_frame(requests: Iterator[bytes], call: Call) -> tuple[Artifact, Iterator[Chunk]]:
+    from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
+    from proxy.rpc import wire  # noqa: PLC0415 - off the path to the socket
+
+    frames = _uncancelled(requests, call)
+    first = next(frames, None)
+    if first is None:
+        raise BadRequest("the stream ended before its first frame, which names the artifact")
+    request = wire.parse(pb.SaveStreamArtifactRequest, first)
+    artifact = wire.artifact_from(request, "output_artifact")
+
+    def chunks() -> Iterator[Chunk]:
+        if request.chunk:
+            yield request.chunk
+        for frame in frames:
+            chunk = wire.chunk_of(frame)
+            if chunk is None:
+                chunk = wire.parse(pb.SaveStreamArtifactRequest, frame).chunk
+            if chunk:
+                yield chunk
+
+    return artifact, chunks()
+
+
+def _uncancelled(requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
+    """The frames of a stream, ending normally only if the caller closed it."""
+    while True:
+        try:
+            frame = next(requests, None)
+        except grpc.RpcError:
+            call.cancel()
+            frame = None
+        call.check()
+        if frame is None:
+            return
+        yield frame

@@ -1,0 +1,162 @@
+"""Turns any `ArtifactPlugin` into Argo's gRPC service on a Unix socket.
+
+Argo's messages, health and reflection are loaded when they are first asked for, so that the socket
+accepts as early as a bare server's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent import futures
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from proxy.plugin import ArtifactPlugin, Operation
+from proxy.rpc.edge import LARGEST_MESSAGE, Edge
+
+SERVICE = "artifact.ArtifactService"
+_THREADS = 128
+"""One for each call at work. A UI's slow reader holds one for as long as it reads."""
+_MOST_CALLS = 1024
+"""Calls beyond the threads wait; beyond this they are refused rather than remembered."""
+_OPTIONS = (
+    ("grpc.max_receive_message_length", LARGEST_MESSAGE),
+    ("grpc.max_send_message_length", -1),
+    # Argo's server opens a connection for each request and never closes one.
+    ("grpc.max_connection_idle_ms", 300_000),
+    ("grpc.so_reuseport", 0),
+)
+
+
+class ArtifactServer:
+    """Serves one plugin on one socket."""
+
+    def __init__(self, plugin: ArtifactPlugin) -> None:
+        self._lock = threading.Lock()
+        self._ready = False
+        self._health: Any = None
+        services: list[grpc.GenericRpcHandler] = [
+            _ArtifactService(plugin),
+            _Late("grpc.health.v1.Health", self._load_health),
+            _Late("grpc.reflection.v1alpha.ServerReflection", _load_reflection),
+        ]
+        self._server = grpc.server(
+            futures.ThreadPoolExecutor(_THREADS, "sealgate-call"),
+            handlers=services,
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=_MOST_CALLS,
+        )
+        self._socket: Path | None = None
+
+    def start(self, socket: Path) -> None:
+        """Bind `socket`, which every user may connect to, and serve.
+
+        Makes the socket's directory; replaces a socket that an earlier process left behind.
+
+        Raises:
+            OSError: the socket cannot be made there.
+        """
+        socket.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            socket.unlink()
+        # Callers run as other users, and a umask of 022 would keep them out. Nothing else runs yet.
+        umask = os.umask(0)
+        try:
+            self._server.add_insecure_port(f"unix:{socket}")
+        except RuntimeError:
+            raise OSError(f"cannot listen on {socket}") from None
+        finally:
+            os.umask(umask)
+        self._server.start()
+        self._socket = socket
+
+    def set_ready(self, *, ready: bool) -> None:
+        """What the health service answers for the artifact service. The server itself is always healthy."""
+        with self._lock:
+            self._ready = ready
+            self._publish()
+
+    def _publish(self) -> None:
+        if self._health is None:
+            return
+        from grpc_health.v1 import health_pb2  # noqa: PLC0415 - off the path to the socket
+
+        state = health_pb2.HealthCheckResponse
+        self._health.set(SERVICE, state.SERVING if self._ready else state.NOT_SERVING)
+
+    def _load_health(self, registry: Any) -> None:
+        from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # noqa: PLC0415 - off the path to the socket
+
+        with self._lock:
+            self._health = health.HealthServicer()
+            self._health.set("", health_pb2.HealthCheckResponse.SERVING)
+            self._publish()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
+
+    def stop(self, grace: float) -> None:
+        """Let calls end for `grace` seconds, then cancel what is left. Removes the socket."""
+        self._server.stop(grace).wait()
+        if self._socket:
+            with contextlib.suppress(OSError):
+                self._socket.unlink()
+
+
+class _ArtifactService(grpc.GenericRpcHandler):
+    """The eight RPCs, by name."""
+
+    def __init__(self, plugin: ArtifactPlugin) -> None:
+        edge = Edge(plugin)
+        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+            Operation.OPEN_STREAM: grpc.unary_stream_rpc_method_handler(edge.open_stream),
+            Operation.SAVE_STREAM: grpc.stream_unary_rpc_method_handler(edge.save_stream),
+        }
+        for operation in (Operation.LOAD, Operation.SAVE, Operation.DELETE, Operation.LIST_OBJECTS):
+            self._handlers[operation] = grpc.unary_unary_rpc_method_handler(edge.unary(operation))
+        for operation in (Operation.IS_DIRECTORY, Operation.GET_CAPABILITIES):
+            self._handlers[operation] = grpc.unary_unary_rpc_method_handler(edge.unary(operation))
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        service, _, method = details.method.removeprefix("/").partition("/")
+        return self._handlers.get(method) if service == SERVICE else None
+
+
+class _Late(grpc.GenericRpcHandler):
+    """A standard service that is loaded when it is first asked for."""
+
+    def __init__(self, name: str, load: Callable[[_Late], None]) -> None:
+        self._prefix = f"/{name}/"
+        self._load = load
+        self._lock = threading.Lock()
+        self._handlers: Sequence[grpc.GenericRpcHandler] = ()
+
+    def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
+        if not details.method.startswith(self._prefix):
+            return None
+        with self._lock:
+            if not self._handlers:
+                self._load(self)
+        return self._handlers[0].service(details)
+
+    # What a generated `add_…_to_server` asks of a server:
+
+    def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
+        self._handlers = handlers
+
+    def add_registered_method_handlers(self, service: str, handlers: object) -> None:
+        """The same handlers once more, for a server that wants them by name."""
+
+
+def _load_reflection(registry: Any) -> None:
+    from grpc_health.v1 import health_pb2  # noqa: F401, PLC0415 - registers its descriptors
+    from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc  # noqa: PLC0415 - off the path to the socket
+
+    from proxy.rpc import artifact_pb2  # noqa: F401, PLC0415 - registers its descriptors
+
+    names = (SERVICE, "grpc.health.v1.Health", reflection.SERVICE_NAME)
+    servicer = reflection.ReflectionServicer(names)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, registry)  # type: ignore[no-untyped-call]  # its stubs leave it out
