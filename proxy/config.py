@@ -17,6 +17,9 @@ from proxy.plugin import NotConfigured, one_line
 API_VERSION = "sealgate/v1alpha1"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LARGEST = 1 << 20
+_DEEPEST = 64
+_NOT_PLAIN = (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError)
+"""What the library raises, on purpose or not, for a scalar that does not fit its tag (`!!int ""`)."""
 
 
 class Duration(float):
@@ -155,23 +158,37 @@ def _document(environment: Mapping[str, str]) -> tuple[str, str]:
         raise NotConfigured("there is no configuration", says="environment", remedy=_HOW)
     try:
         with Path(path).open(encoding="utf-8") as file:
-            return file.read(_LARGEST), path
+            text = file.read(_LARGEST + 1)
     except UnicodeDecodeError:
         raise NotConfigured(f"the configuration {path} is not UTF-8", remedy="Write it as YAML or JSON") from None
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise NotConfigured(f"the configuration {path} cannot be read: {reason}", remedy=_HOW) from None
+    if len(text) > _LARGEST:
+        raise NotConfigured(f"the configuration {path} has more than {_LARGEST} characters")
+    return text, path
 
 
 def _compose(text: str, source: str) -> yaml.Node | None:
     try:
+        _require_shallow(text)
         return yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
         raise NotConfigured(f"{where}: {error.problem or 'not YAML'}", says="configuration") from None
-    except (yaml.YAMLError, RecursionError):
+    except (yaml.YAMLError, UnicodeEncodeError):
         raise NotConfigured(f"{source}: the document is neither YAML nor JSON", says="configuration") from None
+
+
+def _require_shallow(text: str) -> None:
+    """Refuse what `compose` would overrun the C stack with: it calls itself for each level."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            mark: Any = event.start_mark  # the stubs know two classes of marks
+            raise yaml.MarkedYAMLError(problem="the document is nested too deeply", problem_mark=mark)
 
 
 def _value(node: yaml.Node, source: str, constructor: SafeConstructor) -> Any:
@@ -189,7 +206,7 @@ def _value(node: yaml.Node, source: str, constructor: SafeConstructor) -> Any:
         return mapping
     try:
         return constructor.construct_object(node)
-    except (yaml.YAMLError, ValueError):
+    except _NOT_PLAIN:
         raise _fault(source, node.start_mark, "the value is not plain") from None
 
 

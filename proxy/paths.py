@@ -154,7 +154,8 @@ class Destination:
     def __init__(self, parent: int, name: str) -> None:
         self._parent = parent
         self._name = name
-        self._temporary = f".{name[:80]}.{secrets.token_hex(6)}"
+        # A name has at most 255 bytes, and a character of it up to 4.
+        self._temporary = f".{name[:40]}.{secrets.token_hex(6)}"
         self._made = False
 
     @contextmanager

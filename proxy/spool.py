@@ -55,8 +55,11 @@ class Spool:
                 own.mkdir(mode=0o700)
                 own.chmod(0o700)  # whatever the umask
                 # Held until the process ends, however it ends: the kernel lets go of it.
-                lock = os.open(own / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                # It gets its name once it is held, so that nobody ever finds it and takes it first.
+                unnamed = own / secrets.token_hex(8)
+                lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 fcntl.flock(lock, fcntl.LOCK_EX)
+                unnamed.rename(own / _LOCK)
                 self._own = own
             return self._own
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from enum import IntEnum
 from itertools import pairwise
@@ -24,6 +24,8 @@ PRELUDE_SIZE = len(MAGIC) + 4
 
 _AAD_LABEL = b"sealed artifact v1"
 _COMMITMENT_LABEL = b"sealed artifact v1 key commitment"
+_SUITES = (pb.SUITE_AES256_GCM_HKDF_SHA256_1MIB,)
+_BINDINGS = (pb.BINDING_NONE, pb.BINDING_ARTIFACT_KEY)
 _PROVIDERS = {"vault": pb.PROVIDER_VAULT, "local": pb.PROVIDER_LOCAL}
 _PROVIDER_NAMES = {number: name for name, number in _PROVIDERS.items()}
 
@@ -119,7 +121,10 @@ def new_header(
         audit_chain=audit_chain,
         audit_sequence=audit_sequence,
     ).SerializeToString(deterministic=True)
-    return Header(authenticated, key, binding, key_commitment, sealed_at, context, audit_chain, audit_sequence)
+    header = Header(authenticated, key, binding, key_commitment, sealed_at, context, audit_chain, audit_sequence)
+    if fault := _fault_of(header):
+        raise HeaderInvalid(f"no header can be made: {fault}")
+    return header
 
 
 def header_size(prelude: bytes) -> int:
@@ -163,17 +168,10 @@ def decode(encoded: bytes) -> Header:
     _parse(authenticated, sealed.authenticated)
     for message in (sealed, sealed.key, authenticated, *authenticated.context):
         _refuse_unknown(message)
-    if authenticated.suite != pb.SUITE_AES256_GCM_HKDF_SHA256_1MIB:
-        raise _unsupported("suite", authenticated.suite)
-    if authenticated.binding not in (pb.BINDING_NONE, pb.BINDING_ARTIFACT_KEY):
-        raise _unsupported("binding", authenticated.binding)
-    if sealed.key.provider not in _PROVIDER_NAMES:
-        raise _unsupported("key provider", sealed.key.provider)
-    context = tuple((entry.name, entry.value) for entry in authenticated.context)
-    fault = _fault_of(sealed.key, authenticated, context)
-    if fault:
-        raise HeaderInvalid(f"the header of the sealed file is damaged: {fault}")
-    return Header(
+    _require_known("suite", authenticated.suite, _SUITES)
+    _require_known("binding", authenticated.binding, _BINDINGS)
+    _require_known("key provider", sealed.key.provider, _PROVIDER_NAMES)
+    header = Header(
         authenticated=sealed.authenticated,
         key=WrappedKey(
             provider=_PROVIDER_NAMES[sealed.key.provider],
@@ -186,22 +184,26 @@ def decode(encoded: bytes) -> Header:
         binding=Binding(authenticated.binding),
         key_commitment=authenticated.key_commitment,
         sealed_at=authenticated.sealed_at,
-        context=context,
+        context=tuple((entry.name, entry.value) for entry in authenticated.context),
         audit_chain=authenticated.audit_chain,
         audit_sequence=authenticated.audit_sequence,
     )
+    if fault := _fault_of(header):
+        raise _damaged(fault)
+    return header
 
 
-def _fault_of(key: pb.KeyEnvelope, authenticated: pb.AuthenticatedHeader, context: tuple[tuple[str, str], ...]) -> str:
-    if len(authenticated.key_commitment) != DATA_KEY_SIZE:
-        return f"its key commitment has {len(authenticated.key_commitment)} bytes instead of {DATA_KEY_SIZE}"
-    if authenticated.sealed_at < 0:
+def _fault_of(header: Header) -> str:
+    names = [name for name, _ in header.context]
+    if len(header.key_commitment) != DATA_KEY_SIZE:
+        return f"its key commitment has {len(header.key_commitment)} bytes instead of {DATA_KEY_SIZE}"
+    if header.sealed_at < 0:
         return "its time of sealing lies before 1970"
-    if any(not name for name, _ in context) or any(a[0] >= b[0] for a, b in pairwise(context)):
+    if "" in names or any(a >= b for a, b in pairwise(names)):
         return "its context is not sorted by distinct names"
-    if not key.key_name or not key.wrapped_key:
+    if not header.key.key_name or not header.key.wrapped_key:
         return "it names no wrapped data key"
-    if key.key_version == 0:
+    if header.key.key_version < 1:
         return "it names no key version"
     return ""
 
@@ -210,13 +212,24 @@ def _parse(message: Message, encoded: bytes) -> None:
     try:
         message.ParseFromString(encoded)
     except DecodeError:
-        raise HeaderInvalid("the header of the sealed file is damaged: it is no protobuf message") from None
+        raise _damaged("it is no protobuf message") from None
+
+
+def _require_known(what: str, number: int, known: Container[int]) -> None:
+    if number == 0:
+        raise _damaged(f"it names no {what}")
+    if number not in known:
+        raise _unsupported(what, number)
 
 
 def _refuse_unknown(message: Message) -> None:
     unknown = UnknownFieldSet(message)
     if len(unknown):
         raise _unsupported(f"{type(message).__name__} field", unknown[0].field_number)
+
+
+def _damaged(fault: str) -> HeaderInvalid:
+    return HeaderInvalid(f"the header of the sealed file is damaged: {fault}")
 
 
 def _unsupported(what: str, number: int) -> UnsupportedFormat:

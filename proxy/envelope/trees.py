@@ -6,6 +6,7 @@ many files there are or how deep they lie.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from proxy.plugin import BadRequest, Tampered, shown_key
 PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_GONE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
+"""What the system says of an entry that was removed or replaced since it was listed."""
 _CREATE_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -185,6 +188,12 @@ def seal_tree(
                         totals.add(*seal_file(plain, sealed, header, data_key, key, check))
     except NotRegular as fault:
         raise fault.unsavable() from None
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        raise BadRequest(
+            "the local directory changed while it was read", remedy="Save it once it is complete"
+        ) from None
     return totals
 
 

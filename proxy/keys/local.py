@@ -11,6 +11,7 @@ import binascii
 import os
 import stat
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from cryptography.exceptions import InvalidTag
@@ -24,13 +25,18 @@ _NONCE_SIZE = 12
 _LARGEST_KEYRING = 1 << 20
 
 
+_Version = Annotated[int, msgspec.Meta(ge=1, le=(1 << 32) - 1)]
+"""A header stores 32 bits of it, and 0 stands for none."""
+_Name = Annotated[str, msgspec.Meta(min_length=1)]
+
+
 class _Key(msgspec.Struct, forbid_unknown_fields=True):
-    latest: int
-    versions: dict[int, str]
+    latest: _Version
+    versions: dict[_Version, str]
 
 
 class _Keyring(msgspec.Struct, forbid_unknown_fields=True):
-    keys: dict[str, _Key]
+    keys: dict[_Name, _Key]
 
 
 class LocalKeys:
@@ -100,17 +106,21 @@ class LocalKeys:
 
     def _keyring(self) -> _Keyring:
         try:
-            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+            # A pipe must not make this wait.
+            fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
             raise self._fault(f"cannot be read: {os.strerror(error.errno or 0)}") from None
-        with open(fd, "rb") as file:
+        try:
             mode = os.fstat(fd).st_mode
             if not stat.S_ISREG(mode) or mode & 0o077:
                 raise self._fault("must be a file that its owner alone can read: chmod 600")
-            text = file.read(_LARGEST_KEYRING)
+            with open(fd, "rb", closefd=False) as file:
+                text = file.read(_LARGEST_KEYRING)
+        finally:
+            os.close(fd)
         try:
             return msgspec.json.decode(text, type=_Keyring)
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, ValueError):
             # The library's text could quote what the file holds.
             raise self._fault("is not a keyring: see docs/format.md for its format") from None
 

@@ -44,6 +44,22 @@ _OPTIONS = (
 )
 _PREFIX = "/artifact.ArtifactService/"
 _SAYS = "downstream"
+_OF_THE_LIBRARY = (
+    "failed to connect to all addresses",
+    "Stream removed",
+    "Socket closed",
+    "Deadline Exceeded",
+    "Channel closed",
+    "Exception iterating requests",
+    "Cancelling all calls",
+    "Connection reset",
+    "Broken pipe",
+    "Endpoint closing",
+    "GOAWAY",
+    "recvmsg",
+    "sendmsg",
+)
+"""How the texts begin that the library makes up when no answer came; it marks them in no other way."""
 
 M = TypeVar("M", bound=Message)
 
@@ -178,8 +194,9 @@ class Downstream:
 
     def _error_of(self, error: Any, call: Call, channel: grpc.Channel) -> PluginError:
         code: grpc.StatusCode = error.code()
-        if "Error received from peer" in (error.debug_error_string() or ""):
-            return DownstreamStatus(code.name, error.details() or "")
+        text: str = error.details() or ""
+        if not text.startswith(_OF_THE_LIBRARY):
+            return DownstreamStatus(code.name, text)
         call.check()
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return LimitReached(f"the downstream sent more than {LARGEST_ANSWER} bytes in one message", says=_SAYS)

@@ -151,7 +151,7 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         else:  # GeneratorExit: the caller went away
             self._log("CANCELLED")
             return False
-        self._log(error_status(self.error))
+        self._log("refused" if self.refused is not None else error_status(self.error))
         return True
 
     @property

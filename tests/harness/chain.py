@@ -1,0 +1,141 @@
+"""A proxy as Argo starts it: a real process, a real socket, a downstream behind it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from harness.argo import CONFIGURATION, Argo
+
+SEALGATE = [sys.executable, "-m", "proxy.cli"]
+VENDOR = [sys.executable, str(Path(__file__).with_name("vendor.py"))]
+TESTS = Path(__file__).parent.parent
+STARTED_WITHIN = 30.0
+
+
+def write_keyring(path: Path, versions: int = 1) -> Path:
+    keys = {str(n): base64.b64encode(os.urandom(32)).decode() for n in range(1, versions + 1)}
+    path.write_text(json.dumps({"keys": {"default": {"latest": versions, "versions": keys}}}))
+    path.chmod(0o600)
+    return path
+
+
+class Proxy:
+    """`sealgate serve` in front of a downstream, with a home of its own.
+
+    Its home holds `work` (the allowed root), `storage` (what the downstream stores), `keyring.json`,
+    `log` (everything the process wrote), and the socket's directory.
+    """
+
+    def __init__(
+        self,
+        home: Path,
+        *,
+        downstream: list[str] | dict[str, object] | None = None,
+        settings: Mapping[str, object] | None = None,
+        environment: Mapping[str, str] | None = None,
+        arguments: tuple[str, ...] = (),
+    ) -> None:
+        self.home = home
+        self.work = home / "work"
+        self.storage = home / "storage"
+        for directory in (self.work, self.storage):
+            directory.mkdir(exist_ok=True)
+        # A socket's path may have 107 bytes: pytest's own directories are too deep for it.
+        self._short = tempfile.TemporaryDirectory(prefix="sg-")
+        self.socket = Path(self._short.name) / "crypt" / "socket"
+        self.keyring = home / "keyring.json"
+        if not self.keyring.exists():
+            write_keyring(self.keyring)
+        command = downstream if downstream is not None else VENDOR
+        self.settings: dict[str, object] = {
+            "apiVersion": "sealgate/v1alpha1",
+            "kind": "Sealgate",
+            "downstream": command if isinstance(command, dict) else {"command": command},
+            "keys": {"provider": "local", "local": {"keyring": str(self.keyring)}},
+            "paths": {"roots": [str(self.work)]},
+            **(settings or {}),
+        }
+        self.log = home / "log"
+        self._environment = dict(environment or {})
+        self._arguments = arguments
+        self.process: subprocess.Popen[bytes] | None = None
+        self.clients: list[Argo] = []
+
+    def start(self) -> Proxy:
+        environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith(("SEALGATE_", "VENDOR_"))},
+            "PYTHONPATH": str(TESTS.parent),
+            "VENDOR_ROOT": str(self.storage),
+            "SEALGATE_BACKEND_URL": f"file://{self.storage}",
+            "SEALGATE_CONFIG_YAML": json.dumps(self.settings),
+            **self._environment,
+        }
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [*SEALGATE, "serve", str(self.socket), *self._arguments],
+                env={name: value for name, value in environment.items() if value},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self.await_socket()
+        return self
+
+    def await_socket(self) -> None:
+        until = time.monotonic() + STARTED_WITHIN
+        while not self.socket.exists():
+            assert time.monotonic() < until, self.output()
+            assert self.process is None or self.process.poll() is None, self.output()
+            time.sleep(0.005)
+
+    def argo(self, configuration: str = CONFIGURATION, timeout: float = 60) -> Argo:
+        client = Argo(self.socket, configuration, timeout)
+        self.clients.append(client)
+        return client
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def stop(self) -> int:
+        """End it as Argo does, and return its exit code."""
+        for client in self.clients:
+            client.close()
+        self.clients.clear()
+        process, self.process = self.process, None
+        code = 0
+        if process is not None:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            code = process.wait(40)
+        self._short.cleanup()
+        return code
+
+    def kill(self) -> None:
+        """SIGKILL, as the end of a pod's process namespace is."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def spools(self) -> list[Path]:
+        """What lies in spools now, other than locks."""
+        beside = self.socket.parent
+        return [path for path in beside.glob(".sealgate-spool-*/*") if path.name != "lock"]
+
+
+def eventually(condition, seconds: float = 20.0) -> bool:
+    """Whether `condition` comes true; generous, because a busy machine is no fault."""
+    until = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= until:
+            return False
+        time.sleep(0.01)
+    return True
