@@ -93,11 +93,9 @@ class Sealed:
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """Seal what `chunks` yields: forwarded segment by segment, or spooled as ciphertext and saved."""
         artifact = forwarded(artifact)
-        if self._transfer is not Transfer.FILE and self._downstream.get_capabilities(call).save_stream:
+        if self._may_save_by_stream(call):
             self._save_by_stream(call, artifact, chunks, *self._new_key(call))
             return
-        if self._transfer is Transfer.STREAM:
-            raise _needs_streams("SaveStream")
         with self._spool.place() as place:
             stored = place / "sealed"
             header, data_key = self._new_key(call)
@@ -108,17 +106,26 @@ class Sealed:
             self._downstream.save(call, artifact, stored)
 
     def _saves_by_file(self, call: Call, sizes: Totals) -> bool:
-        if self._transfer is not Transfer.AUTO:
-            return self._transfer is Transfer.FILE
+        if self._transfer is Transfer.STREAM:
+            return not self._may_save_by_stream(call)
         needed = sizes.stored_bytes + _SPARE_SPACE
-        if needed <= (free := self._spool.free_bytes()):
+        if self._transfer is Transfer.FILE or needed <= (free := self._spool.free_bytes()):
             return True
-        if self._downstream.get_capabilities(call).save_stream:
+        if self._may_save_by_stream(call):
             return False
         raise LimitReached(
             f"the spool has {free} bytes free, {needed} are needed, and the downstream takes no streams",
             remedy="Give spool.directory a larger file system",
         )
+
+    def _may_save_by_stream(self, call: Call) -> bool:
+        if self._transfer is Transfer.FILE:
+            return False
+        offered = self._downstream.get_capabilities(call).save_stream
+        if self._transfer is Transfer.STREAM and not offered:
+            fact = "spool.transfer is stream, and the downstream has no SaveStream"
+            raise NotConfigured(fact, remedy="Set spool.transfer to auto")
+        return offered
 
     def _save_by_file(self, call: Call, artifact: Artifact, source: Source, header: Header, data_key: bytes) -> None:
         with self._spool.place() as place:
@@ -383,10 +390,3 @@ def _private(path: str, flags: int) -> int:
 
 def _child(artifact: Artifact, path: str) -> Artifact:
     return replace(artifact, key=f"{artifact.key}/{path}")
-
-
-def _needs_streams(operation: str) -> NotConfigured:
-    return NotConfigured(
-        f"spool.transfer is stream, and the downstream has no {operation}",
-        remedy="Set spool.transfer to auto",
-    )
