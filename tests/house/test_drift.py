@@ -1,0 +1,44 @@
+"""What is generated and committed is what its source generates now."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def test_the_stubs_are_those_of_the_protos(tmp_path):
+    sources = ["proxy/rpc/artifact.proto", "proxy/envelope/envelope.proto"]
+    folders = ["-Iproxy/rpc=proto", "-Iproxy/envelope=proto"]
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", *folders]
+    subprocess.run(
+        [*protoc, f"--python_out={tmp_path}", f"--mypy_out=quiet:{tmp_path}", *sources],
+        cwd=ROOT,
+        check=True,
+        env={"PATH": str(Path(sys.executable).parent)},
+    )
+    for name in ("proxy/rpc/artifact_pb2", "proxy/envelope/envelope_pb2"):
+        for suffix in (".py", ".pyi"):
+            assert (ROOT / (name + suffix)).read_text() == (tmp_path / (name + suffix)).read_text(), "run `make stubs`"
+
+
+@pytest.mark.parametrize(("lock", "groups"), [("requirements.lock", []), ("requirements-dev.lock", ["--group", "dev"])])
+def test_the_lock_is_current(lock, groups, tmp_path):
+    # Resolving with the committed lock as its own preference changes it only if it does not fit any more.
+    fresh = tmp_path / lock
+    shutil.copy(ROOT / lock, fresh)
+    terms = "--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet"
+    command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *terms.split(), *groups]
+    subprocess.run([*command, "-o", str(fresh)], cwd=ROOT, check=True)
+    assert fresh.read_text() == (ROOT / lock).read_text(), "run `make lock`"
+
+
+def test_every_locked_package_has_a_hash():
+    for lock in ("requirements.lock", "requirements-dev.lock"):
+        text = (ROOT / lock).read_text()
+        pins = text.count("==")
+        assert pins > 5
+        assert len([part for part in text.split("==")[1:] if "--hash=sha256:" in part]) == pins
