@@ -12,14 +12,15 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.plugin import BadRequest, LimitReached, PluginError, one_line
+from proxy.plugin import BadRequest, Chunk, LimitReached, PluginError, one_line
 
 _MOST_LINKS = 40
+_READ_SIZE = 1 << 20
 _STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -196,6 +197,38 @@ class Destination:
             os.unlink(self._temporary, dir_fd=self._parent)
             return
         shutil.rmtree(self._temporary, ignore_errors=True, dir_fd=self._parent)
+
+
+@contextmanager
+def opened_directory(path: Path) -> Iterator[int]:
+    """A descriptor of a directory of our own."""
+    fd = os.open(path, _OPEN | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_chunks(fd: int, check: Callable[[], None]) -> Iterator[memoryview]:
+    """The bytes of a file from its beginning; each chunk is valid until the next. `check` may stop it."""
+    # A descriptor of its own: a client may still be asking for chunks when the call has ended.
+    own = os.dup(fd)
+    try:
+        buffer = memoryview(bytearray(_READ_SIZE))
+        offset = 0
+        while size := os.preadv(own, [buffer], offset):
+            check()
+            offset += size
+            yield buffer[:size]
+    finally:
+        os.close(own)
+
+
+def write_all(fd: int, data: Chunk) -> None:
+    """Write all of `data` at the descriptor's place."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
 
 
 @contextmanager

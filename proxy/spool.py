@@ -35,7 +35,7 @@ class Spool:
         """A private directory for one call, removed with all that is in it at the end."""
         with local_errors(f"the spool {self._beneath}"):
             place = self._directory() / secrets.token_hex(8)
-            place.mkdir(mode=0o700)
+            private_directory(place)
         try:
             yield place
         finally:
@@ -52,8 +52,7 @@ class Spool:
             if self._own is None:
                 own = self._beneath / f"{_PREFIX}{secrets.token_hex(8)}"
                 self._beneath.mkdir(parents=True, exist_ok=True)
-                own.mkdir(mode=0o700)
-                own.chmod(0o700)  # whatever the umask
+                private_directory(own)
                 # Held until the process ends, however it ends: the kernel lets go of it.
                 # It gets its name once it is held, so that nobody ever finds it and takes it first.
                 unnamed = own / secrets.token_hex(8)
@@ -69,6 +68,19 @@ class Spool:
             if self._own is not None:
                 shutil.rmtree(self._own, ignore_errors=True)
                 self._own = None
+
+
+def private_file(path: str, flags: int) -> int:
+    """An opener for `open`: the file is this user's alone, whatever the umask."""
+    fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    os.fchmod(fd, 0o600)
+    return fd
+
+
+def private_directory(path: Path) -> None:
+    """Make a directory that is this user's alone, whatever the umask."""
+    path.mkdir(mode=0o700)
+    path.chmod(0o700)
 
 
 def remove_leftovers(directory: Path) -> int:

@@ -16,7 +16,7 @@ from policies import keys as canonical
 from proxy import config, envelope
 from proxy.cli.serve import key_provider
 from proxy.envelope import Binding, Header, Unlock
-from proxy.paths import Destination, Roots, Source, local_errors
+from proxy.paths import Destination, Roots, Source, local_errors, write_all
 from proxy.plugin import BadRequest, Call, Chunk, DataLoss, Operation, Truncated
 
 _STREAM = "-"
@@ -189,9 +189,7 @@ def _sink(target: str, mode: int) -> Iterator[int]:
 def _pour(chunks: Iterator[Chunk], sink: int, progress: _Progress) -> None:
     with local_errors("the output"):
         for chunk in chunks:
-            rest = memoryview(chunk)
-            while rest:
-                rest = rest[os.write(sink, rest) :]
+            write_all(sink, chunk)
             progress.step()
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing, contextmanager
-from dataclasses import replace
+from contextlib import closing
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from proxy import envelope
 from proxy.envelope import Header, Totals, Unlock
 from proxy.keys import KeyProvider
 from proxy.layers.authors import forwarded
-from proxy.paths import Destination, Roots, Source, local_errors
+from proxy.paths import Destination, Roots, Source, local_errors, opened_directory, read_chunks, write_all
 from proxy.plugin import (
     Artifact,
     ArtifactPlugin,
@@ -32,13 +32,14 @@ from proxy.plugin import (
     NotConfigured,
     Refused,
     WrappedKey,
+    shown_key,
 )
-from proxy.spool import Spool
+from proxy.spool import Spool, private_directory, private_file
 
 PUBLIC_FILE, PUBLIC_DIRECTORY = 0o644, 0o755
 """Modes of what a Load creates: its reader may run as another user (docs/argo.md)."""
-_PRIVATE_FILE, _PRIVATE_DIRECTORY = 0o600, 0o700
-_READ_SIZE = 1 << 20
+_LARGE_HEADER = 512
+"""More than a header takes, for an estimate."""
 _SPARE_SPACE = 64 << 20
 """What a spooled Save leaves free for everybody else on that file system."""
 _FULL = 1 << 20
@@ -80,15 +81,14 @@ class Sealed:
         """Seal the file or directory at `path` under one data key, and store it."""
         artifact = forwarded(artifact)
         with self._roots.source(path) as source:
-            sizes = _sizes(source)
-            by_file = self._saves_by_file(call, sizes)
+            by_file = self._saves_by_file(call, _survey(source))
             header, data_key = self._new_key(call)
             if by_file:
                 self._save_by_file(call, artifact, source, header, data_key)
             elif source.is_directory:
                 self._save_tree_by_stream(call, artifact, source, header, data_key)
             else:
-                self._save_by_stream(call, artifact, _read_file(source.fd, call), header, data_key)
+                self._save_by_stream(call, artifact, read_chunks(source.fd, call.check), header, data_key)
 
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """Seal what `chunks` yields: forwarded segment by segment, or spooled as ciphertext and saved."""
@@ -99,22 +99,27 @@ class Sealed:
         with self._spool.place() as place:
             stored = place / "sealed"
             header, data_key = self._new_key(call)
-            with local_errors("the spool"), open(stored, "xb", buffering=0, opener=_private) as file:
+            with local_errors("the spool"), open(stored, "xb", buffering=0, opener=private_file) as file:
                 for sealed in self._seal(call, artifact, chunks, header, data_key):
-                    _write_all(file.fileno(), sealed)
+                    write_all(file.fileno(), sealed)
             call.check()
             self._downstream.save(call, artifact, stored)
 
-    def _saves_by_file(self, call: Call, sizes: Totals) -> bool:
+    def _saves_by_file(self, call: Call, survey: _Survey) -> bool:
+        if self._transfer is Transfer.STREAM and survey.empty_directory is not None:
+            raise NotConfigured(
+                f'the directory "{shown_key(survey.empty_directory) or "."}" is empty, and a stream cannot carry it',
+                remedy="Set spool.transfer to auto or file, or save an archive of the directory",
+            )
         if self._transfer is Transfer.STREAM:
             return not self._may_save_by_stream(call)
-        needed = sizes.stored_bytes + _SPARE_SPACE
+        needed = survey.stored_bytes + _SPARE_SPACE
         if self._transfer is Transfer.FILE or needed <= (free := self._spool.free_bytes()):
             return True
-        if self._may_save_by_stream(call):
+        if survey.empty_directory is None and self._may_save_by_stream(call):
             return False
         raise LimitReached(
-            f"the spool has {free} bytes free, {needed} are needed, and the downstream takes no streams",
+            f"the spool has {free} bytes free, {needed} are needed, and it cannot go by stream",
             remedy="Give spool.directory a larger file system",
         )
 
@@ -145,15 +150,10 @@ class Sealed:
         self, call: Call, artifact: Artifact, source: Source, header: Header, data_key: bytes
     ) -> None:
         for place in envelope.walk(source.fd):
-            if not place.files and not place.directories:
-                raise NotConfigured(
-                    f'the directory "{place.path or "."}" is empty, and a stream cannot carry an empty directory',
-                    remedy="Set spool.transfer to auto or file, or save an archive of the directory",
-                )
             for name in place.files:
                 child = _child(artifact, place.path_of(name))
                 with envelope.open_regular(name, place.fd) as fd:
-                    self._save_by_stream(call, child, _read_file(fd, call), header, data_key)
+                    self._save_by_stream(call, child, read_chunks(fd, call.check), header, data_key)
 
     def _seal(
         self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], header: Header, data_key: bytes
@@ -203,7 +203,7 @@ class Sealed:
 
     def _open_spooled(self, call: Call, artifact: Artifact, stored: Path, destination: Destination) -> None:
         unlock = self._unlock(call)
-        with _opened_directory(stored.parent) as place:
+        with opened_directory(stored.parent) as place:
             if not os.path.lexists(stored):
                 fact = "the downstream reported success and created nothing"
                 raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log")
@@ -248,7 +248,7 @@ class Sealed:
         call.sealed.files += 1
         with closing(self._downstream_stream(call, artifact)) as stored:
             for plaintext in self._open(call, artifact, stored, unlock):
-                _write_all(into, plaintext)
+                write_all(into, plaintext)
 
     def _open(self, call: Call, artifact: Artifact, stored: Iterator[Chunk], unlock: Unlock) -> Iterator[Chunk]:
         for plaintext in envelope.open_stream(stored, unlock, artifact.key):
@@ -272,7 +272,7 @@ class Sealed:
             with Roots([place]).source(spooled) as found:
                 if found.is_directory:
                     raise BadRequest("the artifact is a directory", remedy="Open one of its files by its own key")
-                yield from _counted(_read_file(found.fd, call), lambda size: _record(call, Totals(0, 0, size)))
+                yield from _counted(read_chunks(found.fd, call.check), lambda size: _record(call, Totals(0, 0, size)))
 
     def _downstream_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         yield from _counted(
@@ -315,29 +315,37 @@ class Sealed:
         return Capabilities(save_stream=True)
 
 
-def _sizes(source: Source) -> Totals:
-    """What sealing `source` will about come to, for the choice of the way there."""
-    totals = Totals()
+@dataclass(frozen=True, slots=True)
+class _Survey:
+    """What is about to be sealed, for the choice of the way there."""
+
+    stored_bytes: int
+    empty_directory: str | None = None
+    """The path of one, relative to the artifact; a stream cannot carry it."""
+
+
+def _survey(source: Source) -> _Survey:
     if not source.is_directory:
-        totals.add(source.size, envelope.stored_size(source.size))
-        return totals
+        return _Survey(_LARGE_HEADER + envelope.stored_size(source.size))
+    stored, empty = 0, None
     try:
         for place in envelope.walk(source.fd):
             for name in place.files:
                 size = os.stat(name, dir_fd=place.fd, follow_symlinks=False).st_size
-                totals.add(size, envelope.stored_size(size) + 512)
+                stored += _LARGE_HEADER + envelope.stored_size(size)
+            if not place.files and not place.directories:
+                empty = place.path
     except envelope.NotRegular as fault:
         raise fault.unsavable() from None
-    return totals
+    return _Survey(stored, empty)
 
 
 def _seal_to(stored: Path, source: Source, header: Header, data_key: bytes, key: str, call: Call) -> Totals:
     if source.is_directory:
-        stored.mkdir(mode=_PRIVATE_DIRECTORY)
-        stored.chmod(_PRIVATE_DIRECTORY)
-        with _opened_directory(stored) as fd:
+        private_directory(stored)
+        with opened_directory(stored) as fd:
             return envelope.seal_tree(source.fd, fd, header, data_key, key, call.check)
-    with open(stored, "xb", buffering=0, opener=_private) as file:
+    with open(stored, "xb", buffering=0, opener=private_file) as file:
         return Totals(1, *envelope.seal_file(source.fd, file.fileno(), header, data_key, key, call.check))
 
 
@@ -351,41 +359,6 @@ def _counted(chunks: Iterator[Chunk], count: Callable[[int], None]) -> Iterator[
     for chunk in chunks:
         count(len(chunk))
         yield chunk
-
-
-def _read_file(fd: int, call: Call) -> Iterator[Chunk]:
-    # A descriptor of its own: a client may still be asking for chunks when the call has ended.
-    own = os.dup(fd)
-    try:
-        buffer = memoryview(bytearray(_READ_SIZE))
-        offset = 0
-        while size := os.preadv(own, [buffer], offset):
-            call.check()
-            offset += size
-            yield buffer[:size]
-    finally:
-        os.close(own)
-
-
-@contextmanager
-def _opened_directory(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def _write_all(fd: int, data: Chunk) -> None:
-    rest = memoryview(data)
-    while rest:
-        rest = rest[os.write(fd, rest) :]
-
-
-def _private(path: str, flags: int) -> int:
-    fd = os.open(path, flags, _PRIVATE_FILE)
-    os.fchmod(fd, _PRIVATE_FILE)  # whatever the umask
-    return fd
 
 
 def _child(artifact: Artifact, path: str) -> Artifact:

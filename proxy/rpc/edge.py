@@ -40,10 +40,16 @@ _FOR_EVER = 10 * 365 * 86_400
 
 
 class Edge:
-    """From a gRPC call to the plugin and back, with every way of failing named."""
+    """From a gRPC call to the plugin and back, with every way of failing named.
 
-    def __init__(self, plugin: ArtifactPlugin) -> None:
+    Args:
+        plugin: what the calls are for.
+        settle: returns once a cancellation that has already happened has reached the call.
+    """
+
+    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None]) -> None:
         self._plugin = plugin
+        self._settle = settle
 
     def unary(self, operation: Operation) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         """The behaviour of one RPC that takes one message and answers one."""
@@ -109,7 +115,7 @@ class Edge:
         from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
 
         with _Attempt(Operation.SAVE_STREAM, context) as attempt:
-            first, chunks = _first_frame(requests, attempt.call)
+            first, chunks = _first_frame(requests, attempt.call, self._settle)
             self._plugin.save_stream(attempt.call, attempt.on(first), chunks)
             return pb.SaveArtifactResponse(success=True).SerializeToString()
         if attempt.refused is not None:
@@ -230,11 +236,13 @@ def _fitting(answer: Message) -> Message:
     return answer
 
 
-def _first_frame(requests: Iterator[bytes], call: Call) -> tuple[Artifact, Iterator[Chunk]]:
+def _first_frame(
+    requests: Iterator[bytes], call: Call, settle: Callable[[Call], None]
+) -> tuple[Artifact, Iterator[Chunk]]:
     from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
     from proxy.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-    frames = _uncancelled(requests, call)
+    frames = _uncancelled(requests, call, settle)
     first = next(frames, None)
     if first is None:
         raise BadRequest("the stream ended before its first frame, which names the artifact")
@@ -254,14 +262,20 @@ def _first_frame(requests: Iterator[bytes], call: Call) -> tuple[Artifact, Itera
     return artifact, chunks()
 
 
-def _uncancelled(requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
-    """The frames of a stream, ending normally only if the caller closed it."""
+def _uncancelled(requests: Iterator[bytes], call: Call, settle: Callable[[Call], None]) -> Iterator[bytes]:
+    """The frames of a stream, ending normally only if the caller closed it.
+
+    The library ends a cancelled stream as it ends a whole one, and tells a moment later that it was
+    cancelled: an end counts only once that moment has passed.
+    """
     while True:
         try:
             frame = next(requests, None)
         except grpc.RpcError:
             call.cancel()
             frame = None
+        if frame is None:
+            settle(call)
         call.check()
         if frame is None:
             return

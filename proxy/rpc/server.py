@@ -16,7 +16,7 @@ from typing import Any
 
 import grpc
 
-from proxy.plugin import ArtifactPlugin, Operation
+from proxy.plugin import ArtifactPlugin, Call, Operation
 from proxy.rpc.edge import LARGEST_MESSAGE, Edge
 
 SERVICE = "artifact.ArtifactService"
@@ -24,6 +24,9 @@ _THREADS = 128
 """One for each call at work. A UI's slow reader holds one for as long as it reads."""
 _MOST_CALLS = 1024
 """Calls beyond the threads wait; beyond this they are refused rather than remembered."""
+_NOBODY = "/sealgate/settled"
+_QUIET, _ANSWERED_WITHIN = 0.1, 5.0
+"""Seconds: what an upload waits at its end, and the most that it does."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
     ("grpc.max_send_message_length", -1),
@@ -41,7 +44,7 @@ class ArtifactServer:
         self._ready = False
         self._health: Any = None
         services: list[grpc.GenericRpcHandler] = [
-            _ArtifactService(plugin),
+            _ArtifactService(plugin, self._settle),
             _Late("grpc.health.v1.Health", self._load_health),
             _Late("grpc.reflection.v1alpha.ServerReflection", _load_reflection),
         ]
@@ -52,6 +55,7 @@ class ArtifactServer:
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
         self._socket: Path | None = None
+        self._own_channel: grpc.Channel | None = None
 
     def start(self, socket: Path) -> None:
         """Bind `socket`, which every user may connect to, and serve.
@@ -98,6 +102,26 @@ class ArtifactServer:
             self._publish()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
 
+    def _settle(self, call: Call) -> None:
+        """Return once a cancellation that has already happened has reached `call`.
+
+        The library gives no sign that none is on its way. One thread of it hands out all events of a
+        server in turn, so a question of our own, to a method that does not exist, is answered after all
+        that it knew before; the wait in front is for what one of its other threads has yet to tell it.
+        """
+        gone = threading.Event()
+        call.on_cancel(gone.set)
+        if gone.wait(_QUIET):
+            return
+        with self._lock:
+            if self._own_channel is None:
+                options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
+                self._own_channel = grpc.insecure_channel(f"unix:{self._socket}", options=options)
+            ask: Any = self._own_channel.unary_unary(_NOBODY)
+        # A server that is ending takes no question any more: then the wait has to do.
+        with contextlib.suppress(grpc.RpcError):
+            ask(b"", timeout=_ANSWERED_WITHIN)
+
     def stop(self, grace: float) -> None:
         """Let calls end for `grace` seconds, then cancel what is left. Removes the socket."""
         self._server.stop(grace).wait()
@@ -109,8 +133,8 @@ class ArtifactServer:
 class _ArtifactService(grpc.GenericRpcHandler):
     """The eight RPCs, by name."""
 
-    def __init__(self, plugin: ArtifactPlugin) -> None:
-        edge = Edge(plugin)
+    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None]) -> None:
+        edge = Edge(plugin, settle)
         self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
             Operation.OPEN_STREAM: grpc.unary_stream_rpc_method_handler(edge.open_stream),
             Operation.SAVE_STREAM: grpc.stream_unary_rpc_method_handler(edge.save_stream),

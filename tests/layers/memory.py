@@ -1,0 +1,77 @@
+"""A plugin in memory, for a layer to stand on: it stores what it is given, by path or by stream."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+from proxy.plugin import Artifact, Call, Capabilities, Chunk, DownstreamStatus, Refused
+
+
+class MemoryPlugin:
+    """Each key holds bytes. `calls` lists what was asked of it; `streams` tells whether it has any."""
+
+    def __init__(self, *, streams: bool = True) -> None:
+        self.objects: dict[str, bytes] = {}
+        self.artifacts: list[Artifact] = []
+        self.calls: list[str] = []
+        self.streams = streams
+
+    def _note(self, what: str, artifact: Artifact) -> None:
+        self.calls.append(what)
+        self.artifacts.append(artifact)
+
+    def load(self, call: Call, artifact: Artifact, path: Path) -> None:
+        self._note("load", artifact)
+        if artifact.key in self.objects:
+            path.write_bytes(self.objects[artifact.key])
+            return
+        for key in self._beneath(artifact):
+            file = path / key.removeprefix(f"{artifact.key}/")
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(self.objects[key])
+        if not path.exists():
+            raise Refused("not found")
+
+    def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        self._note("open_stream", artifact)
+        if not self.streams:
+            raise DownstreamStatus("UNIMPLEMENTED", "no streams here")
+        if artifact.key not in self.objects:
+            raise Refused("not found")
+        data = self.objects[artifact.key]
+        for start in range(0, len(data), 100_000):
+            yield data[start : start + 100_000]
+
+    def save(self, call: Call, artifact: Artifact, path: Path) -> None:
+        self._note("save", artifact)
+        files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+        for file in files:
+            relative = file.relative_to(path).as_posix()
+            key = artifact.key if relative == "." else f"{artifact.key}/{relative}"
+            self.objects[key] = file.read_bytes()
+
+    def delete(self, call: Call, artifact: Artifact) -> None:
+        self._note("delete", artifact)
+        for key in [artifact.key, *self._beneath(artifact)]:
+            self.objects.pop(key, None)
+
+    def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
+        self._note("list_objects", artifact)
+        return self._beneath(artifact)
+
+    def is_directory(self, call: Call, artifact: Artifact) -> bool:
+        self._note("is_directory", artifact)
+        return bool(self._beneath(artifact))
+
+    def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
+        self._note("save_stream", artifact)
+        if not self.streams:
+            raise DownstreamStatus("UNIMPLEMENTED", "no streams here")
+        self.objects[artifact.key] = b"".join(bytes(chunk) for chunk in chunks)
+
+    def get_capabilities(self, call: Call) -> Capabilities:
+        return Capabilities(save_stream=self.streams)
+
+    def _beneath(self, artifact: Artifact) -> list[str]:
+        return sorted(key for key in self.objects if key.startswith(f"{artifact.key}/"))
