@@ -101,7 +101,7 @@ class Call:
     """The decision id: in the error text, the log and the audit record alike."""
     sealed: SealedFacts = field(default_factory=SealedFacts)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _cancelled: bool = False
+    _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     _on_cancel: list[Callable[[], object]] = field(default_factory=list, repr=False)
 
     def remaining(self) -> float | None:
@@ -111,7 +111,7 @@ class Call:
     def cancel(self) -> None:
         """Tell everything that works for this call to stop. Harmless when repeated or after the end."""
         with self._lock:
-            self._cancelled = True
+            self._cancelled.set()
             callbacks, self._on_cancel = self._on_cancel, []
         for callback in callbacks:
             callback()
@@ -119,14 +119,18 @@ class Call:
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Have `callback` run when the caller goes away; at once if it already has."""
         with self._lock:
-            if not self._cancelled:
+            if not self._cancelled.is_set():
                 self._on_cancel.append(callback)
                 return
         callback()
 
+    def cancelled_within(self, seconds: float) -> bool:
+        """Whether the caller goes away within so many seconds, or already has."""
+        return self._cancelled.wait(seconds)
+
     def check(self) -> None:
         """Raise if nobody waits for the answer any more. Long work asks between its steps."""
-        if self._cancelled:
+        if self._cancelled.is_set():
             raise Cancelled("the caller went away")
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise DeadlineExceeded("the caller's deadline passed")

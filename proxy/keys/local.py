@@ -109,7 +109,7 @@ class LocalKeys:
             # A pipe must not make this wait.
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
-            raise self._fault(f"cannot be read: {os.strerror(error.errno or 0)}") from None
+            raise self._fault(f"cannot be read: {os.strerror(error.errno or 0).lower()}") from None
         try:
             mode = os.fstat(fd).st_mode
             if not stat.S_ISREG(mode) or mode & 0o077:
