@@ -17,7 +17,7 @@ help: ## show this list
 
 $(STAMP): requirements-dev.lock pyproject.toml
 	@echo "setting up .venv (once)"
-	@$(PYTHON) -m venv --clear .venv
+	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
