@@ -38,11 +38,15 @@ def _segment_fault(key: str) -> str:
     for segment in key.split("/"):
         if not segment:
             return "the key has an empty segment"
-        if segment in {".", ".."} or segment.startswith("..;"):
+        if _is_relative(segment):
             return "the key has a relative segment"
         if segment != segment.strip():
             return "a segment of the key begins or ends with white space"
     return ""
+
+
+def _is_relative(segment: str) -> bool:
+    return segment in {".", ".."} or segment.startswith("..;")
 
 
 def _spelling_fault(key: str) -> str:
@@ -57,6 +61,6 @@ def _spelling_fault(key: str) -> str:
             folded.count("/") != key.count("/") or "\\" in folded,
             "the key has a character that looks like a separator",
         ),
-        (not {".", ".."}.isdisjoint(folded.split("/")), "the key has a segment that looks like a relative one"),
+        (any(map(_is_relative, folded.split("/"))), "the key has a segment that looks like a relative one"),
     )
     return next((fault for found, fault in faults if found), "")

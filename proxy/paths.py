@@ -232,16 +232,18 @@ def write_all(fd: int, data: Chunk) -> None:
 
 
 @contextmanager
-def local_errors(what: str) -> Iterator[None]:
-    """Turn what the operating system says of `what` into a named error without its text."""
+def local_errors(what: str, written: str = "") -> Iterator[None]:
+    """Turn what the operating system says of `what` into a named error without its text.
+
+    `written` is what runs out of space, where that is something else.
+    """
     try:
         yield
     except OSError as error:
-        raise named(error, what) from None
+        raise _named(error, written or what if error.errno in _OUT_OF_SPACE else what) from None
 
 
-def named(error: OSError, what: str) -> PluginError:
-    """The named error for what the operating system says of `what`."""
+def _named(error: OSError, what: str) -> PluginError:
     reason = os.strerror(error.errno or 0).lower()
     if error.errno in _OUT_OF_SPACE:
         return LimitReached(f"{what} could not be written: {reason}", says="file system", remedy="Free space there")

@@ -81,7 +81,8 @@ def open_file(
     """Open the sealed file `source` into the empty file `target`.
 
     The plaintext in `target` may be used only if this returns. With `consume`, the sealed file is cut off
-    from its end as its segments are opened, so that both together never take much more than one of them.
+    from its end as its segments are opened, so that both together never take much more than one of them;
+    not if it has a second name, because then it is somebody else's file, too.
 
     Returns:
         Plaintext bytes and stored bytes.
@@ -90,7 +91,9 @@ def open_file(
         NotSealed: `source` does not begin as a sealed file does.
         DataLoss: it is cut short, was changed, or belongs to another artifact.
     """
-    stored = os.fstat(source).st_size
+    facts = os.fstat(source)
+    stored = facts.st_size
+    consume = consume and facts.st_nlink <= 1
     header, start = read_header(lambda size, offset: _read_bytes(source, size, offset))
     size = plaintext_size(stored - start)
     data_key = unlock(header)
@@ -111,6 +114,8 @@ def open_file(
             give_back.done(index)
 
     _share_out(range(count)[::-1] if consume else range(count), size, open_, check)
+    if consume:
+        os.ftruncate(source, 0)
     return size, stored
 
 

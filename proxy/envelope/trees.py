@@ -235,8 +235,6 @@ def open_tree(
                         create_regular(name, into, file_mode) as plain,
                     ):
                         totals.add(*open_file(sealed, plain, unlock, key, check, consume=consume))
-                        if consume:
-                            os.ftruncate(sealed, 0)
     except NotRegular as fault:
         raise Tampered(f"the stored directory holds what was never sealed: {fault.fact}") from None
     return totals

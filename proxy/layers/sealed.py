@@ -7,9 +7,10 @@ once its last segment has been verified.
 from __future__ import annotations
 
 import os
+import stat
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -135,7 +136,7 @@ class Sealed:
     def _save_by_file(self, call: Call, artifact: Artifact, source: Source, header: Header, data_key: bytes) -> None:
         with self._spool.place() as place:
             stored = place / "sealed"
-            with local_errors("the spool"):
+            with local_errors("the local path", written="the spool"):
                 totals = _seal_to(stored, source, header, data_key, artifact.key, call)
             _record(call, totals)
             call.check()
@@ -203,23 +204,14 @@ class Sealed:
 
     def _open_spooled(self, call: Call, artifact: Artifact, stored: Path, destination: Destination) -> None:
         unlock = self._unlock(call)
-        with opened_directory(stored.parent) as place:
-            if not os.path.lexists(stored):
-                fact = "the downstream reported success and created nothing"
-                raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log")
-            if stored.is_dir() and not stored.is_symlink():
-                modes = (PUBLIC_FILE, PUBLIC_DIRECTORY)
-                with (
-                    envelope.descend(place, stored.name) as tree,
-                    destination.new_directory(PUBLIC_DIRECTORY) as into,
-                ):
-                    totals = envelope.open_tree(tree, into, unlock, artifact.key, modes, call.check, consume=True)
+        with _left_behind(stored) as (found, is_directory):
+            if is_directory:
+                with destination.new_directory(PUBLIC_DIRECTORY) as into:
+                    modes = (PUBLIC_FILE, PUBLIC_DIRECTORY)
+                    totals = envelope.open_tree(found, into, unlock, artifact.key, modes, call.check, consume=True)
             else:
-                with (
-                    envelope.open_regular(stored.name, place, writable=True) as file,
-                    destination.new_file(PUBLIC_FILE) as into,
-                ):
-                    opened = envelope.open_file(file, into, unlock, artifact.key, call.check, consume=True)
+                with destination.new_file(PUBLIC_FILE) as into:
+                    opened = envelope.open_file(found, into, unlock, artifact.key, call.check, consume=True)
                     totals = Totals(1, *opened)
         _record(call, totals)
 
@@ -338,6 +330,28 @@ def _survey(source: Source) -> _Survey:
     except envelope.NotRegular as fault:
         raise fault.unsavable() from None
     return _Survey(stored, empty)
+
+
+@contextmanager
+def _left_behind(stored: Path) -> Iterator[tuple[int, bool]]:
+    """What a downstream's Load left in the spool, open, and whether it is a directory."""
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(opened_directory(stored.parent))
+            is_directory = stat.S_ISDIR(os.stat(stored.name, dir_fd=place, follow_symlinks=False).st_mode)
+            opened = (
+                envelope.descend(place, stored.name)
+                if is_directory
+                else envelope.open_regular(stored.name, place, writable=True)
+            )
+            fd = stack.enter_context(opened)
+        except FileNotFoundError:
+            fact = "the downstream reported success and created nothing"
+            raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log") from None
+        except (OSError, envelope.NotRegular):
+            fact = "the downstream reported success and left neither a file nor a directory"
+            raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log") from None
+        yield fd, is_directory
 
 
 def _seal_to(stored: Path, source: Source, header: Header, data_key: bytes, key: str, call: Call) -> Totals:

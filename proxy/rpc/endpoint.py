@@ -149,28 +149,38 @@ class ChildProcess(Endpoint):
             if self._ending.is_set():
                 return 0
             self.path.unlink(missing_ok=True)
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-S", guardian.__file__, str(self._lifeline_read), *self._command],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                pass_fds=[self._lifeline_read],
-                start_new_session=True,
-                env=_environment(os.environ),
-            )
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-I", "-S", guardian.__file__, str(self._lifeline_read), *self._command],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=[self._lifeline_read],
+                    start_new_session=True,
+                    env=_environment(os.environ),
+                )
+            except OSError as error:  # no process or descriptor left, for one; the next attempt may go better
+                log.error("no process could be started: %s", os.strerror(error.errno or 0).lower())  # noqa: TRY400 - the reason is all there is
+                return guardian._NOT_STARTED  # noqa: SLF001 - the same program, in two processes
             self._process = process
             awaited.add(process.pid)
         log.info("started the downstream %s, process %d", self._command[0], process.pid)
+        lines = threading.Thread(target=self._log_lines, args=(process,), name="sealgate-downstream-log", daemon=True)
+        lines.start()
+        code = process.wait()
+        awaited.discard(process.pid)
+        # What the command has left behind holds its socket and its output.
+        _signal(process, signal.SIGKILL)
+        lines.join()
+        return code
+
+    def _log_lines(self, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None  # noqa: S101 - for the type checker: it is a pipe
         with process.stdout:
             while line := process.stdout.readline(_LONGEST_LINE):
                 text = line.decode(errors="replace").rstrip()
                 if text:
                     log.info("%s", self._redact(text))
-        code = process.wait()
-        awaited.discard(process.pid)
-        _signal(process, signal.SIGKILL)  # the guardian may have gone first
-        return code
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:

@@ -297,6 +297,58 @@ def test_a_cancelled_call_stops_and_leaves_nothing(bench):
     assert bench.spooled() == []
 
 
+def test_a_file_that_the_downstream_only_linked_is_not_consumed(tmp_path):
+    class Linking(MemoryPlugin):
+        """Stores files, and hands them out by a second name for them."""
+
+        def save(self, call, artifact, path):
+            (tmp_path / "stored").write_bytes(path.read_bytes())
+
+        def load(self, call, artifact, path):
+            path.hardlink_to(tmp_path / "stored")
+
+    bench = Bench(tmp_path, Transfer.FILE, streams=False)
+    sealed = Sealed(Linking(), bench.keys, roots=Roots([bench.work]), spool=Spool(bench.spool))
+    sealed.save(Call(Operation.SAVE), Artifact("a"), bench.file(b"twice" * 1000))
+    for name in ("first", "second"):
+        sealed.load(Call(Operation.LOAD), Artifact("a"), bench.work / name)
+        assert (bench.work / name).read_bytes() == b"twice" * 1000
+
+
+@pytest.mark.parametrize("left", ["nothing", "link", "pipe"])
+def test_success_without_a_file_is_seen_through(tmp_path, left):
+    class Lying(MemoryPlugin):
+        def load(self, call, artifact, path):
+            if left == "link":
+                path.symlink_to("/etc/passwd")
+            if left == "pipe":
+                os.mkfifo(path)
+
+    bench = Bench(tmp_path, Transfer.FILE, streams=False)
+    sealed = Sealed(Lying(), bench.keys, roots=Roots([bench.work]), spool=Spool(bench.spool))
+    with pytest.raises(DataLoss, match="reported success"):
+        sealed.load(Call(Operation.LOAD), Artifact("a"), bench.work / "loaded")
+    assert list(bench.work.iterdir()) == []
+
+
+@pytest.mark.parametrize("listed", ["other/x", "ns/t/../up", "ns/t//x", "ns/t/a/", "ns/t", "ns/t/./x"])
+def test_a_listing_that_leads_out_of_the_artifact_is_refused(tmp_path, listed):
+    class Climbing(MemoryPlugin):
+        def list_objects(self, call, artifact):
+            return [listed]
+
+        def is_directory(self, call, artifact):
+            return True
+
+    bench = Bench(tmp_path, Transfer.STREAM, streams=True)
+    sealed = Sealed(
+        Climbing(), bench.keys, roots=Roots([bench.work]), spool=Spool(bench.spool), transfer=Transfer.STREAM
+    )
+    with pytest.raises(DataLoss):
+        sealed.load(Call(Operation.LOAD), Artifact("ns/t"), bench.work / "loaded")
+    assert list(bench.work.iterdir()) == []
+
+
 NAMES = st.text(
     st.characters(blacklist_categories=("Cs", "Cc", "Cn", "Co"), blacklist_characters="/"), min_size=1, max_size=20
 ).filter(lambda name: name not in {".", ".."} and len(name.encode()) < 200)
