@@ -9,10 +9,13 @@ import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from proxy.plugin import Artifact, ArtifactPlugin, Call, Capabilities, Chunk, NotConfigured, PluginError
 from proxy.rpc.server import ArtifactServer
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 log = logging.getLogger("sealgate")
 
@@ -28,7 +31,7 @@ class Composed:
     closing: tuple[Callable[[], None], ...] = ()
 
 
-def run(compose: Callable[[], Composed], socket: Path) -> int:
+def run(compose: Callable[[], Composed], socket: str) -> int:
     """Bind `socket`, compose the plugin behind it, and serve until SIGTERM or SIGINT.
 
     Returns 0 after calls have drained, and 2 if the socket cannot be bound.

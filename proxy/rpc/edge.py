@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import grpc
@@ -30,6 +30,8 @@ from proxy.plugin import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from google.protobuf.message import Message
 
 log = logging.getLogger("sealgate.call")
@@ -188,7 +190,7 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         # The text of a foreign exception can carry anything, key material too: its type and where it was
         # raised are enough to find the defect.
         frames = traceback.extract_tb(error.__traceback__)[-6:]
-        where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames))
+        where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))
         log.error("unexpected %s in %s [d=%s]: %s", type(error).__name__, self.call.operation, self.call.id, where)
         return PluginError(
             f"an unexpected {type(error).__name__} stopped the operation",
@@ -224,6 +226,8 @@ def _passed_on(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], 
 def _path(text: str) -> Path:
     if not text:
         raise BadRequest("the request names no local path")
+    from pathlib import Path  # noqa: PLC0415 - off the path to the socket
+
     return Path(text)
 
 

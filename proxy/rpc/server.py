@@ -11,13 +11,15 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent import futures
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import grpc
 
 from proxy.plugin import ArtifactPlugin, Call, Operation
 from proxy.rpc.edge import LARGEST_MESSAGE, Edge
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SERVICE = "artifact.ArtifactService"
 _THREADS = 128
@@ -54,10 +56,10 @@ class ArtifactServer:
             options=_OPTIONS,
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
-        self._socket: Path | None = None
+        self._socket: Path | str | None = None
         self._own_channel: grpc.Channel | None = None
 
-    def start(self, socket: Path) -> None:
+    def start(self, socket: Path | str) -> None:
         """Bind `socket`, which every user may connect to, and serve.
 
         Makes the socket's directory; replaces a socket that an earlier process left behind.
@@ -65,9 +67,9 @@ class ArtifactServer:
         Raises:
             OSError: the socket cannot be made there.
         """
-        socket.parent.mkdir(parents=True, exist_ok=True)
+        os.makedirs(os.path.dirname(socket), exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
-            socket.unlink()
+            os.unlink(socket)
         # Callers run as other users, and a umask of 022 would keep them out. Nothing else runs yet.
         umask = os.umask(0)
         try:
@@ -127,7 +129,7 @@ class ArtifactServer:
         self._server.stop(grace).wait()
         if self._socket:
             with contextlib.suppress(OSError):
-                self._socket.unlink()
+                os.unlink(self._socket)
 
 
 class _ArtifactService(grpc.GenericRpcHandler):
