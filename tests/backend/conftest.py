@@ -1,0 +1,303 @@
+"""The stores that every test of the backend runs on, and what is needed to look behind them."""
+
+from __future__ import annotations
+
+import fcntl
+import itertools
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import boto3
+import pytest
+from moto.server import ThreadedMotoServer
+
+from backend import ObjectStoreBackend
+from proxy.plugin import Artifact, Call, Operation
+
+VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+ACCESS, SECRET = "an-access-key", "a-secret-key"
+_buckets = itertools.count()
+
+
+@dataclass
+class Server:
+    """An S3 server: where it listens, and a client of another make."""
+
+    endpoint: str
+    client: object = field(init=False)
+
+    def __post_init__(self):
+        self.client = boto3.client(
+            "s3",
+            endpoint_url=self.endpoint,
+            aws_access_key_id=ACCESS,
+            aws_secret_access_key=SECRET,
+            region_name="us-east-1",
+        )
+
+    def new_bucket(self) -> str:
+        name = f"bucket-{os.getpid()}-{next(_buckets)}"
+        self.client.create_bucket(Bucket=name)
+        return name
+
+    def config(self, **options) -> dict[str, object]:
+        """Options that lead here."""
+        return {
+            "endpoint": self.endpoint,
+            "allow_http": True,
+            "region": "us-east-1",
+            "access_key_id": ACCESS,
+            "secret_access_key": SECRET,
+            "retry_timeout_seconds": 1,
+        } | options
+
+    def keys(self, bucket: str) -> set[str]:
+        pages = self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
+        return {found["Key"] for page in pages for found in page.get("Contents", [])}
+
+    def uploads(self, bucket: str) -> list[str]:
+        """The keys of multipart uploads that were begun and neither completed nor aborted."""
+        return [found["Key"] for found in self.client.list_multipart_uploads(Bucket=bucket).get("Uploads") or []]
+
+
+@dataclass
+class Store:
+    """A store for one test."""
+
+    environment: dict[str, str]
+    keys: Callable[[], set[str]] | None = None
+    """The raw keys in the store, by other means than the backend's; None where there are none."""
+    uploads: Callable[[], list[str]] = list
+
+    def backend(self) -> ObjectStoreBackend:
+        return ObjectStoreBackend(self.environment)
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[Server]:
+    server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield Server(f"http://{host}:{port}")
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def versitygw_program() -> Path:
+    """The gateway, built once for this virtual environment."""
+    go = shutil.which("go")
+    if go is None:
+        pytest.skip("there is no Go to build versitygw with")
+    place = Path(sys.prefix, "go", "bin")
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (place / "versitygw").exists():
+            subprocess.run([go, "install", VERSITYGW], env=os.environ | {"GOBIN": str(place)}, check=True)
+    return place / "versitygw"
+
+
+@pytest.fixture(scope="session")
+def versitygw(versitygw_program, tmp_path_factory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("versitygw")
+    process, port = _started(versitygw_program, root)
+    yield Server(f"http://127.0.0.1:{port}")
+    process.terminate()
+    process.wait(10)
+
+
+def _started(program: Path, root: Path) -> tuple[subprocess.Popen, int]:
+    for _ in range(5):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        options = ["--port", f"127.0.0.1:{port}", "--access", ACCESS, "--secret", SECRET, "--keep-alive", "--quiet"]
+        process = subprocess.Popen(
+            [program, *options, "posix", root], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        until = time.monotonic() + 10
+        while process.poll() is None and time.monotonic() < until:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return process, port
+            time.sleep(0.02)
+        process.kill()  # somebody else was faster to take the port
+    raise AssertionError("versitygw does not start")
+
+
+def _s3_store(server: Server) -> Store:
+    bucket = server.new_bucket()
+    environment = {
+        "SEALGATE_BACKEND_URL": f"s3://{bucket}/a/prefix",
+        "SEALGATE_BACKEND_CONFIG": json.dumps(server.config()),
+    }
+    return Store(
+        environment,
+        lambda: {key.removeprefix("a/prefix/") for key in server.keys(bucket)},
+        lambda: server.uploads(bucket),
+    )
+
+
+@pytest.fixture(
+    params=["memory", "file", "moto", pytest.param("versitygw", marks=pytest.mark.timeout(900, func_only=False))]
+)
+def store(request, tmp_path_factory) -> Store:
+    if request.param in {"moto", "versitygw"}:
+        return _s3_store(request.getfixturevalue(request.param))
+    if request.param == "memory":
+        return Store({"SEALGATE_BACKEND_URL": "memory://a-store"})
+    root = tmp_path_factory.mktemp("a store")
+    return Store(
+        {"SEALGATE_BACKEND_URL": root.as_uri()},
+        lambda: {str(path.relative_to(root)) for path in root.rglob("*") if path.is_file()},
+    )
+
+
+@pytest.fixture
+def backend(store) -> ObjectStoreBackend:
+    return store.backend()
+
+
+@pytest.fixture
+def backend_at() -> Callable[..., ObjectStoreBackend]:
+    """A backend on a bucket of an S3 server, with any options changed."""
+
+    def backend_at(server: Server, bucket: str, prefix: str = "", **options) -> ObjectStoreBackend:
+        return ObjectStoreBackend(
+            {
+                "SEALGATE_BACKEND_URL": f"s3://{bucket}/{prefix}",
+                "SEALGATE_BACKEND_CONFIG": json.dumps(server.config(**options)),
+            }
+        )
+
+    return backend_at
+
+
+class Fault:
+    """A TCP proxy that breaks connections.
+
+    It ends each connection whose request holds `poison`, and each that has brought `limit` bytes of answers,
+    but lets `mercy` connections live first.
+    """
+
+    def __init__(self, target: str):
+        host, port = target.removeprefix("http://").split(":")
+        self.target = (host, int(port))
+        self.poison, self.limit, self.mercy, self.accepted = b"", sys.maxsize, 0, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.endpoint = f"http://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.open = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                self.accepted += 1
+                spared, self.mercy = self.mercy > 0, self.mercy - 1
+                server = socket.create_connection(self.target)
+                self.open += 1
+                both = (client, server)
+                threading.Thread(target=self._requests, args=both, daemon=True).start()
+                threading.Thread(target=self._answers, args=(*both, spared), daemon=True).start()
+
+    def _requests(self, client, server):
+        with suppress(OSError):
+            while (data := client.recv(1 << 16)) and not (self.poison and self.poison in data):
+                server.sendall(data)
+        self._end(client, server)
+
+    def _answers(self, client, server, spared):
+        passed = 0
+        with suppress(OSError):
+            while (data := server.recv(1 << 16)) and (spared or passed < self.limit):
+                client.sendall(data)
+                passed += len(data)
+        self.open -= 1
+        self._end(client, server)
+
+    def _end(self, *both):
+        for one in both:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+            one.close()
+
+
+@pytest.fixture
+def fault(versitygw) -> Iterator[Fault]:
+    """A proxy in front of the gateway."""
+    fault = Fault(versitygw.endpoint)
+    yield fault
+    fault.listener.close()
+
+
+@pytest.fixture
+def call() -> Call:
+    return Call(Operation.LOAD)
+
+
+@pytest.fixture
+def at() -> Callable[..., Artifact]:
+    """An artifact of the given key."""
+    return lambda key, configuration="{}": Artifact(key=key, configuration=configuration)
+
+
+@pytest.fixture
+def plant(tmp_path) -> Callable[..., Path]:
+    """Writes a local tree: bytes are a file, None is an empty directory."""
+    names = itertools.count()
+
+    def plant(tree: dict[str, bytes | None] | bytes) -> Path:
+        top = tmp_path / f"planted-{next(names)}"
+        if isinstance(tree, bytes):
+            top.write_bytes(tree)
+            return top
+        top.mkdir()
+        for path, content in tree.items():
+            if content is None:
+                (top / path).mkdir(parents=True)
+            else:
+                (top / path).parent.mkdir(parents=True, exist_ok=True)
+                (top / path).write_bytes(content)
+        return top
+
+    return plant
+
+
+@pytest.fixture
+def seen() -> Callable[[Path], object]:
+    """The inverse of `plant`."""
+
+    def seen(top: Path) -> dict[str, bytes | None] | bytes:
+        if not top.is_dir():
+            return top.read_bytes()
+        return {
+            str(path.relative_to(top)): path.read_bytes() if path.is_file() else None
+            for path in top.rglob("*")
+            if path.is_file() or not any(path.iterdir())
+        }
+
+    return seen
+
+
+@pytest.fixture
+def fresh(tmp_path) -> Callable[[], Path]:
+    """A path to load to, in a directory that holds nothing else."""
+    names = itertools.count()
+
+    def fresh() -> Path:
+        place = tmp_path / f"fresh-{next(names)}"
+        place.mkdir()
+        return place / "loaded"
+
+    return fresh

@@ -1,0 +1,254 @@
+"""What goes wrong in a store or on the way to it has a name, leaves nothing half done, and ends in bounded time."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import pytest
+
+from backend import ObjectStoreBackend
+from proxy.plugin import (
+    Artifact,
+    BadRequest,
+    Call,
+    LimitReached,
+    NotConfigured,
+    Operation,
+    TimedOut,
+    Unavailable,
+)
+
+MIB = 1 << 20
+
+
+def operations(backend, call, artifact, path, source):
+    yield lambda: backend.load(call, artifact, path)
+    yield lambda: list(backend.open_stream(call, artifact))
+    yield lambda: backend.save(call, artifact, source)
+    yield lambda: backend.save_stream(call, artifact, iter([b"x"]))
+    yield lambda: backend.save_stream(call, artifact, iter([bytes(MIB)] * 20))
+    yield lambda: backend.delete(call, artifact)
+    yield lambda: backend.list_objects(call, artifact)
+    yield lambda: backend.is_directory(call, artifact)
+
+
+def check_all(backend, call, at, fresh, plant, error, says):
+    """Every operation fails with this error, in a text of ours, soon, and leaves nothing at the path."""
+    path, source = fresh(), plant({"a": b"x"})
+    for operation in operations(backend, call, at("key"), path, source):
+        began = time.monotonic()
+        with pytest.raises(error, match=says) as caught:
+            operation()
+        assert time.monotonic() - began < 20
+        line = caught.value.line(call, "key")
+        assert not any(part in line for part in ("http", "Debug", "Error", "Code", "key_id", "127.0.0.1", "secret"))
+        assert list(path.parent.iterdir()) == []
+
+
+def test_credentials_that_are_refused(versitygw, call, at, fresh, plant, backend_at):
+    backend = backend_at(versitygw, versitygw.new_bucket(), secret_access_key="a-wrong-secret")
+    check_all(backend, call, at, fresh, plant, NotConfigured, "refused the credentials")
+
+
+def test_a_bucket_that_does_not_exist(versitygw, call, at, fresh, plant, backend_at):
+    check_all(backend_at(versitygw, "no-such-bucket"), call, at, fresh, plant, NotConfigured, "no such bucket")
+
+
+def test_a_region_that_is_wrong(versitygw, call, at, fresh, plant, backend_at):
+    backend = backend_at(versitygw, versitygw.new_bucket(), region="eu-north-1")
+    check_all(backend, call, at, fresh, plant, NotConfigured, "did not take the request")
+
+
+def test_a_server_that_is_not_there(versitygw, call, at, fresh, plant, backend_at):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    backend = backend_at(versitygw, "bucket", endpoint=endpoint)
+    check_all(backend, call, at, fresh, plant, Unavailable, "cannot be reached")
+
+
+def test_a_server_that_never_answers(versitygw, call, at, fresh, plant, backend_at):
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as listener:
+        endpoint = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        backend = backend_at(versitygw, "bucket", endpoint=endpoint, read_timeout_seconds=1)
+        check_all(backend, call, at, fresh, plant, TimedOut, "in time")
+
+
+def test_a_directory_that_does_not_exist(call, at, fresh, plant, tmp_path):
+    backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": (tmp_path / "nothing").as_uri()})
+    check_all(backend, call, at, fresh, plant, NotConfigured, "does not exist")
+    (tmp_path / "nothing").mkdir()
+    backend.save(call, at("key"), plant(b"x"))
+    assert (tmp_path / "nothing" / "key").read_bytes() == b"x"
+
+
+def test_a_fault_that_lasts_is_not_named_as_one_that_passes(versitygw, call, at, backend_at):
+    backend = backend_at(versitygw, "no-such-bucket")
+    with pytest.raises(NotConfigured) as caught:
+        backend.list_objects(call, at("key"))
+    assert not caught.value.transient
+
+
+# --- reading ----------------------------------------------------------------------------------------------
+
+
+def test_a_connection_that_breaks_once_is_taken_up_again(fault, versitygw, call, at, plant, seen, fresh, backend_at):
+    bucket, content = versitygw.new_bucket(), os.urandom(20 * MIB)
+    backend_at(versitygw, bucket).save(call, at("key"), plant(content))
+    fault.limit = 3 * MIB
+    backend = backend_at(versitygw, bucket, endpoint=fault.endpoint, retry_timeout_seconds=30)
+    assert b"".join(map(bytes, backend.open_stream(call, at("key")))) == content
+    backend.load(call, at("key"), path := fresh())
+    assert seen(path) == content
+
+
+@pytest.mark.parametrize("size", [MIB, 20 * MIB])
+def test_a_body_that_always_breaks_off_is_no_clean_end(fault, versitygw, call, at, plant, fresh, backend_at, size):
+    bucket = versitygw.new_bucket()
+    backend_at(versitygw, bucket).save(call, at("key"), plant(bytes(size)))
+    backend_at(versitygw, bucket).save(call, at("tree"), plant({"good": b"x", "large": bytes(size)}))
+    backend = backend_at(versitygw, bucket, endpoint=fault.endpoint)
+    fault.limit = 10_000
+    received = bytearray()
+    with pytest.raises(Unavailable):
+        received.extend(chunk[0] for chunk in backend.open_stream(call, at("key")))
+    assert len(received) < size
+    for key in ("key", "tree"):
+        with pytest.raises(Unavailable):
+            backend.load(call, at(key), path := fresh())
+        assert list(path.parent.iterdir()) == []
+    fault.limit = 1 << 40
+    assert sum(map(len, backend.open_stream(call, at("key")))) == size, "the next call works"
+
+
+def test_a_closed_stream_gives_its_connections_back(fault, versitygw, call, at, plant, backend_at):
+    bucket = versitygw.new_bucket()
+    backend = backend_at(versitygw, bucket, endpoint=fault.endpoint)
+    backend.save(call, at("key"), plant(bytes(60 * MIB)))
+    for _ in range(10):
+        stream = backend.open_stream(call, at("key"))
+        next(stream)
+        stream.close()
+    assert fault.open <= 10, "what is open is waiting for the next request"
+
+
+@pytest.mark.parametrize("change", ["replaced", "deleted"])
+def test_an_object_that_changes_while_it_is_read_is_no_mixture(backend, call, at, plant, change):
+    backend.save(call, at("key"), plant(b"1" * (60 * MIB)))
+    stream = backend.open_stream(call, at("key"))
+    received = [bytes(next(stream))]
+    if change == "replaced":
+        backend.save(call, at("key"), plant(b"2" * (60 * MIB)))
+    else:
+        backend.delete(call, at("key"))
+    with pytest.raises(Unavailable, match=change):
+        received.extend(bytes(chunk) for chunk in stream)
+    assert set(b"".join(received)) == set(b"1")
+
+
+# --- writing ----------------------------------------------------------------------------------------------
+
+
+def test_an_upload_that_breaks_leaves_neither_object_nor_parts(fault, versitygw, call, at, plant, backend_at):
+    bucket = versitygw.new_bucket()
+    backend = backend_at(versitygw, bucket, endpoint=fault.endpoint)
+    backend.save(call, at("key"), plant(b"old"))
+    fault.poison = b"partNumber=2"
+    source = plant(bytes(40 * MIB))
+    with pytest.raises(Unavailable):
+        backend.save(call, at("key"), source)
+    with pytest.raises(Unavailable):
+        backend.save_stream(call, at("key"), iter([bytes(MIB)] * 40))
+    assert versitygw.keys(bucket) == {"key"}
+    assert versitygw.uploads(bucket) == []
+    assert b"".join(map(bytes, backend.open_stream(call, at("key")))) == b"old"
+    fault.poison = b""
+    backend.save(call, at("key"), source)
+    assert sum(map(len, backend.open_stream(call, at("key")))) == 40 * MIB
+
+
+def test_a_new_directory_that_cannot_be_finished_is_taken_back(fault, versitygw, call, at, plant, backend_at):
+    bucket = versitygw.new_bucket()
+    backend = backend_at(versitygw, bucket, endpoint=fault.endpoint)
+    tree = {f"{number}": b"x" for number in range(100)} | {"poison": b"x"}
+    fault.poison = f"PUT /{bucket}/tree/poison".encode()
+    with pytest.raises(Unavailable):
+        backend.save(call, at("tree"), plant(tree))
+    assert versitygw.keys(bucket) == set()
+
+
+def test_a_directory_that_cannot_be_finished_removes_nothing_of_the_one_before(
+    fault, versitygw, call, at, plant, backend_at
+):
+    bucket = versitygw.new_bucket()
+    backend = backend_at(versitygw, bucket, endpoint=fault.endpoint)
+    backend.save(call, at("tree"), plant({"old": b"1", "both": b"1"}))
+    fault.poison = f"PUT /{bucket}/tree/poison".encode()
+    with pytest.raises(Unavailable):
+        backend.save(call, at("tree"), plant({"new": b"2", "both": b"2", "poison": b"2"}))
+    assert versitygw.keys(bucket) == {"tree/old", "tree/both"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [(b"old", {"a": b"x", "poison": b"x"}), ({"a": b"old"}, {"a/b": b"x", "poison": b"x"})],
+)
+def test_what_was_moved_aside_comes_back(fault, versitygw, call, at, plant, seen, fresh, backend_at, before, after):
+    bucket = versitygw.new_bucket()
+    backend = backend_at(versitygw, bucket, endpoint=fault.endpoint)
+    backend.save(call, at("key"), plant(before))
+    fault.poison = f"PUT /{bucket}/key/poison".encode()
+    with pytest.raises(Unavailable):
+        backend.save(call, at("key"), plant(after))
+    backend.load(call, at("key"), path := fresh())
+    assert seen(path) == before
+    assert len(versitygw.keys(bucket)) == 1
+
+
+def test_a_file_in_the_way_of_a_key_is_named_so(versitygw, call, at, plant, tmp_path, backend_at):
+    (tmp_path / "root").mkdir()
+    for backend in (
+        ObjectStoreBackend({"SEALGATE_BACKEND_URL": (tmp_path / "root").as_uri()}),
+        backend_at(versitygw, versitygw.new_bucket()),
+    ):
+        backend.save(call, at("a"), plant(b"x"))
+        for source in (plant(b"y"), plant({"y": b""})):
+            with pytest.raises(BadRequest, match="in the way"):
+                backend.save(call, at("a/b"), source)
+        assert b"".join(map(bytes, backend.open_stream(call, at("a")))) == b"x"
+
+
+def test_a_name_too_long_for_the_stores_directory_is_refused(call, at, plant, tmp_path):
+    (tmp_path / "root").mkdir()
+    backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": (tmp_path / "root").as_uri()})
+    with pytest.raises(BadRequest, match="too long"):
+        backend.save(call, at("n" * 256), plant(b"x"))
+
+
+def _without_space(operation, url, path):
+    """In a process that may write no file of more than 1 MiB. Returns the name of the error."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB))
+    backend, call = ObjectStoreBackend({"SEALGATE_BACKEND_URL": url}), Call(Operation.SAVE)
+    try:
+        if operation == "save":
+            backend.save_stream(call, Artifact("new"), iter([bytes(MIB)] * 20))
+        else:
+            backend.load(call, Artifact("key"), path)
+    except LimitReached as error:
+        return error.fact
+    return ""
+
+
+@pytest.mark.parametrize(("operation", "says"), [("save", "the store is full"), ("load", "no space is left")])
+def test_a_full_disk_is_named_and_keeps_nothing(call, at, plant, fresh, tmp_path, operation, says):
+    (root := tmp_path / "root").mkdir()
+    ObjectStoreBackend({"SEALGATE_BACKEND_URL": root.as_uri()}).save(call, at("key"), plant(bytes(3 * MIB)))
+    path = fresh()
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        assert says in pool.submit(_without_space, operation, root.as_uri(), path).result()
+    assert os.listdir(root) == ["key"]
+    assert list(path.parent.iterdir()) == []

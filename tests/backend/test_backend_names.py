@@ -1,0 +1,138 @@
+"""Names come back exactly as they were given, and those that cannot are refused before anything happens."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from backend import ObjectStoreBackend
+from proxy.plugin import BadRequest, DataLoss
+
+CHARACTERS = st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/\ufffe\uffff")
+ODD = st.sampled_from(["%", "%2F", "%20", " ", "#1", "#", "+", "?", "*", "~", "\\", "&amp;", "'", '"', "e\u0301", "😀"])
+NAMES = st.lists(CHARACTERS | ODD, min_size=1, max_size=12).map("".join).filter(lambda name: name not in {".", ".."})
+KEYS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
+TREES = st.recursive(
+    st.binary(max_size=40), lambda children: st.dictionaries(NAMES, children, max_size=4), max_leaves=8
+).filter(lambda tree: isinstance(tree, dict))
+numbers = itertools.count()
+once_a_store = settings(
+    max_examples=30,
+    deadline=None,  # some of the stores are servers
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+
+
+def flattened(tree, above=""):
+    for name, content in tree.items():
+        if isinstance(content, bytes):
+            yield f"{above}{name}", content
+        elif content:
+            yield from flattened(content, f"{above}{name}/")
+        else:
+            yield f"{above}{name}", None
+
+
+@once_a_store
+@given(key=KEYS)
+@example(key="x#1/x#1+/x#12++")
+@example(key=" / / ")
+@example(key="…/..a/a../...")
+def test_a_key_is_listed_as_it_was_given(backend, call, at, key):
+    key = f"{next(numbers)}/{key}"
+    backend.save_stream(call, at(key), iter([key.encode()]))
+    top = key.partition("/")[0]
+    assert backend.list_objects(call, at(top)) == [key]
+    assert b"".join(map(bytes, backend.open_stream(call, at(key)))) == key.encode()
+    backend.delete(call, at(key))
+    assert not backend.is_directory(call, at(top))
+
+
+@once_a_store
+@given(tree=TREES)
+def test_any_tree_comes_back(backend, call, at, plant, seen, fresh, tree):
+    files, key = dict(flattened(tree)), f"trees/{next(numbers)}"
+    backend.save(call, at(key), plant(files))
+    backend.load(call, at(key), path := fresh())
+    assert seen(path) == files
+    assert backend.list_objects(call, at(key)) == sorted(f"{key}/{file}" for file in files if files[file] is not None)
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("", "empty"),
+        ("/", "segment"),
+        ("/a", "segment"),
+        ("a/", "segment"),
+        ("a//b", "segment"),
+        (".", "segment"),
+        ("../a", "segment"),
+        ("a/../b", "segment"),
+        ("a/./b", "segment"),
+        ("a\0b", "control"),
+        ("a\nb", "control"),
+        ("a\x7f", "control"),
+        ("a\ud800", "half a character"),
+        ("a\uffff", "character"),
+        ("ü" * 513, "1026 bytes"),
+        ("a/.sealgate-directory", "empty directory"),
+        (".sealgate-directory/a", "empty directory"),
+    ],
+)
+def test_a_key_that_cannot_be_kept_is_refused_by_every_operation(call, at, plant, fresh, key, says):
+    backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": "memory://m"})
+    for operation in (
+        lambda: backend.load(call, at(key), fresh()),
+        lambda: list(backend.open_stream(call, at(key))),
+        lambda: backend.save(call, at(key), plant(b"")),
+        lambda: backend.save_stream(call, at(key), iter([])),
+        lambda: backend.delete(call, at(key)),
+        lambda: backend.list_objects(call, at(key)),
+        lambda: backend.is_directory(call, at(key)),
+    ):
+        with pytest.raises(BadRequest, match=says):
+            operation()
+
+
+def test_a_key_may_have_1024_bytes_with_the_prefix_and_no_more(moto, call, at, backend_at):
+    backend = backend_at(moto, moto.new_bucket(), prefix="p" * 23)
+    backend.save_stream(call, at("k" * 1000), iter([b"x"]))
+    with pytest.raises(BadRequest, match="1025 bytes"):
+        backend.save_stream(call, at("k" * 1001), iter([b"x"]))
+
+
+# --- what others put into the store -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["../../evil", "a/../../evil", "a//evil", "./evil", "/evil", "evil\x01"])
+def test_a_name_in_the_store_leads_nowhere_else(moto, call, at, fresh, backend_at, name):
+    bucket = moto.new_bucket()
+    moto.client.put_object(Bucket=bucket, Key=f"tree/{name}", Body=b"evil")
+    moto.client.put_object(Bucket=bucket, Key="tree/good", Body=b"good")
+    backend, path = backend_at(moto, bucket), fresh()
+    with pytest.raises(DataLoss, match="path"):
+        backend.load(call, at("tree"), path)
+    assert list(path.parent.iterdir()) == []
+    assert not list(path.parent.parent.rglob("*evil*"))
+
+
+def test_empty_objects_that_stand_for_directories_are_taken_for_such(moto, call, at, seen, fresh, backend_at):
+    bucket = moto.new_bucket()
+    for key, body in {"tree/": b"", "tree/a/": b"", "tree/a/b": b"x"}.items():
+        moto.client.put_object(Bucket=bucket, Key=key, Body=body)
+    backend = backend_at(moto, bucket)
+    backend.load(call, at("tree"), path := fresh())
+    assert seen(path) == {"a/b": b"x"}
+
+
+def test_a_name_of_both_a_file_and_a_directory_is_not_loaded(moto, call, at, fresh, backend_at):
+    bucket = moto.new_bucket()
+    for key in ("tree/a", "tree/a/b"):
+        moto.client.put_object(Bucket=bucket, Key=key, Body=b"x")
+    with pytest.raises(DataLoss, match="both"):
+        backend_at(moto, bucket).load(call, at("tree"), path := fresh())
+    assert list(path.parent.iterdir()) == []
