@@ -1,0 +1,94 @@
+"""Sealing and opening in memory: each reader and writer behind one function of bytes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from proxy import envelope
+from proxy.envelope import Binding, Header, Unlock
+from proxy.plugin import PluginError, WrappedKey
+
+DATA_KEY = bytes(range(32))
+KEY = "team-a/report.csv"
+FIRST, FULL = 1_048_520, 1_048_560
+"""Plaintext bytes of the first segment, and of each later one."""
+AROUND_BOUNDARIES = (0, 1, FIRST - 1, FIRST, FIRST + 1, FIRST + FULL - 1, FIRST + FULL, FIRST + FULL + 1)
+
+
+def header(binding: Binding = Binding.ARTIFACT_KEY, data_key: bytes = DATA_KEY) -> Header:
+    wrapped = WrappedKey("local", "", "default", "local:v1:not really", 1)
+    return envelope.new_header(data_key, wrapped, sealed_at=1_767_225_600, binding=binding)
+
+
+def unlock(_: Header) -> bytes:
+    return DATA_KEY
+
+
+def plaintext_of(size: int) -> bytes:
+    """Bytes that differ from place to place, at no cost."""
+    block = b"".join(number.to_bytes(4, "big") for number in range(65_536 + 1))
+    return (block * (size // len(block) + 1))[:size]
+
+
+@contextmanager
+def in_memory(content: bytes = b"") -> Iterator[int]:
+    """A file that no directory knows."""
+    fd = os.memfd_create("sealed")
+    try:
+        os.pwrite(fd, content, 0)
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def content_of(fd: int) -> bytes:
+    return os.pread(fd, os.fstat(fd).st_size, 0)
+
+
+def chunks_of(data: bytes, size: int) -> Iterator[bytes]:
+    return (data[at : at + size] for at in range(0, len(data), size))
+
+
+def sealed_by_file(plaintext: bytes, head: Header | None = None, artifact_key: str = KEY) -> bytes:
+    with in_memory(plaintext) as source, in_memory() as target:
+        envelope.seal_file(source, target, head or header(), DATA_KEY, artifact_key)
+        return content_of(target)
+
+
+def sealed_by_stream(plaintext: bytes, chunk: int = 1 << 20, artifact_key: str = KEY) -> bytes:
+    sealed = envelope.seal_stream(header(), DATA_KEY, artifact_key, chunks_of(plaintext, chunk))
+    return b"".join(map(bytes, sealed))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a reader let out, and what it raised after that."""
+
+    released: bytes
+    error: PluginError | None = None
+
+    @property
+    def named(self) -> str:
+        return type(self.error).__name__ if self.error else ""
+
+
+def opened_by_file(sealed: bytes, find: Unlock = unlock, artifact_key: str = KEY, *, consume: bool = False) -> Outcome:
+    with in_memory(sealed) as source, in_memory() as target:
+        try:
+            envelope.open_file(source, target, find, artifact_key, consume=consume)
+        except PluginError as error:
+            return Outcome(content_of(target), error)
+        return Outcome(content_of(target))
+
+
+def opened_by_stream(sealed: bytes, find: Unlock = unlock, artifact_key: str = KEY, chunk: int = 1 << 20) -> Outcome:
+    released = bytearray()
+    try:
+        for plaintext in envelope.open_stream(chunks_of(sealed, chunk), find, artifact_key):
+            released += plaintext
+    except PluginError as error:
+        return Outcome(bytes(released), error)
+    return Outcome(bytes(released))

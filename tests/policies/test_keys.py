@@ -1,0 +1,162 @@
+"""Canonical artifact keys: the table, and what holds of every key that is accepted."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from policies.keys import LONGEST_KEY, fault_of
+
+ACCEPTED = [
+    "a",
+    "team-a/report.csv",
+    "Team-A/REPORT.CSV",
+    "a.b/c..d/e...",
+    "a/.../b",
+    "...",
+    ".hidden/.config",
+    "..x",
+    "a b/c d",
+    "key=value/date=2026-11-22/part-0.parquet",
+    "user@host:8080/a+b,c",
+    "a~b/(c)/[d]/{e}/*?#!$&'|;\"<>^`",
+    "100%",
+    "50%/done",
+    "%zz/%1",
+    "é/ü/ñ",
+    "Отчёт/за/год",
+    "報告/データ",
+    "\U0001f512/\U0001f511",
+    "a\u00a0b",
+    "x" * LONGEST_KEY,
+    "é" * (LONGEST_KEY // 2),
+    "/".join(["a"] * 512),
+]
+
+REJECTED = {
+    "empty": "",
+    "parent": "../a",
+    "parent inside": "a/../b",
+    "parent at the end": "a/..",
+    "parent alone": "..",
+    "current": "./a",
+    "current inside": "a/./b",
+    "current at the end": "a/.",
+    "current alone": ".",
+    "empty segment": "a//b",
+    "slash before": "/a",
+    "slash after": "a/",
+    "slash alone": "/",
+    "two slashes": "//",
+    "encoded slash": "a%2fb",
+    "encoded slash, upper case": "a%2Fb",
+    "encoded dot": "%2e%2e/a",
+    "encoded percent": "a%252fb",
+    "encoded letter": "%41",
+    "backslash": "a\\b",
+    "backslash parent": "..\\a",
+    "right-to-left override": "a\u202eb",
+    "NUL": "a\0b",
+    "line feed": "a\nb",
+    "carriage return": "a\rb",
+    "tab": "a\tb",
+    "delete": "a\x7fb",
+    "C1 control": "a\x9bb",
+    "byte order mark": "\ufeffa",
+    "zero width space": "a\u200bb",
+    "zero width joiner": "a\u200db",
+    "word joiner": "a\u2060b",
+    "soft hyphen": "a\u00adb",
+    "line separator": "a\u2028b",
+    "paragraph separator": "a\u2029b",
+    "private use": "a\ue000b",
+    "unassigned": "a\u0378b",
+    "noncharacter": "a\uffffb",
+    "tag": "a\U000e0041b",
+    "surrogate": "a\ud800b",
+    "decomposed": unicodedata.normalize("NFD", "é"),
+    "singleton": "\u212b",
+    "full-width parent": "\uff0e\uff0e/a",
+    "one dot leaders": "\u2024\u2024/a",
+    "two dot leader": "a/\u2025",
+    "full-width current": "a/\uff0e/b",
+    "full-width slash": "a\uff0fb",
+    "full-width backslash": "a\uff3cb",
+    "small backslash": "a\ufe68b",
+    "account of": "a\u2100b",
+    "parent with parameter": "..;x/a",
+    "parent with empty parameter": "a/..;/b",
+    "full-width parent with parameter": "a/\uff0e\uff0e;x/b",
+    "space before": " a",
+    "space after": "a ",
+    "space before a segment": "a/ b",
+    "space after a segment": "a /b",
+    "no-break space after": "a\u00a0",
+    "ideographic space before": "\u3000a",
+    "1025 bytes": "x" * (LONGEST_KEY + 1),
+    "1026 bytes in 513 characters": "é" * 513,
+    "1025 bytes in segments": "/".join(["a"] * 513),
+    "a megabyte": "x" * (1 << 20),
+}
+
+
+@pytest.mark.parametrize("key", ACCEPTED, ids=lambda key: ascii(key[:20]))
+def test_is_canonical(key):
+    assert fault_of(key) == ""
+
+
+@pytest.mark.parametrize("key", REJECTED.values(), ids=REJECTED)
+def test_is_not_canonical(key):
+    fault = fault_of(key)
+    assert fault
+    assert fault.isascii()
+    assert fault.isprintable()
+    assert len(fault) < 100
+
+
+AWKWARD = st.text(
+    st.sampled_from("aZ0_-=+,@: ./;%2f\\\0\né\u0301\u202e\u2024\u2025\uff0e\uff0f\u3000\u00a0"), max_size=12
+)
+KEYS = st.one_of(AWKWARD, st.text(max_size=40), st.lists(AWKWARD, max_size=4).map("/".join))
+
+
+@given(KEYS)
+def test_an_accepted_key_has_one_spelling(key):
+    if fault_of(key):
+        return
+    segments = key.split("/")
+    assert 0 < len(key.encode()) <= LONGEST_KEY
+    assert "\\" not in key
+    assert not {"", ".", ".."} & set(segments)
+    assert all(segment == segment.strip() for segment in segments)
+    assert not any(unicodedata.category(c) in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} for c in key)
+    assert unicodedata.is_normalized("NFC", key)
+    folded = unicodedata.normalize("NFKC", key)
+    assert folded.count("/") == key.count("/")
+    assert not {".", ".."} & set(folded.split("/"))
+
+
+@given(st.text(st.sampled_from("aZ9_=+,@:. -/"), max_size=12))
+@example("a./b")
+@example("a /b")
+@example("a. ")
+@example("..")
+@example("a/.b")
+def test_plain_keys_are_judged_as_all_others(key):
+    # A segment that is not ASCII sends the whole key the slow way, and is canonical itself.
+    assert bool(fault_of(key)) == (not key or bool(fault_of(f"{key}/é")))
+
+
+@given(KEYS, KEYS)
+def test_what_is_beneath_a_canonical_key_is_canonical(above, below):
+    if not fault_of(above) and not fault_of(below) and len(f"{above}/{below}".encode()) <= LONGEST_KEY:
+        assert fault_of(f"{above}/{below}") == ""
+
+
+@given(st.integers(LONGEST_KEY - 3, LONGEST_KEY + 3), st.sampled_from("aé報\U0001f511"))
+def test_the_limit_counts_bytes(size, character):
+    key = character * (size // len(character.encode()))
+    assert bool(fault_of(key)) == (len(key.encode()) > LONGEST_KEY)

@@ -1,0 +1,180 @@
+"""The spool: private, gone after every call, and cleared of what crashed processes left."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import pytest
+
+from proxy.plugin import BadRequest
+from proxy.spool import Spool, private_directory, private_file, remove_leftovers
+
+
+def found(directory: Path) -> list[Path]:
+    return list(directory.rglob("*"))
+
+
+def test_a_place_is_private_whatever_the_umask(tmp_path, umask):
+    spool = Spool(tmp_path / "spool")
+    with spool.place() as place:
+        above = place
+        while above != tmp_path / "spool":
+            assert stat.S_IMODE(above.stat().st_mode) == 0o700
+            above = above.parent
+        for path in found(tmp_path / "spool"):
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
+
+
+def test_what_is_made_in_a_place_can_be_private_too(tmp_path, umask):
+    private_directory(tmp_path / "directory")
+    with open(tmp_path / "file", "xb", opener=private_file):
+        pass
+    assert stat.S_IMODE((tmp_path / "directory").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o600
+
+
+def test_a_place_is_gone_after_the_call(tmp_path):
+    spool = Spool(tmp_path)
+    with spool.place() as place:
+        (place / "directory" / "deeper").mkdir(parents=True)
+        (place / "directory" / "deeper" / "sealed").write_bytes(b"ciphertext")
+    assert not place.exists()
+
+
+def test_a_place_is_gone_after_a_call_that_failed(tmp_path):
+    with pytest.raises(LookupError), Spool(tmp_path).place() as place:
+        raise LookupError((place / "sealed").write_bytes(b"ciphertext"))
+    assert not place.exists()
+
+
+def test_every_call_has_a_place_of_its_own(tmp_path):
+    spool = Spool(tmp_path)
+    with ExitStack() as calls:
+        assert len({calls.enter_context(spool.place()) for _ in range(20)}) == 20
+
+
+def test_nothing_is_made_before_it_is_needed(tmp_path):
+    Spool(tmp_path / "spool").close()
+    assert found(tmp_path) == []
+
+
+def test_nothing_is_left_after_close_and_a_closed_spool_can_be_used_again(tmp_path):
+    spool = Spool(tmp_path / "deep" / "spool")
+    for _ in range(2):
+        with spool.place() as place:
+            assert place.is_dir()
+        spool.close()
+        assert found(tmp_path / "deep" / "spool") == []
+
+
+def test_free_bytes_are_those_of_the_file_system(tmp_path):
+    assert Spool(tmp_path).free_bytes() > 0
+
+
+def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    spool = Spool(tmp_path / "file" / "spool")
+    for use in (spool.place().__enter__, spool.free_bytes):
+        with pytest.raises(BadRequest, match=r"the spool .*: not a directory"):
+            use()
+
+
+# --- other processes -------------------------------------------------------------------------------------
+
+HOLD = """
+import pathlib, sys
+from proxy.spool import Spool
+with Spool(pathlib.Path(sys.argv[1])).place() as place:
+    (place / "sealed").write_bytes(b"ciphertext")
+    print(place, flush=True)
+    sys.stdin.read()
+"""
+
+START_AND_CLEAR = """
+import pathlib, sys
+from proxy.spool import Spool, remove_leftovers
+directory = pathlib.Path(sys.argv[1])
+print("ready", flush=True)
+sys.stdin.read(1)
+for _ in range(200):
+    remove_leftovers(directory)
+    spool = Spool(directory)
+    for _ in range(2):
+        with spool.place() as place:
+            assert place.is_dir()
+    spool.close()
+"""
+
+
+@contextmanager
+def child(code: str, directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Another process, and the first line that it says."""
+    command = [sys.executable, "-c", code, directory]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        try:
+            yield process, process.stdout.readline().strip()
+        finally:
+            process.kill()
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    with child(HOLD, tmp_path) as (process, place):
+        process.kill()
+        process.wait()
+        assert (Path(place) / "sealed").exists()
+    assert remove_leftovers(tmp_path) == 1
+    assert found(tmp_path) == []
+    assert remove_leftovers(tmp_path) == 0
+
+
+def test_the_spool_of_a_living_process_is_left_alone(tmp_path):
+    with child(HOLD, tmp_path) as (_, place):
+        assert remove_leftovers(tmp_path) == 0
+        assert (Path(place) / "sealed").read_bytes() == b"ciphertext"
+
+
+def test_ones_own_spool_is_left_alone(tmp_path):
+    with Spool(tmp_path).place() as place:
+        assert remove_leftovers(tmp_path) == 0
+        assert place.is_dir()
+
+
+def test_one_that_lives_is_told_from_many_that_died(tmp_path):
+    with child(HOLD, tmp_path) as (_, alive):
+        for _ in range(3):
+            with child(HOLD, tmp_path) as (process, _):
+                process.kill()
+                process.wait()
+        assert remove_leftovers(tmp_path) == 3
+        assert Path(alive).is_dir()
+
+
+def test_processes_that_start_together_never_take_each_other_for_dead(tmp_path):
+    with ExitStack() as children:
+        processes = [children.enter_context(child(START_AND_CLEAR, tmp_path))[0] for _ in range(4)]
+        for process in processes:
+            process.communicate("x")
+        assert [process.returncode for process in processes] == [0] * 4
+    remove_leftovers(tmp_path)
+    assert found(tmp_path) == []
+
+
+def test_nothing_else_is_removed(tmp_path):
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (kept / "lock").touch()
+    (tmp_path / ".sealgate-spool-file").touch()
+    (tmp_path / ".sealgate-spool-link").symlink_to(kept)
+    remove_leftovers(tmp_path)
+    assert (kept / "lock").exists()
+    assert (tmp_path / ".sealgate-spool-file").exists()
+
+
+def test_a_directory_that_is_not_there_has_no_leftovers(tmp_path):
+    assert remove_leftovers(tmp_path / "missing") == 0
