@@ -10,6 +10,7 @@ import grpc
 from proxy.rpc import artifact_pb2 as pb
 
 CONFIGURATION = "{}"  # Argo's own validation wants a configuration that is not empty
+FRAME = 2 << 20
 
 
 class Failed(Exception):
@@ -19,7 +20,7 @@ class Failed(Exception):
 class Argo:
     """One driver: like Argo's, it opens a connection for each operation and closes none unless told to."""
 
-    def __init__(self, socket: Path, configuration: str = CONFIGURATION, timeout: float = 60) -> None:
+    def __init__(self, socket: Path, configuration: str = CONFIGURATION, timeout: float | None = 60) -> None:
         self._socket = socket
         self._configuration = configuration
         self._timeout = timeout
@@ -78,7 +79,11 @@ class Argo:
         )
         return stub(request, timeout=self._timeout)
 
-    def save_stream(self, key: str, chunks: Iterable[bytes]) -> None:
+    def save_stream(self, key: str, chunks: Iterable[bytes] | bytes) -> None:
+        """Bytes are cut as Argo cuts them, into frames of 2 MiB; chunks become one frame each."""
+        if isinstance(chunks, bytes):
+            chunks = [chunks[start : start + FRAME] for start in range(0, len(chunks), FRAME)]
+
         def frames() -> Iterator[pb.SaveStreamArtifactRequest]:
             yield pb.SaveStreamArtifactRequest(output_artifact=self.artifact(key))
             for chunk in chunks:
@@ -94,6 +99,16 @@ class Argo:
         )
         return stub(frames, timeout=self._timeout)
 
+    @staticmethod
+    def begin_save_stream(channel: grpc.Channel, frames: Iterator[pb.SaveStreamArtifactRequest]):
+        """An upload that is under way, to be cut off."""
+        stub = channel.stream_unary(
+            "/artifact.ArtifactService/SaveStream",
+            request_serializer=pb.SaveStreamArtifactRequest.SerializeToString,
+            response_deserializer=pb.SaveArtifactResponse.FromString,
+        )
+        return stub.future(frames)
+
     def supports_save_stream(self) -> bool:
         try:
             answer = self.unary("GetCapabilities", pb.GetCapabilitiesRequest(), pb.GetCapabilitiesResponse)
@@ -108,12 +123,23 @@ class Argo:
         return pb.Artifact(name=name, plugin=plugin)
 
     def unary(self, method, request, answer, metadata=(), timeout=None):
-        stub = self.channel().unary_unary(
+        return self._stub(method, request, answer)(request, timeout=timeout or self._timeout, metadata=metadata)
+
+    def begin(self, method, request, answer):
+        """A call that is under way, to be cancelled."""
+        return self._stub(method, request, answer).future(request, timeout=self._timeout)
+
+    def raw(self, method: str, message: bytes, metadata=()) -> bytes:
+        """A call with a message that may be no message."""
+        stub = self.channel().unary_unary(f"/artifact.ArtifactService/{method}")
+        return stub(message, timeout=self._timeout, metadata=metadata)
+
+    def _stub(self, method, request, answer):
+        return self.channel().unary_unary(
             f"/artifact.ArtifactService/{method}",
             request_serializer=type(request).SerializeToString,
             response_deserializer=answer.FromString,
         )
-        return stub(request, timeout=timeout or self._timeout, metadata=metadata)
 
     def channel(self) -> grpc.Channel:
         channel = grpc.insecure_channel(f"unix:{self._socket}", options=[("grpc.use_local_subchannel_pool", 1)])

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ class Proxy:
     """`sealgate serve` in front of a downstream, with a home of its own.
 
     Its home holds `work` (the allowed root), `storage` (what the downstream stores), `keyring.json`,
-    `log` (everything the process wrote), and the socket's directory.
+    `log` (everything the process wrote), and the socket's directory. It is started by the command `within`.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Proxy:
         settings: Mapping[str, object] | None = None,
         environment: Mapping[str, str] | None = None,
         arguments: tuple[str, ...] = (),
+        within: tuple[str, ...] = (),
     ) -> None:
         self.home = home
         self.work = home / "work"
@@ -67,6 +69,7 @@ class Proxy:
         self.log = home / "log"
         self._environment = dict(environment or {})
         self._arguments = arguments
+        self.within = within
         self.process: subprocess.Popen[bytes] | None = None
         self.clients: list[Argo] = []
 
@@ -81,7 +84,7 @@ class Proxy:
         }
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [*SEALGATE, "serve", str(self.socket), *self._arguments],
+                [*self.within, *SEALGATE, "serve", str(self.socket), *self._arguments],
                 env={name: value for name, value in environment.items() if value},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -91,13 +94,18 @@ class Proxy:
         return self
 
     def await_socket(self) -> None:
+        """Wait as Argo does: until the socket is there and accepts."""
         until = time.monotonic() + STARTED_WITHIN
-        while not self.socket.exists():
+        while not self._accepts():
             assert time.monotonic() < until, self.output()
             assert self.process is None or self.process.poll() is None, self.output()
             time.sleep(0.005)
 
-    def argo(self, configuration: str = CONFIGURATION, timeout: float = 60) -> Argo:
+    def _accepts(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
+
+    def argo(self, configuration: str = CONFIGURATION, timeout: float | None = 60) -> Argo:
         client = Argo(self.socket, configuration, timeout)
         self.clients.append(client)
         return client

@@ -1,0 +1,82 @@
+"""Proxies for the tests of Argo's contract: shared where a test leaves no trace, its own where it does."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from harness.chain import Proxy
+
+STREAMS = {"VENDOR_STREAMS": "1"}
+
+
+@pytest.fixture(scope="module")
+def proxy(tmp_path_factory) -> Iterator[Proxy]:
+    """In front of a vendor with the six RPCs of Argo v4.0, `transfer: auto`. Tests use keys of their own."""
+    started = Proxy(tmp_path_factory.mktemp("proxy")).start()
+    yield started
+    assert started.stop() == 0, started.output()
+
+
+@pytest.fixture(scope="module")
+def by_file(tmp_path_factory) -> Iterator[Proxy]:
+    """In front of a vendor with streams, `transfer: file`."""
+    yield from _with_transfer("file", tmp_path_factory.mktemp("by-file"))
+
+
+@pytest.fixture(scope="module")
+def by_stream(tmp_path_factory) -> Iterator[Proxy]:
+    """In front of a vendor with streams, `transfer: stream`."""
+    yield from _with_transfer("stream", tmp_path_factory.mktemp("by-stream"))
+
+
+@pytest.fixture(params=["by_file", "by_stream"])
+def either(request) -> Proxy:
+    """Each way that ciphertext travels."""
+    return request.getfixturevalue(request.param)
+
+
+def _with_transfer(transfer: str, home: Path) -> Iterator[Proxy]:
+    started = Proxy(home, settings={"spool": {"transfer": transfer}}, environment=STREAMS).start()
+    yield started
+    assert started.stop() == 0, started.output()
+
+
+@pytest.fixture
+def make(tmp_path) -> Iterator[Callable[..., Proxy]]:
+    """Make a proxy that this test may break; `start()` it, any number of times."""
+    made: list[Proxy] = []
+
+    def begin(home: Path | None = None, **options) -> Proxy:
+        if home is None:
+            home = tmp_path / f"proxy-{len(made)}"
+            home.mkdir()
+        made.append(Proxy(home, **options))
+        return made[-1]
+
+    yield begin
+    for proxy in made:
+        proxy.stop()
+
+
+@pytest.fixture
+def start(make) -> Callable[..., Proxy]:
+    """Start a proxy that this test may break."""
+    return lambda **options: make(**options).start()
+
+
+@pytest.fixture
+def key(request) -> str:
+    """A key that no other test uses."""
+    name = "".join(c if c.isalnum() else "-" for c in request.node.name.removeprefix("test_"))
+    return f"tests/{name.strip('-')}"
+
+
+@pytest.fixture
+def public_home() -> Iterator[Path]:
+    """A home that another user may enter."""
+    with tempfile.TemporaryDirectory(prefix="sg-home-") as home:
+        Path(home).chmod(0o755)
+        yield Path(home)

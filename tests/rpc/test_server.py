@@ -1,0 +1,168 @@
+"""The server side: health and reflection, defects without their texts, and what travels to the downstream."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from harness.argo import Argo
+from harness.chain import VENDOR, Proxy, eventually
+from harness.outcome import Outcome, outcome
+
+from proxy.plugin import Call, Capabilities
+from proxy.rpc import artifact_pb2 as pb
+from proxy.rpc.server import SERVICE, ArtifactServer
+
+SECRET = "hunter2-in-an-exception"
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def health(proxy: Proxy, service: str) -> int:
+    stub = health_pb2_grpc.HealthStub(proxy.argo().channel())
+    return stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30).status
+
+
+def test_health_is_serving_once_the_plugin_is_there(proxy):
+    assert health(proxy, "") == SERVING
+    assert eventually(lambda: health(proxy, SERVICE) == SERVING)
+
+
+def test_health_without_a_configuration_is_of_the_process_alone(start):
+    proxy = start(environment={"SEALGATE_CONFIG_YAML": ""})
+    assert health(proxy, "") == SERVING
+    assert health(proxy, SERVICE) == NOT_SERVING
+
+
+def test_health_of_an_unknown_service_is_not_found(proxy):
+    assert outcome(lambda: health(proxy, "somebody.Else")).code == "NOT_FOUND"
+
+
+def test_reflection_names_the_services_and_describes_ours(proxy):
+    stub = reflection_pb2_grpc.ServerReflectionStub(proxy.argo().channel())
+    asked = [
+        reflection_pb2.ServerReflectionRequest(list_services=""),
+        reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
+    ]
+    listed, described = stub.ServerReflectionInfo(iter(asked), timeout=30)
+    names = {service.name for service in listed.list_services_response.service}
+    assert {SERVICE, "grpc.health.v1.Health"} <= names
+    assert b"ArtifactService" in described.file_descriptor_response.file_descriptor_proto[0]
+
+
+def test_an_unknown_method_is_unimplemented(proxy):
+    assert outcome(lambda: proxy.argo().raw("Nonsense", b"")).code == "UNIMPLEMENTED"
+
+
+# --- defects ---------------------------------------------------------------------------------------------
+
+
+class Broken:
+    """Fails in every operation with what no plugin should raise."""
+
+    def __init__(self, fault: type[Exception]) -> None:
+        self._fault = fault
+
+    def _raise(self, *_: object):
+        raise self._fault(SECRET)
+
+    load = save = delete = list_objects = is_directory = save_stream = _raise
+
+    def open_stream(self, *_: object):
+        yield b"some plaintext"
+        self._raise()
+
+    def get_capabilities(self, call: Call) -> Capabilities:
+        return Capabilities(save_stream=True)
+
+
+OPERATIONS = {
+    "Load": lambda argo: argo.load("a/b", Path("/tmp/x")),
+    "Save": lambda argo: argo.save("a/b", Path("/tmp/x")),
+    "Delete": lambda argo: argo.delete("a/b"),
+    "ListObjects": lambda argo: argo.list_objects("a/b"),
+    "IsDirectory": lambda argo: argo.is_directory("a/b"),
+    "OpenStream": lambda argo: argo.open_stream("a/b"),
+    "SaveStream": lambda argo: argo.save_stream("a/b", b"some plaintext"),
+}
+
+
+class Odd(Exception):
+    """An exception of no known kind."""
+
+
+@pytest.mark.parametrize("fault", [ValueError, KeyError, OSError, MemoryError, StopIteration, Odd, grpc.RpcError])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_defect_is_told_without_its_text(tmp_path_factory, caplog, capfd, operation, fault):
+    caplog.set_level(logging.DEBUG)
+    server = ArtifactServer(Broken(fault))
+    socket = tmp_path_factory.mktemp("s") / "socket"
+    server.start(socket)
+    argo = Argo(socket)
+    found = outcome(lambda: OPERATIONS[operation](argo))
+    argo.close()
+    server.stop(0)
+    assert found.code == "INTERNAL", found
+    assert found.text.startswith(f'{operation} "a/b": an unexpected ')
+    assert "[d=" in found.text
+    decision = found.text.rpartition("[d=")[2].rstrip("]")
+    assert any(decision in record.getMessage() and record.levelno == logging.ERROR for record in caplog.records)
+    printed = capfd.readouterr()
+    for told in (found.text, caplog.text, printed.out, printed.err):
+        assert SECRET not in told
+
+
+# --- what travels to the downstream ----------------------------------------------------------------------
+
+
+def recorded(proxy: Proxy, key: str, configuration: str = "fault: record\n", **terms) -> dict:
+    argo = proxy.argo(configuration)
+    request = pb.IsDirectoryRequest(artifact=argo.artifact(key))
+    argo.unary("IsDirectory", request, pb.IsDirectoryResponse, **terms)
+    return json.loads((proxy.storage / "record.json").read_text())
+
+
+def test_metadata_travels_to_the_downstream(proxy):
+    metadata = (("x-tenant", "blue"), ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
+    found = recorded(proxy, "a/b", metadata=metadata)["metadata"]
+    assert dict(metadata).items() <= found.items()
+
+
+def test_a_deadline_travels_to_the_downstream(proxy):
+    assert 0 < recorded(proxy, "a/b", timeout=45)["remaining"] <= 45
+
+
+def test_the_downstream_is_told_the_name_that_is_configured(start):
+    proxy = start(downstream={"command": VENDOR, "pluginName": "vendor-s3"})
+    assert recorded(proxy, "a/b")["name"] == "vendor-s3"
+
+
+def test_our_block_is_taken_out_of_the_configuration(proxy):
+    found = recorded(proxy, "a/b", "endpoint: e\nsealgate: {}\nfault: record\nnames: [b, a]\n")
+    assert found["configuration"] == "endpoint: e\nfault: record\nnames:\n- b\n- a\n"
+
+
+@pytest.mark.parametrize("theirs", ["fault: record\n", "fault: record\nbucket: b\n# kept\n"])
+def test_of_a_configuration_with_our_block_the_downstreams_part_is_forwarded(proxy, theirs):
+    document = json.dumps({"sealgate": {}, "downstream": theirs, "other": "dropped"})
+    assert recorded(proxy, "a/b", document)["configuration"] == theirs
+
+
+def test_anything_else_in_our_block_is_refused_by_name(proxy):
+    found = outcome(lambda: proxy.argo("sealgate: {passthrough: true}\n").is_directory("a/b"))
+    assert found.code == "INVALID_ARGUMENT"
+    assert "passthrough" in found.text
+
+
+def test_a_word_in_the_downstreams_format_is_not_our_block(proxy):
+    written = "# sealgate: {}\nfault: record\n[not YAML: sealgate"
+    assert recorded(proxy, "a/b", written)["configuration"] == written
+
+
+def test_an_answer_of_the_downstreams_keeps_its_words(proxy):
+    found = outcome(lambda: proxy.argo("fault: status\n").is_directory("a/b"))
+    assert found == Outcome("ALREADY_EXISTS", "the vendor's own words")
