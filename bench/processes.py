@@ -1,0 +1,144 @@
+"""Servers as processes of their own: started, looked at, ended."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import socket as sockets
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from bench.setting import MIB, ROOT
+
+SEALGATE = str(Path(sys.executable).with_name("sealgate"))
+BARE = [sys.executable, str(Path(__file__).with_name("bare.py"))]
+SERVERS = [sys.executable, "-m", "bench.servers"]
+_STARTED_WITHIN = 30.0
+_OURS = ("SEALGATE_", "VAULT_")
+
+
+class Server(AbstractContextManager["Server"]):
+    """One process that serves on `home/socket`; `command` gets that path as its last argument."""
+
+    def __init__(self, home: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+        home.mkdir(exist_ok=True)
+        self.socket = home / "socket"
+        self._log = home / "log"
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+        with self._log.open("ab") as log:
+            began = time.perf_counter()
+            self.process = subprocess.Popen(
+                [*command, str(self.socket)],
+                cwd=ROOT,
+                env={**inherited, **(environment or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        self._await_connection()
+        self.seconds_to_accept = time.perf_counter() - began
+
+    def _await_connection(self) -> None:
+        until = time.monotonic() + _STARTED_WITHIN
+        while not self._accepts():
+            if time.monotonic() > until or self.process.poll() is not None:
+                raise RuntimeError(f"a server did not start: {self._log.read_text(errors='replace')}")
+            time.sleep(0.0005)
+
+    def _accepts(self) -> bool:
+        with sockets.socket(sockets.AF_UNIX) as probe:
+            return probe.connect_ex(str(self.socket)) == 0
+
+    def __exit__(self, *_: object) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self.socket.unlink(missing_ok=True)
+
+    def memory(self, kind: str = "Rss") -> float:
+        """MiB of the process now: `Rss`, or `Pss`, which counts shared pages in part."""
+        return _field(f"/proc/{self.process.pid}/smaps_rollup", kind)
+
+    def forget_peak(self) -> None:
+        """Begin anew with what `peak` tells."""
+        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
+
+    def peak(self) -> float:
+        """MiB, the most that was resident since the last `forget_peak`."""
+        return _field(f"/proc/{self.process.pid}/status", "VmHWM")
+
+    def settled_memory(self, kind: str = "Rss") -> float:
+        """MiB once the process has done what it does after its start."""
+        before, same = -1.0, 0
+        while same < 5:
+            time.sleep(0.1)
+            now = self.memory(kind)
+            same = same + 1 if now == before else 0
+            before = now
+        return before
+
+
+def _field(path: str, name: str) -> float:
+    for line in Path(path).read_text().splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024 / MIB
+    raise LookupError(name)
+
+
+def backend(home: Path) -> Server:
+    """The bundled backend on a directory beneath `home`."""
+    return Server(home, [SEALGATE, "backend"], _storage(home))
+
+
+def slow_backend(home: Path, rate: int) -> Server:
+    """The same on a storage that takes and gives `rate` bytes a second."""
+    return Server(home, [*SERVERS, "slow", str(rate)], _storage(home))
+
+
+def relay(home: Path, downstream: Path) -> Server:
+    """Our server and our client with no layer between them."""
+    return Server(home, [*SERVERS, "relay", str(downstream)])
+
+
+def bare(home: Path) -> Server:
+    return Server(home, BARE)
+
+
+def proxy(home: Path, downstream: Path, root: Path, transfer: str = "auto") -> Server:
+    """Sealgate in front of the plugin on the socket `downstream`; its spool is beneath `home`."""
+    home.mkdir(exist_ok=True)
+    settings = {
+        "apiVersion": "sealgate/v1alpha1",
+        "kind": "Sealgate",
+        "downstream": {"socket": str(downstream)},
+        "keys": {"provider": "local", "local": {"keyring": str(_keyring(home))}},
+        "paths": {"roots": [str(root)]},
+        "spool": {"directory": str(home), "transfer": transfer},
+    }
+    return Server(home, [SEALGATE, "serve"], {"SEALGATE_CONFIG_YAML": json.dumps(settings)})
+
+
+def _storage(home: Path) -> dict[str, str]:
+    storage = home / "storage"
+    storage.mkdir(parents=True, exist_ok=True)
+    return {"SEALGATE_BACKEND_URL": f"file://{storage}"}
+
+
+def _keyring(home: Path) -> Path:
+    path = home / "keyring.json"
+    key = base64.b64encode(secrets.token_bytes(32)).decode()
+    path.write_text(json.dumps({"keys": {"default": {"latest": 1, "versions": {"1": key}}}}))
+    path.chmod(0o600)
+    return path
+
+
+Start = Callable[[Path], Server]

@@ -1,0 +1,78 @@
+"""Processes to measure against, on the server's own code: `python -m bench.servers KIND … SOCKET`.
+
+`relay DOWNSTREAM` passes on everything unchanged; `slow RATE` is the bundled backend on a storage that
+takes and gives RATE bytes a second, whichever way the bytes come.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Generator, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+from backend import ObjectStoreBackend
+from proxy.cli.process import Composed, run
+from proxy.layers.governed import Governed
+from proxy.plugin import Artifact, Call, Chunk
+from proxy.rpc.client import Downstream
+from proxy.rpc.endpoint import Endpoint
+
+
+class Slow:
+    """A plugin on a storage that takes and gives `rate` bytes a second."""
+
+    def __init__(self, plugin: Any, rate: int) -> None:
+        self._plugin = plugin
+        self._rate = rate
+
+    def __getattr__(self, operation: str) -> Any:
+        return getattr(self._plugin, operation)
+
+    def load(self, call: Call, artifact: Artifact, path: Path) -> None:
+        """The plugin's, held back until storage would have given so much."""
+        with self._held(path):
+            self._plugin.load(call, artifact, path)
+
+    def save(self, call: Call, artifact: Artifact, path: Path) -> None:
+        """The plugin's, held back until storage would have taken so much."""
+        with self._held(path):
+            self._plugin.save(call, artifact, path)
+
+    def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        """The plugin's, each chunk no earlier than storage would give it."""
+        with closing(self._plugin.open_stream(call, artifact)) as chunks:
+            yield from self._paced(chunks)
+
+    def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
+        """The plugin's, each chunk no earlier than storage would take it."""
+        self._plugin.save_stream(call, artifact, self._paced(chunks))
+
+    def _paced(self, chunks: Iterator[Chunk]) -> Generator[Chunk]:
+        began, size = time.monotonic(), 0
+        for chunk in chunks:
+            size += len(chunk)
+            self._wait(began, size)
+            yield chunk
+
+    @contextmanager
+    def _held(self, path: Path) -> Iterator[None]:
+        began = time.monotonic()
+        yield
+        self._wait(began, path.stat().st_size)
+
+    def _wait(self, began: float, size: int) -> None:
+        time.sleep(max(0.0, began + size / self._rate - time.monotonic()))
+
+
+def main(kind: str, which: str, socket: str) -> int:
+    if kind == "relay":
+        downstream = Downstream(Endpoint(Path(which), 30))
+        return run(lambda: Composed(downstream, closing=(downstream.close,)), Path(socket))
+    return run(lambda: Composed(Governed(Slow(ObjectStoreBackend(), int(which)))), Path(socket))
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

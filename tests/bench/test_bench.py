@@ -1,0 +1,55 @@
+"""The bench runs from one end to the other; how fast anything is, no test asks."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+ROWS = (
+    "seal a file",
+    "open a file",
+    "Save of a file",
+    "Load of a file",
+    "Save of a file at 200 MB/s",
+    "Load of a file at 200 MB/s",
+    "OpenStream of a file",
+    "Save of a directory",
+    "Delete",
+    "IsDirectory",
+    "ListObjects",
+    "start to first connection",
+    "memory when idle",
+    "peak memory of one call",
+    "peak spool of a Save, spool.transfer: auto",
+    "peak spool of a Save, spool.transfer: stream",
+    "peak disk of a Load, spool.transfer: auto",
+    "peak disk of a Load, spool.transfer: stream",
+)
+PEERS = {"cp", "age", "rclone crypt", "tink-py"}
+
+
+def test_the_bench_measures_every_row(tmp_path):
+    results = tmp_path / "results.json"
+    command = [sys.executable, "-m", "bench", "--quick", "--results", str(results)]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
+    assert run.returncode == 0, run.stderr
+
+    rows = json.loads(results.read_text())["rows"]
+    assert {row["row"] for row in rows} >= set(ROWS)
+    assert {row["against"] for row in rows if row["row"] == "seal a file"} == PEERS
+    for row in rows:
+        assert row["reason"] or row["met"], row
+        assert row["target"] != "-" or row["met"] is None, row
+        if row["ratio"] is None:
+            assert row["against"] in PEERS, row
+            assert row["reason"].endswith("is not on this machine"), row
+        else:
+            assert row["ours"] is not None, row
+            assert row["theirs"] > 0, row
+            assert all(row["samples"].values()), row
+
+    table = [line for line in run.stdout.splitlines() if line.startswith("| ")]
+    assert re.split(r" *\| *", table[0])[1:-1] == ["row", "ours", "against", "ratio", "target", "met"]
+    assert [line.split("|")[1].strip() for line in table[1:]] == [row["row"] for row in rows]
