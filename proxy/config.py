@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 import yaml
@@ -49,16 +49,90 @@ class LocalKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="
     key: str = "default"
 
 
+_SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+class _Auth(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="method"):
+    """How Vault knows this process. Secrets are in files or in the environment, never here."""
+
+
+class KubernetesAuth(_Auth, frozen=True, tag="kubernetes"):
+    """The pod's service account, which Vault asks the cluster about."""
+
+    role: str
+    mount: str = "kubernetes"
+    jwt_path: Path = _SERVICE_ACCOUNT_TOKEN
+
+
+class JwtAuth(_Auth, frozen=True, tag="jwt"):
+    """A signed token, which Vault verifies by itself."""
+
+    role: str
+    mount: str = "jwt"
+    jwt_path: Path = _SERVICE_ACCOUNT_TOKEN
+
+
+class AppRoleAuth(_Auth, frozen=True, tag="approle"):
+    """A role id and a secret id."""
+
+    role_id: str
+    secret_id_file: Path
+    mount: str = "approle"
+
+
+class TokenAuth(_Auth, frozen=True, tag="token"):
+    """The token in `VAULT_TOKEN`."""
+
+
+class TokenFileAuth(_Auth, frozen=True, tag="tokenFile"):
+    """A token in a file that somebody else keeps good, such as Vault Agent."""
+
+    path: Path
+
+
+class VaultKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """A key of Vault's Transit engine, and how to get at it."""
+
+    auth: KubernetesAuth | JwtAuth | AppRoleAuth | TokenAuth | TokenFileAuth
+    address: str = ""
+    """Empty: `VAULT_ADDR`."""
+    namespace: str = ""
+    """Empty: `VAULT_NAMESPACE`."""
+    mount: str = "transit"
+    key: str = "artifacts"
+    context: str = ""
+    """For derived keys; `${identity.namespace}` stands for the pod's namespace."""
+    timeout: Duration = Duration(30)
+
+    def __post_init__(self) -> None:
+        """Require what a request can be made of."""
+        if self.address and not self.address.startswith(("https://", "http://")):
+            raise ValueError("`address` must begin with https:// or http://")
+        if "${" in self.context.replace("${identity.namespace}", ""):
+            raise ValueError("`context` may hold ${identity.namespace}, and nothing else of that kind")
+        if self.timeout <= 0:
+            raise ValueError("`timeout` must be longer than nothing")
+
+
+class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """How long and how many opened data keys are remembered; 0 of either is none."""
+
+    ttl: Duration = Duration(600)
+    entries: Annotated[int, msgspec.Meta(ge=0)] = 1024
+
+
 class KeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """Which key provider is used."""
 
-    provider: Literal["local"]
+    provider: Literal["vault", "local"]
+    vault: VaultKeySettings | None = None
     local: LocalKeySettings | None = None
+    cache: CacheSettings = CacheSettings()
 
     def __post_init__(self) -> None:
         """Require the section of the provider that was named."""
-        if self.local is None:
-            raise ValueError("provider `local` needs the section `local`")
+        if getattr(self, self.provider) is None:
+            raise ValueError(f"provider `{self.provider}` needs the section `{self.provider}`")
 
 
 class PathSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import TYPE_CHECKING
 
 from proxy.cli.process import Composed, run
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from proxy.config import Settings
+    from proxy.keys import KeyProvider
+    from proxy.rpc.endpoint import Endpoint
 
 
 def serve(socket: str) -> int:
     """Serve the proxy on `socket` until SIGTERM. A bad configuration is what its calls answer, not its end."""
-    path = Path(socket).absolute()
+    path = os.path.abspath(socket)
     return run(lambda: compose(path), path)
 
 
@@ -26,15 +30,17 @@ def serve_backend(socket: str) -> int:
 
         return Composed(Governed(ObjectStoreBackend()))
 
-    return run(composed, Path(socket).absolute())
+    return run(composed, os.path.abspath(socket))
 
 
-def compose(socket: Path) -> Composed:
+def compose(path: str) -> Composed:
     """The whole stack for the plugin whose socket this is. Read bottom to top: that is the way of a Save.
 
     Raises:
         NotConfigured: the configuration is missing or not valid.
     """
+    from pathlib import Path  # noqa: PLC0415 - off the path to the socket
+
     from proxy import config  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.sealed import Sealed, Transfer  # noqa: PLC0415 - off the path to the socket
@@ -42,6 +48,7 @@ def compose(socket: Path) -> Composed:
     from proxy.rpc.client import Downstream  # noqa: PLC0415 - off the path to the socket
     from proxy.spool import Spool, remove_leftovers  # noqa: PLC0415 - off the path to the socket
 
+    socket = Path(path)
     # Argo lays the socket out as /tmp/artifact-plugins/<plugin name>/socket.
     settings = config.load(plugin=socket.parent.name)
     keys = key_provider(settings)
@@ -61,18 +68,17 @@ def compose(socket: Path) -> Composed:
     return Composed(stack, closing=(downstream.close, spool.close))
 
 
-if TYPE_CHECKING:
-    from proxy.keys import KeyProvider
-    from proxy.rpc.endpoint import Endpoint
-
-
 def key_provider(settings: Settings) -> KeyProvider:
     """The key provider that the settings name."""
+    keys = settings.required_keys()
+    if keys.provider == "vault":
+        from proxy.cli.vault import cached_vault_keys  # noqa: PLC0415 - off the path to the socket
+
+        return cached_vault_keys(keys)
     from proxy.keys.local import LocalKeys  # noqa: PLC0415 - off the path to the socket
 
-    local = settings.required_keys().local
-    assert local is not None  # noqa: S101 - for the type checker: the settings were validated
-    return LocalKeys(local.keyring, local.key)
+    assert keys.local is not None  # noqa: S101 - for the type checker: the settings were validated
+    return LocalKeys(keys.local.keyring, keys.local.key)
 
 
 def endpoint(settings: Settings, socket: Path) -> Endpoint:

@@ -147,12 +147,13 @@ def _share_out(
     largest = min(PLAINTEXT, size)
     left = iter(indices)
     take = threading.Lock()
-    failed = threading.Event()
+    failed = False
 
     def run() -> None:
+        nonlocal failed
         plaintext, sealed = memoryview(bytearray(largest)), memoryview(bytearray(largest + TAG))
         try:
-            while not failed.is_set():
+            while not failed:
                 with take:
                     index = next(left, None)
                 if index is None:
@@ -160,7 +161,7 @@ def _share_out(
                 check()
                 work(index, plaintext, sealed)
         except BaseException:
-            failed.set()
+            failed = True
             raise
 
     if len(indices) <= _ALONE or THREADS == 1:

@@ -261,10 +261,10 @@ class Sealed:
         with self._spool.place() as place:
             spooled = place / "sealed"
             self._downstream.load(call, artifact, spooled)
-            with Roots([place]).source(spooled) as found:
-                if found.is_directory:
+            with _left_behind(spooled) as (found, is_directory):
+                if is_directory:
                     raise BadRequest("the artifact is a directory", remedy="Open one of its files by its own key")
-                yield from _counted(read_chunks(found.fd, call.check), lambda size: _record(call, Totals(0, 0, size)))
+                yield from _counted(read_chunks(found, call.check), lambda size: _record(call, Totals(0, 0, size)))
 
     def _downstream_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         yield from _counted(

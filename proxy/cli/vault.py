@@ -1,0 +1,90 @@
+"""The Vault key provider as the settings and the environment describe it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from proxy.config import AppRoleAuth, JwtAuth, KeySettings, KubernetesAuth, TokenAuth, VaultKeySettings
+from proxy.keys.cache import CachedKeys
+from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
+from proxy.keys.vault_auth import AppRoleLogin, Auth, JwtLogin, StaticToken, TokenFile
+from proxy.plugin import NotConfigured
+
+NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+_NAMESPACE = "${identity.namespace}"
+
+
+def cached_vault_keys(keys: KeySettings, environment: Mapping[str, str] = os.environ) -> CachedKeys:
+    """The provider behind its cache, already on its way to a login."""
+    assert keys.vault is not None  # noqa: S101 - for the type checker: the settings were validated
+    provider = vault_keys(keys.vault, environment)
+    provider.warm_up()
+    return CachedKeys(provider, keys.cache.ttl, keys.cache.entries)
+
+
+def vault_keys(
+    settings: VaultKeySettings,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    namespace_file: Path = NAMESPACE_FILE,
+) -> VaultKeys:
+    """The provider itself.
+
+    Raises:
+        NotConfigured: what the settings leave to the environment is not there.
+    """
+    address = settings.address or environment.get("VAULT_ADDR", "")
+    if not address.startswith(("https://", "http://")):
+        raise NotConfigured(
+            "there is no http or https address of Vault",
+            says="configuration",
+            remedy="Set keys.vault.address or VAULT_ADDR",
+        )
+    ca_file = environment.get("VAULT_CACERT", "")
+    server = VaultServer(
+        address,
+        _auth(settings, environment),
+        namespace=settings.namespace or environment.get("VAULT_NAMESPACE", ""),
+        ca_file=Path(ca_file) if ca_file else None,
+        patience=settings.timeout,
+    )
+    context = _context(settings.context, environment, namespace_file)
+    return VaultKeys(server, TransitKey(settings.mount, settings.key, context.encode()))
+
+
+def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
+    auth = settings.auth
+    if isinstance(auth, KubernetesAuth | JwtAuth):
+        return JwtLogin(auth.mount, auth.role, auth.jwt_path)
+    if isinstance(auth, AppRoleAuth):
+        return AppRoleLogin(auth.mount, auth.role_id, auth.secret_id_file)
+    if isinstance(auth, TokenAuth):
+        token = environment.get("VAULT_TOKEN", "").strip()
+        if not token or not token.isascii() or not token.isprintable():
+            raise NotConfigured(
+                "keys.vault.auth takes the token from the environment, and there is none",
+                says="configuration",
+                remedy="Set VAULT_TOKEN, or choose another method",
+            )
+        return StaticToken(token)
+    return TokenFile(auth.path)
+
+
+def _context(text: str, environment: Mapping[str, str], namespace_file: Path) -> str:
+    if _NAMESPACE not in text:
+        return text
+    namespace = environment.get("SEALGATE_NAMESPACE", "")
+    if not namespace:
+        try:
+            namespace = namespace_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            namespace = ""
+    if not namespace:
+        raise NotConfigured(
+            f"keys.vault.context names {_NAMESPACE}, and nothing tells the namespace",
+            says="configuration",
+            remedy="Set SEALGATE_NAMESPACE, or have the service account's token mounted",
+        )
+    return text.replace(_NAMESPACE, namespace)

@@ -1,0 +1,308 @@
+"""The key provider of production: Vault's Transit engine, or OpenBao's, which speaks the same API.
+
+A Save asks for one data key (`datakey/plaintext`), a read has one opened (`decrypt`), a rotation has them
+wrapped anew without seeing them (`rewrap`). What goes wrong, and what follows, is the table in `vault_faults`.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import logging
+import re
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from proxy.keys import vault_faults as faults
+from proxy.keys.provider import DataKey
+from proxy.keys.single_flight import SingleFlight
+from proxy.keys.vault_auth import Auth, Authenticated, tokens
+from proxy.keys.vault_faults import Answer, Request, TokenRefused
+from proxy.keys.vault_requests import Clock, Jitter, Requests, Transport, uniform
+from proxy.keys.vault_wire import Wire
+from proxy.plugin import Call, NotConfigured, Operation, PluginError, Tampered, WrappedKey, shown_key
+
+log = logging.getLogger("sealgate.vault")
+
+BATCH = 100
+"""Data keys to a rewrap request: OpenBao takes at most 1000 strings in one."""
+_DATA_KEY_SIZE = 32
+_NAME = re.compile(r"\w(?:[\w.-]*\w)?", re.ASCII)
+"""What Vault takes as the name of a key, and so nothing that would lead out of the path."""
+_MOUNT = re.compile(r"\w[\w-]*(?:/\w[\w-]*)*", re.ASCII)
+_WRAP = re.compile(r"vault:v([1-9][0-9]{0,9}):([A-Za-z0-9+/]+={0,2})", re.ASCII)
+_DATAKEY, _DECRYPT, _REWRAP = "datakey/plaintext", "decrypt", "rewrap"
+
+
+@dataclass(frozen=True, slots=True)
+class VaultServer:
+    """Which server, and as whom."""
+
+    address: str
+    auth: Auth
+    namespace: str = ""
+    ca_file: Path | None = None
+    patience: float = 30.0
+    """Seconds that a call waits for Vault in all; one request waits a third of it."""
+
+    @property
+    def shown(self) -> str:
+        """Host and port, as an error may name them: an address could hold a password."""
+        try:
+            parts = urlsplit(self.address)
+            host, port = parts.hostname or "?", parts.port
+        except ValueError:
+            return "?"
+        return f"{host}:{port}" if port else host
+
+
+@dataclass(frozen=True, slots=True)
+class TransitKey:
+    """Which key wraps new data keys."""
+
+    mount: str
+    key: str
+    context: bytes = b""
+    """For derived keys: the same key name gives another key for each context."""
+
+
+@dataclass(slots=True)
+class _Item:
+    """A data key to be wrapped anew, and where its turn was."""
+
+    place: int
+    wrapped: WrappedKey
+    moved: WrappedKey | None = field(default=None)
+
+
+class VaultKeys:
+    """Wraps data keys under one Transit key; unwraps under any key of that mount that Vault's policies allow."""
+
+    def __init__(
+        self,
+        server: VaultServer,
+        key: TransitKey,
+        *,
+        transport: Transport | None = None,
+        clock: Clock = time.monotonic,
+        jitter: Jitter = uniform,
+    ) -> None:
+        wire = transport or Wire(server.address, namespace=server.namespace, ca_file=server.ca_file)
+        requests = Requests(wire, server.patience, clock=clock, jitter=jitter)
+        self._server = server.shown
+        self._vault = Authenticated(requests, tokens(server.auth, requests, self._server, clock, jitter), clock)
+        self._key = key
+        self._derived: set[str] = set()
+        self._proofs: SingleFlight[str, None] = SingleFlight()
+        _check_name(key.key)
+        if not _MOUNT.fullmatch(key.mount):
+            raise NotConfigured(f'"{shown_key(key.mount)}" is no mount in Vault', remedy="Check keys.vault.mount")
+
+    def warm_up(self) -> None:
+        """Load the client and log in, behind the caller's back. A call that comes first waits for the same login."""
+        threading.Thread(target=self._warm_up, name="sealgate-vault", daemon=True).start()
+
+    def _warm_up(self) -> None:
+        try:
+            self._vault.ready(Call(Operation.GET_CAPABILITIES))
+        except PluginError as fault:
+            log.warning("not logged in to vault yet: %s", fault.fact)
+
+    # --- the protocol -------------------------------------------------------------------------------------
+
+    def new_data_key(self, call: Call) -> DataKey:
+        """A fresh data key, wrapped under the newest version of this provider's key."""
+        key = self._key.key
+        body = {"bits": 8 * _DATA_KEY_SIZE}
+        if self._key.context:
+            self._require_derived(call, _DATAKEY, key, body)
+        answer = self._ask(call, _DATAKEY, key, body | _context(self._key.context))
+        text, plaintext = answer.data.get("ciphertext"), _decoded(answer.data.get("plaintext"))
+        version = _version(text)
+        if not isinstance(text, str) or not version or len(plaintext) != _DATA_KEY_SIZE:
+            raise _not_vault(self._server)
+        wrapped = WrappedKey("vault", self._key.mount, key, text, version, self._key.context)
+        return DataKey(plaintext, wrapped)
+
+    def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:
+        """The data key that `wrapped` stands for; see `KeyProvider.unwrap`."""
+        self._check(wrapped)
+        body = {"ciphertext": wrapped.wrapped_key}
+        if wrapped.derivation_context:
+            self._require_derived(call, _DECRYPT, wrapped.key_name, body, wrapped.key_version)
+        body |= _context(wrapped.derivation_context)
+        answer = self._ask(call, _DECRYPT, wrapped.key_name, body, wrapped.key_version)
+        plaintext = _decoded(answer.data.get("plaintext"))
+        if len(plaintext) != _DATA_KEY_SIZE:
+            raise Tampered(
+                f"what the header holds as a wrapped data key is something else under key {wrapped.key_name}",
+                says="vault",
+                remedy="Restore the object from a copy that was not changed",
+            )
+        return plaintext
+
+    def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:
+        """The same data key wrapped under the newest version of the key that wraps it now."""
+        return self.rewrap_many(call, [wrapped])[0]
+
+    def rewrap_many(self, call: Call, wrapped: Sequence[WrappedKey]) -> list[WrappedKey]:
+        """Each data key wrapped under the newest version of its key, in the same order, `BATCH` to a request.
+
+        Raises:
+            PluginError: one could not be; then none is given back. The rest can be asked for again without it.
+        """
+        groups: dict[tuple[str, bool], list[_Item]] = {}
+        items = [_Item(place, key) for place, key in enumerate(wrapped)]
+        for item in items:
+            self._check(item.wrapped)
+            # A batch has a context in all of its items or in none.
+            groups.setdefault((item.wrapped.key_name, bool(item.wrapped.derivation_context)), []).append(item)
+        for (key, has_context), group in groups.items():
+            if has_context:
+                first = group[0].wrapped
+                self._require_derived(call, _REWRAP, key, {"ciphertext": first.wrapped_key}, first.key_version)
+            for start in range(0, len(group), BATCH):
+                self._rewrap_batch(call, key, group[start : start + BATCH])
+        return [item.moved for item in items if item.moved is not None]
+
+    def check(self, call: Call) -> str:
+        """Make a data key and unwrap it."""
+        made = self.new_data_key(call)
+        if self.unwrap(call, made.wrapped) != made.plaintext:
+            raise NotConfigured("Vault does not give back the data key that it wrapped", says="vault")
+        return f"vault {self._key.mount}, key {made.wrapped.key_name} version {made.wrapped.key_version}"
+
+    # --- requests -----------------------------------------------------------------------------------------
+
+    def _request(self, operation: str, key: str, body: Mapping[str, Any], version: int = 0) -> Request:
+        mount = self._key.mount
+        return Request(f"{mount}/{operation}/{key}", body, self._server, mount, key, version)
+
+    def _ask(self, call: Call, operation: str, key: str, body: Mapping[str, Any], version: int = 0) -> Answer:
+        answer = self._vault.send(call, self._request(operation, key, body, version))
+        warnings = answer.body.get("warnings")
+        if isinstance(warnings, list) and any(faults.IGNORED_PARAMETER in str(warning).lower() for warning in warnings):
+            raise NotConfigured(
+                "Vault ignored a part of the request, and with it a protection",
+                says="vault",
+                remedy="Use a version of Vault or OpenBao that docs/vault.md names",
+            )
+        return answer
+
+    def _rewrap_batch(self, call: Call, key: str, batch: Sequence[_Item]) -> None:
+        body = {
+            "batch_input": [
+                {"ciphertext": item.wrapped.wrapped_key} | _context(item.wrapped.derivation_context) for item in batch
+            ]
+        }
+        answer = self._ask(call, _REWRAP, key, body)
+        results = answer.data.get("batch_results")
+        if not isinstance(results, list) or len(results) != len(batch):
+            raise _not_vault(self._server)
+        for item, result in zip(batch, results, strict=True):
+            item.moved = self._moved(item.wrapped, result if isinstance(result, dict) else {})
+
+    def _moved(self, old: WrappedKey, result: Mapping[str, Any]) -> WrappedKey:
+        if error := result.get("error"):
+            raise faults.item_fault(str(error), self._request(_REWRAP, old.key_name, {}, old.key_version))
+        text = result.get("ciphertext")
+        version = _version(text)
+        if not isinstance(text, str) or version < old.key_version:
+            raise _not_vault(self._server)
+        return WrappedKey("vault", old.mount, old.key_name, text, version, old.derivation_context)
+
+    # --- what is checked before Vault is asked -------------------------------------------------------------
+
+    def _check(self, wrapped: WrappedKey) -> None:
+        """Hold a header, which anybody may have written, to this provider and to what Vault could have written."""
+        if wrapped.provider != "vault":
+            raise NotConfigured(
+                f"the data key was wrapped by {wrapped.provider}, and this installation asks Vault",
+                remedy="Configure keys.provider as where the artifact was saved",
+            )
+        if wrapped.mount != self._key.mount:
+            raise NotConfigured(
+                f"the data key was wrapped in the mount {shown_key(wrapped.mount)}, and this installation "
+                f"uses {self._key.mount}",
+                remedy="Configure keys.vault.mount as where the artifact was saved",
+            )
+        _check_name(wrapped.key_name)
+        if wrapped.key_version < 1 or _version(wrapped.wrapped_key) != wrapped.key_version:
+            raise Tampered("the wrapped data key in the header is damaged", says="vault key provider")
+
+    def _require_derived(self, call: Call, operation: str, key: str, body: Mapping[str, Any], version: int = 0) -> None:
+        """Prove once that the key is derived: Vault ignores the context of one that is not, and says nothing."""
+        if key not in self._derived:
+            self._proofs.run(call, key, lambda: self._prove(call, self._request(operation, key, body, version)))
+
+    def _prove(self, call: Call, request: Request) -> None:
+        """Ask without a context, which a derived key refuses; where a policy refuses that, look at the key."""
+        derived = self._refused_without_context(call, request)
+        if derived is None:
+            look = Request(f"{request.mount}/keys/{request.key}", None, request.server, request.mount, request.key)
+            try:
+                derived = self._vault.send(call, look).data.get("derived") is True
+            except TokenRefused:
+                # Perhaps the token had ended, and there is a fresh one by now.
+                derived = self._refused_without_context(call, request)
+        if derived is None:
+            raise NotConfigured(
+                f"nothing proves that key {request.key} is derived: the role may neither use it without a context "
+                "nor look at it",
+                says="vault",
+                remedy=f"Give the role's policy read on {request.mount}/keys/{request.key}",
+            )
+        if not derived:
+            raise NotConfigured(
+                f"key {request.key} is not derived, and so Vault would ignore the context",
+                says="vault",
+                remedy="Create a key with derived=true, or remove keys.vault.context",
+            )
+        self._derived.add(request.key)
+
+    def _refused_without_context(self, call: Call, request: Request) -> bool | None:
+        """Whether the key insists on a context; None if the role may not even ask."""
+        try:
+            self._vault.send(call, request, log_in_again=False)
+        except faults.ContextMissing:
+            return True
+        except TokenRefused:
+            return None
+        return False
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or ".." in name:
+        raise NotConfigured(
+            f'"{shown_key(name)}" is no name that a key in Vault can have', remedy="Letters, digits, _, - and . inside"
+        )
+
+
+def _version(text: object) -> int:
+    """The key version that a wrapped data key names; 0 if the text is none."""
+    found = _WRAP.fullmatch(text) if isinstance(text, str) else None
+    return int(found[1]) if found and int(found[1]) < 1 << 32 else 0
+
+
+def _context(context: bytes) -> dict[str, str]:
+    return {"context": base64.b64encode(context).decode()} if context else {}
+
+
+def _decoded(text: object) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True) if isinstance(text, str) else b""
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _not_vault(server: str) -> NotConfigured:
+    return NotConfigured(
+        f"what answers at {server} does not answer as Vault does",
+        says="vault key provider",
+        remedy="Check keys.vault.address, and what stands before it",
+    )

@@ -1,0 +1,286 @@
+"""Who this process is to Vault: how it gets a token, and how the token stays good.
+
+One login a process, by whoever needs it first, and a fresh one near the end of the token's life. A token is
+never looked up or renewed: both are requests, and the login's own answer says how long it lasts.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from proxy.keys.single_flight import SingleFlight
+from proxy.keys.vault_faults import Answer, Request, TokenRefused
+from proxy.keys.vault_requests import Clock, Jitter, Requests, uniform
+from proxy.plugin import Call, Cancelled, DeadlineExceeded, NotConfigured, PluginError
+
+log = logging.getLogger("sealgate.vault")
+
+_RENEWED_AFTER = (0.7, 0.9)
+"""The part of its life after which a token is replaced: somewhere between, so that pods do not come at once."""
+_POSTPONED = 0.25
+"""The part of what is left after which a failed replacement is tried again."""
+_FUTILE_FOR = 5.0
+"""Seconds in which a path that was refused to a fresh token too causes no further login."""
+_LARGEST_SECRET = 1 << 16
+
+
+# --- methods ---------------------------------------------------------------------------------------------
+
+
+class Login(Protocol):
+    """A method that Vault gives a token for."""
+
+    def request(self) -> Request:
+        """The login, with its secrets read anew: what rotates a file expects that."""
+
+
+@dataclass(frozen=True, slots=True)
+class JwtLogin:
+    """The methods kubernetes and jwt: a role, and the token of a service account."""
+
+    mount: str
+    role: str
+    jwt_path: Path
+
+    def request(self) -> Request:
+        """See `Login.request`."""
+        jwt = read_secret(self.jwt_path, "keys.vault.auth.jwtPath")
+        return Request(f"auth/{self.mount}/login", {"role": self.role, "jwt": jwt})
+
+
+@dataclass(frozen=True, slots=True)
+class AppRoleLogin:
+    """The method approle: a role id, and a secret id that lies in a file."""
+
+    mount: str
+    role_id: str
+    secret_id_file: Path
+
+    def request(self) -> Request:
+        """See `Login.request`."""
+        secret_id = read_secret(self.secret_id_file, "keys.vault.auth.secretIdFile")
+        return Request(f"auth/{self.mount}/login", {"role_id": self.role_id, "secret_id": secret_id})
+
+
+@dataclass(frozen=True, slots=True)
+class StaticToken:
+    """A token that somebody else looks after, as `VAULT_TOKEN` holds it."""
+
+    token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TokenFile:
+    """A file that somebody else, such as Vault Agent, keeps a good token in."""
+
+    path: Path
+
+
+Auth = JwtLogin | AppRoleLogin | StaticToken | TokenFile
+
+
+def read_secret(path: Path, setting: str) -> str:
+    """What a file of one secret holds, without the space around it.
+
+    Raises:
+        NotConfigured: there is no such file, or nothing in it that could be sent.
+    """
+    try:
+        with open(path, "rb") as file:
+            text = file.read(_LARGEST_SECRET).decode("ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not text"
+    else:
+        reason = "" if text and text.isprintable() else "it is empty" if not text else "it is not one line of text"
+    if reason:
+        raise NotConfigured(f"the secret in {path} cannot be read: {reason}", says="vault", remedy=f"Check {setting}")
+    return text
+
+
+# --- tokens ----------------------------------------------------------------------------------------------
+
+
+class Tokens(Protocol):
+    """Where the token of the next request comes from."""
+
+    def current(self, call: Call) -> str:
+        """A token that is good as far as this process knows."""
+
+    def replacement(self, call: Call, refused: str) -> str | None:
+        """Another token than `refused`; None if there is no other to be had."""
+
+
+class GivenToken:
+    """The one token that there is."""
+
+    def __init__(self, given: StaticToken) -> None:
+        self._token = given.token
+
+    def current(self, call: Call) -> str:  # noqa: ARG002 - it is there already
+        """See `Tokens.current`."""
+        return self._token
+
+    def replacement(self, call: Call, refused: str) -> str | None:  # noqa: ARG002 - nobody could be asked
+        """See `Tokens.replacement`."""
+        return None
+
+
+class FileTokens:
+    """The token that a file holds now: read anew when the file is another, or its token was refused."""
+
+    def __init__(self, file: TokenFile) -> None:
+        self._path = file.path
+        self._seen: tuple[int, int, int] | None = None
+        self._token = ""
+        self._lock = threading.Lock()
+
+    def current(self, call: Call) -> str:  # noqa: ARG002 - a file answers at once
+        """See `Tokens.current`."""
+        with self._lock:
+            if self._seen is None or self._seen != self._state():
+                self._read()
+            return self._token
+
+    def replacement(self, call: Call, refused: str) -> str | None:  # noqa: ARG002 - a file answers at once
+        """See `Tokens.replacement`."""
+        with self._lock:
+            self._read()
+            return self._token if self._token != refused else None
+
+    def _read(self) -> None:
+        self._seen = self._state()
+        self._token = read_secret(self._path, "keys.vault.auth.path")
+
+    def _state(self) -> tuple[int, int, int] | None:
+        try:
+            found = self._path.stat()
+        except OSError:
+            return None
+        return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    token: str = field(repr=False)
+    replaced_at: float
+    ends_at: float
+
+
+class LoginTokens:
+    """Tokens by login: one at a time for the whole process, whoever asks for it."""
+
+    def __init__(
+        self, login: Login, requests: Requests, server: str, clock: Clock = time.monotonic, jitter: Jitter = uniform
+    ) -> None:
+        self._login = login
+        self._requests = requests
+        self._server = server
+        self._clock = clock
+        self._jitter = jitter
+        self._held: _Held | None = None
+        self._replacing = threading.Lock()
+        self._flights: SingleFlight[str, str] = SingleFlight()
+
+    def current(self, call: Call) -> str:
+        """See `Tokens.current`."""
+        held, now = self._held, self._clock()
+        if held is None or now >= held.ends_at:
+            return self._flights.run(call, "", lambda: self._unless_held(call, refused=""))
+        if now >= held.replaced_at and self._replacing.acquire(blocking=False):
+            try:
+                self._replace_early(call, held)
+            finally:
+                self._replacing.release()
+        return held.token if self._held is None else self._held.token
+
+    def replacement(self, call: Call, refused: str) -> str | None:
+        """See `Tokens.replacement`."""
+        return self._flights.run(call, "", lambda: self._unless_held(call, refused))
+
+    def _unless_held(self, call: Call, refused: str) -> str:
+        """A login, unless somebody who was quicker has brought a token."""
+        held = self._held
+        if held is None or held.token == refused or self._clock() >= held.ends_at:
+            held = self._held = self._log_in(call)
+        return held.token
+
+    def _replace_early(self, call: Call, held: _Held) -> None:
+        try:
+            self._held = self._log_in(call)
+        except (Cancelled, DeadlineExceeded):
+            raise
+        except PluginError as fault:
+            # The token that is held is still good.
+            log.warning("no new token yet: %s", fault.fact)
+            now = self._clock()
+            self._held = _Held(held.token, now + (held.ends_at - now) * _POSTPONED, held.ends_at)
+
+    def _log_in(self, call: Call) -> _Held:
+        asked = self._login.request()
+        begun = self._clock()
+        answer = self._requests.send(call, Request(asked.path, asked.body, self._server))
+        auth = answer.body.get("auth")
+        token = auth.get("client_token") if isinstance(auth, dict) else None
+        seconds = auth.get("lease_duration") if isinstance(auth, dict) else None
+        if not isinstance(token, str) or not token or not isinstance(seconds, int):
+            raise NotConfigured(
+                "Vault's answer to the login holds no token",
+                says="vault",
+                remedy="Check that nothing but Vault answers at its address, and that the role needs no second factor",
+            )
+        log.info("logged in to vault")
+        if seconds <= 0:
+            return _Held(token, float("inf"), float("inf"))
+        return _Held(token, begun + seconds * self._jitter(*_RENEWED_AFTER), begun + seconds)
+
+
+def tokens(
+    auth: Auth, requests: Requests, server: str, clock: Clock = time.monotonic, jitter: Jitter = uniform
+) -> Tokens:
+    """The source of tokens for a method."""
+    if isinstance(auth, StaticToken):
+        return GivenToken(auth)
+    if isinstance(auth, TokenFile):
+        return FileTokens(auth)
+    return LoginTokens(auth, requests, server, clock, jitter)
+
+
+class Authenticated:
+    """Requests with this process's token, and once more with a fresh one where the first was refused."""
+
+    def __init__(self, requests: Requests, tokens: Tokens, clock: Clock = time.monotonic) -> None:
+        self._requests = requests
+        self._tokens = tokens
+        self._clock = clock
+        self._futile: Mapping[str, float] = {}
+
+    def ready(self, call: Call) -> None:
+        """Have a token at hand."""
+        self._tokens.current(call)
+
+    def send(self, call: Call, request: Request, *, log_in_again: bool = True) -> Answer:
+        """See `Requests.send`."""
+        token = self._tokens.current(call)
+        try:
+            return self._requests.send(call, request, token)
+        except TokenRefused:
+            if not log_in_again or self._clock() < self._futile.get(request.path, 0):
+                raise
+            fresh = self._tokens.replacement(call, token)
+            if fresh is None:
+                raise
+        try:
+            return self._requests.send(call, request, fresh)
+        except TokenRefused:
+            # It is the policy: a login for each of these would only be load.
+            now = self._clock()
+            kept = {path: until for path, until in self._futile.items() if until > now}
+            self._futile = {**kept, request.path: now + _FUTILE_FOR}
+            raise

@@ -1,0 +1,184 @@
+"""Auth mounts on a real server, each of a test's own, that give tokens for a policy."""
+
+from __future__ import annotations
+
+import base64
+import datetime as dt
+import ipaddress
+import json
+import secrets
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from harness.openbao import Transit
+
+from proxy.keys.vault_auth import AppRoleLogin, JwtLogin
+
+ROLE = "argo-artifacts"
+AUDIENCE = "vault"
+SUBJECT = "system:serviceaccount:ns:sa"
+
+
+class ServiceAccount:
+    """Signs what a cluster signs for its pods."""
+
+    def __init__(self) -> None:
+        self._key = rsa.generate_private_key(65537, 2048)
+
+    @property
+    def public(self) -> str:
+        spki = serialization.PublicFormat.SubjectPublicKeyInfo
+        return self._key.public_key().public_bytes(serialization.Encoding.PEM, spki).decode()
+
+    def token(self, **changed: Any) -> str:
+        now = int(time.time())
+        pod = {"namespace": "ns", "serviceaccount": {"name": "sa", "uid": "u1"}}
+        claims = {
+            "aud": [AUDIENCE],
+            "iss": "https://kubernetes.default.svc",
+            "sub": SUBJECT,
+            "iat": now,
+            "nbf": now,
+            "exp": now + 600,
+            "kubernetes.io": pod,
+            **changed,
+        }
+        signed = f"{_encoded({'alg': 'RS256', 'typ': 'JWT'})}.{_encoded(claims)}"
+        return f"{signed}.{_text(self._key.sign(signed.encode(), padding.PKCS1v15(), hashes.SHA256()))}"
+
+
+def _encoded(value: Any) -> str:
+    return _text(json.dumps(value).encode())
+
+
+def _text(value: bytes) -> str:
+    return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
+
+
+def approle(transit: Transit, directory: Path, policies: list[str], **options: Any) -> AppRoleLogin:
+    mount = f"approle-{secrets.token_hex(4)}"
+    transit.post(f"sys/auth/{mount}", {"type": "approle"})
+    role = f"auth/{mount}/role/{ROLE}"
+    transit.post(role, {"token_policies": policies, "token_no_default_policy": True, "token_ttl": "10m", **options})
+    answer = transit.server.api("GET", f"{role}/role-id", namespace=transit.namespace)
+    file = directory / "secret-id"
+    file.write_text(transit.post(f"{role}/secret-id")["data"]["secret_id"] + "\n")
+    return AppRoleLogin(mount, answer["data"]["role_id"], file)
+
+
+def jwt(transit: Transit, account: ServiceAccount, file: Path, policies: list[str], **options: Any) -> JwtLogin:
+    mount = f"jwt-{secrets.token_hex(4)}"
+    transit.post(f"sys/auth/{mount}", {"type": "jwt"})
+    transit.post(f"auth/{mount}/config", {"jwt_validation_pubkeys": [account.public]})
+    role = {
+        "role_type": "jwt",
+        "user_claim": "sub",
+        "bound_audiences": [AUDIENCE],
+        "bound_subject": SUBJECT,
+        "token_policies": policies,
+        "token_type": "batch",
+        "token_ttl": "5m",
+        **options,
+    }
+    transit.post(f"auth/{mount}/role/{ROLE}", role)
+    file.write_text(account.token() + "\n")
+    return JwtLogin(mount, ROLE, file)
+
+
+def kubernetes(transit: Transit, reviewer: str, file: Path, account: ServiceAccount, policies: list[str]) -> JwtLogin:
+    mount = f"kubernetes-{secrets.token_hex(4)}"
+    transit.post(f"sys/auth/{mount}", {"type": "kubernetes"})
+    configuration = {
+        "kubernetes_host": reviewer,
+        "disable_local_ca_jwt": True,
+        "kubernetes_ca_cert": certificate()[0],
+        "token_reviewer_jwt": account.token(),
+    }
+    transit.post(f"auth/{mount}/config", configuration)
+    role = {
+        "bound_service_account_names": ["sa"],
+        "bound_service_account_namespaces": ["ns"],
+        "audience": AUDIENCE,
+        "token_policies": policies,
+        "token_ttl": "5m",
+    }
+    transit.post(f"auth/{mount}/role/{ROLE}", role)
+    file.write_text(account.token())
+    return JwtLogin(mount, ROLE, file)
+
+
+@contextmanager
+def token_reviewer() -> Iterator[ThreadingHTTPServer]:
+    """What of a cluster's API server the method kubernetes asks.
+
+    A stand-in without faults of its own: there is no cluster. Vault's side of the method is the real one.
+    """
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            status = {
+                "authenticated": True,
+                "user": {"username": SUBJECT, "uid": "u1"},
+                "audiences": [AUDIENCE],
+            }
+            review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status}
+            body = json.dumps(review).encode()
+            self.send_response(201)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with serving(Handler) as server:
+        yield server
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def certificate() -> tuple[str, str]:
+    """A certificate for 127.0.0.1 that signs itself, and its key."""
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = dt.datetime.now(dt.UTC)
+    built = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - dt.timedelta(days=1))
+        .not_valid_after(now + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    plain = serialization.NoEncryption()
+    return (
+        built.public_bytes(pem).decode(),
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, plain).decode(),
+    )

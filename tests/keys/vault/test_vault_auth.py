@@ -1,0 +1,314 @@
+"""Every way to a token, against a real server; what happens when one ends; and how many logins that takes."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import logins
+import pytest
+from harness.chain import eventually
+from logins import ServiceAccount
+
+from proxy.keys.vault_auth import AppRoleLogin, JwtLogin, StaticToken, TokenFile
+from proxy.plugin import Call, Denied, NotConfigured, Operation
+
+BOTH = ("saver", "loader")
+
+
+@pytest.fixture(scope="session")
+def account():
+    return ServiceAccount()
+
+
+@pytest.fixture
+def policies(transit):
+    return transit.shipped_policies(*BOTH)
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self):
+        self.now = 1000.0
+
+    def __call__(self):
+        return self.now
+
+
+def first(low, high):
+    """No jitter: the earliest time."""
+    return low
+
+
+# --- methods ---------------------------------------------------------------------------------------------
+
+
+def test_a_token(transit, provider, call, policies):
+    provider(transit, StaticToken(transit.token(*policies))).check(call)
+
+
+def test_approle(transit, provider, call, policies, tmp_path):
+    provider(transit, logins.approle(transit, tmp_path, policies)).check(call)
+
+
+def test_jwt(transit, provider, call, policies, tmp_path, account):
+    provider(transit, logins.jwt(transit, account, tmp_path / "jwt", policies)).check(call)
+
+
+def test_kubernetes(transit, provider, call, policies, tmp_path, account):
+    with logins.token_reviewer() as reviewer:
+        address = f"http://127.0.0.1:{reviewer.server_port}"
+        provider(transit, logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)).check(call)
+
+
+def test_a_token_file(transit, provider, call, policies, tmp_path):
+    (tmp_path / "token").write_text(transit.token(*policies) + "\n")
+    provider(transit, TokenFile(tmp_path / "token")).check(call)
+
+
+def test_a_login_in_a_namespace(vault, provider, call, tmp_path):
+    inside = vault.transit(vault.new_namespace())
+    login = logins.approle(inside, tmp_path, inside.shipped_policies(*BOTH))
+    provider(inside, login).check(call)
+
+
+# --- methods that are not set up -------------------------------------------------------------------------
+
+
+def test_a_wrong_secret_is_refused_as_a_login(transit, provider, call, policies, tmp_path):
+    login = logins.approle(transit, tmp_path, policies)
+    login.secret_id_file.write_text("00000000-0000-0000-0000-000000000000")
+    with pytest.raises(Denied, match="Vault refuses the login"):
+        provider(transit, login).new_data_key(call)
+
+
+def test_a_token_of_another_cluster_is_refused_as_a_login(transit, provider, call, policies, tmp_path, account):
+    login = logins.jwt(transit, account, tmp_path / "jwt", policies)
+    for wrong in (ServiceAccount().token(), account.token(aud=["other"]), account.token(sub="other"), "no.jwt.at-all"):
+        login.jwt_path.write_text(wrong)
+        with pytest.raises(Denied, match="Vault refuses the login"):
+            provider(transit, login).new_data_key(call)
+
+
+def test_a_cluster_that_cannot_be_asked_is_a_login_refused(transit, provider, call, policies, tmp_path, account):
+    with logins.token_reviewer() as reviewer:
+        address = f"http://127.0.0.1:{reviewer.server_port}"
+        login = logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)
+        keys = provider(transit, login)
+        keys.check(call)
+    with pytest.raises(Denied, match="Vault refuses the login"):
+        provider(transit, login).new_data_key(call)
+    keys.check(call)  # who holds a token needs nobody
+
+
+def test_a_mount_that_is_not_there_is_named_as_what_to_check(transit, provider, call, tmp_path):
+    (tmp_path / "jwt").write_text("a.b.c")
+    with pytest.raises((NotConfigured, Denied)) as raised:
+        provider(transit, JwtLogin("nowhere", "role", tmp_path / "jwt")).new_data_key(call)
+    assert "keys.vault.auth" in raised.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (None, "no such file"),
+        (b"", "it is empty"),
+        (b" \n", "it is empty"),
+        (b"\xff", "not text"),
+        (b"a\nb", "one line"),
+    ],
+    ids=str,
+)
+def test_a_secret_that_cannot_be_read_is_named_by_its_setting(transit, provider, call, tmp_path, content, fact):
+    file = tmp_path / "secret"
+    if content is not None:
+        file.write_bytes(content)
+    for auth, setting in (
+        (TokenFile(file), "path"),
+        (JwtLogin("jwt", "role", file), "jwtPath"),
+        (AppRoleLogin("approle", "id", file), "secretIdFile"),
+    ):
+        with pytest.raises(NotConfigured, match=fact) as raised:
+            provider(transit, auth).new_data_key(call)
+        assert raised.value.remedy == f"Check keys.vault.auth.{setting}"
+
+
+# --- tokens that end -------------------------------------------------------------------------------------
+
+
+def test_a_token_that_was_revoked_is_replaced_within_the_call(openbao, own_transit, provider, call, tmp_path):
+    login = logins.approle(own_transit, tmp_path, own_transit.shipped_policies(*BOTH))
+    keys = provider(own_transit, login)
+    keys.check(call)
+    own_transit.post("sys/leases/revoke-prefix/auth/" + login.mount)
+    keys.check(call)
+    assert openbao.calls()[f"auth/{login.mount}/login"] == 2
+
+
+def test_a_token_that_expired_is_replaced_within_the_call(transit, provider, call, policies, tmp_path):
+    # This process's clock stands still, so it is the server that ends the token.
+    keys = provider(transit, logins.approle(transit, tmp_path, policies, token_ttl="1s"), clock=Clock())
+    made = keys.new_data_key(call)
+    token = StaticToken(transit.token(*policies, ttl="1s", no_parent=True))
+    short = provider(transit, token)
+
+    def has_ended():
+        try:
+            short.unwrap(call, made.wrapped)
+        except Denied:
+            return True
+        return False
+
+    assert eventually(has_ended)
+    assert keys.unwrap(call, made.wrapped) == made.plaintext
+
+
+def test_a_role_that_was_revoked_is_refused_and_the_next_call_is_right_once_it_is_back(
+    transit, provider, call, tmp_path
+):
+    clock = Clock()
+    policy, *_ = transit.shipped_policies("saver")
+    keys = provider(transit, logins.approle(transit, tmp_path, [policy]), clock=clock)
+    keys.new_data_key(call)
+    transit.write_policy(policy, 'path "transit/*" { capabilities = ["deny"] }')
+    for _ in range(2):
+        with pytest.raises(Denied, match="does not allow this role to use key artifacts"):
+            keys.new_data_key(call)
+    transit.write_policy(policy, 'path "transit/datakey/plaintext/artifacts" { capabilities = ["update"] }')
+    keys.new_data_key(call)
+
+
+def test_a_token_that_is_given_and_refused_is_an_error_at_once(openbao, own_transit, provider, call):
+    token = own_transit.token(*own_transit.shipped_policies("loader"))
+    with pytest.raises(Denied):
+        provider(own_transit, StaticToken(token)).new_data_key(call)
+    assert openbao.calls()[f"{own_transit.mount}/datakey/plaintext/artifacts"] == 1
+
+
+def test_a_token_file_that_was_written_anew_is_read_anew(transit, provider, call, policies, tmp_path):
+    file = tmp_path / "token"
+    tokens = [transit.token(*policies) for _ in range(3)]
+    file.write_text(tokens[0])
+    keys = provider(transit, TokenFile(file))
+    keys.check(call)
+    for old, new in pairwise(tokens):
+        transit.post("auth/token/revoke", {"token": old})
+        other = tmp_path / "other"
+        other.write_text(new)
+        other.replace(file)
+        keys.check(call)
+
+
+def test_a_token_file_of_the_same_look_is_read_anew_when_its_token_was_refused(
+    transit, provider, call, policies, tmp_path
+):
+    file = tmp_path / "token"
+    old, new = transit.token(*policies), transit.token(*policies)
+    file.write_text(old)
+    keys = provider(transit, TokenFile(file))
+    keys.check(call)
+    before = file.stat()
+    transit.post("auth/token/revoke", {"token": old})
+    file.write_text(new)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    keys.check(call)
+
+
+# --- how many logins -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def login(own_transit, tmp_path):
+    return logins.approle(own_transit, tmp_path, own_transit.shipped_policies(*BOTH))
+
+
+def test_callers_at_the_same_time_share_one_login(openbao, own_transit, provider, login):
+    keys = provider(own_transit, login)
+    together = threading.Barrier(20)
+
+    def work(_):
+        together.wait()
+        return keys.new_data_key(Call(Operation.SAVE)).plaintext
+
+    with ThreadPoolExecutor(20) as pool:
+        assert len(set(pool.map(work, range(20)))) == 20
+    assert openbao.calls()[f"auth/{login.mount}/login"] == 1
+
+
+def test_callers_at_the_same_time_share_the_login_after_a_revocation(openbao, own_transit, provider, login, call):
+    keys = provider(own_transit, login)
+    keys.new_data_key(call)
+    own_transit.post("sys/leases/revoke-prefix/auth/" + login.mount)
+    with ThreadPoolExecutor(20) as pool:
+        assert len({made.plaintext for made in pool.map(lambda _: keys.new_data_key(call), range(20))}) == 20
+    assert openbao.calls()[f"auth/{login.mount}/login"] == 2
+
+
+def test_the_warm_up_is_the_login_of_the_first_call(openbao, own_transit, provider, login, call):
+    keys = provider(own_transit, login)
+    keys.warm_up()
+    keys.new_data_key(call)
+    assert openbao.calls()[f"auth/{login.mount}/login"] == 1
+
+
+def test_a_warm_up_that_fails_leaves_the_first_call_to_try_again(openbao, own_transit, provider, login, call, caplog):
+    secret = login.secret_id_file.read_text()
+    login.secret_id_file.write_text("wrong")
+    keys = provider(own_transit, login)
+    keys.warm_up()
+    assert eventually(lambda: "not logged in to vault yet" in caplog.text)
+    login.secret_id_file.write_text(secret)
+    keys.check(call)
+
+
+def test_a_token_is_replaced_near_its_end_and_not_before(openbao, own_transit, provider, login, call):
+    clock = Clock()
+    keys = provider(own_transit, login, clock=clock, jitter=first)
+    seen = []
+    for seconds in (0, 419, 1, 1, 418, 1, 1):  # of 600, of which 0.7 is 420
+        clock.now += seconds
+        keys.new_data_key(call)
+        seen.append(openbao.calls()[f"auth/{login.mount}/login"])
+    assert seen == [1, 1, 2, 2, 2, 3, 3]
+
+
+def test_a_token_is_used_to_its_end_where_no_other_is_to_be_had(openbao, own_transit, provider, login, call):
+    clock = Clock()
+    keys = provider(own_transit, login, clock=clock, jitter=first)
+    keys.new_data_key(call)
+    login.secret_id_file.write_text("wrong")
+    clock.now += 500
+    for _ in range(3):
+        keys.new_data_key(call)
+    assert openbao.calls()[f"auth/{login.mount}/login"] == 2  # the second in vain, and no third for now
+    clock.now += 101
+    with pytest.raises(Denied, match="refuses the login"):
+        keys.new_data_key(call)
+
+
+def test_a_policy_that_says_no_does_not_make_a_login_of_each_call(openbao, own_transit, provider, login, call):
+    clock = Clock()
+    own_transit.create_key("other")
+    keys = provider(own_transit, login, key="other", clock=clock)
+    for seconds, so_far in ((0, 2), (1, 2), (3, 2), (2, 3)):
+        clock.now += seconds
+        with pytest.raises(Denied):
+            keys.new_data_key(call)
+        assert openbao.calls()[f"auth/{login.mount}/login"] == so_far
+
+
+def test_nothing_is_looked_up_or_renewed(openbao, own_transit, provider, login, call):
+    before = openbao.calls()
+    keys = provider(own_transit, login)
+    for _ in range(3):
+        keys.check(call)
+    asked = openbao.calls() - before
+    mount = own_transit.mount
+    assert asked == {
+        f"auth/{login.mount}/login": 1,
+        f"{mount}/datakey/plaintext/artifacts": 3,
+        f"{mount}/decrypt/artifacts": 3,
+    }

@@ -1,0 +1,323 @@
+"""Data keys from a real server: made, opened, moved to a newer version, and refused for a named reason."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from proxy.keys.vault import BATCH
+from proxy.keys.vault_faults import Answer
+from proxy.plugin import NotConfigured, Tampered, Unavailable, WrappedKey
+
+
+def test_a_data_key_comes_back(keys, transit, call):
+    made = keys.new_data_key(call)
+    assert len(made.plaintext) == 32
+    assert keys.unwrap(call, made.wrapped) == made.plaintext == transit.decrypt(made.wrapped)
+    assert keys.new_data_key(call).plaintext != made.plaintext
+
+
+def test_the_wrap_says_all_that_opening_it_needs(keys, transit, call):
+    wrapped = keys.new_data_key(call).wrapped
+    assert wrapped == WrappedKey("vault", transit.mount, "artifacts", wrapped.wrapped_key, 1, b"")
+    assert wrapped.wrapped_key.startswith("vault:v1:")
+
+
+def test_check_names_the_key_and_its_version(keys, transit, call):
+    transit.rotate()
+    assert keys.check(call) == f"vault {transit.mount}, key artifacts version 2"
+
+
+def test_a_mount_may_lie_deeper(vault, transit, provider, call):
+    transit.mount = f"team/{transit.mount}"
+    vault.post(f"sys/mounts/{transit.mount}", {"type": "transit"})
+    transit.create_key("artifacts")
+    provider(transit).check(call)
+
+
+def test_a_namespace_has_keys_of_its_own(vault, provider, call):
+    inside = vault.transit(vault.new_namespace())
+    made = provider(inside).new_data_key(call)
+    assert provider(inside).unwrap(call, made.wrapped) == made.plaintext
+    inside.namespace = ""
+    with pytest.raises(NotConfigured, match="no secrets engine at"):
+        provider(inside).unwrap(call, made.wrapped)
+
+
+# --- rotation --------------------------------------------------------------------------------------------
+
+
+def test_after_a_rotation_the_new_version_wraps_and_the_old_one_unwraps(keys, transit, call):
+    before = keys.new_data_key(call)
+    transit.rotate()
+    after = keys.new_data_key(call)
+    assert (before.wrapped.key_version, after.wrapped.key_version) == (1, 2)
+    assert keys.unwrap(call, before.wrapped) == before.plaintext
+    assert keys.unwrap(call, after.wrapped) == after.plaintext
+
+
+def test_rewrapping_moves_a_data_key_to_the_newest_version(keys, transit, call):
+    made = keys.new_data_key(call)
+    transit.rotate()
+    moved = keys.rewrap(call, made.wrapped)
+    assert moved.key_version == 2
+    transit.configure(min_decryption_version=2)
+    assert keys.unwrap(call, moved) == made.plaintext
+
+
+def test_many_are_rewrapped_in_order_whatever_their_keys_and_contexts(transit, provider, call):
+    transit.create_key("other")
+    transit.create_key("derived", derived=True)
+    providers = [
+        provider(transit),
+        provider(transit, key="other"),
+        provider(transit, key="derived", context=b"team-a"),
+        provider(transit, key="derived", context=b"team-b"),
+    ]
+    made = [providers[number % 4].new_data_key(call) for number in range(12)]
+    for name in ("artifacts", "other", "derived"):
+        transit.rotate(name)
+    moved = provider(transit).rewrap_many(call, [item.wrapped for item in made])
+    assert [(key.key_name, key.derivation_context) for key in moved] == [
+        (item.wrapped.key_name, item.wrapped.derivation_context) for item in made
+    ]
+    assert {key.key_version for key in moved} == {2}
+    assert [transit.decrypt(key) for key in moved] == [item.plaintext for item in made]
+
+
+def test_more_are_rewrapped_than_one_request_carries(keys, transit, call):
+    wrapped = keys.new_data_key(call).wrapped
+    transit.rotate()
+    moved = keys.rewrap_many(call, [wrapped] * (2 * BATCH + 1))
+    assert len(moved) == 2 * BATCH + 1
+    assert {key.key_version for key in moved} == {2}
+
+
+def test_a_full_batch_of_derived_keys_is_not_too_large_for_the_server(transit, provider, call):
+    transit.create_key("derived", derived=True)
+    keys = provider(transit, key="derived", context=b"team-a")
+    assert len(keys.rewrap_many(call, [keys.new_data_key(call).wrapped] * BATCH)) == BATCH
+
+
+def test_none_are_rewrapped_without_a_request(provider, transit, call):
+    assert provider(transit, transport=Unreachable()).rewrap_many(call, []) == []
+
+
+def test_one_that_cannot_be_rewrapped_is_an_error_although_the_server_says_200(keys, call):
+    good = keys.new_data_key(call).wrapped
+    with pytest.raises(Tampered, match="does not open under key artifacts"):
+        keys.rewrap_many(call, [good, replace(good, wrapped_key=changed(good.wrapped_key)), good])
+
+
+# --- what does not open ----------------------------------------------------------------------------------
+
+
+def changed(text: str) -> str:
+    return text[:20] + ("A" if text[20] != "A" else "B") + text[21:]
+
+
+def test_a_version_below_the_minimum_is_named_until_it_is_allowed_again(keys, transit, call):
+    made = keys.new_data_key(call)
+    transit.rotate()
+    transit.configure(min_decryption_version=2)
+    for refused in (keys.unwrap, keys.rewrap):
+        with pytest.raises(NotConfigured, match="version 1 of key artifacts lies below the key's min_decryption"):
+            refused(call, made.wrapped)
+    transit.configure(min_decryption_version=1)
+    assert keys.unwrap(call, made.wrapped) == made.plaintext
+
+
+def test_a_key_that_was_deleted_is_named(keys, transit, call):
+    made = keys.new_data_key(call)
+    transit.delete_key()
+    for refused in (lambda: keys.unwrap(call, made.wrapped), lambda: keys.new_data_key(call)):
+        with pytest.raises(NotConfigured, match=f"no key artifacts in {transit.mount}"):
+            refused()
+
+
+def test_a_key_that_was_deleted_for_now_is_named_until_it_is_back(keys, transit, call):
+    made = keys.new_data_key(call)
+    transit.server.api("DELETE", f"{transit.mount}/keys/artifacts/soft-delete")
+    with pytest.raises(NotConfigured, match="deleted, and can be restored"):
+        keys.unwrap(call, made.wrapped)
+    transit.post(f"{transit.mount}/keys/artifacts/soft-delete-restore")
+    assert keys.unwrap(call, made.wrapped) == made.plaintext
+
+
+def test_a_key_of_the_same_name_that_was_made_anew_does_not_open_it(keys, transit, call):
+    made = keys.new_data_key(call)
+    transit.delete_key()
+    transit.create_key("artifacts")
+    with pytest.raises(Tampered, match="does not open under key artifacts"):
+        keys.unwrap(call, made.wrapped)
+
+
+def test_another_key_of_the_mount_is_used_where_the_header_names_it(keys, transit, provider, call):
+    transit.create_key("other")
+    made = provider(transit, key="other").new_data_key(call)
+    assert keys.unwrap(call, made.wrapped) == made.plaintext
+    with pytest.raises(Tampered):
+        keys.unwrap(call, replace(made.wrapped, key_name="artifacts"))
+
+
+def test_a_key_that_is_not_there_is_never_created(transit, provider, call):
+    for _ in range(2):
+        with pytest.raises(NotConfigured, match="no key missing"):
+            provider(transit, key="missing").new_data_key(call)
+
+
+def test_a_version_that_the_server_does_not_have_yet_is_waited_for_but_not_for_ever(keys, call):
+    made = keys.new_data_key(call)
+    newer = replace(made.wrapped, key_version=2, wrapped_key=made.wrapped.wrapped_key.replace(":v1:", ":v2:"))
+    with pytest.raises(NotConfigured, match="no version 2 of key artifacts"):
+        keys.unwrap(call, newer)
+
+
+def test_a_wrap_that_was_changed_is_refused(keys, call):
+    wrapped = keys.new_data_key(call).wrapped
+    with pytest.raises(Tampered):
+        keys.unwrap(call, replace(wrapped, wrapped_key=changed(wrapped.wrapped_key)))
+
+
+def test_what_was_encrypted_under_the_key_but_is_no_data_key_is_refused(keys, transit, call):
+    answer = transit.post(f"{transit.mount}/encrypt/artifacts", {"plaintext": "c2hvcnQ="})
+    wrapped = WrappedKey("vault", transit.mount, "artifacts", answer["data"]["ciphertext"], 1)
+    with pytest.raises(Tampered, match="something else under key artifacts"):
+        keys.unwrap(call, wrapped)
+
+
+# --- a header may hold anything --------------------------------------------------------------------------
+
+
+class Unreachable:
+    """A server that must not be asked."""
+
+    def send(self, request, token, timeout):
+        raise AssertionError(request.path)
+
+
+WRAP = "vault:v1:" + "A" * 80
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "../keys/a",
+        "a/../b",
+        "a..b",
+        "a?b",
+        "a#b",
+        "a%2fb",
+        "a b",
+        "a\nb",
+        "ключ",
+        ".a",
+        "a.",
+        "-a",
+    ],
+)
+def test_a_name_that_no_key_can_have_is_not_asked_for(transit, provider, call, name):
+    keys = provider(transit, transport=Unreachable())
+    wrapped = WrappedKey("vault", transit.mount, name, WRAP, 1)
+    for refused in (keys.unwrap, keys.rewrap):
+        with pytest.raises(NotConfigured, match="no name that a key in Vault can have"):
+            refused(call, wrapped)
+
+
+def test_another_mount_is_not_asked(transit, provider, call):
+    keys = provider(transit, transport=Unreachable())
+    for mount in ("", "transit", f"{transit.mount}/", f"{transit.mount}/../sys"):
+        with pytest.raises(NotConfigured, match="was wrapped in the mount"):
+            keys.unwrap(call, WrappedKey("vault", mount, "artifacts", WRAP, 1))
+
+
+def test_what_another_provider_wrapped_is_refused(transit, provider, call):
+    with pytest.raises(NotConfigured, match="was wrapped by local"):
+        provider(transit, transport=Unreachable()).unwrap(call, WrappedKey("local", "", "default", "local:v1:AAAA", 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("", 1),
+        ("vault:v1:", 1),
+        ("vault:v0:AAAA", 0),
+        ("vault:v01:AAAA", 1),
+        ("vault:v2:AAAA", 1),
+        ("vault:v4294967296:AAAA", 4294967296),
+        ("vault:v1:AAAA\n", 1),
+        ("vault:v1:AA AA", 1),
+        ("vault:v1:AA-_", 1),
+        ("vault:v1:AAAA:v1", 1),
+        ("local:v1:AAAA", 1),
+        ("vault:v\u0661:AAAA", 1),
+    ],
+)
+def test_a_wrap_that_vault_cannot_have_written_is_not_sent(transit, provider, call, text, version):
+    keys = provider(transit, transport=Unreachable())
+    with pytest.raises(Tampered, match="damaged"):
+        keys.unwrap(call, WrappedKey("vault", transit.mount, "artifacts", text, version))
+
+
+@pytest.mark.parametrize("mount", ["", "/transit", "transit/", "a//b", "../sys", "a/../b", "tran sit", "transit?x"])
+def test_a_mount_that_leads_elsewhere_is_not_configured(transit, provider, mount):
+    transit.mount = mount
+    with pytest.raises(NotConfigured, match="is no mount in Vault"):
+        provider(transit)
+
+
+# --- an answer may be anybody's --------------------------------------------------------------------------
+
+
+class Answers:
+    """A server that answers the same to every request."""
+
+    def __init__(self, status, body):
+        self._answer = Answer(status, body)
+
+    def send(self, request, token, timeout):
+        return self._answer
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        None,
+        [],
+        {},
+        {"ciphertext": WRAP},
+        {"ciphertext": WRAP, "plaintext": "AAAA"},
+        {"ciphertext": WRAP, "plaintext": 7},
+        {"ciphertext": WRAP, "plaintext": "!" * 44},
+        {"ciphertext": "AAAA", "plaintext": "A" * 43 + "="},
+        {"ciphertext": ["vault:v1:AAAA"], "plaintext": "A" * 43 + "="},
+    ],
+    ids=str,
+)
+def test_an_answer_that_is_none_of_vault_is_no_data_key(transit, provider, call, data):
+    keys = provider(transit, transport=Answers(200, {"data": data}))
+    with pytest.raises(NotConfigured, match="does not answer as Vault does"):
+        keys.new_data_key(call)
+
+
+@pytest.mark.parametrize(
+    "results",
+    [None, [], [{}], [{"ciphertext": "AAAA"}], [None], [{"ciphertext": WRAP}] * 2, [{"ciphertext": "vault:v1:AAAA"}]],
+    ids=str,
+)
+def test_an_answer_that_is_none_of_vault_is_no_rewrapped_key(transit, provider, call, results):
+    keys = provider(transit, transport=Answers(200, {"data": {"batch_results": results}}))
+    with pytest.raises(NotConfigured, match="does not answer as Vault does"):
+        keys.rewrap(call, WrappedKey("vault", transit.mount, "artifacts", WRAP.replace("v1", "v2"), 2))
+
+
+@pytest.mark.parametrize("status", [500, 502, 599])
+def test_a_page_of_something_before_the_server_is_not_taken_for_an_answer(transit, provider, call, status):
+    keys = provider(transit, transport=Answers(status, {}))
+    with pytest.raises(Unavailable, match=f"status {status}"):
+        keys.new_data_key(call)
