@@ -58,8 +58,8 @@ class Wire:
 
     def _new_client(self) -> hvac.Client:
         import hvac  # noqa: PLC0415 - 0.6 s and 31 MB, off the path to the socket
-        from hvac.adapters import RawAdapter  # noqa: PLC0415 - as above
-        from requests import Session  # noqa: PLC0415 - as above
+        from hvac.adapters import RawAdapter  # noqa: PLC0415 - hvac brings it, see above
+        from requests import Session  # noqa: PLC0415 - hvac brings it, see above
 
         session = Session()
         session.trust_env = False
@@ -76,7 +76,7 @@ class Wire:
 
 
 def _send(client: hvac.Client, request: Request, token: str, timeout: float) -> Answer | Unanswered:
-    from requests import exceptions  # noqa: PLC0415 - as above
+    from requests import exceptions  # noqa: PLC0415 - hvac brings it, see above
 
     body = {} if request.body is None else {"json": request.body}
     try:

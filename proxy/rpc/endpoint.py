@@ -20,6 +20,9 @@ from proxy.rpc import guardian
 
 log = logging.getLogger("sealgate.downstream")
 
+_HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+"""How an HTTP/2 client begins: the preface, and settings that say nothing."""
+_ANSWERS_WITHIN = 2.0
 _POLL = 0.02
 """Seconds between two looks at a socket that is not there yet."""
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.1, 10.0
@@ -74,9 +77,13 @@ class Endpoint:
         """Let go of the downstream."""
 
     def _accepts(self) -> bool:
+        """Whether an HTTP/2 server answers. To connect is not enough: a dying process's socket still takes that."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(_ANSWERS_WITHIN)
             try:
                 probe.connect(str(self.path))
+                probe.sendall(_HELLO)
+                return bool(probe.recv(1))
             except OSError as error:
                 if error.errno in {errno.EACCES, errno.EPERM}:
                     raise Unavailable(
@@ -85,7 +92,6 @@ class Endpoint:
                         remedy="Run both containers with the same uid",
                     ) from None
                 return False
-            return True
 
 
 class ChildProcess(Endpoint):
