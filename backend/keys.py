@@ -13,7 +13,7 @@ _MOST_BYTES = 1024
 """S3's limit for a key, and the lowest among the stores."""
 _IMPOSSIBLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 """obstore takes no control characters, and XML, in which S3 lists and deletes, has none of the others."""
-_STAGED = re.compile(r"#\d+\+*$")
+_NO_FILE = re.compile(r"(#\d+|[A-Za-z][:|])\+*$")
 
 
 def flaw(key: str) -> str:
@@ -51,15 +51,15 @@ def is_marker(key: str) -> bool:
 def as_file(name: str) -> str:
     """The path of the file that holds an object, where the store is a directory.
 
-    obstore keeps names that end in `#` and digits to itself there, so those, and what this function makes
-    of them, get a `+` more.
+    There obstore keeps names that end in `#` and digits to itself, and takes those that end like `C:` for a
+    drive's. So they, and what this function makes of them, get a `+` more.
     """
-    return f"{name}+" if _STAGED.search(name) else name
+    return f"{name}+" if _NO_FILE.search(name) else name
 
 
 def from_file(path: str) -> str:
     """The inverse of `as_file`."""
-    return path[:-1] if path.endswith("+") and _STAGED.search(path) else path
+    return path[:-1] if path.endswith("+") and _NO_FILE.search(path) else path
 
 
 def above(key: str, top: str = "") -> list[str]:

@@ -112,7 +112,7 @@ def versitygw(versitygw_program, tmp_path_factory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("versitygw")
     process, port = _started(versitygw_program, root)
     yield Server(f"http://127.0.0.1:{port}")
-    process.terminate()
+    process.kill()  # asked politely, it waits for idle connections to end
     process.wait(10)
 
 

@@ -12,7 +12,9 @@ from backend import ObjectStoreBackend
 from proxy.plugin import BadRequest, DataLoss
 
 CHARACTERS = st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/\ufffe\uffff")
-ODD = st.sampled_from(["%", "%2F", "%20", " ", "#1", "#", "+", "?", "*", "~", "\\", "&amp;", "'", '"', "e\u0301", "😀"])
+ODD = st.sampled_from(
+    ["C:", "|", "%", "%2F", "%20", " ", "#1", "#", "+", "?", "*", "~", "\\", "&amp;", "'", '"', "e\u0301", "😀"]
+)
 NAMES = st.lists(CHARACTERS | ODD, min_size=1, max_size=12).map("".join).filter(lambda name: name not in {".", ".."})
 KEYS = st.lists(NAMES, min_size=1, max_size=4).map("/".join)
 TREES = st.recursive(
@@ -40,6 +42,7 @@ def flattened(tree, above=""):
 @given(key=KEYS)
 @example(key="x#1/x#1+/x#12++")
 @example(key=" / / ")
+@example(key="A:/bC:/C|/d:+/e:")
 @example(key="…/..a/a../...")
 def test_a_key_is_listed_as_it_was_given(backend, call, at, key):
     key = f"{next(numbers)}/{key}"
