@@ -39,7 +39,6 @@ log = logging.getLogger("sealgate.call")
 LARGEST_MESSAGE = 4 << 20
 """What Argo's client accepts, and so the most that any plugin may send or expect."""
 _FOR_EVER = 10 * 365 * 86_400
-_SILENCE = 0.01
 
 
 class Edge:
@@ -281,10 +280,6 @@ def _uncancelled(requests: Iterator[bytes], call: Call, settle: Callable[[Call],
             frame = None
         if frame is None:
             settle(call)
-        if frame is None:
-            # The library can report that a stream ended just before it reports that it broke. Nothing is
-            # stored for a caller who went away, so the end counts only after a moment of silence.
-            call.cancelled_within(_SILENCE)
         call.check()
         if frame is None:
             return

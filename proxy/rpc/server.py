@@ -111,9 +111,7 @@ class ArtifactServer:
         server in turn, so a question of our own, to a method that does not exist, is answered after all
         that it knew before; the wait in front is for what one of its other threads has yet to tell it.
         """
-        gone = threading.Event()
-        call.on_cancel(gone.set)
-        if gone.wait(_QUIET):
+        if call.cancelled_within(_QUIET):
             return
         with self._lock:
             if self._own_channel is None:
