@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
@@ -10,12 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import obstore
 
 from backend import keys
+from backend.directory import Directory
 from backend.errors import SAYS, Missing, store_errors
 from proxy.plugin import BadRequest, Call, Chunk, LimitReached, PluginError, Unavailable
 
@@ -58,7 +57,7 @@ class Bucket:
     """
 
     def __init__(
-        self, store: ObjectStore, *, prefix: str = "", directory: Path | None = None, workers: int = 1
+        self, store: ObjectStore, *, prefix: str = "", directory: Directory | None = None, workers: int = 1
     ) -> None:
         self._store = store
         self._prefix = prefix
@@ -138,7 +137,7 @@ class Bucket:
         call.check()
         name = self._name(key)
         if self._directory:
-            yield from _file(call, self._directory / name)
+            yield from self._directory.read(call, name)
             return
         with store_errors():
             result = obstore.get(self._store, name)
@@ -184,9 +183,13 @@ class Bucket:
 
     def put(self, key: str, data: Chunk) -> None:
         """Store a small object."""
-        try:
+        name = self._name(key)
+        if not self._directory:
             with store_errors(writing=True):
-                obstore.put(self._store, self._name(key), data, use_multipart=False)
+                obstore.put(self._store, name, data, use_multipart=False)
+            return
+        try:
+            self._directory.put(name, data)
         except PluginError:
             self._prune([key])
             raise
@@ -229,13 +232,8 @@ class Bucket:
         return Stored(path.removeprefix(self._prefix), meta["size"])
 
     def _prune(self, gone: Iterable[str]) -> None:
-        """Remove the directories that `gone` leaves empty, which stand in the way of a file of that name."""
-        if self._directory is None:
-            return
-        above = {parent for key in gone for parent in Path(self._name(key)).parents[:-1]}
-        for parent in sorted(above, key=lambda path: -len(path.parts)):
-            with suppress(OSError):
-                (self._directory / parent).rmdir()
+        if self._directory:
+            self._directory.prune(self._name(key) for key in gone)
 
 
 def _bounded(chunks: Iterable[Chunk], most: int) -> Iterator[Chunk]:
@@ -245,24 +243,6 @@ def _bounded(chunks: Iterable[Chunk], most: int) -> Iterator[Chunk]:
         if written > most:
             raise LimitReached(f"an object of more than {most} bytes cannot be stored")
         yield chunk
-
-
-def _file(call: Call, path: Path) -> Generator[memoryview]:
-    """An object of a store that is a directory, five times as fast as through the library."""
-    with store_errors():
-        try:
-            file = path.open("rb", buffering=0)
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise Missing from None
-    with file:
-        buffer = memoryview(bytearray(min(_MIB, os.fstat(file.fileno()).st_size)))
-        while buffer:
-            call.check()
-            with store_errors():
-                size = file.readinto(buffer)
-            if not size:
-                return
-            yield buffer[:size]
 
 
 def _whole(result: GetResult, size: int) -> memoryview:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
 from backend.bucket import Bucket
+from backend.directory import Directory
 from backend.errors import SAYS, store_errors
 from backend.settings import Option, Place
 from proxy.plugin import LimitReached, NotConfigured
@@ -69,7 +70,7 @@ def _connected(place: Place) -> Bucket:
         if place.scheme == "file":
             if not Path(place.name).is_dir():
                 raise NotConfigured("the directory of the store does not exist", says=SAYS, remedy="Create it")
-            return Bucket(LocalStore(place.name), directory=Path(place.name))
+            return Bucket(LocalStore(place.name), directory=Directory(Path(place.name)))
         store = _STORES[place.scheme](place.name, options)
         return Bucket(store, prefix=place.prefix, workers=_WORKERS)
 

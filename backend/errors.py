@@ -19,7 +19,8 @@ SAYS = "the store"
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _NO_BUCKET = ("<Code>NoSuchBucket<", "<Code>ContainerNotFound<")
-_CREDENTIAL_SERVICES = ("169.254.169.254", "169.254.170.2", "metadata.google.internal", "/computeMetadata/")
+_CREDENTIAL_SERVICES = ("169.254.1", "/latest/meta-data/", "/latest/api/token", "/computeMetadata/", "/metadata/identity/")
+"""Where the platforms hand out credentials: the last resort when none are configured."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
 _OTHER_KIND = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY}
@@ -49,15 +50,26 @@ def store_errors(*, writing: bool = False) -> Iterator[None]:
 
 
 def _named(error: Exception, text: str, *, writing: bool) -> PluginError:
-    if found := _OS_ERROR.search(text):
-        is_missing = isinstance(error, FileNotFoundError) and not writing
-        return Missing() if is_missing else _by_number(int(found[1]), writing=writing)
+    if number := _os_error(error, text):
+        is_missing = number == errno.ENOENT and not writing
+        return Missing() if is_missing else _by_number(number, writing=writing)
+    if any(mark in text for mark in _CREDENTIAL_SERVICES):
+        return NotConfigured("no credentials for the store were found", remedy="Configure them")
     if any(mark in text for mark in _NO_BUCKET) or (writing and isinstance(error, FileNotFoundError)):
         return _by_status(404)
     for known, fault in _BY_TYPE.items():
         if isinstance(error, known):
             return fault()
     return _by_text(text)
+
+
+def _os_error(error: Exception, text: str) -> int | None:
+    """The number of a system call's error: the operating system's own, or one in the library's text."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    # A credential that is read from a file can fail so too, and says nothing of the object.
+    found = _OS_ERROR.search(text) if isinstance(error, FileNotFoundError) or "LocalFileSystem" in text else None
+    return int(found[1]) if found else None
 
 
 _BY_TYPE: dict[type[Exception], Callable[[], PluginError]] = {
@@ -68,8 +80,6 @@ _BY_TYPE: dict[type[Exception], Callable[[], PluginError]] = {
 
 
 def _by_text(text: str) -> PluginError:
-    if any(mark in text for mark in _CREDENTIAL_SERVICES):
-        return NotConfigured("no credentials for the store were found", remedy="Configure them")
     if "kind: Timeout" in text:
         return TimedOut("the store did not answer in time", says=SAYS)
     if found := _STATUS.search(text):
@@ -117,6 +127,8 @@ def _by_number(number: int, *, writing: bool) -> PluginError:
         return BadRequest("a part of the key is too long for the store's file system", says=SAYS)
     if number in _OTHER_KIND:
         return _by_status(409) if writing else Missing()
+    if number == errno.ENOENT:
+        return Unavailable("a directory of the store was removed at the same time", says=SAYS)
     return PluginError(f"the store's file system failed ({errno.errorcode.get(number, number)})", says=SAYS)
 
 

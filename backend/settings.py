@@ -18,9 +18,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from urllib.parse import unquote
 
-import yaml
-
 from backend import keys
+from proxy import documents
 from proxy.plugin import BadRequest, NotConfigured
 
 URL, CONFIG = "SEALGATE_BACKEND_URL", "SEALGATE_BACKEND_CONFIG"
@@ -72,7 +71,6 @@ _CREDENTIALS = (
     {"skip_signature"},
 )
 _BUCKET = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
-_MOST_TEXT = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +175,10 @@ def _check_together(options: dict[str, Option]) -> None:
 
 
 def _mapping(text: str) -> dict[str, object]:
-    if len(text) > _MOST_TEXT:
-        raise _Flaw(f"it is longer than {_MOST_TEXT} characters")
     try:
-        read = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise _Flaw("it is not YAML") from None
+        read = documents.load(text)
+    except documents.NotPlain as flaw:
+        raise _Flaw(str(flaw)) from None
     if read is None:
         return {}
     if not isinstance(read, dict) or not all(isinstance(option, str) for option in read):

@@ -20,7 +20,7 @@ _GROUPS = {
     "start": footprint.start,
     "large": footprint.large_calls,
 }
-_PLACES = 4.5
+_PLACES = 6.5
 """How many copies of the file, with their spools, lie side by side; of the large one, there are fewer."""
 _PLACES_OF_LARGE = 3.2
 

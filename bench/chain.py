@@ -58,7 +58,7 @@ def _compared(
             else:
                 client.save(key, plain)
                 sides[name] = Side(*_loading(client, key, loaded))
-        seconds = take_turns(setting.runs, sides, warm=not how)
+        seconds = take_turns(setting.runs, sides, warm=not how, ready=setting.touch_memory)
         for name in ours:
             title = f"{operation} of a file{how}{name.removeprefix('ours')}"
             yield ratio(title, (name, peer), seconds, target, reason)

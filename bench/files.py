@@ -58,7 +58,7 @@ def rows(setting: Setting) -> Iterator[Row]:
     for verb in ("seal", "open"):
         say(f"{verb} a file: {', '.join(peers)}")
         sides = {name: _side(home, plain, name, peer, verb) for name, peer in peers.items()}
-        seconds = take_turns(setting.runs, sides)
+        seconds = take_turns(setting.runs, sides, ready=setting.touch_memory)
         title = f"{verb} a file"
         yield ratio(title, ("ours", "cp"), seconds, _AS_FAST, _REASON)
         for name, target in _SPEED.items():

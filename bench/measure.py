@@ -21,19 +21,28 @@ class Side:
     reset: Callable[[], object] = _nothing
 
 
-def take_turns(runs: int, sides: Mapping[str, Side], *, warm: bool = True) -> dict[str, list[float]]:
-    """Seconds of each side, which take turns: A B A B. With `warm`, one round more goes uncounted before."""
+def take_turns(
+    runs: int, sides: Mapping[str, Side], *, warm: bool = True, ready: Callable[[], object] = _nothing
+) -> dict[str, list[float]]:
+    """Seconds of each side, which take turns: A B A B.
+
+    Args:
+        runs: how many of each side count.
+        sides: who takes turns.
+        warm: whether one round more goes uncounted before.
+        ready: what makes the machine the same for whoever is next.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(-1 if warm else 0, runs):
         for name, side in sides.items():
             side.reset()
+            ready()
             began = time.perf_counter()
             side.run()
             took = time.perf_counter() - began
             if number >= 0:
                 seconds[name].append(took)
-    for side in sides.values():
-        side.reset()
+            side.reset()
     return seconds
 
 

@@ -40,6 +40,15 @@ class Setting:
         made.mkdir()
         return made
 
+    def touch_memory(self) -> None:
+        """Use as much memory as a transfer of the file does, and let go of it.
+
+        A virtual machine's host takes back memory that lies idle, and giving it again takes longer than
+        any copy: whoever happens to be next must not pay for that.
+        """
+        if in_memory(self.place):
+            random_file(self.place / "touched", 2 * self.size).unlink()
+
 
 @contextmanager
 def working_place(needed: int) -> Iterator[Path]:

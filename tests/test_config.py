@@ -25,7 +25,7 @@ keys:
   provider: local
   local: {keyring: /var/lib/sealgate/keyring.json, key: artifacts}
 paths:
-  roots: [/argo/inputs/artifacts, /work]
+  roots: [/argo/inputs/artifacts, /data]
 spool: {directory: /var/spool/sealgate, transfer: stream}
 plugins:
   crypt-pci:
@@ -55,7 +55,7 @@ def test_every_section_is_read():
     assert keys.local
     assert (keys.provider, keys.local.keyring) == ("local", Path("/var/lib/sealgate/keyring.json"))
     assert keys.local.key == "artifacts"
-    assert settings.paths.roots == (Path("/argo/inputs/artifacts"), Path("/work"))
+    assert settings.paths.roots == (Path("/argo/inputs/artifacts"), Path("/data"))
     assert (settings.spool.directory, settings.spool.transfer) == (Path("/var/spool/sealgate"), "stream")
 
 
@@ -152,7 +152,7 @@ FAULTS = {
     "number for text": (HEAD + "downstream:\n  socket: /s\n  pluginName: 5", "5:3: Expected `str | null`, got `int`"),
     "text for a mapping": (HEAD + "spool: auto", "3:1: Expected `object`, got `str`"),
     "list for a mapping": (HEAD + "keys: [local]", "3:1: Expected `object | null`, got `array`"),
-    "text for a list": (HEAD + "paths: {roots: /work}", "3:9: Expected `array`, got `str`"),
+    "text for a list": (HEAD + "paths: {roots: /data}", "3:9: Expected `array`, got `str`"),
     "number in a list": (HEAD + "downstream: {command: [a, 1]}", "3:27: Expected `str`, got `int`"),
     "date for text": (
         HEAD + "downstream: {socket: /s, pluginName: 2026-11-22}",

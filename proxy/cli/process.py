@@ -37,9 +37,10 @@ def run(compose: Callable[[], Composed], socket: str) -> int:
     Returns 0 after calls have drained, and 2 if the socket cannot be bound.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    ended = threading.Event()
+    # A pipe and not an Event: a handler that runs while this thread enters Event.wait() would wait for itself.
+    asked_to_end, ask = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda *_: os.write(ask, b"\0"))
     if os.getpid() == 1:
         signal.signal(signal.SIGCHLD, _reap)
     plugin = Starting(compose)
@@ -51,7 +52,7 @@ def run(compose: Callable[[], Composed], socket: str) -> int:
         print(f"sealgate: cannot listen on {socket}: {reason}", file=sys.stderr)
         return 2
     plugin.start(lambda: server.set_ready(ready=True))
-    ended.wait()
+    os.read(asked_to_end, 1)
     server.stop(GRACE)
     plugin.close()
     sys.stderr.flush()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness.chain import Proxy
+from harness.chain import SEALGATE, Proxy
+from harness.stand import Stand, filled
 
 STREAMS = {"VENDOR_STREAMS": "1"}
 
@@ -32,9 +33,23 @@ def by_stream(tmp_path_factory) -> Iterator[Proxy]:
     yield from _with_transfer("stream", tmp_path_factory.mktemp("by-stream"))
 
 
+@pytest.fixture(scope="module")
+def bundled(tmp_path_factory) -> Iterator[Proxy]:
+    """In front of the bundled backend, `transfer: auto`."""
+    started = Proxy(tmp_path_factory.mktemp("bundled"), downstream=[*SEALGATE, "backend"]).start()
+    yield started
+    assert started.stop() == 0, started.output()
+
+
 @pytest.fixture(params=["by_file", "by_stream"])
 def either(request) -> Proxy:
     """Each way that ciphertext travels."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(params=["by_file", "by_stream", "bundled"])
+def each(request) -> Proxy:
+    """Each way that ciphertext travels, and the bundled backend."""
     return request.getfixturevalue(request.param)
 
 
@@ -80,3 +95,18 @@ def public_home() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sg-home-") as home:
         Path(home).chmod(0o755)
         yield Path(home)
+
+
+@pytest.fixture
+def stand(either, key) -> Stand:
+    return filled(either, key)
+
+
+@pytest.fixture
+def by_files(by_file, key) -> Stand:
+    return filled(by_file, key)
+
+
+@pytest.fixture
+def by_streams(by_stream, key) -> Stand:
+    return filled(by_stream, key)

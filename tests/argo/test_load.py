@@ -17,16 +17,16 @@ from proxy.rpc import artifact_pb2 as pb
 
 
 @pytest.fixture
-def target(either, key):
-    path = either.work / key.replace("/", "-")
+def target(each, key):
+    path = each.work / key.replace("/", "-")
     yield path
-    assert not [found for found in either.work.iterdir() if found.name.startswith(".")]  # nothing half made
-    assert not either.spools()
+    assert not [found for found in each.work.iterdir() if found.name.startswith(".")]  # nothing half made
+    assert not each.spools()
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_20_a_file_arrives_byte_by_byte(either, key, target, size):
-    argo = either.argo()
+def test_20_a_file_arrives_byte_by_byte(each, key, target, size):
+    argo = each.argo()
     argo.save_stream(key, blob(size))
     argo.load(key, target)
     assert target.read_bytes() == blob(size)
@@ -41,31 +41,31 @@ def test_20_a_directory_arrives_file_by_file(proxy, key):
 
 
 @pytest.mark.parametrize("place", [0, 20, 400, 1 << 20, -1])
-def test_21_a_changed_byte_leaves_nothing(either, key, target, place):
-    argo = either.argo()
+def test_21_a_changed_byte_leaves_nothing(each, key, target, place):
+    argo = each.argo()
     argo.save_stream(key, blob((2 << 20) + 9))
-    stored = bytearray((either.storage / key).read_bytes())
+    stored = bytearray((each.storage / key).read_bytes())
     stored[place] ^= 1
-    (either.storage / key).write_bytes(stored)
+    (each.storage / key).write_bytes(stored)
     found = outcome(lambda: argo.load(key, target))
     assert_own_line(found, "PERMISSION_DENIED" if place == 0 else "DATA_LOSS", "Load", key)
     assert not target.exists()
 
 
 @pytest.mark.parametrize("length", [0, 7, 12, 100, -16, -1])
-def test_21_a_cut_object_leaves_nothing(either, key, target, length):
-    argo = either.argo()
+def test_21_a_cut_object_leaves_nothing(each, key, target, length):
+    argo = each.argo()
     argo.save_stream(key, blob((2 << 20) + 9))
-    stored = (either.storage / key).read_bytes()
-    (either.storage / key).write_bytes(stored[:length])
+    stored = (each.storage / key).read_bytes()
+    (each.storage / key).write_bytes(stored[:length])
     found = outcome(lambda: argo.load(key, target))
     assert found.code in {"DATA_LOSS", "PERMISSION_DENIED"}
     assert_own_line(found, found.code, "Load", key)
     assert not target.exists()
 
 
-def test_22_an_empty_artifact_is_an_empty_file(either, key, target):
-    argo = either.argo()
+def test_22_an_empty_artifact_is_an_empty_file(each, key, target):
+    argo = each.argo()
     argo.save_stream(key, b"")
     argo.load(key, target)
     assert target.is_file()
@@ -98,13 +98,13 @@ def test_25_another_user_reads_what_arrived(make, public_home):
     assert read.stdout == b"some plaintext"
 
 
-def test_24_a_gzipped_tar_stays_one(either, key, target):
+def test_24_a_gzipped_tar_stays_one(each, key, target):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         entry = tarfile.TarInfo("file")
         entry.size = 300_000
         tar.addfile(entry, io.BytesIO(blob(300_000)))
-    argo = either.argo()
+    argo = each.argo()
     argo.save_stream(key, packed.getvalue())
     argo.load(key, target)
     assert target.read_bytes() == packed.getvalue()
@@ -112,10 +112,10 @@ def test_24_a_gzipped_tar_stays_one(either, key, target):
 
 
 @pytest.mark.parametrize("where", ["the path", "a directory on the way"])
-def test_26_nothing_is_written_through_a_link(either, key, tmp_path, where):
-    argo = either.argo()
+def test_26_nothing_is_written_through_a_link(each, key, tmp_path, where):
+    argo = each.argo()
     argo.save_stream(key, b"some plaintext")
-    link = either.work / f"link-{tmp_path.name}"
+    link = each.work / f"link-{tmp_path.name}"
     outside = tmp_path / "outside"
     if where == "the path":
         outside.write_bytes(b"untouched")
@@ -131,8 +131,8 @@ def test_26_nothing_is_written_through_a_link(either, key, tmp_path, where):
 
 
 @pytest.mark.parametrize("optional", [False, True])
-def test_27_a_missing_object_is_told_in_the_downstreams_words(either, key, target, optional):
-    argo = either.argo()
+def test_27_a_missing_object_is_told_in_the_downstreams_words(each, key, target, optional):
+    argo = each.argo()
     artifact = argo.artifact(key)
     artifact.optional = optional
     request = pb.LoadArtifactRequest(input_artifact=artifact, path=str(target))
@@ -174,5 +174,5 @@ def test_29_a_cancelled_load_leaves_nothing_and_the_next_call_works(request, how
     assert target.read_bytes() == b"another one"
 
 
-def test_27_the_refusal_is_in_the_answer_and_no_status(either, key, target):
-    assert outcome(lambda: either.argo().load(key, target)).code == IN_THE_ANSWER
+def test_27_the_refusal_is_in_the_answer_and_no_status(each, key, target):
+    assert outcome(lambda: each.argo().load(key, target)).code == IN_THE_ANSWER

@@ -13,8 +13,8 @@ LARGE = (3 << 20) + 17
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_46_47_data_comes_in_small_frames_of_its_own(either, key, size):
-    argo = either.argo()
+def test_46_47_data_comes_in_small_frames_of_its_own(each, key, size):
+    argo = each.argo()
     argo.save_stream(key, blob(size))
     frames = list(argo.frames(key))
     assert b"".join(frame.data for frame in frames) == blob(size)
@@ -44,29 +44,29 @@ def test_48_49_a_stream_that_breaks_never_ends_cleanly(by_stream, key, fault):
     assert blob(LARGE).startswith(b"".join(received))
 
 
-def test_48_what_was_cut_in_storage_never_ends_cleanly(either, key):
-    either.argo().save_stream(key, blob(LARGE))
-    stored = (either.storage / key).read_bytes()
+def test_48_what_was_cut_in_storage_never_ends_cleanly(each, key):
+    each.argo().save_stream(key, blob(LARGE))
+    stored = (each.storage / key).read_bytes()
     for length in (40, 1 << 20, 2 << 20, len(stored) - 1):
-        (either.storage / key).write_bytes(stored[:length])
-        assert_own_line(outcome(lambda: either.argo().open_stream(key)), "DATA_LOSS", "OpenStream", key)
+        (each.storage / key).write_bytes(stored[:length])
+        assert_own_line(outcome(lambda: each.argo().open_stream(key)), "DATA_LOSS", "OpenStream", key)
 
 
-def test_50_an_empty_artifact_is_a_clean_end_without_data(either, key):
-    argo = either.argo()
+def test_50_an_empty_artifact_is_a_clean_end_without_data(each, key):
+    argo = each.argo()
     argo.save_stream(key, b"")
     assert argo.open_stream(key) == b""
 
 
 @pytest.mark.parametrize("segment", range(4))
-def test_51_nothing_unverified_is_let_out(either, key, segment):
-    either.argo().save_stream(key, blob(LARGE))
-    stored = bytearray((either.storage / key).read_bytes())
+def test_51_nothing_unverified_is_let_out(each, key, segment):
+    each.argo().save_stream(key, blob(LARGE))
+    stored = bytearray((each.storage / key).read_bytes())
     place = min((segment << 20) + (1 << 19), len(stored) - 1)
     stored[place] ^= 1
-    (either.storage / key).write_bytes(stored)
+    (each.storage / key).write_bytes(stored)
     received: list[bytes] = []
-    found = outcome(lambda: received.extend(either.argo().stream(key)))
+    found = outcome(lambda: received.extend(each.argo().stream(key)))
     assert_own_line(found, "DATA_LOSS", "OpenStream", key)
     let_out = b"".join(received)
     assert blob(LARGE).startswith(let_out)
@@ -74,26 +74,26 @@ def test_51_nothing_unverified_is_let_out(either, key, segment):
     assert bool(let_out) == bool(segment)  # Argo answers 200 with the first byte
 
 
-def test_52_aborted_streams_leave_neither_threads_nor_descriptors(either, key):
-    either.argo().save_stream(key, blob(LARGE))
-    process = psutil.Process(either.process.pid)
+def test_52_aborted_streams_leave_neither_threads_nor_descriptors(each, key):
+    each.argo().save_stream(key, blob(LARGE))
+    process = psutil.Process(each.process.pid)
 
     def abort(times: int) -> None:
         for _ in range(times):
-            argo = either.argo()
+            argo = each.argo()
             stream = argo.frames(key)
             assert next(stream).data
             stream.cancel()
             argo.close()
 
     abort(40)
-    assert eventually(lambda: not either.spools())
+    assert eventually(lambda: not each.spools())
     threads, descriptors = process.num_threads(), process.num_fds()
     abort(200)
     assert eventually(lambda: process.num_threads() <= threads + 4), (threads, process.num_threads())
     assert eventually(lambda: process.num_fds() <= descriptors + 4), (descriptors, process.num_fds())
-    assert eventually(lambda: not either.spools())
-    assert either.argo().open_stream(key) == blob(LARGE)
+    assert eventually(lambda: not each.spools())
+    assert each.argo().open_stream(key) == blob(LARGE)
 
 
 def test_52_a_cancelled_stream_ends_the_downstreams(by_stream, key):
@@ -117,8 +117,8 @@ def test_53_a_downstream_may_end_without_saying_so(by_stream, key):
     assert by_stream.argo("fault: no-end\n").open_stream(key) == blob(LARGE)
 
 
-def test_51_a_missing_object_is_an_error_before_any_data(either, key):
-    assert outcome(lambda: next(either.argo().stream(key))).code == IN_THE_ANSWER
+def test_51_a_missing_object_is_an_error_before_any_data(each, key):
+    assert outcome(lambda: next(each.argo().stream(key))).code == IN_THE_ANSWER
 
 
 def test_52_a_reader_that_stands_still_hinders_nobody(by_stream, key):

@@ -131,10 +131,10 @@ def one_of_all(proxy, number: int) -> list[str]:
     return [operation for operation, well in right.items() if not well]
 
 
-def test_62_a_hundred_callers_at_once_are_all_answered_right(either):
+def test_62_a_hundred_callers_at_once_are_all_answered_right(each):
     with ThreadPoolExecutor(100) as crowd:
-        assert [wrong for wrong in crowd.map(lambda n: one_of_all(either, n), range(100)) if wrong] == []
-    assert not either.spools()
+        assert [wrong for wrong in crowd.map(lambda n: one_of_all(each, n), range(100)) if wrong] == []
+    assert not each.spools()
 
 
 def test_62_connections_that_nobody_uses_hinder_nobody(start):

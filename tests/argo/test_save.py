@@ -18,19 +18,19 @@ AS_MUCH = 64 << 20
 
 
 @pytest.fixture
-def source(either, key):
-    return either.work / f"{key.replace('/', '-')}"
+def source(each, key):
+    return each.work / f"{key.replace('/', '-')}"
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_30_a_file_is_sealed_and_comes_back(either, key, source, size):
-    argo = either.argo()
+def test_30_a_file_is_sealed_and_comes_back(each, key, source, size):
+    argo = each.argo()
     source.write_bytes(blob(size))
     source.chmod(0o600)
     argo.save(key, source)
-    assert (either.storage / key).read_bytes()[:8] == b"\x89SEAL\r\n\x1a"
+    assert (each.storage / key).read_bytes()[:8] == b"\x89SEAL\r\n\x1a"
     assert argo.open_stream(key) == blob(size)
-    assert not either.spools()
+    assert not each.spools()
 
 
 def test_30_a_directory_is_sealed_and_comes_back(proxy, key):
@@ -65,70 +65,70 @@ SECRETS = ["/proc/self/environ", "/etc/passwd", "../../keyring.json"]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_31_a_link_that_leads_out_is_not_read(either, key, source, secret):
+def test_31_a_link_that_leads_out_is_not_read(each, key, source, secret):
     source.symlink_to(secret)
-    found = outcome(lambda: either.argo().save(key, source))
+    found = outcome(lambda: each.argo().save(key, source))
     assert_own_line(found, "INVALID_ARGUMENT", "Save", key)
-    assert not (either.storage / key).exists()
+    assert not (each.storage / key).exists()
 
 
-def test_31_a_directory_link_on_the_way_out_is_not_followed(either, key, source):
+def test_31_a_directory_link_on_the_way_out_is_not_followed(each, key, source):
     source.symlink_to("/proc/self")
-    found = outcome(lambda: either.argo().save(key, source / "environ"))
+    found = outcome(lambda: each.argo().save(key, source / "environ"))
     assert_own_line(found, "INVALID_ARGUMENT", "Save", key)
-    assert not (either.storage / key).exists()
+    assert not (each.storage / key).exists()
 
 
-def test_31_a_link_that_stays_inside_is_followed(either, key, source):
+def test_31_a_link_that_stays_inside_is_followed(each, key, source):
     source.with_name(f"{source.name}-real").write_bytes(b"some plaintext")
     source.symlink_to(f"{source.name}-real")
-    either.argo().save(key, source)
-    assert either.argo().open_stream(key) == b"some plaintext"
+    each.argo().save(key, source)
+    assert each.argo().open_stream(key) == b"some plaintext"
 
 
 @pytest.mark.parametrize("to", ["file", "/etc/passwd", "nowhere"])
-def test_32_a_directory_with_a_link_is_refused_by_name(either, key, source, to):
+def test_32_a_directory_with_a_link_is_refused_by_name(each, key, source, to):
     source.mkdir()
     (source / "file").write_bytes(b"some plaintext")
     (source / "link-in-it").symlink_to(to)
-    found = outcome(lambda: either.argo().save(key, source))
+    found = outcome(lambda: each.argo().save(key, source))
     assert_own_line(found, "INVALID_ARGUMENT", "Save", key)
     assert '"link-in-it" is a symbolic link' in found.text
-    assert not (either.storage / key).exists()
+    assert not (each.storage / key).exists()
 
 
-def test_33_the_source_stays_as_it_was(either, key, source):
+def test_33_the_source_stays_as_it_was(each, key, source):
     source.write_bytes(blob(5000))
     source.chmod(0o640)
     os.utime(source, ns=(1, 2))
     before = source.stat()
-    either.argo().save(key, source)
+    each.argo().save(key, source)
     after = source.stat()
     assert source.read_bytes() == blob(5000)
     assert (after.st_mode, after.st_mtime_ns, after.st_ino) == (before.st_mode, before.st_mtime_ns, before.st_ino)
 
 
-def test_34_a_key_that_is_saved_again_is_never_half_replaced(either, key, source):
+def test_34_a_key_that_is_saved_again_is_never_half_replaced(each, key, source):
     versions = [blob(700_000, seed) for seed in range(4)]
     sources = [source.with_name(f"{source.name}-{number}") for number in range(4)]
     for path, data in zip(sources, versions, strict=True):
         path.write_bytes(data)
-    either.argo().save(key, sources[0])
+    each.argo().save(key, sources[0])
     done = threading.Event()
     found: list[bytes] = []
 
     def read() -> None:
         while not done.is_set():
-            found.append(either.argo().open_stream(key))
+            found.append(each.argo().open_stream(key))
 
     reader = threading.Thread(target=read)
     reader.start()
     for number in range(12):
-        either.argo().save(key, sources[number % 4])
+        each.argo().save(key, sources[number % 4])
     done.set()
     reader.join()
     assert set(found) <= set(versions)
-    assert either.argo().open_stream(key) == versions[3]
+    assert each.argo().open_stream(key) == versions[3]
 
 
 @pytest.mark.parametrize(("how", "fault"), [("by_file", "refuse on Save"), ("by_stream", "refuse-early")])
@@ -151,8 +151,8 @@ def test_36_a_log_has_a_name_and_no_path(either, key, source):
     assert json.loads((either.storage / "record.json").read_text())["artifact"] == "main-logs"
 
 
-def test_37_each_save_on_a_connection_of_its_own_that_stays_open(either, key, source):
-    argo = either.argo()
+def test_37_each_save_on_a_connection_of_its_own_that_stays_open(each, key, source):
+    argo = each.argo()
     source.write_bytes(b"some plaintext")
     for number in range(15):
         argo.save(f"{key}/{number}", source)

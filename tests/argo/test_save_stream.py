@@ -12,7 +12,7 @@ from harness.outcome import IN_THE_ANSWER, assert_own_line, outcome
 from proxy.rpc import artifact_pb2 as pb
 
 
-@pytest.fixture(params=["proxy", "by_file", "by_stream"])
+@pytest.fixture(params=["proxy", "by_file", "by_stream", "bundled"])
 def every(request):
     """In front of a downstream without SaveStream too."""
     return request.getfixturevalue(request.param)

@@ -113,6 +113,8 @@ def test_refuses_with_the_named_error_and_releases_only_what_comes_before_the_fa
 def test_there_are_enough_of_them():
     assert len(OPENED) >= 30
     assert len(REFUSED) >= 200
+    counts = f"{len(OPENED)} that must open, {len(REFUSED)} that must be refused"
+    assert counts in (VECTORS / "README.md").read_text()
     assert {error for name in REFUSED for error in BY_NAME[name]["error"]} == {
         "HeaderInvalid",
         "NotSealed",

@@ -170,6 +170,7 @@ class OpenBao(Server):
     def freeze(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # until its last thread stands still
 
     def thaw(self) -> None:
         assert self._process is not None

@@ -1,0 +1,67 @@
+"""A proxy with something stored, on which every operation can be tried, well or with a fault."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from harness.argo import Argo
+from harness.chain import Proxy, eventually
+from harness.content import blob
+from harness.outcome import Outcome, outcome
+
+LARGE = (3 << 20) + 17
+OPERATIONS = ["Load", "OpenStream", "Save", "SaveStream", "Delete", "ListObjects", "IsDirectory"]
+
+
+class Stand:
+    """A proxy with one stored artifact, whose seven operations can be tried."""
+
+    def __init__(self, proxy: Proxy, key: str) -> None:
+        self.proxy = proxy
+        self.stored = f"{key}-stored"
+        self.new = f"{key}-new"
+        self.target = proxy.work / key.replace("/", "-")
+        self.source = proxy.work / f"{self.target.name}-source"
+        self.source.write_bytes(blob(LARGE))
+
+    def fill(self) -> None:
+        self.proxy.argo().save_stream(self.stored, blob(LARGE))
+
+    def key(self, operation: str) -> str:
+        return self.new if operation.startswith("Save") else self.stored
+
+    def asked(self, operation: str) -> str:
+        """Which operation of the downstream does the work of this one of the proxy's."""
+        by_file = {"OpenStream": "Load", "SaveStream": "Save"}
+        by_stream = {"Load": "OpenStream", "Save": "SaveStream"}
+        return (by_file if self.proxy.settings["spool"]["transfer"] == "file" else by_stream).get(operation, operation)
+
+    def tries(self, argo: Argo) -> dict[str, Callable[[], object]]:
+        return {
+            "Load": lambda: argo.load(self.stored, self.target),
+            "OpenStream": lambda: argo.open_stream(self.stored),
+            "Save": lambda: argo.save(self.new, self.source),
+            "SaveStream": lambda: argo.save_stream(self.new, blob(LARGE)),
+            "Delete": lambda: argo.delete(self.stored),
+            "ListObjects": lambda: argo.list_objects(self.stored),
+            "IsDirectory": lambda: argo.is_directory(self.stored),
+        }
+
+    def attempt(self, operation: str, configuration: str = "{}", timeout: float = 60) -> Outcome:
+        return outcome(self.tries(self.proxy.argo(configuration, timeout))[operation])
+
+    def assert_clean(self) -> None:
+        """Nothing came of it, and everything works again."""
+        assert not self.target.exists()
+        assert not (self.proxy.storage / self.new).exists()
+        assert eventually(lambda: not self.proxy.spools()), self.proxy.spools()
+        assert eventually(lambda: not [p for p in self.proxy.work.iterdir() if p.name.startswith(".")])
+        assert self.attempt("Save").code == "OK"
+        assert self.proxy.argo().open_stream(self.new) == blob(LARGE)
+        (self.proxy.storage / self.new).unlink()
+
+
+def filled(proxy: Proxy, key: str) -> Stand:
+    stand = Stand(proxy, key)
+    stand.fill()
+    return stand
