@@ -66,7 +66,7 @@ class Spool:
         """Remove the whole spool of this process."""
         with self._lock:
             if self._own is not None:
-                shutil.rmtree(self._own, ignore_errors=True)
+                _remove(self._own)
                 self._own = None
 
 
@@ -96,14 +96,23 @@ def _remove_if_dead(found: Path) -> bool:
     try:
         lock = os.open(found / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        # No lock file: its process was killed between making the directory and locking it, or is just
-        # there now. An empty directory holds nothing, so it may wait for the start after this one.
+        # Its process is about to lock it, or was killed just before or while removing an empty one. There
+        # is no ciphertext in it either way: what is not locked was never used.
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(found, ignore_errors=True)
+        _remove(found)
     except OSError:
         return False
     finally:
         os.close(lock)
     return True
+
+
+def _remove(spool: Path) -> None:
+    """Remove a spool, its lock last: whoever is killed on the way leaves what the next start finds."""
+    with suppress(OSError):
+        for found in list(spool.iterdir()):
+            if found.name != _LOCK:
+                shutil.rmtree(found, ignore_errors=True)
+        shutil.rmtree(spool, ignore_errors=True)
