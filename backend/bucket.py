@@ -184,15 +184,11 @@ class Bucket:
     def put(self, key: str, data: Chunk) -> None:
         """Store a small object."""
         name = self._name(key)
-        if not self._directory:
-            with store_errors(writing=True):
-                obstore.put(self._store, name, data, use_multipart=False)
+        if self._directory:
+            self._directory.write(name, [data])
             return
-        try:
-            self._directory.put(name, data)
-        except PluginError:
-            self._prune([key])
-            raise
+        with store_errors(writing=True):
+            obstore.put(self._store, name, data, use_multipart=False)
 
     def write(self, key: str, chunks: Iterable[Chunk], *, size: int | None = None) -> None:
         """Store what `chunks` yields, once it has ended normally. If it raises, nothing is stored.
@@ -202,11 +198,13 @@ class Bucket:
             chunks: its bytes. A buffer is read until it is sent: it must not be used again.
             size: about how many there will be, where that is known.
         """
+        name = self._name(key)
+        if self._directory:
+            self._directory.write(name, chunks)
+            return
         part = _STREAM_PART if size is None else max(_SMALLEST_PART, -(-size // _MOST_PARTS // _MIB) * _MIB + _MIB)
         with store_errors(writing=True):
-            writer = obstore.open_writer(
-                self._store, self._name(key), buffer_size=part, max_concurrency=max(1, WRITING // part)
-            )
+            writer = obstore.open_writer(self._store, name, buffer_size=part, max_concurrency=max(1, WRITING // part))
         try:
             for chunk in _bounded(chunks, part * _MOST_PARTS):
                 with store_errors(writing=True):
@@ -214,7 +212,6 @@ class Bucket:
         except BaseException as error:
             with suppress(PluginError), store_errors():
                 writer.__exit__(type(error), error, error.__traceback__)  # ends the upload in the store
-            self._prune([key])
             raise
         with store_errors(writing=True):
             writer.close()

@@ -15,7 +15,7 @@ from backend.bucket import Bucket
 from backend.directory import Directory
 from backend.errors import SAYS, store_errors
 from backend.settings import Option, Place
-from proxy.plugin import LimitReached, NotConfigured
+from proxy.plugin import LimitReached, NotConfigured, PluginError
 
 if TYPE_CHECKING:
     from obstore.store import (
@@ -65,14 +65,18 @@ class Buckets:
 
 
 def _connected(place: Place) -> Bucket:
-    options = dict(place.options)
-    with store_errors():
-        if place.scheme == "file":
-            if not Path(place.name).is_dir():
-                raise NotConfigured("the directory of the store does not exist", says=SAYS, remedy="Create it")
-            return Bucket(LocalStore(place.name), directory=Directory(Path(place.name)))
-        store = _STORES[place.scheme](place.name, options)
-        return Bucket(store, prefix=place.prefix, workers=_WORKERS)
+    if place.scheme == "file" and not Path(place.name).is_dir():
+        raise NotConfigured("the directory of the store does not exist", says=SAYS, remedy="Create it")
+    try:
+        with store_errors():
+            if place.scheme == "file":
+                return Bucket(LocalStore(place.name), directory=Directory(Path(place.name)))
+            store = _STORES[place.scheme](place.name, dict(place.options))
+    except PluginError:
+        raise NotConfigured(
+            "these options, with those of the platform, lead to no store", remedy="Check what the store needs"
+        ) from None
+    return Bucket(store, prefix=place.prefix, workers=_WORKERS)
 
 
 def _s3(bucket: str, options: dict[str, Option]) -> S3Store:

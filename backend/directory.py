@@ -43,21 +43,25 @@ class Directory:
                 passed += count
                 yield buffer[:count]
 
-    def put(self, name: str, data: Chunk) -> None:
-        """Store a small object in one step. Measured: in half the time that the library takes."""
+    def write(self, name: str, chunks: Iterable[Chunk]) -> None:
+        """Store an object, whole or not at all. Measured: a small one in half the time that the library takes."""
         with store_errors(writing=True):
             fd, temporary = self._created(name)
+        try:
             try:
-                try:
-                    rest = memoryview(data)
-                    while rest:
-                        rest = rest[os.write(fd, rest) :]
-                finally:
-                    os.close(fd)
+                for chunk in chunks:
+                    rest = memoryview(chunk)
+                    with store_errors(writing=True):
+                        while rest:
+                            rest = rest[os.write(fd, rest) :]
+            finally:
+                os.close(fd)
+            with store_errors(writing=True):
                 os.rename(temporary, self._at(name))
-            except OSError:
-                os.unlink(temporary)
-                raise
+        except BaseException:
+            os.unlink(temporary)
+            self.prune([name])
+            raise
 
     def _created(self, name: str) -> tuple[int, str]:
         """A new file beside the object, of a kind of name that the library uses for this and never lists."""

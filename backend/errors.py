@@ -19,7 +19,13 @@ SAYS = "the store"
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _NO_BUCKET = ("<Code>NoSuchBucket<", "<Code>ContainerNotFound<")
-_CREDENTIAL_SERVICES = ("169.254.1", "/latest/meta-data/", "/latest/api/token", "/computeMetadata/", "/metadata/identity/")
+_CREDENTIAL_SERVICES = (
+    "169.254.1",
+    "/latest/meta-data/",
+    "/latest/api/token",
+    "/computeMetadata/",
+    "/metadata/identity",
+)
 """Where the platforms hand out credentials: the last resort when none are configured."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
@@ -54,7 +60,7 @@ def _named(error: Exception, text: str, *, writing: bool) -> PluginError:
         is_missing = number == errno.ENOENT and not writing
         return Missing() if is_missing else _by_number(number, writing=writing)
     if any(mark in text for mark in _CREDENTIAL_SERVICES):
-        return NotConfigured("no credentials for the store were found", remedy="Configure them")
+        return _no_credentials()
     if any(mark in text for mark in _NO_BUCKET) or (writing and isinstance(error, FileNotFoundError)):
         return _by_status(404)
     for known, fault in _BY_TYPE.items():
@@ -83,10 +89,15 @@ def _by_text(text: str) -> PluginError:
     if "kind: Timeout" in text:
         return TimedOut("the store did not answer in time", says=SAYS)
     if found := _STATUS.search(text):
-        return _by_status(int(found[1]))
+        # Only a listing can miss the bucket and be told apart in no other way.
+        return _by_status(int(found[1])) if found[1] != "404" or "list request" in text else _no_credentials()
     if "HTTP error" in text or "kind: " in text:
         return Unavailable("the store cannot be reached", says=SAYS)
     return PluginError("the store failed, and in no way that is known here", says=SAYS)
+
+
+def _no_credentials() -> PluginError:
+    return NotConfigured("no credentials for the store were found", remedy="Configure them")
 
 
 def _by_status(status: int) -> PluginError:

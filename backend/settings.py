@@ -12,6 +12,7 @@ No value is ever part of an error: it may be a credential.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -57,19 +58,21 @@ _OPTIONS: dict[str, dict[str, str | type[bool] | range]] = {
         "server_side_encryption": "AES256|aws:kms|aws:kms:dsse",
         "sse_kms_key_id": _SECRET,
     },
-    "gs": _CLIENT | {"service_account_key": _TEXT, "skip_signature": bool},
+    "gs": _CLIENT | {"service_account_key": _TEXT},
     "az": _CLIENT | {"account_name": _NAME, "account_key": _SECRET, "sas_key": _SECRET, "skip_signature": bool},
 }
 """What may be set for each kind of store: a pattern, a boolean or a range. Nothing here names a file or,
 but for `endpoint`, an address; the platform's own variables may."""
 _DECIDES_WHOM_TO_REACH = ("endpoint", "allow_http", "root_certificate")
-_CREDENTIALS = (
-    {"access_key_id", "secret_access_key"},
-    {"service_account_key"},
-    {"account_key"},
-    {"sas_key"},
-    {"skip_signature"},
-)
+_CREDENTIALS: dict[str, list[set[str]]] = {
+    "s3": [{"access_key_id", "secret_access_key"}, {"skip_signature"}],
+    "az": [{"account_key"}, {"sas_key"}, {"skip_signature"}],
+    # obstore prefers a bearer token of the platform's to any key.
+    "gs": [],
+}
+"""With which options nothing of the platform's goes along."""
+_CUSTOMER_KEYS = ("AWS_SSE_CUSTOMER_KEY_BASE64", "AZURE_ENCRYPTION_KEY", "AZURE_STORAGE_ENCRYPTION_KEY")
+"""Keys of the platform's that obstore sends with each request, whoever receives it."""
 _BUCKET = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
@@ -96,7 +99,12 @@ def place(configuration: str, environment: Mapping[str, str]) -> Place:
         BadRequest: the artifact's configuration is wrong, or asks for what authors may not have.
         NotConfigured: the environment is wrong, or no store is named anywhere.
     """
-    return _place(configuration, environment.get(CONFIG, ""), environment.get(URL, ""))
+    found = _place(configuration, environment.get(CONFIG, ""), environment.get(URL, ""))
+    if not (environment.get(CONFIG) or environment.get(URL)):
+        for sent in _CUSTOMER_KEYS:
+            if environment.get(sent) and not dict(found.options).keys().isdisjoint(_DECIDES_WHOM_TO_REACH):
+                raise BadRequest(f"the artifact's configuration: where {sent} is set, it may not have an endpoint")
+    return found
 
 
 @lru_cache(maxsize=64)
@@ -130,17 +138,19 @@ def _authors(configuration: str, fixed: Place | None) -> Place | None:
     elif asked.scheme == "file":
         raise _Flaw(f"a file:// url is taken from {URL} alone")
     else:
-        _check_reach(dict(asked.options))
+        _check_reach(asked.scheme, dict(asked.options))
     return asked
 
 
-def _check_reach(options: dict[str, Option]) -> None:
+def _check_reach(scheme: str, options: dict[str, Option]) -> None:
+    own = _CREDENTIALS.get(scheme, [])
     given = {name for name, value in options.items() if value is not False}
-    if any(credentials <= given for credentials in _CREDENTIALS):
+    if any(credentials <= given for credentials in own):
         return
     for name in _DECIDES_WHOM_TO_REACH:
         if name in options:
-            raise _Flaw(f"{name} needs credentials beside it, for those of the platform go only where it says")
+            needed = " or ".join(" and ".join(sorted(credentials)) for credentials in own)
+            raise _Flaw(f"{name} needs {needed} beside it" if own else f"{name} is taken from {CONFIG} alone")
 
 
 def _parsed(text: str, url: str) -> Place | None:
@@ -172,6 +182,17 @@ def _check_together(options: dict[str, Option]) -> None:
         raise _Flaw("access_key_id needs secret_access_key beside it")
     if str(options.get("endpoint", "")).startswith("http:") and not options.get("allow_http"):
         raise _Flaw("endpoint is http://, for which allow_http must be true")
+    if "service_account_key" in options:
+        _check_account(str(options["service_account_key"]))
+
+
+def _check_account(text: str) -> None:
+    try:
+        account = json.loads(text)
+    except (ValueError, RecursionError):
+        raise _Flaw("service_account_key is not JSON") from None
+    if not isinstance(account, dict) or "gcs_base_url" in account:
+        raise _Flaw("service_account_key must be an object without gcs_base_url, which is an endpoint")
 
 
 def _mapping(text: str) -> dict[str, object]:

@@ -152,10 +152,14 @@ def test_a_wrong_configuration_is_refused_and_never_shown(call, at, says, error)
 
 OWN = {
     "s3": [{"access_key_id": "a", "secret_access_key": "b"}, {"skip_signature": True}],
-    "gs": [{"service_account_key": "{}"}, {"skip_signature": True}],
+    "gs": [],
     "az": [{"account_key": "YQ=="}, {"sas_key": "a"}, {"skip_signature": True}],
 }
-NOT_OWN = {"s3": {"region": "us-east-1"}, "gs": {}, "az": {"account_name": "name"}}
+NOT_OWN = {
+    "s3": [{"region": "us-east-1"}, {"skip_signature": False}],
+    "gs": [{"service_account_key": "{}"}],
+    "az": [{"account_name": "name"}, {"skip_signature": False}],
+}
 REACH = [
     {"endpoint": "https://127.0.0.1:1"},
     {"allow_http": True, "endpoint": "http://127.0.0.1:1"},
@@ -168,14 +172,27 @@ REACH = [
 @pytest.mark.parametrize("scheme", OWN)
 def test_an_author_directs_only_credentials_of_his_own(call, at, scheme, reach):
     url = {"url": f"{scheme}://bucket", "retry_timeout_seconds": 0}
-    for options in ({}, NOT_OWN[scheme], {"skip_signature": False}):
-        with pytest.raises(BadRequest, match="needs credentials beside it"):
+    for options in ({}, *NOT_OWN[scheme]):
+        with pytest.raises(BadRequest, match=r"beside it|SEALGATE_BACKEND_CONFIG alone"):
             backend().list_objects(call, at("key", json.dumps(url | options | reach)))
     if "endpoint" in reach:
         for own in OWN[scheme]:
             with pytest.raises(PluginError) as caught:
-                backend().list_objects(call, at("key", json.dumps(url | NOT_OWN[scheme] | own | reach)))
+                backend().list_objects(call, at("key", json.dumps(url | NOT_OWN[scheme][0] | own | reach)))
             assert not isinstance(caught.value, BadRequest), "it is tried"
+
+
+@pytest.mark.parametrize("account", ['{"gcs_base_url": "http://x"}', '{"gcs_base\\u005furl": "http://x"}', "[]", "no"])
+def test_an_account_directs_nothing_either(call, at, account):
+    with pytest.raises(BadRequest, match="service_account_key"):
+        backend().list_objects(call, at("key", json.dumps({"url": "gs://bucket", "service_account_key": account})))
+
+
+@pytest.mark.parametrize("name", ["AWS_SSE_CUSTOMER_KEY_BASE64", "AZURE_ENCRYPTION_KEY"])
+def test_a_key_of_the_platforms_that_goes_with_each_request_does_not_go_to_authors(call, at, name):
+    says = {"url": "s3://b", "endpoint": "https://127.0.0.1:1", "skip_signature": True, "retry_timeout_seconds": 0}
+    with pytest.raises(BadRequest, match=name):
+        backend(**{name: VALUE}).list_objects(call, at("key", json.dumps(says)))
 
 
 def test_credentials_of_an_author_are_not_joined_by_the_platforms():

@@ -1,0 +1,134 @@
+"""Of those who want the same at the same time, one works, and nobody fails for another's reasons."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from harness.chain import eventually
+
+from proxy.keys.single_flight import SingleFlight
+from proxy.plugin import Call, Cancelled, DeadlineExceeded, NotConfigured, Operation, Unavailable
+
+
+class Work:
+    """Work that lasts until it is let go."""
+
+    def __init__(self, fault=None):
+        self.done = 0
+        self.begun = threading.Event()
+        self.go = threading.Event()
+        self._fault = fault
+
+    def __call__(self):
+        self.done += 1
+        self.begun.set()
+        self.go.wait(30)
+        if self._fault:
+            raise self._fault
+        return f"result {self.done}"
+
+
+class Waiting(Call):
+    """A call that tells when it waits: only then does it want to know of its end."""
+
+    def __init__(self, **options):
+        super().__init__(Operation.LOAD, **options)
+        self.waits = threading.Event()
+
+    def on_cancel(self, callback):
+        super().on_cancel(callback)
+        self.waits.set()
+
+
+@pytest.fixture
+def pool():
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+def together(pool, flight, work, followers=3):
+    """One at work and the others behind it, all let go at once."""
+    leader = pool.submit(flight.run, Call(Operation.LOAD), "key", work)
+    work.begun.wait(30)
+    calls = [Waiting() for _ in range(followers)]
+    waiting = [pool.submit(flight.run, call, "key", work) for call in calls]
+    assert all(call.waits.wait(30) for call in calls)
+    work.go.set()
+    return leader, waiting
+
+
+def test_one_works_and_all_have_the_result(pool):
+    work = Work()
+    leader, waiting = together(pool, SingleFlight(), work)
+    assert {future.result() for future in (leader, *waiting)} == {"result 1"}
+    assert work.done == 1
+
+
+def test_different_keys_do_not_wait_for_each_other(pool):
+    flight, work = SingleFlight(), Work()
+    held = pool.submit(flight.run, Call(Operation.LOAD), "key", work)
+    work.begun.wait(30)
+    assert flight.run(Call(Operation.LOAD), "other", lambda: "at once") == "at once"
+    work.go.set()
+    held.result()
+
+
+def test_nothing_is_kept_after_the_end_neither_a_result_nor_a_failure():
+    flight = SingleFlight()
+    results = iter([1, Unavailable("down"), 2])
+
+    def work():
+        result = next(results)
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    call = Call(Operation.LOAD)
+    assert flight.run(call, "key", work) == 1
+    with pytest.raises(Unavailable):
+        flight.run(call, "key", work)
+    assert flight.run(call, "key", work) == 2
+
+
+def test_a_failure_is_that_of_all_each_with_an_error_of_its_own(pool):
+    fault = NotConfigured("fact", says="vault", remedy="remedy")
+    leader, waiting = together(pool, SingleFlight(), Work(fault))
+    seen = [future.exception() for future in (leader, *waiting)]
+    assert {(type(error), error.fact, error.says, error.remedy) for error in seen} == {
+        (NotConfigured, "fact", "vault", "remedy")
+    }
+    assert len(set(map(id, seen))) == len(seen)
+
+
+@pytest.mark.parametrize("end", [Cancelled("the caller went away"), DeadlineExceeded("too late")], ids=repr)
+def test_a_leader_that_gives_up_is_followed_by_another(pool, end):
+    flight, given_up, work = SingleFlight(), Work(end), Work()
+    work.go.set()
+    leader = pool.submit(flight.run, Call(Operation.LOAD), "key", given_up)
+    given_up.begun.wait(30)
+    call = Waiting()
+    follower = pool.submit(flight.run, call, "key", work)
+    assert call.waits.wait(30)
+    given_up.go.set()
+    assert isinstance(leader.exception(), type(end))
+    assert follower.result() == "result 1"
+
+
+def test_a_follower_waits_no_longer_than_its_own_call(pool):
+    flight, work = SingleFlight(), Work()
+    leader = pool.submit(flight.run, Call(Operation.LOAD), "key", work)
+    work.begun.wait(30)
+    with pytest.raises(DeadlineExceeded):
+        flight.run(Call(Operation.LOAD, deadline=time.monotonic() + 0.05), "key", work)
+    gone = Waiting()
+    waiting = pool.submit(flight.run, gone, "key", work)
+    assert gone.waits.wait(30)
+    gone.cancel()
+    with pytest.raises(Cancelled):
+        waiting.result()
+    work.go.set()
+    assert leader.result() == "result 1"
+    assert eventually(lambda: work.done == 1)
