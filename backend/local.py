@@ -7,7 +7,6 @@ can enter until it is whole.
 
 from __future__ import annotations
 
-import mmap
 import os
 import secrets
 import shutil
@@ -23,7 +22,7 @@ from proxy.plugin import BadRequest, Call, Chunk, shown_key
 
 _FILE, _DIRECTORY = 0o644, 0o755
 """Modes of what a Load creates: its reader may run as another user."""
-_READ_SIZE, _MAPPED = 1 << 20, 1 << 17
+_READ_SIZE = 1 << 20
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -39,16 +38,16 @@ class Source:
     size: int
     is_directory: bool
 
-    def content(self) -> Chunk:
-        """The bytes of a small file, as many as there were when it was opened."""
-        return _read(self.fd, self.size)
-
-    def chunks(self, call: Call) -> Iterator[Chunk]:
-        """The bytes of a large file, one after the other, each in a buffer of its own."""
-        call.check()
-        while chunk := _read(self.fd, _READ_SIZE):
-            yield chunk
+    def chunks(self, call: Call) -> Iterator[memoryview]:
+        """The bytes of a file, one buffer full after the other."""
+        buffer = memoryview(bytearray(min(self.size + 1, _READ_SIZE)))
+        while True:
             call.check()
+            with local_errors():
+                size = os.readv(self.fd, [buffer])
+            if not size:
+                return
+            yield buffer[:size]
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -68,16 +67,6 @@ def opened(path: Path | str, directory: int | None = None) -> Source:
         os.close(fd)
         raise BadRequest("the local path is neither a file nor a directory")
     return Source(fd, facts.st_size, stat.S_ISDIR(facts.st_mode))
-
-
-def _read(fd: int, size: int) -> Chunk:
-    with local_errors():
-        if size < _MAPPED:
-            return os.read(fd, size)
-        # Goes back to the system as soon as the library drops it. What is malloc's, malloc keeps, for each
-        # thread apart: with a directory of large files three times the memory that is in use.
-        buffer = memoryview(mmap.mmap(-1, size))
-        return buffer[: os.readv(fd, [buffer])]
 
 
 @dataclass(frozen=True, slots=True)

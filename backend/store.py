@@ -78,7 +78,7 @@ class ObjectStoreBackend:
         """Store what `chunks` yields, once it has ended normally; if it raises, store nothing."""
         bucket, key = self._find(artifact)
         with replacing(bucket, call, key, {key}):
-            bucket.write(key, map(bytes, chunks))  # a copy, for a chunk's buffer may be used again
+            bucket.write(key, chunks)
 
     def delete(self, call: Call, artifact: Artifact) -> None:
         """Remove the object at the key and all beneath it. An absent one is no error."""

@@ -13,17 +13,10 @@ from backend.parallel import Budget, each
 from backend.replace import MOST_OBJECTS, replacing
 from proxy.plugin import BadRequest, Call, DataLoss, LimitReached
 
-_SINGLE = 4 << 20
-"""A file up to this size is stored by one request."""
-
 
 def save_file(bucket: Bucket, call: Call, key: str, source: local.Source) -> None:
     """Store an open file."""
-    if source.size <= _SINGLE:
-        call.check()
-        bucket.put(key, source.content())
-    else:
-        bucket.write(key, source.chunks(call), size=source.size)
+    bucket.write(key, source.chunks(call), size=source.size)
 
 
 def save_tree(bucket: Bucket, call: Call, key: str, source: local.Source) -> None:
@@ -34,7 +27,7 @@ def save_tree(bucket: Bucket, call: Call, key: str, source: local.Source) -> Non
     def save(item: tuple[str, local.Source | None]) -> None:
         target, file = item
         if file is None:
-            bucket.put(target, b"")
+            bucket.write(target, [])
             return
         with closing(file), budget.of(file.size):
             save_file(bucket, call, target, file)
