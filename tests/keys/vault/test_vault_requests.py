@@ -1,0 +1,205 @@
+"""Who is asked how often, and what comes of each answer: the table of failures, on a clock that the test sets."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from harness.chain import eventually
+
+from proxy.keys.vault_faults import Answer, Request, Unanswered
+from proxy.keys.vault_requests import Requests
+from proxy.plugin import Call, Cancelled, NotConfigured, Operation, PluginError, Tampered, TimedOut, Unavailable
+
+
+class Scripted:
+    """A server that answers what the test says, and counts."""
+
+    def __init__(self, outcome):
+        self.outcome = outcome
+        self.asked = 0
+
+    def send(self, request, token, timeout):
+        self.asked += 1
+        return self.outcome
+
+
+class World:
+    """Time that passes only while somebody waits."""
+
+    def __init__(self, outcome, patience=30.0):
+        self.now = 1000.0
+        self.waits = []
+        self.server = Scripted(outcome)
+        self.requests = Requests(
+            self.server, patience, clock=lambda: self.now, jitter=lambda _, most: most, wait=self._wait
+        )
+
+    def _wait(self, call, seconds):
+        self.waits.append(seconds)
+        self.now += seconds
+
+    def send(self, call=None, path="transit/decrypt/a"):
+        return self.requests.send(call or Call(Operation.LOAD), Request(path, {}), "token")
+
+    def fault(self):
+        """What a call ends with; None if it is carried out."""
+        try:
+            self.send()
+        except PluginError as fault:
+            return fault
+        return None
+
+
+def test_an_outage_is_looked_at_less_and_less_often():
+    world = World(Unanswered.NO_CONNECTION)
+    with pytest.raises(Unavailable):
+        world.send()
+    assert world.server.asked <= 12  # 30 s: at 0, .25, .75, 1.75, 3.75, 7.75, then each 5 s
+    assert world.now <= 1030
+
+
+def test_a_long_outage_is_told_at_once_and_still_looked_at():
+    world = World(Unanswered.NO_CONNECTION)
+    with pytest.raises(Unavailable):
+        world.send()
+    world.now += 5  # now the outage is older than a call is patient
+    world.waits.clear()
+    before = world.server.asked
+    for _ in range(100):
+        with pytest.raises(Unavailable):
+            world.send()
+    assert world.waits == []
+    assert world.server.asked - before <= 1
+    world.server.outcome = Answer(200)
+    world.now += 5
+    assert world.send().status == 200
+    assert world.send().status == 200
+
+
+def test_somebody_is_always_next_to_look_even_if_the_last_one_learned_nothing():
+    world = World(Unanswered.NO_CONNECTION)
+    with pytest.raises(Unavailable):
+        world.send()
+    world.server.outcome = Unanswered.TIMEOUT
+    world.now += 60
+    with pytest.raises(PluginError):
+        world.send(Call(Operation.LOAD, deadline=time.monotonic() + 0.01))
+    world.server.outcome = Answer(200)
+    world.now += 60
+    assert world.send().status == 200
+
+
+@pytest.mark.parametrize("outcome", [Answer(400), Answer(403), Answer(404), Answer(200)], ids=str)
+def test_an_answer_of_any_kind_ends_the_outage(outcome):
+    world = World(Unanswered.NO_CONNECTION)
+    with pytest.raises(Unavailable):
+        world.send()
+    world.now += 60
+    world.server.outcome = outcome
+    for _ in range(2):
+        before = world.server.asked
+        assert not isinstance(world.fault(), Unavailable)
+        assert world.server.asked == before + 1
+
+
+def test_a_caller_that_went_away_is_not_worked_for(call):
+    world = World(Unanswered.NO_CONNECTION)
+    call.cancel()
+    with pytest.raises(Cancelled):
+        world.send(call)
+    assert world.server.asked == 0
+
+
+def test_a_caller_that_goes_away_while_it_waits_waits_no_longer(call):
+    server = Scripted(Answer(503))
+    requests = Requests(server, 1000, jitter=lambda _, most: 100 * most)
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(requests.send, call, Request("transit/decrypt/a", {}), "token")
+        assert eventually(lambda: server.asked == 1)
+        call.cancel()
+        with pytest.raises(Cancelled):
+            waiting.result()
+
+
+# --- the table -------------------------------------------------------------------------------------------
+
+PASSING = {
+    "no connection": (Unanswered.NO_CONNECTION, Unavailable, None),
+    "time-out": (Unanswered.TIMEOUT, TimedOut, None),
+    "412": (Answer(412), Unavailable, 5),
+    "429": (Answer(429, {"errors": ["request path ...: rate limit quota exceeded"]}), Unavailable, 5),
+    "472": (Answer(472), Unavailable, 3),
+    "500": (Answer(500, {"errors": ["internal error"]}), Unavailable, 3),
+    "502": (Answer(502), Unavailable, 3),
+    "503 sealed": (Answer(503, {"errors": ["Vault is sealed"]}), Unavailable, None),
+    "503": (Answer(503, {"errors": ["node is not active"]}), Unavailable, None),
+    "504": (Answer(504), Unavailable, 3),
+    "530": (Answer(530), Unavailable, 3),
+}
+LASTING = {
+    "TLS": (Unanswered.TLS, NotConfigured, 1),
+    "address": (Unanswered.ADDRESS, NotConfigured, 1),
+    "CA file": (Unanswered.CA_FILE, NotConfigured, 1),
+    "307": (Answer(307), NotConfigured, 1),
+    "400 tampered": (Answer(400, {"errors": ["cipher: message authentication failed"]}), Tampered, 1),
+    "400 no ciphertext": (Answer(400, {"errors": ["invalid ciphertext: no prefix"]}), Tampered, 1),
+    "400 too new": (Answer(400, {"errors": ["invalid ciphertext: version is too new"]}), NotConfigured, 4),
+    "400 unheard of": (Answer(400, {"errors": ["something else"]}), NotConfigured, 1),
+    "400 without a text": (Answer(400, {"errors": {"a": 1}}), NotConfigured, 1),
+    "401": (Answer(401), NotConfigured, 1),
+    "404": (Answer(404), NotConfigured, 1),
+    "405": (Answer(405), NotConfigured, 1),
+    "413": (Answer(413), NotConfigured, 1),
+    "501": (Answer(501), NotConfigured, 1),
+}
+ARGO_RETRIES = ("connect: connection refused", "i/o timeout")
+
+
+@pytest.mark.parametrize(("outcome", "error", "tries"), (PASSING | LASTING).values(), ids=PASSING | LASTING)
+def test_each_answer_is_tried_so_often_and_then_is_this_error(outcome, error, tries, call):
+    world = World(outcome)
+    with pytest.raises(PluginError) as raised:
+        world.send()
+    assert type(raised.value) is error
+    assert tries is None or world.server.asked == tries
+    assert world.now <= 1030
+    line = raised.value.line(call, "a/b")
+    assert any(mark in line for mark in ARGO_RETRIES) is issubclass(error, Unavailable)
+    assert raised.value.remedy
+
+
+@pytest.mark.parametrize(("status", "tries"), [(400, 1), (403, 3), (404, 1), (429, 5), (500, 3)], ids=str)
+def test_each_answer_to_a_login_is_tried_so_often(status, tries):
+    world = World(Answer(status))
+    with pytest.raises(PluginError):
+        world.send(path="auth/kubernetes/login")
+    assert world.server.asked == tries
+
+
+def test_pauses_grow_and_are_as_long_as_the_server_asks_at_least():
+    plain, asked = World(Answer(429)), World(Answer(429, retry_after=3.0))
+    for world in (plain, asked):
+        with pytest.raises(Unavailable):
+            world.send()
+    assert plain.waits == [1, 2, 4, 5]
+    assert asked.waits == [3, 3, 4, 5]
+
+
+def test_pauses_are_not_the_same_for_everybody():
+    waits = Counter()
+    for _ in range(5):
+        requests = Requests(Scripted(Answer(500)), 30, wait=lambda _, seconds: waits.update([seconds]))
+        with pytest.raises(Unavailable):
+            requests.send(Call(Operation.LOAD), Request("transit/decrypt/a", {}), "token")
+    assert len(waits) == 10
+
+
+def test_no_pause_outlives_the_deadline_of_the_call():
+    world = World(Answer(429))
+    with pytest.raises(Unavailable):
+        world.send(Call(Operation.LOAD, deadline=time.monotonic() + 0.5))
+    assert world.waits == []
+    assert world.server.asked == 1

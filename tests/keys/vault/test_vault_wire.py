@@ -1,0 +1,170 @@
+"""What goes over the wire and what does not: certificates, redirects, proxies, pages that are not Vault's."""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+import subprocess
+import sys
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+
+import logins
+import pytest
+
+from proxy.keys.vault_faults import Answer, Request, Unanswered
+from proxy.keys.vault_wire import Wire
+
+ROOT = Path(__file__).parents[3]
+REQUEST = Request("transit/decrypt/artifacts", {"ciphertext": "vault:v1:AAAA"})
+
+
+@contextmanager
+def answering(status, body=b"", headers=(), certificate=None):
+    """A server that answers the same to everything, and remembers what it was asked."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            size = int(self.headers.get("Content-Length", 0))
+            seen.append((self.command, self.path, dict(self.headers), self.rfile.read(size)))
+            self.send_response(status)
+            for name, value in (*headers, ("Content-Length", str(len(body)))):
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def do_GET(self):
+            self.do_POST()
+
+        def log_message(self, *_):
+            pass
+
+    seen = []
+    with logins.serving(Handler) as server:
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*certificate)
+            server.socket = context.wrap_socket(server.socket, server_side=True)
+        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}", seen
+
+
+def send(address, request=REQUEST, token="t-secret", **options):
+    wire = Wire(address, **options)
+    try:
+        return wire.send(request, token, 10)
+    finally:
+        wire.close()
+
+
+def test_a_request_is_what_vault_expects():
+    with answering(200, json.dumps({"data": {"plaintext": "AAAA"}}).encode()) as (address, seen):
+        answer = send(address, namespace="team/a")
+    assert answer == Answer(200, {"data": {"plaintext": "AAAA"}})
+    [(method, path, headers, body)] = seen
+    assert (method, path, json.loads(body)) == ("POST", "/v1/transit/decrypt/artifacts", REQUEST.body)
+    assert headers["X-Vault-Token"] == "t-secret"
+    assert headers["X-Vault-Namespace"] == "team/a"
+    assert headers["X-Vault-Request"] == "true"
+
+
+def test_looking_at_a_key_is_a_get_and_a_login_carries_no_token():
+    with answering(200, b"{}") as (address, seen):
+        send(address, Request("transit/keys/artifacts"))
+        send(address, Request("auth/jwt/login", {"role": "r"}), token="")
+    assert [method for method, *_ in seen] == ["GET", "POST"]
+    assert "X-Vault-Token" not in seen[1][2]
+
+
+def test_a_connection_is_used_again():
+    with answering(200, b"{}") as (address, _):
+        wire = Wire(address)
+        for _ in range(3):
+            wire.send(REQUEST, "t", 10)
+        assert len(wire._idle) == 1
+        wire.close()
+
+
+def test_a_redirect_is_not_followed_and_the_token_stays_here():
+    with (
+        answering(200) as (elsewhere, seen),
+        answering(307, headers=[("Location", f"{elsewhere}/v1/x")]) as (address, _),
+    ):
+        assert send(address) == Answer(307)
+    assert seen == []
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'"text"', b'{"data"', b"\xff\xfe", b"null", b"[" * 100_000])
+def test_a_page_that_is_not_vaults_is_an_empty_answer(body):
+    with answering(200, body) as (address, _):
+        assert send(address) == Answer(200, {})
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"), [("3", 3), ("0", 0), ("99999", 5), ("-1", 0), ("soon", 0), ("", 0), ("1e9", 0)]
+)
+def test_what_is_asked_for_before_the_next_try_is_bounded(header, seconds):
+    with answering(429, b"{}", [("Retry-After", header)]) as (address, _):
+        assert send(address) == Answer(429, {}, seconds)
+
+
+def test_a_certificate_is_checked_and_the_ca_file_is_what_it_is_checked_against(tmp_path):
+    for name in ("server", "other"):
+        certificate, key = logins.certificate()
+        (tmp_path / f"{name}.pem").write_text(certificate)
+        (tmp_path / f"{name}.key").write_text(key)
+    with answering(200, b"{}", certificate=(tmp_path / "server.pem", tmp_path / "server.key")) as (address, seen):
+        assert send(address) is Unanswered.TLS
+        assert send(address, ca_file=tmp_path / "other.pem") is Unanswered.TLS
+        assert send(address, ca_file=tmp_path / "missing.pem") is Unanswered.CA_FILE
+        assert seen == []
+        assert send(address, ca_file=tmp_path / "server.pem") == Answer(200, {})
+
+
+@pytest.mark.parametrize("address", ["http://", "vault:8200", "ftp://vault", "http://[::1", "http://vault:port"])
+def test_an_address_that_is_none_is_told_apart_from_a_server_that_is_down(address):
+    assert send(address) is Unanswered.ADDRESS
+
+
+def test_nobody_there_is_no_connection():
+    with answering(200) as (address, _):
+        pass
+    assert send(address) is Unanswered.NO_CONNECTION
+
+
+SCRIPT = """
+import sys
+from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
+from proxy.keys.vault_auth import StaticToken
+from proxy.plugin import Call, Operation
+keys = VaultKeys(VaultServer(sys.argv[1], StaticToken("given")), TransitKey("transit", "artifacts"))
+assert "hvac" not in sys.modules and "requests" not in sys.modules, "loaded before it is needed"
+print(keys.check(Call(Operation.SAVE)))
+assert "hvac" in sys.modules
+"""
+
+
+def test_the_client_is_loaded_by_the_first_request_and_takes_nothing_from_the_environment(tmp_path):
+    data = {"plaintext": "A" * 43 + "=", "ciphertext": "vault:v1:AAAA"}
+    (tmp_path / ".vault-token").write_text("from-home")
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login from-netrc password from-netrc")
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "HOME": str(tmp_path),
+        "VAULT_TOKEN": "from-environment",
+        "VAULT_ADDR": "http://127.0.0.1:1",
+        "VAULT_CACERT": "/nowhere",
+        "VAULT_CLIENT_CERT": "/nowhere",
+        "HTTP_PROXY": "http://127.0.0.1:1",
+        "http_proxy": "http://127.0.0.1:1",
+    }
+    with answering(200, json.dumps({"data": data}).encode()) as (address, seen):
+        ended = subprocess.run(
+            [sys.executable, "-c", SCRIPT, address], env=environment, capture_output=True, text=True, check=False
+        )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout == "vault transit, key artifacts version 1\n"
+    assert {headers["X-Vault-Token"] for _, _, headers, _ in seen} == {"given"}
+    assert not any("Authorization" in headers for _, _, headers, _ in seen)
