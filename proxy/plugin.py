@@ -91,6 +91,22 @@ class SealedFacts:
 
 
 @dataclass(slots=True)
+class DecisionFacts:
+    """What the `Governed` layer decided in this call. That layer alone writes it."""
+
+    effective: str = ""
+    """`allow`, `deny` or `skip`; empty where nothing was decided."""
+    proposed: str = ""
+    """The same if every rule were enforced, those on trial too."""
+    code: str = ""
+    """Why, in one word, such as `OK`, `NO_RULE` or `LIMIT_BYTES`."""
+    policy: str = ""
+    """The name of the document that decided."""
+    rule: str = ""
+    """The name of its rule."""
+
+
+@dataclass(slots=True)
 class Call:
     """One operation on its way through the layers: how long it may take, and what was learned so far."""
 
@@ -102,6 +118,7 @@ class Call:
     id: str = field(default_factory=lambda: os.urandom(8).hex())
     """The decision id: in the error text, the log and the audit record alike."""
     sealed: SealedFacts = field(default_factory=SealedFacts)
+    decision: DecisionFacts = field(default_factory=DecisionFacts)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     _on_cancel: list[Callable[[], object]] = field(default_factory=list, repr=False)

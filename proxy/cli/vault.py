@@ -6,13 +6,13 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from proxy import identity
 from proxy.config import AppRoleAuth, JwtAuth, KeySettings, KubernetesAuth, TokenAuth, VaultKeySettings
 from proxy.keys.cache import CachedKeys
 from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
 from proxy.keys.vault_auth import AppRoleLogin, Auth, JwtLogin, StaticToken, TokenFile
 from proxy.plugin import NotConfigured
 
-NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _NAMESPACE = "${identity.namespace}"
 
 
@@ -28,7 +28,7 @@ def vault_keys(
     settings: VaultKeySettings,
     environment: Mapping[str, str] = os.environ,
     *,
-    namespace_file: Path = NAMESPACE_FILE,
+    service_account: Path = identity.SERVICE_ACCOUNT,
 ) -> VaultKeys:
     """The provider itself.
 
@@ -50,7 +50,7 @@ def vault_keys(
         ca_file=Path(ca_file) if ca_file else None,
         patience=settings.timeout,
     )
-    context = _context(settings.context, environment, namespace_file)
+    context = _context(settings.context, environment, service_account)
     return VaultKeys(server, TransitKey(settings.mount, settings.key, context.encode()))
 
 
@@ -72,15 +72,10 @@ def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
     return TokenFile(auth.path)
 
 
-def _context(text: str, environment: Mapping[str, str], namespace_file: Path) -> str:
+def _context(text: str, environment: Mapping[str, str], service_account: Path) -> str:
     if _NAMESPACE not in text:
         return text
-    namespace = environment.get("SEALGATE_NAMESPACE", "")
-    if not namespace:
-        try:
-            namespace = namespace_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            namespace = ""
+    namespace = identity.asserted(environment, service_account).namespace
     if not namespace:
         raise NotConfigured(
             f"keys.vault.context names {_NAMESPACE}, and nothing tells the namespace",

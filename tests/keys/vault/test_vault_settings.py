@@ -1,0 +1,224 @@
+"""The settings and the environment, as a provider: each option does what it says."""
+
+from __future__ import annotations
+
+import json
+
+import logins
+import pytest
+from harness.openbao import Server
+
+from proxy.cli.serve import key_provider
+from proxy.cli.vault import cached_vault_keys, vault_keys
+from proxy.config import Duration, parse
+from proxy.keys.vault_auth import StaticToken
+from proxy.plugin import Call, NotConfigured, Operation, Unavailable
+
+TOKEN = {"auth": {"method": "token"}}
+
+
+def settings(vault, **keys):
+    document = {
+        "apiVersion": "sealgate/v1alpha1",
+        "kind": "Sealgate",
+        "keys": {"provider": "vault", "vault": vault, **keys},
+    }
+    return parse(json.dumps(document), "config.json")
+
+
+def section(vault, **keys):
+    found = settings(vault, **keys).required_keys()
+    assert found.vault
+    return found.vault
+
+
+@pytest.fixture
+def environment(transit):
+    return {"VAULT_ADDR": transit.server.address, "VAULT_TOKEN": transit.server.root}
+
+
+def checked(vault, environment, **options):
+    return vault_keys(section(vault), environment, **options).check(Call(Operation.SAVE))
+
+
+# --- each option -----------------------------------------------------------------------------------------
+
+
+def test_mount_and_key_are_used_and_have_defaults(transit, environment):
+    transit.create_key("other")
+    used = checked({**TOKEN, "mount": transit.mount, "key": "other"}, environment)
+    assert used == f"vault {transit.mount}, key other version 1"
+    defaults = section(TOKEN)
+    assert (defaults.mount, defaults.key, defaults.context, defaults.timeout) == ("transit", "artifacts", "", 30.0)
+
+
+def test_the_address_is_that_of_the_settings_and_else_of_the_environment(transit, environment):
+    vault = {**TOKEN, "mount": transit.mount}
+    nowhere = "http://127.0.0.1:1"
+    checked({**vault, "address": transit.server.address}, {**environment, "VAULT_ADDR": nowhere})
+    with pytest.raises(Unavailable):
+        checked({**vault, "address": nowhere, "timeout": "300ms"}, environment)
+
+
+def test_the_namespace_is_that_of_the_settings_and_else_of_the_environment(vault, environment):
+    name = vault.new_namespace()
+    inside = {**TOKEN, "mount": vault.transit(name).mount}
+    checked({**inside, "namespace": name}, {**environment, "VAULT_NAMESPACE": "elsewhere"})
+    checked(inside, {**environment, "VAULT_NAMESPACE": name})
+    with pytest.raises(NotConfigured, match="no such namespace"):
+        checked(inside, environment)
+
+
+def test_the_ca_file_is_that_of_the_environment(transit, environment, tmp_path):
+    https = {**TOKEN, "mount": transit.mount, "address": "https://127.0.0.1:1"}
+    with pytest.raises(NotConfigured, match="trusted certificates") as raised:
+        checked(https, {**environment, "VAULT_CACERT": str(tmp_path / "missing.pem")})
+    assert "VAULT_CACERT" in raised.value.remedy
+
+
+def test_the_timeout_is_how_long_a_call_waits(environment):
+    with pytest.raises(Unavailable):
+        checked({**TOKEN, "address": "http://127.0.0.1:1", "timeout": "100ms"}, environment)
+    assert section({**TOKEN, "timeout": "2m"}).timeout == Duration(120)
+
+
+@pytest.mark.parametrize(("text", "context"), [("team-a", b"team-a"), ("a/${identity.namespace}/b", b"a/ns/b")])
+def test_the_context_is_literal_or_names_the_namespace(transit, environment, call, text, context):
+    transit.create_key("derived", derived=True)
+    vault = section({**TOKEN, "mount": transit.mount, "key": "derived", "context": text})
+    made = vault_keys(vault, {**environment, "SEALGATE_NAMESPACE": "ns"}).new_data_key(call)
+    assert made.wrapped.derivation_context == context
+    assert transit.decrypt(made.wrapped) == made.plaintext
+
+
+def test_the_namespace_of_the_identity_is_the_environments_and_else_the_service_accounts(
+    transit, environment, call, tmp_path
+):
+    transit.create_key("derived", derived=True)
+    vault = section({**TOKEN, "mount": transit.mount, "key": "derived", "context": "${identity.namespace}"})
+    (tmp_path / "namespace").write_text("from-file\n")
+    for more, context in (({}, b"from-file"), ({"SEALGATE_NAMESPACE": "from-environment"}, b"from-environment")):
+        keys = vault_keys(vault, {**environment, **more}, service_account=tmp_path)
+        assert keys.new_data_key(call).wrapped.derivation_context == context
+    with pytest.raises(NotConfigured, match="nothing tells the namespace"):
+        vault_keys(vault, environment, service_account=tmp_path / "missing")
+
+
+def test_every_method_has_its_fields_and_their_defaults(transit, environment, tmp_path, call):
+    policies = transit.shipped_policies("saver", "loader")
+    approle = logins.approle(transit, tmp_path, policies)
+    jwt = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", policies)
+    (tmp_path / "token").write_text(transit.token(*policies))
+    methods = [
+        {
+            "method": "approle",
+            "roleId": approle.role_id,
+            "secretIdFile": str(approle.secret_id_file),
+            "mount": approle.mount,
+        },
+        {"method": "jwt", "role": jwt.role, "jwtPath": str(jwt.jwt_path), "mount": jwt.mount},
+        {"method": "tokenFile", "path": str(tmp_path / "token")},
+        {"method": "token"},
+    ]
+    for auth in methods:
+        checked({"auth": auth, "mount": transit.mount}, environment)
+    for method in ("kubernetes", "jwt"):
+        auth = section({"auth": {"method": method, "role": "r"}}).auth
+        assert (auth.mount, str(auth.jwt_path)) == (method, "/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+def test_a_kubernetes_login_goes_to_its_mount(environment):
+    # The method itself is tried in test_vault_auth.
+    auth = {"method": "kubernetes", "role": "r", "mount": "k8s", "jwtPath": "/nowhere"}
+    with pytest.raises(NotConfigured, match="/nowhere"):
+        checked({"auth": auth}, environment)
+
+
+# --- the cache -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cache", "requests"), [({}, 1), ({"ttl": "0s"}, 3), ({"entries": 0}, 3), ({"ttl": "1h", "entries": 1}, 1)]
+)
+def test_the_cache_is_as_the_settings_say(openbao, own_transit, call, cache, requests):
+    environment = {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.root}
+    keys = cached_vault_keys(settings({**TOKEN, "mount": own_transit.mount}, cache=cache).required_keys(), environment)
+    wrapped = keys.new_data_key(call).wrapped
+    for _ in range(3):
+        keys.unwrap(call, wrapped)
+    assert openbao.calls()[f"{own_transit.mount}/decrypt/artifacts"] == requests
+    keys.clear()
+
+
+def test_the_defaults_of_the_cache_are_ten_minutes_and_1024_entries():
+    cache = settings(TOKEN).required_keys().cache
+    assert (cache.ttl, cache.entries) == (600.0, 1024)
+
+
+# --- what is refused -------------------------------------------------------------------------------------
+
+REFUSED = {
+    "no method": ({"auth": {}}, "method"),
+    "unheard-of method": ({"auth": {"method": "ldap"}}, "ldap"),
+    "no auth": ({}, "auth"),
+    "a token in the configuration": ({"auth": {"method": "token", "token": "hvs.x"}}, "unknown field `token`"),
+    "a secret id in the configuration": (
+        {"auth": {"method": "approle", "roleId": "r", "secretId": "s"}},
+        "secretId",
+    ),
+    "no role": ({"auth": {"method": "kubernetes"}}, "`role`"),
+    "an address without a scheme": ({**TOKEN, "address": "vault:8200"}, "https://"),
+    "another variable": ({**TOKEN, "context": "${identity.pod}"}, "identity.namespace"),
+    "no time": ({**TOKEN, "timeout": "0s"}, "timeout"),
+    "unknown field": ({**TOKEN, "renew": True}, "renew"),
+}
+
+
+@pytest.mark.parametrize(("vault", "fact"), REFUSED.values(), ids=REFUSED)
+def test_settings_that_cannot_be_meant_are_refused(vault, fact):
+    with pytest.raises(NotConfigured) as raised:
+        settings(vault)
+    assert fact in raised.value.fact
+    assert "hvs.x" not in raised.value.line(Call(Operation.LOAD), "")
+
+
+def test_a_negative_number_of_entries_is_refused():
+    with pytest.raises(NotConfigured, match="Expected `int` >= 0"):
+        settings(TOKEN, cache={"entries": -1})
+
+
+@pytest.mark.parametrize("address", [None, "", "vault:8200", "unix:///run/vault"])
+def test_no_address_is_named_as_what_is_missing(address):
+    with pytest.raises(NotConfigured, match="no http or https address of Vault"):
+        vault_keys(section(TOKEN), {"VAULT_TOKEN": "t"} | ({} if address is None else {"VAULT_ADDR": address}))
+
+
+@pytest.mark.parametrize("token", [None, "", " \n", "a\nb", "schlüssel"])
+def test_no_token_is_named_as_what_is_missing(token):
+    vault = section({**TOKEN, "address": "http://vault"})
+    with pytest.raises(NotConfigured, match="takes the token from the environment") as raised:
+        vault_keys(vault, {} if token is None else {"VAULT_TOKEN": token})
+    assert "VAULT_TOKEN" in raised.value.remedy
+
+
+def test_a_name_that_no_key_can_have_is_refused_at_the_start(environment):
+    with pytest.raises(NotConfigured, match="no name that a key in Vault can have"):
+        vault_keys(section({**TOKEN, "key": "../keys/x"}), environment)
+
+
+def test_the_password_of_an_address_is_not_shown(transit, provider, call):
+    transit.server = Server("http://user:pass-word@127.0.0.1:1", "t")
+    with pytest.raises(Unavailable, match=r"Vault at 127\.0\.0\.1:1 cannot be reached") as raised:
+        provider(transit, StaticToken("t"), patience=0.2).new_data_key(call)
+    assert "pass-word" not in raised.value.line(call, "a")
+
+
+def test_the_local_keyring_is_not_cached(keyring, call):
+    text = {"provider": "local", "local": {"keyring": str(keyring)}}
+    document = {"apiVersion": "sealgate/v1alpha1", "kind": "Sealgate", "keys": text}
+    keys = key_provider(parse(json.dumps(document), "config.json"))
+    wrapped = keys.new_data_key(call).wrapped
+    keys.unwrap(call, wrapped)
+    keyring.unlink()
+    with pytest.raises(NotConfigured):
+        keys.unwrap(call, wrapped)

@@ -1,0 +1,64 @@
+"""Who a process says it works for, from what Argo and Kubernetes give it."""
+
+import base64
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.identity import Identity, asserted
+
+POD = {"ARGO_WORKFLOW_NAME": "train-7", "ARGO_WORKFLOW_UID": "w-1", "ARGO_POD_NAME": "train-7-a", "ARGO_POD_UID": "p-1"}
+
+
+def token(claims):
+    part = base64.urlsafe_b64encode(json.dumps(claims).encode()).rstrip(b"=").decode()
+    return f"e30.{part}.c2ln"
+
+
+def test_what_argo_says_of_a_pod_is_told(tmp_path):
+    found = asserted({**POD, "ARGO_NODE_ID": "n-1", "ARGO_CONTAINER_NAME": "init-artifact-crypt"}, tmp_path)
+    assert found == Identity("", "", "train-7", "w-1", "train-7-a", "p-1", "n-1", "init")
+
+
+@pytest.mark.parametrize(
+    ("environment", "component"),
+    [
+        ({"ARGO_CONTAINER_NAME": "init-artifact-crypt", "ARGO_NODE_ID": "n"}, "init"),
+        ({"ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_NODE_ID": "n"}, "sidecar"),
+        ({"ARGO_CONTAINER_NAME": "artifact-plugin-crypt", **POD}, "gc"),
+        ({}, "server"),
+        ({"ARGO_POD_NAME": "argo-server-1"}, "server"),
+        ({"ARGO_CONTAINER_NAME": "wait", **POD}, ""),
+    ],
+)
+def test_the_component_follows_from_the_container(environment, component, tmp_path):
+    assert asserted(environment, tmp_path).component == component
+
+
+def test_the_mounted_service_account_names_itself_and_its_namespace(tmp_path):
+    (tmp_path / "namespace").write_text("team-a\n")
+    (tmp_path / "token").write_text(token({"kubernetes.io": {"serviceaccount": {"name": "runner"}}}))
+    found = asserted({}, tmp_path)
+    assert (found.namespace, found.service_account) == ("team-a", "runner")
+
+
+def test_what_the_administrator_sets_stands_above_what_is_mounted(tmp_path):
+    (tmp_path / "namespace").write_text("mounted")
+    (tmp_path / "token").write_text(token({"kubernetes.io": {"serviceaccount": {"name": "mounted"}}}))
+    found = asserted({"SEALGATE_NAMESPACE": "set", "SEALGATE_SERVICE_ACCOUNT": "set-too"}, tmp_path)
+    assert (found.namespace, found.service_account) == ("set", "set-too")
+
+
+@given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: f"a.{text}.b".encode(errors="replace")))
+def test_a_token_that_is_none_names_nobody(tmp_path_factory, written):
+    mounted = tmp_path_factory.mktemp("mounted")
+    (mounted / "token").write_bytes(written)
+    assert asserted({}, mounted).service_account == ""
+
+
+@pytest.mark.parametrize("claims", [[], {}, {"kubernetes.io": 1}, {"kubernetes.io": {"serviceaccount": {"name": 7}}}])
+def test_claims_of_another_shape_name_nobody(claims, tmp_path):
+    (tmp_path / "token").write_text(token(claims))
+    assert asserted({}, tmp_path).service_account == ""
