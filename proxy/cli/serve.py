@@ -43,10 +43,11 @@ def compose(path: str) -> Composed:
 
     from proxy import config  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
-    from proxy.layers.sealed import Sealed, Transfer  # noqa: PLC0415 - off the path to the socket
+    from proxy.layers.sealed import Sealed  # noqa: PLC0415 - off the path to the socket
     from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
     from proxy.rpc.client import Downstream  # noqa: PLC0415 - off the path to the socket
     from proxy.spool import Spool, remove_leftovers  # noqa: PLC0415 - off the path to the socket
+    from proxy.stored import Transfer  # noqa: PLC0415 - off the path to the socket
 
     socket = Path(path)
     # Argo lays the socket out as /tmp/artifact-plugins/<plugin name>/socket.

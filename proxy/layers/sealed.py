@@ -7,12 +7,10 @@ once its last segment has been verified.
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 
 from proxy import envelope
@@ -23,7 +21,6 @@ from proxy.paths import Destination, Roots, Source, local_errors, opened_directo
 from proxy.plugin import (
     Artifact,
     ArtifactPlugin,
-    BadRequest,
     Call,
     Capabilities,
     Chunk,
@@ -36,6 +33,7 @@ from proxy.plugin import (
     shown_key,
 )
 from proxy.spool import Spool, private_directory, private_file
+from proxy.stored import SPOOLED, Stored, Transfer, left_behind
 
 PUBLIC_FILE, PUBLIC_DIRECTORY = 0o644, 0o755
 """Modes of what a Load creates: its reader may run as another user (docs/argo.md)."""
@@ -45,17 +43,6 @@ _SPARE_SPACE = 64 << 20
 """What a spooled Save leaves free for everybody else on that file system."""
 _FULL = 1 << 20
 """A file system with less room than this is what made a spooled Load fail."""
-
-
-class Transfer(StrEnum):
-    """How ciphertext travels between this process and the downstream (`spool.transfer`)."""
-
-    AUTO = "auto"
-    """By file where it fits and the downstream can, else by stream."""
-    FILE = "file"
-    """Through the spool: the downstream's Save and Load."""
-    STREAM = "stream"
-    """Through no disk: the downstream's SaveStream and OpenStream."""
 
 
 class Sealed:
@@ -71,6 +58,7 @@ class Sealed:
         transfer: Transfer = Transfer.AUTO,
     ) -> None:
         self._downstream = downstream
+        self._stored = Stored(downstream, spool, transfer)
         self._keys = keys
         self._roots = roots
         self._spool = spool
@@ -94,17 +82,8 @@ class Sealed:
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """Seal what `chunks` yields: forwarded segment by segment, or spooled as ciphertext and saved."""
         artifact = forwarded(artifact)
-        if self._may_save_by_stream(call):
-            self._save_by_stream(call, artifact, chunks, *self._new_key(call))
-            return
-        with self._spool.place() as place:
-            stored = place / "sealed"
-            header, data_key = self._new_key(call)
-            with local_errors("the spool"), open(stored, "xb", buffering=0, opener=private_file) as file:
-                for sealed in self._seal(call, artifact, chunks, header, data_key):
-                    write_all(file.fileno(), sealed)
-            call.check()
-            self._downstream.save(call, artifact, stored)
+        by_stream = self._stored.writes_by_stream(call)
+        self._save_by_stream(call, artifact, chunks, *self._new_key(call), by_stream=by_stream)
 
     def _saves_by_file(self, call: Call, survey: _Survey) -> bool:
         if self._transfer is Transfer.STREAM and survey.empty_directory is not None:
@@ -113,29 +92,20 @@ class Sealed:
                 remedy="Set spool.transfer to auto or file, or save an archive of the directory",
             )
         if self._transfer is Transfer.STREAM:
-            return not self._may_save_by_stream(call)
+            return not self._stored.writes_by_stream(call)
         needed = survey.stored_bytes + _SPARE_SPACE
         if self._transfer is Transfer.FILE or needed <= (free := self._spool.free_bytes()):
             return True
-        if survey.empty_directory is None and self._may_save_by_stream(call):
+        if survey.empty_directory is None and self._stored.writes_by_stream(call):
             return False
         raise LimitReached(
             f"the spool has {free} bytes free, {needed} are needed, and it cannot go by stream",
             remedy="Give spool.directory a larger file system",
         )
 
-    def _may_save_by_stream(self, call: Call) -> bool:
-        if self._transfer is Transfer.FILE:
-            return False
-        offered = self._downstream.get_capabilities(call).save_stream
-        if self._transfer is Transfer.STREAM and not offered:
-            fact = "spool.transfer is stream, and the downstream has no SaveStream"
-            raise NotConfigured(fact, remedy="Set spool.transfer to auto")
-        return offered
-
     def _save_by_file(self, call: Call, artifact: Artifact, source: Source, header: Header, data_key: bytes) -> None:
         with self._spool.place() as place:
-            stored = place / "sealed"
+            stored = place / SPOOLED
             with local_errors("the local path", written="the spool"):
                 totals = _seal_to(stored, source, header, data_key, artifact.key, call)
             _record(call, totals)
@@ -143,9 +113,17 @@ class Sealed:
             self._downstream.save(call, artifact, stored)
 
     def _save_by_stream(
-        self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], header: Header, data_key: bytes
+        self,
+        call: Call,
+        artifact: Artifact,
+        chunks: Iterator[Chunk],
+        header: Header,
+        data_key: bytes,
+        *,
+        by_stream: bool = True,
     ) -> None:
-        self._downstream.save_stream(call, artifact, self._seal(call, artifact, chunks, header, data_key))
+        sealed = self._seal(call, artifact, chunks, header, data_key)
+        self._stored.write(call, artifact, sealed, by_stream=by_stream)
 
     def _save_tree_by_stream(
         self, call: Call, artifact: Artifact, source: Source, header: Header, data_key: bytes
@@ -184,13 +162,13 @@ class Sealed:
         """Yield the plaintext, each segment only once it has been verified."""
         artifact = forwarded(artifact)
         call.sealed.files += 1
-        with closing(self._stored(call, artifact)) as stored:
+        with closing(self._stored.read(call, artifact)) as stored:
             yield from self._open(call, artifact, stored, self._unlock(call))
 
     def _loaded_by_file(self, call: Call, artifact: Artifact, destination: Destination) -> bool:
         """Load through the spool; false if it takes a stream instead, which `auto` may then use."""
         with self._spool.place() as place:
-            stored = place / "sealed"
+            stored = place / SPOOLED
             try:
                 self._downstream.load(call, artifact, stored)
             except (Refused, DownstreamStatus) as error:
@@ -204,7 +182,7 @@ class Sealed:
 
     def _open_spooled(self, call: Call, artifact: Artifact, stored: Path, destination: Destination) -> None:
         unlock = self._unlock(call)
-        with _left_behind(stored) as (found, is_directory):
+        with left_behind(stored) as (found, is_directory):
             if is_directory:
                 with destination.new_directory(PUBLIC_DIRECTORY) as into:
                     modes = (PUBLIC_FILE, PUBLIC_DIRECTORY)
@@ -238,38 +216,16 @@ class Sealed:
 
     def _open_to(self, call: Call, artifact: Artifact, into: int, unlock: Unlock) -> None:
         call.sealed.files += 1
-        with closing(self._downstream_stream(call, artifact)) as stored:
+        with closing(self._downstream.open_stream(call, artifact)) as stored:
             for plaintext in self._open(call, artifact, stored, unlock):
                 write_all(into, plaintext)
 
     def _open(self, call: Call, artifact: Artifact, stored: Iterator[Chunk], unlock: Unlock) -> Iterator[Chunk]:
-        for plaintext in envelope.open_stream(stored, unlock, artifact.key):
+        counted = _counted(stored, lambda size: _record(call, Totals(0, 0, size)))
+        for plaintext in envelope.open_stream(counted, unlock, artifact.key):
             call.check()
             call.sealed.plaintext_bytes += len(plaintext)
             yield plaintext
-
-    def _stored(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
-        """The stored bytes: streamed, or where the downstream has or may use no streams, spooled."""
-        if self._transfer is not Transfer.FILE:
-            try:
-                yield from self._downstream_stream(call, artifact)
-            except DownstreamStatus as status:
-                if status.code != "UNIMPLEMENTED" or self._transfer is Transfer.STREAM:
-                    raise
-            else:
-                return
-        with self._spool.place() as place:
-            spooled = place / "sealed"
-            self._downstream.load(call, artifact, spooled)
-            with _left_behind(spooled) as (found, is_directory):
-                if is_directory:
-                    raise BadRequest("the artifact is a directory", remedy="Open one of its files by its own key")
-                yield from _counted(read_chunks(found, call.check), lambda size: _record(call, Totals(0, 0, size)))
-
-    def _downstream_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
-        yield from _counted(
-            self._downstream.open_stream(call, artifact), lambda size: _record(call, Totals(0, 0, size))
-        )
 
     def _unlock(self, call: Call) -> Unlock:
         """Finds data keys for one call, and asks the provider once for each, however many files share it."""
@@ -330,28 +286,6 @@ def _survey(source: Source) -> _Survey:
     except envelope.NotRegular as fault:
         raise fault.unsavable() from None
     return _Survey(stored, empty)
-
-
-@contextmanager
-def _left_behind(stored: Path) -> Iterator[tuple[int, bool]]:
-    """What a downstream's Load left in the spool, open, and whether it is a directory."""
-    with ExitStack() as stack:
-        try:
-            place = stack.enter_context(opened_directory(stored.parent))
-            is_directory = stat.S_ISDIR(os.stat(stored.name, dir_fd=place, follow_symlinks=False).st_mode)
-            opened = (
-                envelope.descend(place, stored.name)
-                if is_directory
-                else envelope.open_regular(stored.name, place, writable=True)
-            )
-            fd = stack.enter_context(opened)
-        except FileNotFoundError:
-            fact = "the downstream reported success and created nothing"
-            raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log") from None
-        except (OSError, envelope.NotRegular):
-            fact = "the downstream reported success and left neither a file nor a directory"
-            raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log") from None
-        yield fd, is_directory
 
 
 def _seal_to(stored: Path, source: Source, header: Header, data_key: bytes, key: str, call: Call) -> Totals:

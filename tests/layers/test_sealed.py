@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from layers.memory import MemoryPlugin
 
 from proxy.keys.local import LocalKeys
-from proxy.layers.sealed import Sealed, Transfer
+from proxy.layers.sealed import Sealed
 from proxy.paths import Roots
 from proxy.plugin import (
     Artifact,
@@ -27,6 +27,7 @@ from proxy.plugin import (
     Tampered,
 )
 from proxy.spool import Spool
+from proxy.stored import Transfer
 
 WAYS = {
     "auto": (Transfer.AUTO, True),

@@ -1,0 +1,128 @@
+"""Stored objects as streams of bytes, by whichever of the downstream's operations that takes.
+
+Some downstreams have streams, some work by path alone, and `spool.transfer` may forbid one of the ways.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
+from enum import StrEnum
+from pathlib import Path
+
+from proxy import envelope
+from proxy.paths import local_errors, opened_directory, read_chunks, write_all
+from proxy.plugin import (
+    Artifact,
+    ArtifactPlugin,
+    BadRequest,
+    Call,
+    Chunk,
+    DataLoss,
+    DownstreamStatus,
+    NotConfigured,
+)
+from proxy.spool import Spool, private_file
+
+SPOOLED = "sealed"
+"""The name of what is spooled, in the directory of its call."""
+
+
+class Transfer(StrEnum):
+    """How ciphertext travels between this process and the downstream (`spool.transfer`)."""
+
+    AUTO = "auto"
+    """By file where it fits and the downstream can, else by stream."""
+    FILE = "file"
+    """Through the spool: the downstream's Save and Load."""
+    STREAM = "stream"
+    """Through no disk: the downstream's SaveStream and OpenStream."""
+
+
+class Stored:
+    """Reads and writes one stored object at a time, as a stream."""
+
+    def __init__(self, downstream: ArtifactPlugin, spool: Spool, transfer: Transfer) -> None:
+        self._downstream = downstream
+        self._spool = spool
+        self._transfer = transfer
+
+    def writes_by_stream(self, call: Call) -> bool:
+        """Whether `write` needs no disk.
+
+        Raises:
+            NotConfigured: a stream is asked for, and the downstream takes none.
+        """
+        if self._transfer is Transfer.FILE:
+            return False
+        offered = self._downstream.get_capabilities(call).save_stream
+        if self._transfer is Transfer.STREAM and not offered:
+            fact = "spool.transfer is stream, and the downstream has no SaveStream"
+            raise NotConfigured(fact, remedy="Set spool.transfer to auto")
+        return offered
+
+    def write(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], *, by_stream: bool) -> None:
+        """Store what `chunks` yields in place of what was there, once it has ended normally; else change nothing.
+
+        `by_stream` is what `writes_by_stream` said.
+        """
+        if by_stream:
+            self._downstream.save_stream(call, artifact, chunks)
+            return
+        with self._spool.place() as place:
+            spooled = place / SPOOLED
+            with local_errors("the spool"), open(spooled, "xb", buffering=0, opener=private_file) as file:
+                for chunk in chunks:
+                    write_all(file.fileno(), chunk)
+            call.check()
+            self._downstream.save(call, artifact, spooled)
+
+    def read(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        """The bytes of a stored object.
+
+        Raises:
+            BadRequest: it is a directory.
+        """
+        if self._transfer is not Transfer.FILE:
+            try:
+                yield from self._downstream.open_stream(call, artifact)
+            except DownstreamStatus as status:
+                if status.code != "UNIMPLEMENTED" or self._transfer is Transfer.STREAM:
+                    raise
+            else:
+                return
+        with self._spool.place() as place:
+            spooled = place / SPOOLED
+            self._downstream.load(call, artifact, spooled)
+            with left_behind(spooled) as (found, is_directory):
+                if is_directory:
+                    raise BadRequest("the artifact is a directory", remedy="Open one of its files by its own key")
+                yield from read_chunks(found, call.check)
+
+
+@contextmanager
+def left_behind(spooled: Path) -> Iterator[tuple[int, bool]]:
+    """What a downstream's Load left in the spool, open, and whether it is a directory.
+
+    Raises:
+        DataLoss: it is neither that nor a file of its own.
+    """
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(opened_directory(spooled.parent))
+            is_directory = stat.S_ISDIR(os.stat(spooled.name, dir_fd=place, follow_symlinks=False).st_mode)
+            opened = (
+                envelope.descend(place, spooled.name)
+                if is_directory
+                else envelope.open_regular(spooled.name, place, writable=True)
+            )
+            fd = stack.enter_context(opened)
+        except FileNotFoundError:
+            fact = "the downstream reported success and created nothing"
+            raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log") from None
+        except (OSError, envelope.NotRegular):
+            fact = "the downstream reported success and left neither a file nor a directory"
+            raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log") from None
+        yield fd, is_directory
