@@ -105,7 +105,10 @@ class StorageChecks:
         try:
             streams = self._downstream.get_capabilities(call).save_stream
         except Unavailable as fault:
-            yield failed(f"{fault.fact} ({fault.says})", f"{fault.remedy}; --verbose shows what it writes")
+            yield failed(
+                f"{fault.fact} ({fault.says})",
+                "Look at what it writes, with --verbose; " + (fault.remedy or "correct downstream"),
+            )
             return
         yield ok(f"it answers, and {'takes streams' if streams else 'takes files only'}")
 

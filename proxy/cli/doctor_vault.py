@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from importlib import resources
 
@@ -45,7 +45,8 @@ _NEVER: tuple[tuple[str, frozenset[str], str], ...] = (
 class VaultChecks:
     """The questions, in order; what one learned, the next ones use."""
 
-    def __init__(self, settings: VaultKeySettings, role: Role) -> None:
+    def __init__(self, settings: VaultKeySettings, role: Role, now: Callable[[], float] = time.time) -> None:
+        self._now = now
         self._settings = settings
         self._role = role
         self._made: WrappedKey | None = None
@@ -215,9 +216,8 @@ class VaultChecks:
             derived = "derived, as keys.vault.context wants" if key.derived else "not derived, and there is no context"
             yield ok(f"its type is {key.type}, {derived}")
 
-    @staticmethod
-    def _versions(key: KeyFacts) -> Iterator[Finding]:
-        age = None if key.made_at is None else max(0.0, time.time() - key.made_at)
+    def _versions(self, key: KeyFacts) -> Iterator[Finding]:
+        age = None if key.made_at is None else max(0.0, self._now() - key.made_at)
         old = "" if age is None else f", {_days(age)} old"
         rotated = f"every {_days(key.auto_rotate_seconds)}" if key.auto_rotate_seconds else "when somebody does it"
         fact = f"its latest version is {key.latest_version}{old}; it is rotated {rotated}"

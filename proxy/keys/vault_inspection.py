@@ -71,8 +71,8 @@ class Inspection:
         if isinstance(outcome, Unanswered):
             raise faults.UNANSWERED[outcome].fault(request, outcome)
         version = outcome.body.get("version")
-        known = isinstance(version, str) and _VERSION.fullmatch(version)
-        return ServerFacts(version if known else "", outcome.body.get("sealed") is True)
+        shown = version if isinstance(version, str) and _VERSION.fullmatch(version) else ""
+        return ServerFacts(shown, outcome.body.get("sealed") is True)
 
     def log_in(self, call: Call) -> float | None:
         """Have a token, and tell for how many seconds it lives: infinity, or None if nobody may say."""
