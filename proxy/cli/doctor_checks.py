@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from proxy.plugin import Call, DeadlineExceeded, Operation, PluginError
+from proxy.plugin import Call, DeadlineExceeded, DownstreamStatus, Operation, PluginError, Refused
 
 
 class State(StrEnum):
@@ -102,5 +102,8 @@ def _of(check: Check, passed: set[str], seconds: float) -> Iterator[Finding]:
         yield from check.run(Call(Operation.GET_CAPABILITIES, time.monotonic() + seconds))
     except DeadlineExceeded:
         yield failed(f"it was not done within {seconds:g} s", "See what takes so long, or raise --timeout")
+    except (Refused, DownstreamStatus) as answer:
+        words = f'the downstream says "{answer.fact}"' if answer.fact else "the downstream refuses without a word"
+        yield failed(words, "Look at its own settings and its rights in storage, and with --verbose at its log")
     except PluginError as fault:
-        yield failed(f"{fault.fact} ({fault.says})", fault.remedy)
+        yield failed(f"{fault.fact} ({fault.says})", fault.remedy or "Look at the log, with --verbose")

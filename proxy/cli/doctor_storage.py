@@ -126,7 +126,7 @@ class StorageChecks:
         except PluginError as fault:
             raise DataLoss(
                 f"the downstream reported success, and what it stored cannot be read: {fault.fact}",
-                says=fault.says,
+                says="downstream",
                 remedy="Look at the downstream's own settings and rights, and at its log with --verbose",
             ) from None
         if self._plaintext in stored or _PLAINTEXT in stored:
@@ -153,7 +153,7 @@ class StorageChecks:
         try:
             self._stack.delete(call, self._artifact)
         except PluginError as fault:
-            yield failed(f"the artifact could not be removed: {fault.fact} ({fault.says})", remedy)
+            yield failed(f"the artifact could not be removed: {fault.fact}", remedy)
             return
         if self._is_there(call):
             yield failed("the downstream reported success, and the artifact can still be read", remedy)
