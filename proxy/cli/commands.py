@@ -128,8 +128,7 @@ def _doctor(options: argparse.Namespace) -> int:
     from proxy.cli.doctor import Options, doctor  # noqa: PLC0415 - each command loads its own
     from proxy.cli.doctor_checks import Role  # noqa: PLC0415 - each command loads its own
 
-    # Argo lays the sockets of its plugins out like this.
-    socket = Path("/tmp/artifact-plugins", options.plugin, "socket") if options.plugin else options.socket  # noqa: S108 - see above
+    socket = Path("/tmp/artifact-plugins", options.plugin, "socket") if options.plugin else options.socket  # noqa: S108 - Argo's own path
     return doctor(
         Options(
             socket=socket,

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TextIO
 
 from proxy import config
 from proxy.cli.doctor_checks import Check, Finding, Role, State, failed, findings, not_checked, ok
@@ -68,13 +69,12 @@ def doctor(options: Options) -> int:
     Returns 0 if all is so (warnings and what nobody can tell included), 1 if something is not, and 2 if the
     configuration does not load.
     """
-    if options.verbose:
-        logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    logging.getLogger("sealgate").addHandler(logging.NullHandler())
     author = _author_configuration(options.configuration)
     scratch_artifact(options.scratch, "", "")  # bad usage is found before any work
+    secrets = set(_SECRET_LIKE.findall(author))
+    _log_to(sys.stderr if options.verbose else None, secrets)
     with ExitStack() as resources:
-        return _report(_examination(options, author, resources), options, set(_SECRET_LIKE.findall(author)))
+        return _report(_examination(options, author, resources), options, secrets)
 
 
 def _examination(options: Options, author: str, resources: ExitStack) -> Iterator[Finding]:
@@ -195,6 +195,21 @@ def _report(found: Iterator[Finding], options: Options, secrets: set[str]) -> in
     elif policy:
         print(f"\nThe policy that a {options.role.shown} needs in Vault:\n\n{policy}")
     return code
+
+
+def _log_to(stream: TextIO | None, secrets: set[str]) -> None:
+    """Show the log, which holds what the downstream writes; or nothing of it, warnings neither."""
+
+    def shorten(record: logging.LogRecord) -> bool:
+        record.msg, record.args = _shown(record.getMessage(), secrets), ()
+        return True
+
+    handler = logging.StreamHandler(stream) if stream else logging.NullHandler()
+    handler.addFilter(shorten)
+    handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
+    logger = logging.getLogger("sealgate")
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
 
 
 def _shown(text: str, secrets: set[str]) -> str:

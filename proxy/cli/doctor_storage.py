@@ -55,7 +55,7 @@ class StorageChecks:
         """The plugin's own directory, which a downstream in another container sees, too."""
         self._resources = resources
         self._plaintext = _PLAINTEXT + secrets.token_bytes(32)
-        self._attempted = False
+        self._attempted = self._saved = False
 
     def checks(self) -> list[Check]:
         """In the order in which they are made: what was saved is removed, whatever went wrong before."""
@@ -118,6 +118,7 @@ class StorageChecks:
             path.write_bytes(self._plaintext)
         self._attempted = True
         self._stack.save(call, self._artifact, path)
+        self._saved = True
         yield ok(f"{len(self._plaintext)} bytes were saved as {self._artifact.key}")
 
     def _look(self, call: Call) -> Iterator[Finding]:
@@ -153,7 +154,10 @@ class StorageChecks:
         try:
             self._stack.delete(call, self._artifact)
         except PluginError as fault:
-            yield failed(f"the artifact could not be removed: {fault.fact}", remedy)
+            if self._saved:
+                yield failed(f"the artifact could not be removed: {fault.fact}", remedy)
+            else:
+                yield not_checked(f"whether something lies under {self._artifact.key} cannot be told: {fault.fact}")
             return
         if self._is_there(call):
             yield failed("the downstream reported success, and the artifact can still be read", remedy)

@@ -279,6 +279,8 @@ def test_what_argo_would_send_is_never_shown_not_even_by_a_downstream_that_repea
     doctor.secrets.append("wJalrXUtnFEMI-K7MDENG")
     for report in (doctor("--configuration", sent(text)), doctor("--configuration", "-", stdin=text)):
         assert "no bucket for" in report.line("storage: save")
+    log = doctor.text("--verbose", "--configuration", sent(text)).stderr
+    assert "repeat on Save" in log, "what the downstream writes is shown"
 
 
 def test_the_scratch_key_is_where_the_artifact_was(doctor, sent):
@@ -300,6 +302,15 @@ def test_a_loader_saves_nothing_and_a_saver_loads_nothing(doctor):
     assert saver.state("storage: save") == "ok"
     assert saver.state("storage: load") == ""
     assert [path for path in doctor.storage.rglob("*") if path.is_file()] == []
+
+
+def test_storage_that_takes_nothing_and_gives_nothing_is_one_failure(doctor):
+    storage = f"file://{doctor.home}/missing"
+    settings = {"downstream": {"command": [*SEALGATE, "backend"]}}
+    report = doctor(settings=settings, SEALGATE_BACKEND_URL=storage)
+    assert report.of("FAILED") == {"storage: save"}
+    assert "the directory of the store does not exist" in report.line("storage: save")
+    assert "cannot be told" in report.line("storage: delete")
 
 
 # --- the package -----------------------------------------------------------------------------------------

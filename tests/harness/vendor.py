@@ -54,6 +54,7 @@ class Vendor:
         if fault == "refuse":
             return pb.SaveArtifactResponse(error=REFUSAL)
         if fault == "repeat":
+            print(request.output_artifact.plugin.configuration, flush=True)  # noqa: T201 - as a careless vendor's would
             return pb.SaveArtifactResponse(error=f"no bucket for {request.output_artifact.plugin.configuration}")
         if fault == "forget":
             return pb.SaveArtifactResponse(success=True)
