@@ -26,6 +26,8 @@ from proxy.plugin import BadRequest, Call, NotConfigured, one_line
 _CONFIGURATION = "configuration"
 _ALL_SO, _NOT_SO, _DOES_NOT_LOAD = 0, 1, 2
 _LARGEST_CONFIGURATION = 1 << 20
+_LONGEST_TEXT = 1000
+"""Characters of a fact or a remedy: what a downstream says can have any length."""
 _SECRET_LIKE = re.compile(r"[^\s\"',:;{}\[\]]{8,}")
 """What could be a secret in an author's configuration; shorter ones are in every other text as well."""
 
@@ -213,7 +215,7 @@ def _log_to(stream: TextIO | None, secrets: set[str]) -> None:
 
 
 def _shown(text: str, secrets: set[str]) -> str:
-    """One line; a downstream may repeat what it was sent, and that is not for a screen."""
+    """One line of bounded length; a downstream may repeat what it was sent, and that is not for a screen."""
     for secret in secrets:
         text = text.replace(secret, "…")
-    return one_line(text)
+    return one_line(text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…")

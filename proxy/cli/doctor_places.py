@@ -44,15 +44,8 @@ class PlaceChecks:
             return
         place = _existing(self._socket.parent)
         free = _writable(place, "the socket's directory")
-        mode = place.stat().st_mode
-        fact = f"{self._socket.parent} can be {'written to' if place == self._socket.parent else 'made'}"
-        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-            yield warning(
-                f"{place} has mode {stat.S_IMODE(mode):04o}: whoever sees it may put another socket in its place",
-                "Take others the right to write; in a pod, where only the plugin and Argo mount it, leave it",
-            )
-        else:
-            yield ok(f"{fact}, mode {stat.S_IMODE(mode):04o}, {_size(free)} free")
+        use = "written to" if place == self._socket.parent else "made"
+        yield _guarded(place, f"{self._socket.parent} can be {use}, {_size(free)} free")
 
     def _longest_socket(self, socket: Path) -> Path:
         """Behind the plugin's own socket there is the downstream's, where it is a child."""
@@ -70,7 +63,8 @@ class PlaceChecks:
             return
         free = _writable(_existing(directory), "the spool")
         if free >= SPARE_SPACE:
-            yield ok(f"{directory} can be written to, {_size(free)} free")
+            fact = f"{directory} can be used, {_size(free)} free"
+            yield _guarded(_existing(directory), fact) if spool.directory else ok(fact)
             return
         fact = f"{directory} has {_size(free)} free, and {_size(SPARE_SPACE)} more than an artifact are needed"
         remedy = "Give spool.directory a larger file system"
@@ -83,6 +77,17 @@ class PlaceChecks:
 def _existing(directory: Path) -> Path:
     """The directory, or the nearest one above it that is there: what is missing below is made."""
     return next(place for place in (directory, *directory.parents) if os.path.lexists(place))
+
+
+def _guarded(place: Path, fact: str) -> Finding:
+    """The fact; or a warning if anybody may put something else in place of what this process makes there."""
+    mode = place.stat().st_mode
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        return warning(
+            f"{place} has mode {stat.S_IMODE(mode):04o}: whoever sees it may replace what lies in it",
+            "Take others the right to write; in a pod, where only the plugin and Argo mount it, leave it",
+        )
+    return ok(f"{fact}, mode {stat.S_IMODE(mode):04o}")
 
 
 def _writable(place: Path, what: str) -> int:

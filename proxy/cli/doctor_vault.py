@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from importlib import resources
 
@@ -147,14 +148,21 @@ class VaultChecks:
 
     def _open_made_up(self, call: Call) -> bytes:
         """For who may make no data key: how a made-up one fails tells a refusal from anything else."""
+        has_context = bool(self._settings.context)
         try:
             self._keys.unwrap(call, self._inspection.made_up())
         except Tampered:
-            if self._settings.context:
+            if has_context:
                 raise _not_derived(self._settings.key) from None
         except ContextMissing:
-            if not self._settings.context:
+            if not has_context:
                 raise
+        except TokenRefused:
+            # A role that is bound to a context may try nothing without it.
+            if not has_context:
+                raise
+            with suppress(Tampered, VersionTooOld):
+                self._keys.unwrap(call, self._inspection.made_up(in_context=True))
         except VersionTooOld:
             pass  # it would have been opened if it were a younger one
         return b""
@@ -168,7 +176,7 @@ class VaultChecks:
 
     def _refused(self, role: Role, verb: str) -> Finding:
         if role not in self._role.parts:
-            return ok(f"this identity may not {verb}, which is not for a {self._role.shown}")
+            return ok(f"this identity may not {verb}, as is right for a {self._role.shown}")
         return failed(
             f"this identity may not {verb} with key {self._settings.key} in {self._settings.mount}",
             "Give its role the policy below, unless its token has ended",

@@ -117,7 +117,7 @@ class VaultKeys:
 
     def inspection(self) -> Inspection:
         """A look at the server, the token and the key that this provider works with."""
-        return Inspection(self._wire, self._vault, self._server, self._key.mount, self._key.key)
+        return Inspection(self._wire, self._vault, self._server, self._key.mount, self._key.key, self._key.context)
 
     # --- the protocol -------------------------------------------------------------------------------------
 

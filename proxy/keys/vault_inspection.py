@@ -53,12 +53,15 @@ class KeyFacts:
 class Inspection:
     """Looks at what one `VaultKeys` works with: the same server, the same token, the same key."""
 
-    def __init__(self, transport: Transport, vault: Authenticated, server: str, mount: str, key: str) -> None:
+    def __init__(
+        self, transport: Transport, vault: Authenticated, server: str, mount: str, key: str, context: bytes
+    ) -> None:
         self._transport = transport
         self._vault = vault
         self._server = server
-        self.mount = mount
-        self.key = key
+        self._mount = mount
+        self._key = key
+        self._context = context
 
     def reach(self, seconds: float) -> ServerFacts:
         """Ask the server once for what it tells everybody. An answer of any kind will do.
@@ -92,7 +95,7 @@ class Inspection:
         Raises:
             TokenRefused: this identity may not look.
         """
-        data = self._vault.send(call, self._request(f"{self.mount}/keys/{self.key}")).data
+        data = self._vault.send(call, self._request(f"{self._mount}/keys/{self._key}")).data
         kind, versions, latest = data.get("type"), data.get("keys"), _count(data, "latest_version")
         made = versions.get(str(latest)) if isinstance(versions, dict) else None
         return KeyFacts(
@@ -113,7 +116,7 @@ class Inspection:
         Raises:
             TokenRefused: it may not ask, for want of the policy `default`.
         """
-        asked = {path: f"{self.mount}/{path}" for path in paths}
+        asked = {path: f"{self._mount}/{path}" for path in paths}
         data = self._vault.send(call, self._request("sys/capabilities-self", {"paths": list(asked.values())})).data
         found = {path: data.get(full) for path, full in asked.items()}
         if not all(isinstance(capabilities, list) for capabilities in found.values()):
@@ -124,16 +127,16 @@ class Inspection:
             )
         return {path: frozenset(map(str, capabilities or ())) for path, capabilities in found.items()}
 
-    def made_up(self) -> WrappedKey:
-        """A wrapped data key that no server made.
+    def made_up(self, *, in_context: bool = False) -> WrappedKey:
+        """A wrapped data key that no server made, with the context of this provider or without one.
 
         It does not open: by policy (`TokenRefused`) for who may open none, else because of what it is.
         """
         text = f"vault:v1:{base64.b64encode(os.urandom(_WRAP_SIZE)).decode()}"
-        return WrappedKey("vault", self.mount, self.key, text, 1)
+        return WrappedKey("vault", self._mount, self._key, text, 1, self._context if in_context else b"")
 
     def _request(self, path: str, body: Mapping[str, Any] | None = None) -> Request:
-        return Request(path, body, self._server, self.mount, self.key)
+        return Request(path, body, self._server, self._mount, self._key)
 
 
 def _count(data: Mapping[str, Any], name: str) -> int:

@@ -172,6 +172,16 @@ def test_a_socket_directory_that_everybody_may_write_to_is_a_warning(doctor):
     assert "mode 0777" in report.line("socket directory")
 
 
+def test_a_spool_of_its_own_that_everybody_may_write_to_is_a_warning(doctor):
+    spool = doctor.home / "spool"
+    spool.mkdir()
+    spool.chmod(0o777)
+    report = doctor("--offline", settings={"spool": {"directory": str(spool)}})
+    assert report.of("warning") == {"spool"}
+    spool.chmod(0o1777)
+    assert doctor("--offline", settings={"spool": {"directory": str(spool)}}).state("spool") == "ok"
+
+
 @pytest.mark.parametrize(("command", "longest"), [(True, 107 - len("/.sealgate-downstream/socket")), (False, 100)])
 def test_a_socket_whose_path_is_too_long_for_the_kernel(doctor, command, longest):
     downstream = {"command": ["x"]} if command else {"socket": "/x"}
@@ -281,6 +291,14 @@ def test_what_argo_would_send_is_never_shown_not_even_by_a_downstream_that_repea
         assert "no bucket for" in report.line("storage: save")
     log = doctor.text("--verbose", "--configuration", sent(text)).stderr
     assert "repeat on Save" in log, "what the downstream writes is shown"
+
+
+def test_what_a_downstream_says_is_shown_in_one_line_of_bounded_length(doctor, sent):
+    text = "fault: repeat on Save\n" + "a\tb " * 50_000
+    line = doctor("--configuration", sent(text)).line("storage: save")
+    assert "a b a b" in line
+    assert len(line) < 1200
+    assert line.isprintable()
 
 
 def test_the_scratch_key_is_where_the_artifact_was(doctor, sent):

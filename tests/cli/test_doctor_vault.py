@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 import socket
 import time
@@ -334,6 +335,26 @@ def test_a_derived_key_with_a_context_is_right_and_without_one_is_not(transit, l
     assert report.code == 1
     assert report.state("vault: key") == "FAILED"
     assert "Set keys.vault.context" in report.line("vault: key")
+
+
+@pytest.mark.parametrize(("role", "operation"), [("saver", "datakey/plaintext"), ("loader", "decrypt")])
+def test_a_role_that_is_bound_to_a_context_is_tried_with_it(transit, checked, role, operation):
+    transit.create_key("bound", derived=True)
+    context = base64.b64encode(b"team-a").decode()
+    bound = f"""
+    path "transit/{operation}/bound" {{
+      capabilities = ["update"]
+      required_parameters = ["context"]
+      allowed_parameters = {{ "ciphertext" = [], "bits" = [], "context" = ["{context}"] }}
+    }}"""
+    reading = 'path "transit/keys/bound" { capabilities = ["read"] }'
+    policies = [transit.policy(bound), transit.policy(reading)]
+    assert checked(*policies, role=role, key="bound", context="team-a").code == 0
+    assert checked(*policies, role=role, key="bound", context="team-b").code == 1
+    unproven = checked(policies[0], role=role, key="bound", context="team-a")
+    assert "nothing proves that key bound is derived" in unproven.line("data key: make") + unproven.line(
+        "data key: open"
+    )
 
 
 def test_what_makes_a_key_easy_to_lose_is_a_warning(transit, look):
