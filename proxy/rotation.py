@@ -203,7 +203,8 @@ class Rotation:
                     self.report.reached = objects[done - 1] if done else ""
         except PluginError as fault:
             self.report.stopped_by = fault
-        self.report.finished = self.report.found == len(objects) and self.report.stopped_by is None
+        ended = self._stop.is_set() or self.report.stopped_by is not None
+        self.report.finished = self.report.found == len(objects) and not ended
         self.report.whole = self.report.finished
         return self.report
 

@@ -217,8 +217,8 @@ KEYS: tuple[tuple[int, str, Rule], ...] = (
         "",
         Rule(
             NotConfigured,
-            "Vault has no secrets engine at {mount}, or no such namespace",
-            "Check keys.vault.mount and keys.vault.namespace",
+            "Vault has no key {key} in {mount}, or no such mount or namespace",
+            "Check keys.vault.key, mount and namespace",
         ),
     ),
 )
