@@ -12,7 +12,7 @@ from proxy.plugin import BadRequest, NotConfigured, PluginError
 DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _ARTIFACT_KEY = "the key that the artifact is stored under in Argo, such as ns/workflow/pod/main.tgz"
 _ROLE = "what the identity of this configuration is meant to do; default both: save and load"
-_CONFIGURATION = "what Argo would send as artifact.plugin.configuration, from a file, or - for standard input"
+_CONFIGURATION = "a file with what Argo sends as artifact.plugin.configuration, or -"
 _SCRATCH = "where a tiny artifact is saved and deleted, beneath this key; default .sealgate-doctor"
 
 
@@ -64,6 +64,22 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--output", choices=("text", "json"), default="text")
     inspect.set_defaults(run=_inspect)
 
+    rewrap = commands.add_parser(
+        "rewrap",
+        help="move stored artifacts to the newest key version without opening them",
+        description="Exit codes: 0 nothing is left under an older version, 1 something is, 2 bad usage.",
+    )
+    rewrap.add_argument("prefix", metavar="PREFIX", help="the first segments of the keys, or one whole key")
+    rewrap.add_argument("--dry-run", action="store_true", help="only tell what lies under which key version")
+    rewrap.add_argument("--after", default="", metavar="KEY", help="go on behind this key, as an earlier run said")
+    rewrap.add_argument("--rate", type=_rate, default=100.0, metavar="N", help="objects a second at most; 0: no limit")
+    rewrap.add_argument(
+        "--plugin", metavar="NAME", help="the plugin's name in Argo; its settings are laid over the others"
+    )
+    rewrap.add_argument("--configuration", default="", metavar="FILE", help=_CONFIGURATION)
+    rewrap.add_argument("--output", choices=("text", "json"), default="text")
+    rewrap.set_defaults(run=_rewrap)
+
     doctor = commands.add_parser(
         "doctor", help="check a configuration end to end, and tell what to do about each fault"
     )
@@ -73,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     which.add_argument("--socket", type=Path, metavar="SOCKET", help="as the plugin that serves on SOCKET")
     doctor.add_argument("--role", choices=("saver", "loader", "both", "rewrapper"), default="both", help=_ROLE)
-    doctor.add_argument("--configuration", metavar="FILE", help=_CONFIGURATION)
+    doctor.add_argument("--configuration", default="", metavar="FILE", help=_CONFIGURATION)
     doctor.add_argument("--scratch", default=".sealgate-doctor", metavar="KEY", help=_SCRATCH)
     doctor.add_argument("--offline", action="store_true", help="leave downstream and storage alone")
     doctor.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each check; default 60")
@@ -83,6 +99,16 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--output", choices=("text", "json"), default="text")
     doctor.set_defaults(run=_doctor)
     return parser
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < float("inf"):
+        raise argparse.ArgumentTypeError("a number of objects a second, or 0 for no limit")
+    return rate
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -122,6 +148,20 @@ def _inspect(options: argparse.Namespace) -> int:
 
     print(inspect(options.file, as_json=options.output == "json"))
     return DONE
+
+
+def _rewrap(options: argparse.Namespace) -> int:
+    from proxy.cli.rewrap import Order, rewrap  # noqa: PLC0415 - each command loads its own
+
+    order = Order(
+        options.prefix,
+        plugin=options.plugin,
+        configuration=options.configuration,
+        rate=options.rate,
+        after=options.after,
+        dry_run=options.dry_run,
+    )
+    return rewrap(order, as_json=options.output == "json")
 
 
 def _doctor(options: argparse.Namespace) -> int:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from proxy import config
+from proxy.cli.author import author_configuration
 from proxy.cli.doctor_checks import Check, Finding, Role, State, failed, findings, not_checked, ok
 from proxy.cli.doctor_places import PlaceChecks
 from proxy.cli.doctor_storage import StorageChecks, scratch_artifact
@@ -20,12 +21,10 @@ from proxy.cli.doctor_vault import MAKE, OPEN, VaultChecks
 from proxy.config import LocalKeySettings, Settings
 from proxy.keys import DataKey
 from proxy.keys.local import LocalKeys
-from proxy.paths import local_errors
-from proxy.plugin import BadRequest, Call, NotConfigured, one_line
+from proxy.plugin import Call, NotConfigured, one_line
 
 _CONFIGURATION = "configuration"
 _ALL_SO, _NOT_SO, _DOES_NOT_LOAD = 0, 1, 2
-_LARGEST_CONFIGURATION = 1 << 20
 _LONGEST_TEXT = 1000
 """Characters of a fact or a remedy: what a downstream says can have any length."""
 _SECRET_LIKE = re.compile(r"[^\s\"',:;{}\[\]]{8,}")
@@ -39,8 +38,8 @@ class Options:
     socket: Path | None
     """Of the plugin in question: its directory's name is the plugin's."""
     role: Role
-    configuration: str | None = field(repr=False)
-    """Where the author's configuration is read from; `-` is standard input."""
+    configuration: str
+    """A file, or `-`: what Argo would send as an artifact's configuration."""
     scratch: str
     offline: bool
     seconds: float
@@ -71,7 +70,7 @@ def doctor(options: Options) -> int:
     Returns 0 if all is so (warnings and what nobody can tell included), 1 if something is not, and 2 if the
     configuration does not load.
     """
-    author = _author_configuration(options.configuration)
+    author = author_configuration(options.configuration)
     scratch_artifact(options.scratch, "", "")  # bad usage is found before any work
     secrets = set(_SECRET_LIKE.findall(author))
     _log_to(sys.stderr if options.verbose else None, secrets)
@@ -157,26 +156,6 @@ class LocalChecks:
 
 
 # --- in and out ------------------------------------------------------------------------------------------
-
-
-def _author_configuration(place: str | None) -> str:
-    if place is None:
-        return ""
-    with local_errors("the file that --configuration names"):
-        if place == "-":
-            text = sys.stdin.buffer.read(_LARGEST_CONFIGURATION + 1)
-        else:
-            with open(place, "rb") as file:
-                text = file.read(_LARGEST_CONFIGURATION + 1)
-    try:
-        if len(text) <= _LARGEST_CONFIGURATION:
-            return text.decode()
-    except UnicodeDecodeError:
-        pass
-    raise BadRequest(
-        f"what --configuration names is no UTF-8 text of at most {_LARGEST_CONFIGURATION} bytes",
-        remedy="Name a file with the text that Argo would send",
-    )
 
 
 def _report(found: Iterator[Finding], options: Options, secrets: set[str]) -> int:

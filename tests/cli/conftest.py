@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from harness.doctor import Doctor
+from harness.doctor import Doctor, doctor_at
 
 
 @pytest.fixture
 def doctor(tmp_path: Path) -> Iterator[Doctor]:
-    # Paths of sockets must be short, and pytest's own are not.
-    with tempfile.TemporaryDirectory(prefix="sg-") as short:
-        yield Doctor(tmp_path, Path(short))
+    with doctor_at(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

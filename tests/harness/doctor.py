@@ -6,7 +6,9 @@ import base64
 import json
 import os
 import subprocess
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -104,3 +106,10 @@ class Doctor:
             assert found["fact"], found
         assert (ran.returncode != 0) is any(found["state"] == "FAILED" for found in report["checks"])
         return Report(ran.returncode, ran.stdout + ran.stderr, report["checks"], report["policy"])
+
+
+@contextmanager
+def doctor_at(home: Path) -> Iterator[Doctor]:
+    # Paths of sockets must be short, and pytest's own are not.
+    with tempfile.TemporaryDirectory(prefix="sg-") as short:
+        yield Doctor(home, Path(short))

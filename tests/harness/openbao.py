@@ -136,8 +136,7 @@ class Transit:
 class OpenBao(Server):
     """A server of the tests' own: a process with a home, whose data and port outlive it."""
 
-    def __init__(self, home: Path, more: str = "") -> None:
-        """`more` is added to its configuration."""
+    def __init__(self, home: Path) -> None:
         with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as another:
             self.port, cluster_port = free.getsockname()[1], another.getsockname()[1]
         super().__init__(f"http://127.0.0.1:{self.port}", "")
@@ -146,7 +145,7 @@ class OpenBao(Server):
         self._process: subprocess.Popen[bytes] | None = None
         (home / "data").mkdir(parents=True)
         text = CONFIGURATION.format(home=home, port=self.port, cluster_port=cluster_port)
-        (home / "server.hcl").write_text(text + more)
+        (home / "server.hcl").write_text(text)
 
     def start(self) -> OpenBao:
         with (self.home / "log").open("ab") as log:

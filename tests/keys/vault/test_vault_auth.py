@@ -7,10 +7,10 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
+import logins
 import pytest
-from harness import logins
 from harness.chain import eventually
-from harness.logins import ServiceAccount
+from logins import ServiceAccount
 
 from proxy.keys.vault_auth import AppRoleLogin, JwtLogin, StaticToken, TokenFile
 from proxy.plugin import Call, Denied, NotConfigured, Operation

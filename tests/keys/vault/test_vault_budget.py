@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logins
 import pytest
-from harness import logins
 
 from proxy.keys.cache import CachedKeys
 from proxy.keys.vault import BATCH

@@ -6,8 +6,8 @@ import base64
 import logging
 from dataclasses import replace
 
+import logins
 import pytest
-from harness import logins
 from harness.openbao import OpenBao
 
 from proxy.keys.vault import TransitKey, VaultServer

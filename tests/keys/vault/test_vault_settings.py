@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
+import logins
 import pytest
-from harness import logins
 from harness.openbao import Server
 
 from proxy.cli.serve import key_provider

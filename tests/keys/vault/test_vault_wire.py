@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
+import logins
 import pytest
-from harness import logins
 
 from proxy.keys.vault_faults import Answer, Request, Unanswered
 from proxy.keys.vault_wire import Wire

@@ -7,9 +7,9 @@ import re
 import socket
 import time
 
+import logins
 import pytest
-from harness import logins
-from harness.doctor import Report
+from harness.doctor import Report, doctor_at
 from harness.openbao import POLICIES, OpenBao
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -21,6 +21,12 @@ from proxy.config import TokenFileAuth, VaultKeySettings
 ROLES = {"saver": ["saver"], "loader": ["loader"], "both": ["saver", "loader"], "rewrapper": ["rewrapper"]}
 NOTHING = 'path "nothing/of/this" { capabilities = ["read"] }'
 TRIED = ("data key: make", "data key: open", "data key: rewrap")
+
+
+@pytest.fixture
+def doctor(tmp_path):
+    with doctor_at(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -151,7 +157,9 @@ def test_a_certificate_of_another_authority(doctor, examine, tmp_path_factory):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     files = f'tls_cert_file = "{home}/server.pem"\n  tls_key_file = "{home}/server.key"'
-    server = OpenBao(home / "home", f'\nlistener "tcp" {{\n  address = "127.0.0.1:{port}"\n  {files}\n}}\n')
+    server = OpenBao(home / "home")
+    with (server.home / "server.hcl").open("a") as configuration:
+        configuration.write(f'listener "tcp" {{\n  address = "127.0.0.1:{port}"\n  {files}\n}}\n')
     try:
         transit = server.start().transit()
         token = transit.token(*transit.shipped_policies("saver", "loader"), no_default_policy=False)

@@ -10,9 +10,10 @@ import sys
 import tempfile
 from pathlib import Path
 
+from harness.chain import TESTS
 from harness.openbao import POLICIES
 
-PAGE = Path(__file__).parents[2] / "docs" / "doctor.md"
+PAGE = TESTS.parent / "docs/doctor.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FIGURES = re.compile(r"[0-9a-f]{16}|\d+\.\d+\.\d+|[0-9.]+ [GM]iB|\d+ s\b|mode \d+|can be (?:made|written to)|\d+ bytes")
 
