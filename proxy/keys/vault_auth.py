@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from proxy.keys import vault_faults as faults
 from proxy.keys.single_flight import SingleFlight
 from proxy.keys.vault_faults import Answer, Request, TokenRefused
 from proxy.keys.vault_requests import Clock, Jitter, Requests, uniform
@@ -275,7 +276,7 @@ class Authenticated:
                 raise
             fresh = self._tokens.replacement(call, token)
             if fresh is None:
-                raise
+                raise faults.GIVEN_TOKEN_REFUSED.fault(request, Answer(403)) from None
         try:
             return self._requests.send(call, request, fresh)
         except TokenRefused:

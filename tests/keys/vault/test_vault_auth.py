@@ -183,8 +183,9 @@ def test_a_role_that_was_revoked_is_refused_and_the_next_call_is_right_once_it_i
 
 def test_a_token_that_is_given_and_refused_is_an_error_at_once(openbao, own_transit, provider, call):
     token = own_transit.token(*own_transit.shipped_policies("loader"))
-    with pytest.raises(Denied):
+    with pytest.raises(Denied, match="it has ended, or its policies do not allow this") as raised:
         provider(own_transit, StaticToken(token)).new_data_key(call)
+    assert "keys.vault.auth" in raised.value.remedy
     assert openbao.calls()[f"{own_transit.mount}/datakey/plaintext/artifacts"] == 1
 
 
