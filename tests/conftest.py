@@ -18,6 +18,10 @@ settings.register_profile("sealgate", deadline=None)  # a shared machine may pau
 settings.load_profile("sealgate")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-docs", action="store_true", help="put what the tests see into the documents")
+
+
 @pytest.fixture
 def call() -> Call:
     return Call(Operation.LOAD)

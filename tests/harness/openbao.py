@@ -91,17 +91,17 @@ class Server:
             pytest.skip("this server has no namespaces")
         return name
 
-    def transit(self, namespace: str = "") -> Transit:
-        return Transit(self, namespace)
+    def transit(self, namespace: str = "", mount: str = "") -> Transit:
+        return Transit(self, namespace, mount)
 
 
 class Transit:
     """A Transit engine of a test's own, with the key `artifacts`, on a server that others use too."""
 
-    def __init__(self, server: Server, namespace: str = "") -> None:
+    def __init__(self, server: Server, namespace: str = "", mount: str = "") -> None:
         self.server = server
         self.namespace = namespace
-        self.mount = f"transit-{secrets.token_hex(4)}"
+        self.mount = mount or f"transit-{secrets.token_hex(4)}"
         self.post(f"sys/mounts/{self.mount}", {"type": "transit"})
         self.create_key("artifacts")
 
