@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import logins
 import pytest
 from harness.openbao import Transit
 
 from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
 from proxy.keys.vault_auth import Auth, StaticToken
+
+
+@pytest.fixture(scope="session")
+def account() -> logins.ServiceAccount:
+    return logins.ServiceAccount()
 
 
 @pytest.fixture

@@ -18,11 +18,6 @@ from proxy.plugin import Call, Denied, NotConfigured, Operation
 BOTH = ("saver", "loader")
 
 
-@pytest.fixture(scope="session")
-def account():
-    return ServiceAccount()
-
-
 @pytest.fixture
 def policies(transit):
     return transit.shipped_policies(*BOTH)
@@ -178,6 +173,20 @@ def test_a_role_that_was_revoked_is_refused_and_the_next_call_is_right_once_it_i
         with pytest.raises(Denied, match="does not allow this role to use key artifacts"):
             keys.new_data_key(call)
     transit.write_policy(policy, 'path "transit/datakey/plaintext/artifacts" { capabilities = ["update"] }')
+    keys.new_data_key(call)
+
+
+def test_a_token_that_is_revoked_after_a_policy_was_mended_is_replaced_all_the_same(
+    transit, provider, call, policies, tmp_path
+):
+    login = logins.approle(transit, tmp_path, policies)
+    keys = provider(transit, login, clock=Clock())
+    transit.write_policy(policies[0], 'path "transit/*" { capabilities = ["deny"] }')
+    with pytest.raises(Denied):
+        keys.new_data_key(call)
+    transit.write_policy(policies[0], 'path "transit/datakey/plaintext/artifacts" { capabilities = ["update"] }')
+    keys.new_data_key(call)
+    transit.post(f"sys/leases/revoke-prefix/auth/{login.mount}")
     keys.new_data_key(call)
 
 

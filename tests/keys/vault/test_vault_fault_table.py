@@ -7,7 +7,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import logins
 import pytest
 from causes import FAULTS, WRITING, Fault, Scene
 from harness.chain import eventually
@@ -22,11 +21,6 @@ TREE = "team-a/tree"
 DATA = blob(LARGE)
 
 
-@pytest.fixture(scope="session")
-def account() -> logins.ServiceAccount:
-    return logins.ServiceAccount()
-
-
 @pytest.fixture
 def scene(openbao, account, tmp_path):
     scene = Scene(openbao, account, tmp_path)
@@ -38,6 +32,7 @@ def scene(openbao, account, tmp_path):
 def test_each_operation_says_so_and_leaves_nothing_and_works_once_the_cause_is_gone(name, scene, request):
     fault = FAULTS[name]
     scene.begin(fault)
+    scene.stand.fill()
     tree = store_tree(scene)
     if fault.remembered:
         for key in (scene.stand.stored, TREE + "/file"):
