@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ import logins
 import pytest
 from harness.chain import SEALGATE, Proxy, eventually, write_keyring
 from harness.openbao import ApiError, OpenBao, Transit
-from harness.stand import Stand, filled
+from harness.stand import Stand
 
 READING, WRITING = ("Load", "OpenStream"), ("Save", "SaveStream")
 """The operations that need a key."""
@@ -33,16 +33,17 @@ class Scene:
         self.home = home
         self.transit: Transit = openbao.transit()
         self.policies = self.transit.shipped_policies("saver", "loader")
+        self.proxy: Proxy
         self.stand: Stand
 
-    def begin(self, fault: Fault) -> None:
+    def begin(self, fault: Fault, **environment: str) -> None:
         cache = {"entries": 1024 if fault.remembered else 0}
         self.proxy = Proxy(
             self.home,
             settings={"keys": {**self.keys(fault.auth(self), timeout=fault.timeout), "cache": cache}},
-            environment={"VENDOR_STREAMS": "1"},
-        )
-        self.stand = filled(self.proxy.start(), "team-a/model")
+            environment={"VENDOR_STREAMS": "1", **environment},
+        ).start()
+        self.stand = Stand(self.proxy, "team-a/model")
 
     def keys(self, auth: dict[str, str], **vault: Any) -> dict[str, Any]:
         vault = {"address": self.openbao.address, "mount": self.transit.mount, "auth": auth, **vault}
@@ -64,7 +65,7 @@ class Scene:
         }
         command = [*SEALGATE, "seal", str(self.stand.source), str(other), "--artifact-key", self.stand.stored]
         subprocess.run(command, env=environment, check=True)
-        self.stored.write_bytes(other.read_bytes())
+        other.replace(self.stored)
         yield
         self.stored.write_bytes(kept)
 
@@ -91,7 +92,7 @@ def token_file(scene: Scene) -> dict[str, str]:
 class Fault:
     """A cause, and the status that reading and writing end with while it lasts."""
 
-    cause: Callable[[Scene], AbstractContextManager[None]]
+    cause: Callable[[Scene], AbstractContextManager[None]] = nullcontext
     reading: str = "OK"
     writing: str = "OK"
     timeout: str = "60s"

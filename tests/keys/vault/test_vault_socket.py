@@ -147,13 +147,3 @@ def test_a_key_that_is_gone_is_a_lasting_fault_of_reading_and_saving(own_transit
         (lambda: proxy.argo().save_stream("ns/a", DATA), "SaveStream"),
     ):
         assert_own_line(outcome(do), "FAILED_PRECONDITION", operation, "ns/a")
-
-
-def test_the_log_of_the_process_holds_no_secret(openbao, login, start):
-    proxy = start()
-    proxy.argo().save_stream("ns/a", DATA)
-    log = proxy.output()
-    assert "logged in to vault" in log
-    assert login.secret_id_file.read_text().strip() not in log
-    assert "s." not in [word[:2] for word in log.split()], "a token begins like this"
-    assert openbao.root not in log
