@@ -55,6 +55,7 @@ class Fault:
 
     key: str
     fact: str
+    remedy: str
 
 
 @dataclass(slots=True)
@@ -345,4 +346,4 @@ class Rotation:
             self.report.found += not seen
             self.report.failed += 1
             if len(self.report.faults) < _MOST_FAULTS:
-                self.report.faults.append(Fault(key, fault.fact))
+                self.report.faults.append(Fault(key, fault.fact, fault.remedy))

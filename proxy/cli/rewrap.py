@@ -115,7 +115,7 @@ def _json(report: Report) -> str:
         for name, versions in sorted(report.newest.items())
     }
     counts = {name: getattr(report, name) for name in ("found", "moved", "current", "stale", "not_sealed", "failed")}
-    faults = [{"key": fault.key, "fact": fault.fact} for fault in report.faults]
+    faults = [{"key": fault.key, "fact": fault.fact, "remedy": fault.remedy} for fault in report.faults]
     return json.dumps(
         {**counts, "keys": keys, "faults": faults, "finished": report.finished, "reached": report.reached}, indent=2
     )
@@ -130,7 +130,7 @@ def _text(report: Report, keys: KeySettings) -> str:
         f"not sealed, left alone       {report.not_sealed}",
         f"failed, left as they were    {report.failed}",
     ]
-    lines += [f'  "{shown_key(fault.key)}": {one_line(fault.fact)}' for fault in report.faults]
+    lines += [f'  "{shown_key(fault.key)}": {one_line(f"{fault.fact}. {fault.remedy}")}' for fault in report.faults]
     if report.failed > len(report.faults):
         lines.append(f"  and {report.failed - len(report.faults)} more")
     for name, versions in sorted(report.newest.items()):

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from proxy.keys import vault_faults as faults
 from proxy.keys.single_flight import SingleFlight
 from proxy.keys.vault_faults import Answer, Request, TokenRefused
 from proxy.keys.vault_requests import Clock, Jitter, Requests, uniform
@@ -289,18 +290,25 @@ class Authenticated:
         """See `Requests.send`."""
         token = self._tokens.current(call)
         try:
-            return self._requests.send(call, request, token)
+            answer = self._requests.send(call, request, token)
         except TokenRefused:
             if not log_in_again or self._clock() < self._futile.get(request.path, 0):
                 raise
             fresh = self._tokens.replacement(call, token)
             if fresh is None:
-                raise
+                raise faults.GIVEN_TOKEN_REFUSED.fault(request, Answer(403)) from None
+        else:
+            self._note(request.path, futile=False)
+            return answer
         try:
             return self._requests.send(call, request, fresh)
         except TokenRefused:
             # It is the policy: a login for each of these would only be load.
-            now = self._clock()
-            kept = {path: until for path, until in self._futile.items() if until > now}
-            self._futile = {**kept, request.path: now + _FUTILE_FOR}
+            self._note(request.path, futile=True)
             raise
+
+    def _note(self, path: str, *, futile: bool) -> None:
+        if futile or path in self._futile:
+            now = self._clock()
+            kept = {other: until for other, until in self._futile.items() if until > now and other != path}
+            self._futile = {**kept, path: now + _FUTILE_FOR} if futile else kept

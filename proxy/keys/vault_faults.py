@@ -107,6 +107,13 @@ _OPERATOR = "Ask Vault's operator"
 _AGAIN = "Try again; if it stays so, ask Vault's operator"
 _POLICY = "Give the role the policy for what it does: policies/vault has those for saving, loading and rewrapping"
 
+GIVEN_TOKEN_REFUSED = Rule(
+    TokenRefused,
+    "Vault refuses the token for key {key} in {mount}: it has ended, or its policies do not allow this",
+    "Put a good one where keys.vault.auth has it from; policies/vault has what it needs",
+)
+"""403, and there is nobody to log in as."""
+
 UNANSWERED: Mapping[Unanswered, Rule] = {
     Unanswered.NO_CONNECTION: Rule(Unavailable, "Vault at {server} cannot be reached", _AGAIN, outage=True),
     Unanswered.TIMEOUT: Rule(TimedOut, "Vault at {server} does not answer in time", _AGAIN, outage=True),
