@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -86,10 +87,8 @@ class Day:
         process = psutil.Process(self.scene.proxy.process.pid)
         children = process.children(recursive=True)
         assert len(children) == 2, "the guardian and the downstream"
-        for each in (process, *children):
-            self.seen.append(Path(f"/proc/{each.pid}/cmdline").read_bytes())
-        for each in children:
-            self.seen.append(Path(f"/proc/{each.pid}/environ").read_bytes())
+        self.seen.append(of_process(process.pid, "cmdline"))
+        self.seen += [of_process(child.pid, fact) for child in children for fact in ("cmdline", "environ")]
 
     def look_into_the_spool(self) -> None:
         """While a Save is under way."""
@@ -120,6 +119,10 @@ class Day:
             with path.open("rb") as file:
                 header, _ = read_header(lambda size, offset, file=file: os.pread(file.fileno(), size, offset))
             yield self.scene.transit.decrypt(header.key)
+
+
+def of_process(number: int, fact: str) -> bytes:
+    return Path(f"/proc/{number}/{fact}").read_bytes()
 
 
 def files(place: Path) -> list[Path]:
@@ -178,7 +181,9 @@ def test_a_whole_day_with_every_fault_lets_no_secret_out(openbao, account, tmp_p
             day.look_at_processes()
             day.look_into_the_spool()
         for fault in FAULTS.values():
-            if fault.reading != "OK":
+            if fault.reading == "OK":
+                continue
+            with contextlib.suppress(pytest.skip.Exception):  # what this server cannot do
                 days[-1 if fault.auth is token_file else 0].fails(fault)
         for day in days[1:]:
             day.fails(FAULTS["the role's policies were taken away"])
@@ -217,6 +222,18 @@ def test_a_secret_is_found_in_each_way_of_writing_it(form, around):
     assert secrets.found_in(around + form + around) == {"data key"}
     assert secrets.found_in(form[1:]) <= {"data key"}
     assert secrets.found_in(bytes(32), "nothing") == set()
+
+
+@pytest.mark.parametrize("fact", ["cmdline", "environ"])
+def test_a_secret_that_a_process_is_given_is_found(fact):
+    secrets = Secrets()
+    secrets.add("token", "hvs.a-token-that-nobody-gave")
+    given = "hvs.a-token-that-nobody-gave"
+    arguments = ["sh", "-c", "read nothing", *([given] if fact == "cmdline" else [])]
+    environment = {"PATH": os.environ["PATH"], **({"TOKEN": given} if fact == "environ" else {})}
+    with subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE) as process:
+        found = {each: secrets.found_in(of_process(process.pid, each)) for each in ("cmdline", "environ")}
+    assert found == {"cmdline": set(), "environ": set(), fact: {"token"}}
 
 
 @pytest.mark.parametrize("around", range(4))
