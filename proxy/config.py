@@ -40,6 +40,8 @@ class DownstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename
         """Require exactly one of the two."""
         if bool(self.command) == bool(self.socket):
             raise ValueError("exactly one of `command` and `socket` must be given")
+        if any("\0" in word for word in self.command):
+            raise ValueError("`command` holds a NUL, which no command can")
 
 
 class LocalKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):

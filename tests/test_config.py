@@ -171,6 +171,10 @@ FAULTS = {
         HEAD + "downstream: {command: [a], socket: /s}",
         "3:1: exactly one of `command` and `socket` must be given",
     ),
+    "command with a NUL": (
+        HEAD + 'downstream: {command: ["a\\0b"]}',
+        "3:1: `command` holds a NUL, which no command can",
+    ),
     "neither command nor socket": (HEAD + "downstream: {}", "3:1: exactly one of `command` and `socket` must be given"),
     "field twice": (HEAD + "spool: {}\npaths: {}\nspool: {}", "5:1: the field `spool` is given twice"),
     "field twice, deep": (

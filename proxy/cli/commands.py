@@ -60,7 +60,38 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.add_argument("--output", choices=("text", "json"), default="text")
     inspect.set_defaults(run=_inspect)
+
+    rewrap = commands.add_parser(
+        "rewrap",
+        help="move stored artifacts to the newest key version without opening them",
+        description="Exit codes: 0 nothing is left under an older version, 1 something is, 2 bad usage.",
+    )
+    rewrap.add_argument("prefix", metavar="PREFIX", help="the first segments of the keys, or one whole key")
+    rewrap.add_argument("--dry-run", action="store_true", help="only tell what lies under which key version")
+    rewrap.add_argument("--after", default="", metavar="KEY", help="go on behind this key, as an earlier run said")
+    rewrap.add_argument("--rate", type=_rate, default=100.0, metavar="N", help="objects a second at most; 0: no limit")
+    rewrap.add_argument(
+        "--plugin", metavar="NAME", help="the plugin's name in Argo; its settings are laid over the others"
+    )
+    rewrap.add_argument(
+        "--configuration",
+        default="",
+        metavar="FILE",
+        help="a file with the artifacts' configuration in Argo, or -",
+    )
+    rewrap.add_argument("--output", choices=("text", "json"), default="text")
+    rewrap.set_defaults(run=_rewrap)
     return parser
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < float("inf"):
+        raise argparse.ArgumentTypeError("a number of objects a second, or 0 for no limit")
+    return rate
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -100,3 +131,17 @@ def _inspect(options: argparse.Namespace) -> int:
 
     print(inspect(options.file, as_json=options.output == "json"))
     return DONE
+
+
+def _rewrap(options: argparse.Namespace) -> int:
+    from proxy.cli.rewrap import Order, rewrap  # noqa: PLC0415 - each command loads its own
+
+    order = Order(
+        options.prefix,
+        plugin=options.plugin,
+        configuration=options.configuration,
+        rate=options.rate,
+        after=options.after,
+        dry_run=options.dry_run,
+    )
+    return rewrap(order, as_json=options.output == "json")

@@ -7,7 +7,7 @@ caller's to say.
 from proxy.envelope.files import open_file, seal_file
 from proxy.envelope.header import MAGIC, Binding, Header, Unlock, new_header, read_header
 from proxy.envelope.segments import plaintext_size, stored_size
-from proxy.envelope.streams import open_stream, seal_stream
+from proxy.envelope.streams import open_stream, seal_stream, split_stream
 from proxy.envelope.trees import (
     NotRegular,
     Totals,
@@ -38,6 +38,7 @@ __all__ = [
     "seal_file",
     "seal_stream",
     "seal_tree",
+    "split_stream",
     "stored_size",
     "walk",
 ]

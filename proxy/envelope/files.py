@@ -6,6 +6,7 @@ reuses one pair of buffers, and memory does not depend on the size of the file.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Sequence
@@ -82,7 +83,7 @@ def open_file(
 
     The plaintext in `target` may be used only if this returns. With `consume`, the sealed file is cut off
     from its end as its segments are opened, so that both together never take much more than one of them;
-    not if it has a second name, because then it is somebody else's file, too.
+    not if it has a second name, because then it is somebody else's file, too, or if `source` cannot be written.
 
     Returns:
         Plaintext bytes and stored bytes.
@@ -93,7 +94,7 @@ def open_file(
     """
     facts = os.fstat(source)
     stored = facts.st_size
-    consume = consume and facts.st_nlink <= 1
+    consume = consume and facts.st_nlink <= 1 and fcntl.fcntl(source, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
     header, start = read_header(lambda size, offset: _read_bytes(source, size, offset))
     size = plaintext_size(stored - start)
     data_key = unlock(header)

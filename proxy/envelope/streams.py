@@ -38,12 +38,7 @@ def open_stream(chunks: Iterator[Chunk], unlock: Unlock, artifact_key: str) -> I
         DataLoss: it is cut short, was changed, or belongs to another artifact.
     """
     source = _Refill(chunks)
-    prelude = source.take(PRELUDE_SIZE)
-    size = header_size(prelude) - PRELUDE_SIZE
-    encoded = source.take(size)
-    if len(encoded) < size:
-        raise Truncated(f"the sealed file ends after {PRELUDE_SIZE + len(encoded)} bytes, inside its header")
-    header = decode(encoded)
+    header = source.take_header()
     data_key = unlock(header)
     header.require_key(data_key)
     body = Body.of(data_key, header.associated_data(artifact_key), source.take(STREAM_HEADER))
@@ -58,6 +53,17 @@ def open_stream(chunks: Iterator[Chunk], unlock: Unlock, artifact_key: str) -> I
         if last:
             return
         index, length = index + 1, SEGMENT
+
+
+def split_stream(chunks: Iterator[Chunk]) -> tuple[Header, Iterator[Chunk]]:
+    """The header of a sealed file that arrives as `chunks`, and its body, neither opened nor verified.
+
+    Raises:
+        NotSealed: `chunks` does not begin as a sealed file does.
+        DataLoss: it ends inside its header, or the header cannot be read.
+    """
+    source = _Refill(chunks)
+    return source.take_header(), source.rest()
 
 
 class _Refill:
@@ -81,6 +87,20 @@ class _Refill:
         """The next `size` bytes, or what is left."""
         out = bytearray(size)
         return bytes(memoryview(out)[: self.fill(memoryview(out))])
+
+    def take_header(self) -> Header:
+        """The header that the chunks begin with."""
+        size = header_size(self.take(PRELUDE_SIZE)) - PRELUDE_SIZE
+        encoded = self.take(size)
+        if len(encoded) < size:
+            raise Truncated(f"the sealed file ends after {PRELUDE_SIZE + len(encoded)} bytes, inside its header")
+        return decode(encoded)
+
+    def rest(self) -> Iterator[Chunk]:
+        """What has not been taken yet, in chunks as they come."""
+        if self._rest:
+            yield self._rest
+        yield from self._chunks
 
     def at_end(self) -> bool:
         """Whether nothing is left. Asks for a further chunk only when it must."""

@@ -127,12 +127,16 @@ def descend(root: int, path: str) -> Iterator[int]:
 def open_regular(name: str, directory: int, *, writable: bool = False) -> Iterator[int]:
     """Open the regular file `name`, and nothing else by that name, without waiting on a pipe.
 
+    `writable` asks to write, too; a file that its owner alone may read is only read.
+
     Raises:
         OSError: it is gone, or a symbolic link stands there now.
         NotRegular: something else stands there now.
     """
-    flags = _OPEN_FILE | (os.O_RDWR if writable else 0)
-    fd = os.open(name, flags, dir_fd=directory)
+    try:
+        fd = os.open(name, _OPEN_FILE | (os.O_RDWR if writable else 0), dir_fd=directory)
+    except PermissionError:
+        fd = os.open(name, _OPEN_FILE, dir_fd=directory)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise NotRegular(name, "no regular file any more")

@@ -224,8 +224,8 @@ KEYS: tuple[tuple[int, str, Rule], ...] = (
         "",
         Rule(
             NotConfigured,
-            "Vault has no secrets engine at {mount}, or no such namespace",
-            "Check keys.vault.mount and keys.vault.namespace",
+            "Vault has no key {key} in {mount}, or no such mount or namespace",
+            "Check keys.vault.key, mount and namespace",
         ),
     ),
 )
@@ -258,13 +258,15 @@ LASTING = Rule(
 )
 """Any other status, a redirect among them: the token is not carried to another address."""
 _FIRST_PASSING = 472
+_IN_PART = 400
+"""What some servers answer to a batch that they carried out but for some of its items; those tell it themselves."""
 
 
 def rule(outcome: Answer | Unanswered, request: Request) -> Rule | None:
     """The row for what came of a request; None if it was carried out."""
     if isinstance(outcome, Unanswered):
         return UNANSWERED[outcome]
-    if outcome.status in (200, 204):
+    if outcome.status in (200, 204) or (outcome.status == _IN_PART and "batch_results" in outcome.data):
         return None
     text = outcome.text
     for status, mark, row in (*LOGIN, *ANY) if request.is_login else (*KEYS, *ANY):

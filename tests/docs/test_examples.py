@@ -35,7 +35,11 @@ def test_a_configuration_is_valid(text):
         assert config.parse(text, "the document", plugin).downstream
 
 
-@pytest.mark.parametrize("text", blocks("console"))
+WITH_VAULT = re.compile(r"^\$ vault ", re.MULTILINE)
+"""Walk-throughs that need a server: tests/keys/vault runs them."""
+
+
+@pytest.mark.parametrize("text", [case for case in blocks("console") if not WITH_VAULT.search(case.values[0])])
 def test_the_commands_of_a_walk_through_succeed_in_turn(text, tmp_path):
     (tmp_path / "report.txt").write_bytes(os.urandom(100_000))
     settings = {

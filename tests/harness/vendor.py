@@ -44,6 +44,9 @@ class Vendor:
             shutil.copyfile(stored, path)
         if fault == "short":
             os.truncate(path, path.stat().st_size // 2)
+        if fault == "read-only":
+            for file in [path] if path.is_file() else path.rglob("*"):
+                file.chmod(0o444)
         if fault == "link":
             path.unlink()
             path.symlink_to("/etc/passwd")

@@ -1,0 +1,170 @@
+"""`sealgate rewrap`: stored artifacts moved to the newest key version, without opening them."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from policies import keys as canonical
+from proxy import config
+from proxy.cli.progress import Progress
+from proxy.cli.serve import endpoint
+from proxy.cli.vault import vault_keys
+from proxy.config import KeySettings, Settings
+from proxy.keys.local import LocalKeys
+from proxy.keys.provider import Rewrapper
+from proxy.plugin import Artifact, BadRequest, one_line, shown_key
+from proxy.rotation import Pace, Report, Rotation
+from proxy.rpc.client import Downstream
+from proxy.spool import Spool
+from proxy.stored import Stored, Transfer
+
+_LARGEST_CONFIGURATION = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for on the command line."""
+
+    prefix: str
+    plugin: str | None = None
+    """Whose settings of `plugins` are laid over the others, and the plugin's name to the downstream."""
+    configuration: str = ""
+    """A file, or `-`: what Argo sends as an artifact's configuration. It may hold credentials."""
+    rate: float = 100.0
+    """Objects to read or to write in a second, at most; 0 for no limit."""
+    after: str = ""
+    dry_run: bool = False
+
+
+def rewrap(order: Order, *, as_json: bool) -> int:
+    """Move what lies beneath a prefix, report, and return 0 if nothing is left under an older version.
+
+    Raises:
+        BadRequest: the prefix is no canonical key, or the artifact's configuration cannot be read.
+        NotConfigured: the configuration does not say which keys, or which downstream.
+    """
+    if fault := canonical.fault_of(order.prefix):
+        raise BadRequest(fault, remedy="Give the prefix as the first segments of a key, such as ns/workflow")
+    artifact = Artifact(order.prefix, plugin=order.plugin or "", configuration=_configuration(order.configuration))
+    settings = config.load(plugin=order.plugin)
+    stop = _stopped_by_signals()
+    with _storage(settings) as (downstream, stored):
+        pace = Pace(order.rate, stop.wait)
+        rotation = Rotation(downstream, stored, _keys(settings), artifact, pace=pace, stop=stop, dry_run=order.dry_run)
+        objects = [key for key in rotation.objects(order.prefix) if key > order.after]
+        with Progress("looked at" if order.dry_run else "done with", "objects", len(objects)) as progress:
+            report = rotation.run(objects, progress.step)
+    report.whole = report.finished and not order.after
+    print(_json(report) if as_json else _text(report, settings.required_keys()))
+    if report.stopped_by is not None:
+        raise report.stopped_by
+    return 1 if report.failed or report.stale or not report.finished else 0
+
+
+def _configuration(source: str) -> str:
+    if not source:
+        return ""
+    try:
+        with open(sys.stdin.fileno() if source == "-" else source, encoding="utf-8", closefd=source != "-") as file:
+            text = file.read(_LARGEST_CONFIGURATION + 1)
+    except (OSError, UnicodeDecodeError):
+        raise BadRequest("the artifact's configuration cannot be read", remedy="Check --configuration") from None
+    if len(text) > _LARGEST_CONFIGURATION:
+        raise BadRequest(f"the artifact's configuration has more than {_LARGEST_CONFIGURATION} characters")
+    return text
+
+
+def _stopped_by_signals() -> threading.Event:
+    """Set by the first SIGINT or SIGTERM; the second one ends the process, which harms nothing either."""
+    stop = threading.Event()
+
+    def handle(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stop
+
+
+@contextmanager
+def _storage(settings: Settings) -> Iterator[tuple[Downstream, Stored]]:
+    """The downstream, started if it is a child, and its objects as streams."""
+    with tempfile.TemporaryDirectory(prefix="sealgate-") as made:
+        spool = Spool(settings.spool.directory or Path(made))
+        name = settings.required_downstream().plugin_name
+        with closing(Downstream(endpoint(settings, Path(made) / "socket"), name)) as downstream, closing(spool):
+            yield downstream, Stored(downstream, spool, Transfer(settings.spool.transfer))
+
+
+def _keys(settings: Settings) -> Rewrapper:
+    keys = settings.required_keys()
+    if keys.provider == "vault":
+        assert keys.vault is not None  # noqa: S101 - for the type checker: the settings were validated
+        return vault_keys(keys.vault)
+    assert keys.local is not None  # noqa: S101 - for the type checker: the settings were validated
+    return LocalKeys(keys.local.keyring, keys.local.key)
+
+
+# --- the report ------------------------------------------------------------------------------------------
+
+
+def _json(report: Report) -> str:
+    keys = {
+        name: {
+            "newest": versions.newest,
+            "oldest_allowed": versions.oldest,
+            "objects": report.under(name),
+            "oldest_may_be": report.may_be_raised_to(name),
+        }
+        for name, versions in sorted(report.newest.items())
+    }
+    counts = {name: getattr(report, name) for name in ("found", "moved", "current", "stale", "not_sealed", "failed")}
+    faults = [{"key": fault.key, "fact": fault.fact, "remedy": fault.remedy} for fault in report.faults]
+    return json.dumps(
+        {**counts, "keys": keys, "faults": faults, "finished": report.finished, "reached": report.reached}, indent=2
+    )
+
+
+def _text(report: Report, keys: KeySettings) -> str:
+    lines = [
+        f"objects looked at            {report.found}",
+        f"moved to the newest version  {report.moved}",
+        f"current already              {report.current}",
+        f"under an older version still {report.stale}",
+        f"not sealed, left alone       {report.not_sealed}",
+        f"failed, left as they were    {report.failed}",
+    ]
+    lines += [f'  "{shown_key(fault.key)}": {one_line(f"{fault.fact}. {fault.remedy}")}' for fault in report.faults]
+    if report.failed > len(report.faults):
+        lines.append(f"  and {report.failed - len(report.faults)} more")
+    for name, versions in sorted(report.newest.items()):
+        for version, count in report.under(name).items():
+            newest = " (the newest)" if version == versions.newest else ""
+            lines.append(f"key {name} version {version}{newest}: {count} objects")
+        lines += _verdict(report, name, keys)
+    if not report.finished:
+        lines.append(f"Not finished. To go on: --after {report.reached}" if report.reached else "Not finished.")
+    return "\n".join(lines)
+
+
+def _verdict(report: Report, name: str, keys: KeySettings) -> list[str]:
+    oldest = report.may_be_raised_to(name)
+    if oldest is None:
+        return [
+            f"Whether the oldest version of key {name} may be given up is not known: not every object was looked at."
+        ]
+    if oldest <= report.newest[name].oldest:
+        return []
+    told = f"No object here needs a version of key {name} below {oldest}. If none elsewhere does"
+    if keys.vault is None or keys.provider != "vault":
+        return [f"{told}, older versions may be removed from the keyring."]
+    return [f"{told}:", f"  vault write {keys.vault.mount}/keys/{name}/config min_decryption_version={oldest}"]
