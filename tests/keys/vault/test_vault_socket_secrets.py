@@ -15,7 +15,7 @@ import logins
 import psutil
 import pytest
 from causes import FAULTS, Fault, Scene, jwt, token_file
-from harness.chain import SEALGATE, eventually
+from harness.chain import SEALGATE, TESTS, VENDOR, eventually
 from harness.outcome import outcome
 from harness.secrecy import Secrets, forms
 
@@ -130,21 +130,37 @@ def files(place: Path) -> list[Path]:
 
 
 def by_hand(day: Day) -> None:
-    """The same by the command line, well and in vain."""
-    home = day.scene.home
-    settings = {"apiVersion": "sealgate/v1alpha1", "kind": "Sealgate", "keys": day.scene.keys({"method": "token"})}
+    """What an administrator does with the command line, well and in vain."""
+    scene = day.scene
+    settings = {
+        "apiVersion": "sealgate/v1alpha1",
+        "kind": "Sealgate",
+        "downstream": {"command": VENDOR},
+        "keys": scene.keys({"method": "token"}, timeout="5s"),
+    }
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(TESTS.parent),
+        "SEALGATE_CONFIG_YAML": json.dumps(settings),
+        "VENDOR_ROOT": str(scene.proxy.storage),
+    }
 
     def run(*arguments: str, token: str = day.token) -> int:
-        environment = {"SEALGATE_CONFIG_YAML": json.dumps(settings), "VAULT_TOKEN": token, "PATH": os.environ["PATH"]}
-        done = subprocess.run([*SEALGATE, *arguments], env=environment, cwd=home, capture_output=True, check=False)
+        more = {"env": {**environment, "VAULT_TOKEN": token}, "cwd": scene.home}
+        done = subprocess.run([*SEALGATE, *arguments], capture_output=True, check=False, **more)
         day.seen.extend((done.stdout, done.stderr))
         return done.returncode
 
-    assert run("seal", str(day.scene.stand.source), "by-hand") == 0
+    assert run("seal", str(scene.stand.source), "by-hand") == 0
     assert run("inspect", "by-hand") == 0
     assert run("open", "by-hand", "opened") == 0
-    assert run("open", "by-hand", "in-vain", token="hvs.a-token-that-nobody-gave") != 0
-    day.seen.append((home / "by-hand").read_bytes())
+    scene.transit.rotate()
+    rewrapper = scene.transit.token(*scene.transit.shipped_policies("rewrapper"))
+    assert run("rewrap", "team-a", "--output", "json", token=rewrapper) == 0
+    scene.transit.rotate()
+    for command in (("open", "by-hand", "in-vain"), ("rewrap", "team-a")):
+        assert run(*command, token="hvs.a-token-that-nobody-gave") != 0
+    day.seen.append((scene.home / "by-hand").read_bytes())
 
 
 def secrets_of(server_saw: list[dict], days: list[Day]) -> Secrets:
