@@ -185,7 +185,7 @@ def load(environment: Mapping[str, str] = os.environ, plugin: str | None = None)
     Raises:
         NotConfigured: there are none, or they are not valid; the text has file, line and column.
     """
-    text, source = _document(environment)
+    text, source = document(environment)
     return parse(text, source, plugin)
 
 
@@ -224,7 +224,8 @@ def _missing(section: str) -> NotConfigured:
     )
 
 
-def _document(environment: Mapping[str, str]) -> tuple[str, str]:
+def document(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """The text that the environment names, and where it is: a path, or the name of the variable that holds it."""
     inline, path = environment.get("SEALGATE_CONFIG_YAML"), environment.get("SEALGATE_CONFIG")
     if inline and path:
         raise NotConfigured("both SEALGATE_CONFIG and SEALGATE_CONFIG_YAML are set", remedy="Unset one of them")

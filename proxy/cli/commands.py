@@ -11,6 +11,9 @@ from proxy.plugin import BadRequest, NotConfigured, PluginError
 
 DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _ARTIFACT_KEY = "the key that the artifact is stored under in Argo, such as ns/workflow/pod/main.tgz"
+_ROLE = "what the identity of this configuration is meant to do; default both: save and load"
+_CONFIGURATION = "a file with what Argo sends as artifact.plugin.configuration, or -"
+_SCRATCH = "where a tiny artifact is saved and deleted, beneath this key; default .sealgate-doctor"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -73,14 +76,28 @@ def _parser() -> argparse.ArgumentParser:
     rewrap.add_argument(
         "--plugin", metavar="NAME", help="the plugin's name in Argo; its settings are laid over the others"
     )
-    rewrap.add_argument(
-        "--configuration",
-        default="",
-        metavar="FILE",
-        help="a file with the artifacts' configuration in Argo, or -",
-    )
+    rewrap.add_argument("--configuration", default="", metavar="FILE", help=_CONFIGURATION)
     rewrap.add_argument("--output", choices=("text", "json"), default="text")
     rewrap.set_defaults(run=_rewrap)
+
+    doctor = commands.add_parser(
+        "doctor", help="check a configuration end to end, and tell what to do about each fault"
+    )
+    which = doctor.add_mutually_exclusive_group()
+    which.add_argument(
+        "--plugin", type=_segment, metavar="NAME", help="as the plugin NAME, with plugins.NAME laid over"
+    )
+    which.add_argument("--socket", type=Path, metavar="SOCKET", help="as the plugin that serves on SOCKET")
+    doctor.add_argument("--role", choices=("saver", "loader", "both", "rewrapper"), default="both", help=_ROLE)
+    doctor.add_argument("--configuration", default="", metavar="FILE", help=_CONFIGURATION)
+    doctor.add_argument("--scratch", default=".sealgate-doctor", metavar="KEY", help=_SCRATCH)
+    doctor.add_argument("--offline", action="store_true", help="leave downstream and storage alone")
+    doctor.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each check; default 60")
+    doctor.add_argument(
+        "--verbose", action="store_true", help="show the log, the downstream's lines too, on standard error"
+    )
+    doctor.add_argument("--output", choices=("text", "json"), default="text")
+    doctor.set_defaults(run=_doctor)
     return parser
 
 
@@ -145,3 +162,35 @@ def _rewrap(options: argparse.Namespace) -> int:
         dry_run=options.dry_run,
     )
     return rewrap(order, as_json=options.output == "json")
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from proxy.cli.doctor import Options, doctor  # noqa: PLC0415 - each command loads its own
+    from proxy.cli.doctor_checks import Role  # noqa: PLC0415 - each command loads its own
+
+    socket = Path("/tmp/artifact-plugins", options.plugin, "socket") if options.plugin else options.socket  # noqa: S108 - Argo's own path
+    return doctor(
+        Options(
+            socket=socket,
+            role=Role(options.role),
+            configuration=options.configuration,
+            scratch=options.scratch,
+            offline=options.offline,
+            seconds=options.timeout,
+            verbose=options.verbose,
+            as_json=options.output == "json",
+        )
+    )
+
+
+def _segment(text: str) -> str:
+    if not text or "/" in text or text in {".", ".."}:
+        raise argparse.ArgumentTypeError("it is the name of a plugin, as Argo knows it")
+    return text
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < float("inf"):
+        raise ValueError
+    return seconds

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import signal
-import sys
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from policies import keys as canonical
 from proxy import config
+from proxy.cli.author import author_configuration
 from proxy.cli.progress import Progress
 from proxy.cli.serve import endpoint
 from proxy.cli.vault import vault_keys
@@ -25,8 +25,6 @@ from proxy.rotation import Pace, Report, Rotation
 from proxy.rpc.client import Downstream
 from proxy.spool import Spool
 from proxy.stored import Stored, Transfer
-
-_LARGEST_CONFIGURATION = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +51,9 @@ def rewrap(order: Order, *, as_json: bool) -> int:
     """
     if fault := canonical.fault_of(order.prefix):
         raise BadRequest(fault, remedy="Give the prefix as the first segments of a key, such as ns/workflow")
-    artifact = Artifact(order.prefix, plugin=order.plugin or "", configuration=_configuration(order.configuration))
+    artifact = Artifact(
+        order.prefix, plugin=order.plugin or "", configuration=author_configuration(order.configuration)
+    )
     settings = config.load(plugin=order.plugin)
     stop = _stopped_by_signals()
     with _storage(settings) as (downstream, stored):
@@ -67,19 +67,6 @@ def rewrap(order: Order, *, as_json: bool) -> int:
     if report.stopped_by is not None:
         raise report.stopped_by
     return 1 if report.failed or report.stale or not report.finished else 0
-
-
-def _configuration(source: str) -> str:
-    if not source:
-        return ""
-    try:
-        with open(sys.stdin.fileno() if source == "-" else source, encoding="utf-8", closefd=source != "-") as file:
-            text = file.read(_LARGEST_CONFIGURATION + 1)
-    except (OSError, UnicodeDecodeError):
-        raise BadRequest("the artifact's configuration cannot be read", remedy="Check --configuration") from None
-    if len(text) > _LARGEST_CONFIGURATION:
-        raise BadRequest(f"the artifact's configuration has more than {_LARGEST_CONFIGURATION} characters")
-    return text
 
 
 def _stopped_by_signals() -> threading.Event:

@@ -23,6 +23,7 @@ from proxy.keys.provider import DataKey, KeyVersions
 from proxy.keys.single_flight import SingleFlight
 from proxy.keys.vault_auth import Auth, Authenticated, tokens
 from proxy.keys.vault_faults import Answer, Request, TokenRefused
+from proxy.keys.vault_inspection import Inspection
 from proxy.keys.vault_requests import Clock, Jitter, Requests, Transport, uniform
 from proxy.keys.vault_wire import Wire
 from proxy.plugin import Call, NotConfigured, Operation, PluginError, Tampered, WrappedKey, shown_key
@@ -94,6 +95,7 @@ class VaultKeys:
         wire = transport or Wire(server.address, namespace=server.namespace, ca_file=server.ca_file)
         requests = Requests(wire, server.patience, clock=clock, jitter=jitter)
         self._server = server.shown
+        self._wire = wire
         self._vault = Authenticated(requests, tokens(server.auth, requests, self._server, clock, jitter), clock)
         self._key = key
         self._derived: set[str] = set()
@@ -111,6 +113,10 @@ class VaultKeys:
             self._vault.ready(Call(Operation.GET_CAPABILITIES))
         except PluginError as fault:
             log.warning("not logged in to vault yet: %s", fault.fact)
+
+    def inspection(self) -> Inspection:
+        """A look at the server, the token and the key that this provider works with."""
+        return Inspection(self._wire, self._vault, self._server, self._key.mount, self._key.key, self._key.context)
 
     # --- the protocol -------------------------------------------------------------------------------------
 

@@ -117,6 +117,9 @@ class Tokens(Protocol):
     def replacement(self, call: Call, refused: str) -> str | None:
         """Another token than `refused`; None if there is no other to be had."""
 
+    def lives_for(self) -> float | None:
+        """Seconds that the token which was given last still lives; None if nobody said so."""
+
 
 class GivenToken:
     """The one token that there is."""
@@ -130,6 +133,10 @@ class GivenToken:
 
     def replacement(self, call: Call, refused: str) -> str | None:  # noqa: ARG002 - nobody could be asked
         """See `Tokens.replacement`."""
+        return None
+
+    def lives_for(self) -> float | None:
+        """See `Tokens.lives_for`."""
         return None
 
 
@@ -154,6 +161,10 @@ class FileTokens:
         with self._lock:
             self._read()
             return self._token if self._token != refused else None
+
+    def lives_for(self) -> float | None:
+        """See `Tokens.lives_for`."""
+        return None
 
     def _read(self) -> None:
         self._seen = self._state()
@@ -204,6 +215,11 @@ class LoginTokens:
     def replacement(self, call: Call, refused: str) -> str | None:
         """See `Tokens.replacement`."""
         return self._flights.run(call, "", lambda: self._unless_held(call, refused))
+
+    def lives_for(self) -> float | None:
+        """See `Tokens.lives_for`."""
+        held = self._held
+        return None if held is None else max(0.0, held.ends_at - self._clock())
 
     def _unless_held(self, call: Call, refused: str) -> str:
         """A login, unless somebody who was quicker has brought a token."""
@@ -265,6 +281,10 @@ class Authenticated:
     def ready(self, call: Call) -> None:
         """Have a token at hand."""
         self._tokens.current(call)
+
+    def lives_for(self) -> float | None:
+        """See `Tokens.lives_for`."""
+        return self._tokens.lives_for()
 
     def send(self, call: Call, request: Request, *, log_in_again: bool = True) -> Answer:
         """See `Requests.send`."""

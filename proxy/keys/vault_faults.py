@@ -67,7 +67,7 @@ class Request:
     @property
     def is_login(self) -> bool:
         """Whether this asks for a token."""
-        return self.path.startswith("auth/")
+        return self.path.startswith("auth/") and self.path.endswith("/login")
 
 
 class TokenRefused(Denied):
@@ -76,6 +76,10 @@ class TokenRefused(Denied):
 
 class ContextMissing(NotConfigured):
     """A derived key was asked for something without a context. A proof that it is derived."""
+
+
+class VersionTooOld(NotConfigured):
+    """The key opens nothing any more that was wrapped under this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +189,7 @@ KEYS: tuple[tuple[int, str, Rule], ...] = (
         400,
         "too old",
         Rule(
-            NotConfigured,
+            VersionTooOld,
             "version {version} of key {key} lies below the key's min_decryption_version",
             "Have Vault's operator lower min_decryption_version, then rewrap before it is raised again",
         ),

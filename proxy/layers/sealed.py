@@ -39,7 +39,7 @@ PUBLIC_FILE, PUBLIC_DIRECTORY = 0o644, 0o755
 """Modes of what a Load creates: its reader may run as another user (docs/argo.md)."""
 _LARGE_HEADER = 512
 """More than a header takes, for an estimate."""
-_SPARE_SPACE = 64 << 20
+SPARE_SPACE = 64 << 20
 """What a spooled Save leaves free for everybody else on that file system."""
 _FULL = 1 << 20
 """A file system with less room than this is what made a spooled Load fail."""
@@ -93,7 +93,7 @@ class Sealed:
             )
         if self._transfer is Transfer.STREAM:
             return not self._stored.writes_by_stream(call)
-        needed = survey.stored_bytes + _SPARE_SPACE
+        needed = survey.stored_bytes + SPARE_SPACE
         if self._transfer is Transfer.FILE or needed <= (free := self._spool.free_bytes()):
             return True
         if survey.empty_directory is None and self._stored.writes_by_stream(call):

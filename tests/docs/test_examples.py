@@ -42,12 +42,18 @@ WITH_VAULT = re.compile(r"^\$ vault ", re.MULTILINE)
 @pytest.mark.parametrize("text", [case for case in blocks("console") if not WITH_VAULT.search(case.values[0])])
 def test_the_commands_of_a_walk_through_succeed_in_turn(text, tmp_path):
     (tmp_path / "report.txt").write_bytes(os.urandom(100_000))
+    (tmp_path / "storage").mkdir()
     settings = {
         "apiVersion": "sealgate/v1alpha1",
         "kind": "Sealgate",
+        "downstream": {"command": ["sealgate", "backend"]},
         "keys": {"provider": "local", "local": {"keyring": str(write_keyring(tmp_path / "keyring.json"))}},
     }
-    environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "SEALGATE_CONFIG_YAML": json.dumps(settings)}
+    environment = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "SEALGATE_CONFIG_YAML": json.dumps(settings),
+        "SEALGATE_BACKEND_URL": f"file://{tmp_path}/storage",
+    }
     for line in text.splitlines():
         command = line.removeprefix("$ ")
         result = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, check=False)
