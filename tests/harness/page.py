@@ -38,7 +38,9 @@ class Table:
             page.write("\n".join([*lines[:first], *table, *lines[first + length :]]) + "\n")
 
     def _cells(self) -> list[list[str]]:
-        lines = [line for line in self._page.read_text().splitlines() if line.startswith("|")]
+        with self._page.open() as page:
+            fcntl.flock(page, fcntl.LOCK_SH)
+            lines = [line for line in page.read().splitlines() if line.startswith("|")]
         return [self._split(line) for line in lines[2:]]
 
     @staticmethod

@@ -109,8 +109,19 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(name: str, **facts: Any):
-    def register(cause):
-        FAULTS[name] = Fault(contextmanager(cause), **facts)
+    """Register what brings a fault about and, after its one yield, takes it away: also where a test failed between."""
+
+    def register(cause: Callable[[Scene], Iterator[None]]):
+        @contextmanager
+        def undone(scene: Scene) -> Iterator[None]:
+            steps = cause(scene)
+            next(steps)
+            try:
+                yield
+            finally:
+                next(steps, None)
+
+        FAULTS[name] = Fault(undone, **facts)
         return cause
 
     return register

@@ -52,7 +52,9 @@ def test_each_operation_says_so_and_leaves_nothing_and_works_once_the_cause_is_g
     assert TABLE.rows(name) == rows, "run `make docs`, and look at what it changed"
 
 
-def test_the_page_has_these_faults_and_no_others():
+def test_the_page_has_these_faults_and_no_others(request):
+    if request.config.getoption("write_docs"):
+        pytest.skip("the page is being written")
     assert TABLE.names() == list(FAULTS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import logins
 import psutil
 import pytest
 from causes import FAULTS, Fault, Scene, jwt, token_file
-from harness.chain import SEALGATE, eventually
+from harness.chain import SEALGATE, TESTS, VENDOR, eventually
 from harness.outcome import outcome
 from harness.secrecy import Secrets, forms
 
@@ -86,10 +87,8 @@ class Day:
         process = psutil.Process(self.scene.proxy.process.pid)
         children = process.children(recursive=True)
         assert len(children) == 2, "the guardian and the downstream"
-        for each in (process, *children):
-            self.seen.append(Path(f"/proc/{each.pid}/cmdline").read_bytes())
-        for each in children:
-            self.seen.append(Path(f"/proc/{each.pid}/environ").read_bytes())
+        self.seen.append(of_process(process.pid, "cmdline"))
+        self.seen += [of_process(child.pid, fact) for child in children for fact in ("cmdline", "environ")]
 
     def look_into_the_spool(self) -> None:
         """While a Save is under way."""
@@ -122,26 +121,46 @@ class Day:
             yield self.scene.transit.decrypt(header.key)
 
 
+def of_process(number: int, fact: str) -> bytes:
+    return Path(f"/proc/{number}/{fact}").read_bytes()
+
+
 def files(place: Path) -> list[Path]:
     return [place] if place.is_file() else [path for path in place.rglob("*") if path.is_file()]
 
 
 def by_hand(day: Day) -> None:
-    """The same by the command line, well and in vain."""
-    home = day.scene.home
-    settings = {"apiVersion": "sealgate/v1alpha1", "kind": "Sealgate", "keys": day.scene.keys({"method": "token"})}
+    """What an administrator does with the command line, well and in vain."""
+    scene = day.scene
+    settings = {
+        "apiVersion": "sealgate/v1alpha1",
+        "kind": "Sealgate",
+        "downstream": {"command": VENDOR},
+        "keys": scene.keys({"method": "token"}, timeout="5s"),
+    }
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(TESTS.parent),
+        "SEALGATE_CONFIG_YAML": json.dumps(settings),
+        "VENDOR_ROOT": str(scene.proxy.storage),
+    }
 
     def run(*arguments: str, token: str = day.token) -> int:
-        environment = {"SEALGATE_CONFIG_YAML": json.dumps(settings), "VAULT_TOKEN": token, "PATH": os.environ["PATH"]}
-        done = subprocess.run([*SEALGATE, *arguments], env=environment, cwd=home, capture_output=True, check=False)
+        more = {"env": {**environment, "VAULT_TOKEN": token}, "cwd": scene.home}
+        done = subprocess.run([*SEALGATE, *arguments], capture_output=True, check=False, **more)
         day.seen.extend((done.stdout, done.stderr))
         return done.returncode
 
-    assert run("seal", str(day.scene.stand.source), "by-hand") == 0
+    assert run("seal", str(scene.stand.source), "by-hand") == 0
     assert run("inspect", "by-hand") == 0
     assert run("open", "by-hand", "opened") == 0
-    assert run("open", "by-hand", "in-vain", token="hvs.a-token-that-nobody-gave") != 0
-    day.seen.append((home / "by-hand").read_bytes())
+    scene.transit.rotate()
+    rewrapper = scene.transit.token(*scene.transit.shipped_policies("rewrapper"))
+    assert run("rewrap", "team-a", "--output", "json", token=rewrapper) == 0
+    scene.transit.rotate()
+    for command in (("open", "by-hand", "in-vain"), ("rewrap", "team-a")):
+        assert run(*command, token="hvs.a-token-that-nobody-gave") != 0
+    day.seen.append((scene.home / "by-hand").read_bytes())
 
 
 def secrets_of(server_saw: list[dict], days: list[Day]) -> Secrets:
@@ -178,7 +197,9 @@ def test_a_whole_day_with_every_fault_lets_no_secret_out(openbao, account, tmp_p
             day.look_at_processes()
             day.look_into_the_spool()
         for fault in FAULTS.values():
-            if fault.reading != "OK":
+            if fault.reading == "OK":
+                continue
+            with contextlib.suppress(pytest.skip.Exception):  # what this server cannot do
                 days[-1 if fault.auth is token_file else 0].fails(fault)
         for day in days[1:]:
             day.fails(FAULTS["the role's policies were taken away"])
@@ -217,6 +238,18 @@ def test_a_secret_is_found_in_each_way_of_writing_it(form, around):
     assert secrets.found_in(around + form + around) == {"data key"}
     assert secrets.found_in(form[1:]) <= {"data key"}
     assert secrets.found_in(bytes(32), "nothing") == set()
+
+
+@pytest.mark.parametrize("fact", ["cmdline", "environ"])
+def test_a_secret_that_a_process_is_given_is_found(fact):
+    secrets = Secrets()
+    secrets.add("token", "hvs.a-token-that-nobody-gave")
+    given = "hvs.a-token-that-nobody-gave"
+    arguments = ["sh", "-c", "read nothing", *([given] if fact == "cmdline" else [])]
+    environment = {"PATH": os.environ["PATH"], **({"TOKEN": given} if fact == "environ" else {})}
+    with subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE) as process:
+        found = {each: secrets.found_in(of_process(process.pid, each)) for each in ("cmdline", "environ")}
+    assert found == {"cmdline": set(), "environ": set(), fact: {"token"}}
 
 
 @pytest.mark.parametrize("around", range(4))
