@@ -166,7 +166,7 @@ def _rewrap(options: argparse.Namespace) -> int:
 
 def _doctor(options: argparse.Namespace) -> int:
     from proxy.cli.doctor import Options, doctor  # noqa: PLC0415 - each command loads its own
-    from proxy.cli.doctor_checks import Role  # noqa: PLC0415 - each command loads its own
+    from proxy.cli.doctor.checks import Role  # noqa: PLC0415 - each command loads its own
 
     socket = Path("/tmp/artifact-plugins", options.plugin, "socket") if options.plugin else options.socket  # noqa: S108 - Argo's own path
     return doctor(

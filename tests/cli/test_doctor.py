@@ -344,7 +344,7 @@ def test_the_policies_to_paste_are_a_part_of_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     script = (
-        "import policies; from proxy.cli.doctor_vault import policy_text; from proxy.cli.doctor_checks import Role;"
+        "import policies; from proxy.cli.doctor.vault import policy_text; from proxy.cli.doctor.checks import Role;"
         "print(policies.__file__); [print(policy_text(role, 'mount', 'key')) for role in Role]"
     )
     environment = {"PYTHONPATH": str(tmp_path / "installed")}

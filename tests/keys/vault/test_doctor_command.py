@@ -14,8 +14,8 @@ from harness.openbao import POLICIES, OpenBao
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.cli.doctor_checks import Role, findings
-from proxy.cli.doctor_vault import VaultChecks, policy_text
+from proxy.cli.doctor.checks import Role, findings
+from proxy.cli.doctor.vault import VaultChecks, policy_text
 from proxy.config import TokenFileAuth, VaultKeySettings
 
 ROLES = {"saver": ["saver"], "loader": ["loader"], "both": ["saver", "loader"], "rewrapper": ["rewrapper"]}

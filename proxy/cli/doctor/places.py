@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from proxy.cli.doctor_checks import Check, Finding, failed, not_checked, ok, warning
+from proxy.cli.doctor.checks import Check, Finding, failed, not_checked, ok, warning
 from proxy.cli.serve import downstream_socket
 from proxy.config import Settings
 from proxy.layers.sealed import SPARE_SPACE

@@ -13,8 +13,8 @@ from msgspec.structs import replace
 
 from policies import keys as canonical
 from proxy import envelope
-from proxy.cli.doctor_checks import Check, Finding, Role, failed, not_checked, ok
-from proxy.cli.doctor_vault import MAKE, OPEN
+from proxy.cli.doctor.checks import Check, Finding, Role, failed, not_checked, ok
+from proxy.cli.doctor.vault import MAKE, OPEN
 from proxy.cli.serve import endpoint, key_provider, stack
 from proxy.config import PathSettings, Settings
 from proxy.layers.authors import forwarded

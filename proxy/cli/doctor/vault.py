@@ -8,7 +8,7 @@ from contextlib import suppress
 from functools import cached_property
 from importlib import resources
 
-from proxy.cli.doctor_checks import Check, Finding, Role, failed, not_checked, ok, warning
+from proxy.cli.doctor.checks import Check, Finding, Role, failed, not_checked, ok, warning
 from proxy.cli.vault import vault_keys
 from proxy.config import JwtAuth, KubernetesAuth, TokenAuth, TokenFileAuth, VaultKeySettings
 from proxy.keys.vault import VaultKeys

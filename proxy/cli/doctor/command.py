@@ -14,10 +14,10 @@ from typing import TextIO
 
 from proxy import config
 from proxy.cli.author import author_configuration
-from proxy.cli.doctor_checks import Check, Finding, Role, State, failed, findings, not_checked, ok
-from proxy.cli.doctor_places import PlaceChecks
-from proxy.cli.doctor_storage import StorageChecks, scratch_artifact
-from proxy.cli.doctor_vault import MAKE, OPEN, VaultChecks
+from proxy.cli.doctor.checks import Check, Finding, Role, State, failed, findings, not_checked, ok
+from proxy.cli.doctor.places import PlaceChecks
+from proxy.cli.doctor.storage import StorageChecks, scratch_artifact
+from proxy.cli.doctor.vault import MAKE, OPEN, VaultChecks
 from proxy.config import LocalKeySettings, Settings
 from proxy.keys import DataKey
 from proxy.keys.local import LocalKeys
