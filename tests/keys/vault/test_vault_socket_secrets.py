@@ -158,7 +158,8 @@ def by_hand(day: Day) -> None:
     rewrapper = scene.transit.token(*scene.transit.shipped_policies("rewrapper"))
     assert run("rewrap", "team-a", "--output", "json", token=rewrapper) == 0
     scene.transit.rotate()
-    for command in (("open", "by-hand", "in-vain"), ("rewrap", "team-a")):
+    assert run("doctor", "--output", "json") == 0
+    for command in (("open", "by-hand", "in-vain"), ("rewrap", "team-a"), ("doctor",)):
         assert run(*command, token="hvs.a-token-that-nobody-gave") != 0
     day.seen.append((scene.home / "by-hand").read_bytes())
 
