@@ -11,6 +11,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 LONGEST_PATTERN = 1024
+_ONE, _RUN, _ANY, _ANY_RUN = "?", "*run", "**", "**run"
 Matcher = Callable[[str], bool]
 
 
@@ -66,18 +67,18 @@ class _Follow:
     def __init__(self, pattern: str) -> None:
         tokens = _tokens(pattern)
         self._accept = 1 << len(tokens)
-        singles = "".join(token if len(token) == 1 else " " for token in tokens)
-        anything = sum(1 << n for n, token in enumerate(tokens) if token == "?")
+        singles = "".join(part if len(part) == 1 else " " for part in tokens)
+        anything = sum(1 << n for n, part in enumerate(tokens) if part == _ONE)
         self._other = anything
         self._advance = {
-            c: anything * (c != "/") | sum(1 << n for n, token in enumerate(tokens) if token == c)
+            c: anything * (c != "/") | sum(1 << n for n, part in enumerate(tokens) if part == c)
             for c in {*singles} - {"?"} | {"/"}
         }
-        self._advance["/"] |= sum(1 << n for n, token in enumerate(tokens) if token == "**")
-        inside = sum(1 << n for n, token in enumerate(tokens) if token == "*run")
-        self._everywhere = sum(1 << n for n, token in enumerate(tokens) if token == "**run")
+        self._advance["/"] |= sum(1 << n for n, part in enumerate(tokens) if part == _ANY)
+        inside = sum(1 << n for n, part in enumerate(tokens) if part == _RUN)
+        self._everywhere = sum(1 << n for n, part in enumerate(tokens) if part == _ANY_RUN)
         self._stay = inside | self._everywhere
-        self._skip_two = sum(1 << n for n, token in enumerate(tokens) if token == "**")
+        self._skip_two = sum(1 << n for n, part in enumerate(tokens) if part == _ANY)
         self._start = self._closed(1)
 
     def all_of(self, key: str) -> bool:
@@ -112,8 +113,8 @@ def _tokens(pattern: str) -> list[str]:
     for segment in pattern.split("/"):
         if segment != "**":
             tokens.append("/")
-            tokens += ["*run" if c == "*" else c for c in segment]
+            tokens += [_RUN if c == "*" else c for c in segment]
         elif previous != "**":
-            tokens += ["**", "**run"]
+            tokens += [_ANY, _ANY_RUN]
         previous = segment
     return tokens

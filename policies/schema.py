@@ -52,19 +52,18 @@ Label = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")]
 """A DNS label."""
 
 
-
-class _Part(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
+class Part(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
     """What every part of a document has in common."""
 
 
-class Metadata(_Part, frozen=True):
+class Metadata(Part, frozen=True):
     """What a document is called."""
 
     name: Annotated[Label, Meta(description="A DNS label, unique among all documents.")]
     annotations: Annotated[dict[str, str], Meta(description="Free; owner and runbook are shown by explain.")] = {}
 
 
-class IdentityMatch(_Part, frozen=True):
+class IdentityMatch(Part, frozen=True):
     """Whose process it is. Patterns of one segment: * and ? stand for characters."""
 
     namespaces: _Texts = ()
@@ -75,7 +74,7 @@ class IdentityMatch(_Part, frozen=True):
     ] = ()
 
 
-class Match(_Part, frozen=True):
+class Match(Part, frozen=True):
     """Which calls are meant: all given fields must match, in a list one item; absent or empty matches any."""
 
     operations: Annotated[
@@ -93,7 +92,7 @@ class Match(_Part, frozen=True):
     identity: Annotated[IdentityMatch, Meta(description="Whose process it is.")] = IdentityMatch()
 
 
-class Limits(_Part, frozen=True):
+class Limits(Part, frozen=True):
     """What must hold for a grant or a requirement to hold. Sizes are of plaintext."""
 
     min_bytes: Annotated[Size | None, Meta(description="The least of one object; writes only.")] = None
@@ -106,7 +105,7 @@ class Limits(_Part, frozen=True):
     max_listing: Annotated[_Count | None, Meta(description="The most names that one ListObjects may give.")] = None
 
 
-class Requirements(_Part, frozen=True):
+class Requirements(Part, frozen=True):
     """What must be so; for rules with `effect: require` alone."""
 
     plaintext_read: Annotated[Outcome | None, Meta(description="deny: what is read must have been sealed.")] = None
@@ -117,14 +116,14 @@ class Requirements(_Part, frozen=True):
     ] = False
 
 
-class AuditNote(_Part, frozen=True):
+class AuditNote(Part, frozen=True):
     """What the audit record of a decision by this rule says besides."""
 
     annotations: dict[str, str] = {}
     hmac_key: Annotated[bool, Meta(description="The record holds an HMAC of the artifact key instead of it.")] = False
 
 
-class Rule(_Part, frozen=True):
+class Rule(Part, frozen=True):
     """One rule about access. Their order has no meaning: deny, then require, then allow, then the default."""
 
     name: Annotated[Label, Meta(description="Unique in the document.")]
@@ -135,14 +134,14 @@ class Rule(_Part, frozen=True):
     when: Annotated[str, Meta(description="A CEL expression; needs the extra sealgate[cel].", max_length=4096)] = ""
     limits: Limits = Limits()
     require: Requirements = Requirements()
-    on_delete: Annotated[
-        Literal["deny", "skip"], Meta(description="skip: a Delete succeeds and removes nothing.")
-    ] = "deny"
+    on_delete: Annotated[Literal["deny", "skip"], Meta(description="skip: a Delete succeeds and removes nothing.")] = (
+        "deny"
+    )
     message: Annotated[str, Meta(description="One line for the author; may use ${...}.", max_length=240)] = ""
     audit: AuditNote = AuditNote()
 
 
-class EncryptionRule(_Part, frozen=True):
+class EncryptionRule(Part, frozen=True):
     """Which key seals which artifact. The first that matches wins."""
 
     name: Annotated[Label, Meta(description="Unique in the document.")]
@@ -164,7 +163,7 @@ class EncryptionRule(_Part, frozen=True):
     ] = {}
 
 
-class Spec(_Part, frozen=True):
+class Spec(Part, frozen=True):
     """What a document says."""
 
     enforcement: Annotated[Mode, Meta(description="Of its rules; warn and shadow make this document a trial.")] = (
@@ -185,7 +184,7 @@ class Spec(_Part, frozen=True):
     encryption: Annotated[tuple[EncryptionRule, ...], Meta(max_length=1000)] = ()
 
 
-class ArtifactPolicy(_Part, frozen=True):
+class ArtifactPolicy(Part, frozen=True):
     """A policy document (docs/policies.md)."""
 
     api_version: Literal["sealgate/v1alpha1"]

@@ -8,6 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from policies.validate import meant
+
 IDENTITY = ("namespace", "serviceAccount", "workflow", "workflowUid", "pod", "podUid", "node", "component")
 """What is known of a process, by the names that policies use."""
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}?")
@@ -27,8 +29,9 @@ def faults_of(text: str, params: Mapping[str, str]) -> Iterator[str]:
         elif source == "identity" and name in IDENTITY:
             continue
         elif source != "params" or name not in params:
-            known = ", ".join([*(f"identity.{known}" for known in IDENTITY), *(f"params.{known}" for known in params)])
-            yield f"`{found[0][:60]}` is no variable; there are {known}"
+            known = [*(f"identity.{known}" for known in IDENTITY), *(f"params.{known}" for known in params)]
+            instead = meant(found[1], known) or "; there are " + ", ".join(known)
+            yield f"`{found[0][:60]}` is no variable{instead}"
 
 
 def uses_identity(text: str) -> bool:

@@ -27,26 +27,26 @@ class Fault:
 def converted(value: Any, kind: type[T], decode: Callable[[type, Any], Any]) -> tuple[T | None, list[Fault]]:
     """The value as a `kind`, or every fault of it.
 
-    The library stops at the first fault. So what is faulty is taken out of a copy, and the rest is looked at again.
+    The library stops at the first fault. So what is faulty is put right in a copy, and the rest is looked at again.
     """
-    try:
-        return msgspec.convert(value, kind, dec_hook=decode), []
-    except msgspec.ValidationError as error:
-        first = error
+    result, error = _attempt(value, kind, decode)
+    faults: list[Fault] = []
     trial = _Trial(value)
-    faults, error = [], first
-    for _ in range(_MOST):
+    while error is not None and not trial.spent and len(faults) < _MOST:
         path, fact = _parsed(error)
         if fault := trial.without(kind, path, fact):
             faults.append(Fault(fault.path, fault.fact + _suggestion(kind, path, fact)))
-        if trial.spent:
-            break
-        try:
-            msgspec.convert(trial.value, kind, dec_hook=decode)
-            break
-        except msgspec.ValidationError as next_error:
-            error = next_error
-    return None, faults
+        _, error = _attempt(trial.value, kind, decode)
+    return result, faults
+
+
+def _attempt(
+    value: Any, kind: type[T], decode: Callable[[type, Any], Any]
+) -> tuple[T | None, msgspec.ValidationError | None]:
+    try:
+        return msgspec.convert(value, kind, dec_hook=decode), None
+    except msgspec.ValidationError as error:
+        return None, error
 
 
 def printable(text: str) -> str:
