@@ -16,15 +16,15 @@ from typing import Any
 
 import yaml
 
-LONGEST = 1 << 20
-"""In characters."""
+LONGEST, LONGEST_OF_AUTHORS = 1 << 20, 1 << 16
+"""In characters: of a file of the administrator's, and of what a workflow's author may write."""
 DEEPEST = 64
 _MOST_DIGITS = 18
 _NULL, _TRUE, _FALSE = {"", "~", "null", "Null", "NULL"}, {"true", "True", "TRUE"}, {"false", "False", "FALSE"}
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
 _DISPUTED = re.compile(
-    r"(?:yes|no|on|off|y|n)|=|<<|[-+]?\.(?:inf|nan)"
+    r"(?:yes|no|on|off)|=|<<|[-+]?\.(?:inf|nan)"
     r"|[-+]?0[0-9_]+|[-+]?0[xob][0-9a-f_]+|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"
     r"|[-+]?[0-9][0-9]*_[0-9_]*(?:\.[0-9_]*)?|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt \t].*)?",
     re.ASCII | re.IGNORECASE,
@@ -35,9 +35,11 @@ _LIBRARY_FAULTS = (yaml.YAMLError, UnicodeError)
 class Unreadable(Exception):
     """A text that is no plain document. `line` and `column` count from 1; 0 where the fault has no place."""
 
-    def __init__(self, fact: str, line: int = 0, column: int = 0) -> None:
-        super().__init__(fact)
-        self.fact = fact
+    def __init__(self, fact: str, line: int = 0, column: int = 0, word: str = "") -> None:
+        self.fact = fact.replace("{word}", f"`{word[:40]}`")
+        self.bare = fact.replace("{word}", "…")
+        """The same without a word of the text, which may hold secrets."""
+        super().__init__(self.bare)
         self.line = line
         self.column = column
 
@@ -89,14 +91,14 @@ class Document:
         return Document(value, place)
 
 
-def read(text: str) -> Document:
+def read(text: str, longest: int = LONGEST) -> Document:
     """The document that `text` is.
 
     Raises:
-        Unreadable: it is longer than `LONGEST`, nested deeper than `DEEPEST`, or not plain.
+        Unreadable: it is longer than `longest` characters, nested deeper than `DEEPEST`, or not plain.
     """
-    if len(text) > LONGEST:
-        raise Unreadable(f"the document has more than {LONGEST} characters")
+    if len(text) > longest:
+        raise Unreadable(f"the document has more than {longest} characters")
     builder = _Builder()
     for event in _events(text):
         builder.at(event)
@@ -109,10 +111,10 @@ def names_at_the_top(text: str) -> frozenset[str]:
     """The names of the mapping that `text` is, plain or not; none if it is something else.
 
     Raises:
-        Unreadable: it is longer than `LONGEST`, or not YAML at all.
+        Unreadable: it is longer than `LONGEST_OF_AUTHORS`, or not YAML at all.
     """
-    if len(text) > LONGEST:
-        raise Unreadable(f"the document has more than {LONGEST} characters")
+    if len(text) > LONGEST_OF_AUTHORS:
+        raise Unreadable(f"the document has more than {LONGEST_OF_AUTHORS} characters")
     names, depth, is_mapping, is_name = set(), 0, False, False
     for event in _events(text):
         if isinstance(event, yaml.CollectionEndEvent):
@@ -188,7 +190,7 @@ class _Builder:
         if event.implicit[0] and event.value == "<<":
             raise _fault("the document uses a merge key, which is not plain", event)
         if event.value in inside.value:
-            raise _fault(f"the field `{event.value}` is given twice", event)
+            raise _fault("the field {word} is given twice", event)
         inside.name = event.value, place.line, place.column
 
     def _put(self, value: Any, place: Place) -> None:
@@ -223,7 +225,7 @@ def _value(event: yaml.ScalarEvent) -> Any:
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     if _DISPUTED.fullmatch(text):
-        raise _fault(f"`{text[:40]}` means different things to different readers: write it in quotes", event)
+        raise _fault("{word} means different things to different readers: write it in quotes", event)
     if _INTEGER.fullmatch(text):
         if len(text) > _MOST_DIGITS:
             raise _fault("the number is too large", event)
@@ -236,4 +238,4 @@ def _place(event: Any) -> Place:
 
 
 def _fault(fact: str, event: Any) -> Unreadable:
-    return Unreadable(fact, event.start_mark.line + 1, event.start_mark.column + 1)
+    return Unreadable(fact, event.start_mark.line + 1, event.start_mark.column + 1, getattr(event, "value", ""))

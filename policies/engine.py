@@ -13,7 +13,7 @@ from policies import keys, templates
 from policies.facts import NOTHING_YET, READS, WRITES, Decision, Encryption, Measures, Request, Verdict
 from policies.load import PolicySet, key_name
 from policies.rules import Matching, Process, awaited, broken_limit, broken_requirement
-from policies.schema import EncryptionRule, Rule, Spec
+from policies.schema import AuditNote, EncryptionRule, Rule, Spec
 
 BASELINE_LISTING = 10_000
 """The most names that a listing gives where there is no policy."""
@@ -84,6 +84,9 @@ class Policy:
             for document in counting
             for rule in document.spec.encryption
         ]
+        self._notes = {
+            (ready.policy, ready.rule.name): ready.rule.audit for ready in self.rules if ready.rule.audit != AuditNote()
+        }
         self._by_operation: dict[str, list[ReadyRule]] = {}
 
     def match(self, request: Request) -> Matched:
@@ -124,6 +127,10 @@ class Policy:
         if self._encryption:
             return Verdict("deny", "NO_KEY", fact="no encryption rule covers this key")
         return Encryption()
+
+    def audit_note(self, verdict: Verdict) -> AuditNote | None:
+        """What the rule of a verdict wants in the audit record."""
+        return self._notes.get((verdict.policy, verdict.rule))
 
     def no_rule(self, request: Request) -> Verdict:
         """The verdict where nothing grants, with what would have been granted to the same process."""

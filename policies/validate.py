@@ -32,7 +32,9 @@ def converted(value: Any, kind: type[T], decode: Callable[[type, Any], Any]) -> 
     result, error = _attempt(value, kind, decode)
     faults: list[Fault] = []
     trial = _Trial(value)
-    while error is not None and not trial.spent and len(faults) < _MOST:
+    for _ in range(_MOST):
+        if error is None or trial.spent:
+            break
         path, fact = _parsed(error)
         if fault := trial.without(kind, path, fact):
             faults.append(Fault(fault.path, fault.fact + _suggestion(kind, path, fact)))

@@ -42,6 +42,7 @@ def compose(path: str) -> Composed:
     from pathlib import Path  # noqa: PLC0415 - off the path to the socket
 
     from proxy import config  # noqa: PLC0415 - off the path to the socket
+    from proxy.cli.policies import identified, load_policies  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.sealed import Sealed  # noqa: PLC0415 - off the path to the socket
     from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
@@ -52,20 +53,20 @@ def compose(path: str) -> Composed:
     socket = Path(path)
     # Argo lays the socket out as /tmp/artifact-plugins/<plugin name>/socket.
     settings = config.load(plugin=socket.parent.name)
+    policies = load_policies(settings)
     keys = key_provider(settings)
     spool_directory = settings.spool.directory or socket.parent
     remove_leftovers(spool_directory)
     spool = Spool(spool_directory)
     downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name)
-    stack = Governed(
-        Sealed(
-            downstream,
-            keys,
-            roots=Roots(settings.paths.roots),
-            spool=spool,
-            transfer=Transfer(settings.spool.transfer),
-        )
+    sealed = Sealed(
+        downstream,
+        keys,
+        roots=Roots(settings.paths.roots),
+        spool=spool,
+        transfer=Transfer(settings.spool.transfer),
     )
+    stack = Governed(sealed, policies, identify=identified(keys), looks=sealed)
     return Composed(stack, closing=(downstream.close, spool.close))
 
 

@@ -115,9 +115,10 @@ class VaultKeys:
 
     # --- the protocol -------------------------------------------------------------------------------------
 
-    def new_data_key(self, call: Call) -> DataKey:
-        """A fresh data key, wrapped under the newest version of this provider's key."""
-        key = self._key.key
+    def new_data_key(self, call: Call, key: str = "") -> DataKey:
+        """A fresh data key, wrapped under the newest version of `key`, or of this provider's own."""
+        key = key or self._key.key
+        _check_name(key)
         body = {"bits": 8 * _DATA_KEY_SIZE}
         if self._key.context:
             self._require_derived(call, _DATAKEY, key, body)
@@ -169,6 +170,10 @@ class VaultKeys:
             for start in range(0, len(group), BATCH):
                 self._rewrap_batch(call, key, group[start : start + BATCH])
         return [item.moved for item in items if item.moved is not None]
+
+    def attested(self, call: Call) -> Mapping[str, str]:
+        """What Vault knows of whom it gave the token to: the metadata of the login, such as that of Kubernetes."""
+        return self._vault.metadata(call)
 
     def check(self, call: Call) -> str:
         """Make a data key and unwrap it."""

@@ -116,6 +116,9 @@ class Tokens(Protocol):
     def replacement(self, call: Call, refused: str) -> str | None:
         """Another token than `refused`; None if there is no other to be had."""
 
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """What Vault told of this process when it gave the token; empty where it told nothing."""
+
 
 class GivenToken:
     """The one token that there is."""
@@ -130,6 +133,10 @@ class GivenToken:
     def replacement(self, call: Call, refused: str) -> str | None:  # noqa: ARG002 - nobody could be asked
         """See `Tokens.replacement`."""
         return None
+
+    def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: ARG002 - nobody logged in
+        """See `Tokens.metadata`."""
+        return {}
 
 
 class FileTokens:
@@ -154,6 +161,10 @@ class FileTokens:
             self._read()
             return self._token if self._token != refused else None
 
+    def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: ARG002 - somebody else logged in
+        """See `Tokens.metadata`."""
+        return {}
+
     def _read(self) -> None:
         self._seen = self._state()
         self._token = read_secret(self._path, "keys.vault.auth.path")
@@ -171,6 +182,7 @@ class _Held:
     token: str = field(repr=False)
     replaced_at: float
     ends_at: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class LoginTokens:
@@ -204,6 +216,12 @@ class LoginTokens:
         """See `Tokens.replacement`."""
         return self._flights.run(call, "", lambda: self._unless_held(call, refused))
 
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """See `Tokens.metadata`."""
+        self.current(call)
+        held = self._held
+        return held.metadata if held else {}
+
     def _unless_held(self, call: Call, refused: str) -> str:
         """A login, unless somebody who was quicker has brought a token."""
         held = self._held
@@ -220,7 +238,8 @@ class LoginTokens:
             # The token that is held is still good.
             log.warning("no new token yet: %s", fault.fact)
             now = self._clock()
-            self._held = _Held(held.token, now + (held.ends_at - now) * _POSTPONED, held.ends_at)
+            later = now + (held.ends_at - now) * _POSTPONED
+            self._held = _Held(held.token, later, held.ends_at, held.metadata)
 
     def _log_in(self, call: Call) -> _Held:
         asked = self._login.request()
@@ -236,9 +255,15 @@ class LoginTokens:
                 remedy="Check that nothing but Vault answers at its address, and that the role needs no second factor",
             )
         log.info("logged in to vault")
+        metadata = _texts(auth.get("metadata") if isinstance(auth, dict) else None)
         if seconds <= 0:
-            return _Held(token, float("inf"), float("inf"))
-        return _Held(token, begun + seconds * self._jitter(*_RENEWED_AFTER), begun + seconds)
+            return _Held(token, float("inf"), float("inf"), metadata)
+        return _Held(token, begun + seconds * self._jitter(*_RENEWED_AFTER), begun + seconds, metadata)
+
+
+def _texts(found: object) -> dict[str, str]:
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
 
 
 def tokens(
@@ -260,6 +285,10 @@ class Authenticated:
         self._tokens = tokens
         self._clock = clock
         self._futile: Mapping[str, float] = {}
+
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """See `Tokens.metadata`."""
+        return self._tokens.metadata(call)
 
     def ready(self, call: Call) -> None:
         """Have a token at hand."""
