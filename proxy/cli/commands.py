@@ -15,7 +15,7 @@ _ARTIFACT_KEY = "the key that the artifact is stored under in Argo, such as ns/w
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line, and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser(arguments).parse_args(arguments)
     try:
         return int(options.run(options))
     except PluginError as fault:
@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
         return NOT_SO
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sealgate",
         description="An artifact plugin for Argo Workflows that encrypts what another artifact plugin stores.",
@@ -60,6 +60,13 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.add_argument("--output", choices=("text", "json"), default="text")
     inspect.set_defaults(run=_inspect)
+
+    policy = commands.add_parser("policy", help="check, test, explain and replay policies")
+    if arguments[:1] == ["policy"]:
+        from proxy.cli.policy import add_commands  # noqa: PLC0415 - each command loads its own
+
+        add_commands(policy)
+    policy.set_defaults(run=_policy)
     return parser
 
 
@@ -100,3 +107,9 @@ def _inspect(options: argparse.Namespace) -> int:
 
     print(inspect(options.file, as_json=options.output == "json"))
     return DONE
+
+
+def _policy(options: argparse.Namespace) -> int:
+    from proxy.cli.policy import run as carry_out  # noqa: PLC0415 - each command loads its own
+
+    return carry_out(options)

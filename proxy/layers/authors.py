@@ -59,7 +59,7 @@ def _chosen(block: object, choices: Container[str]) -> str:
     key = block["key"].rpartition("/keys/")[2] if isinstance(block["key"], str) else ""
     if not key or key not in choices:
         raise BadRequest(
-            f'the artifact\'s configuration asks Sealgate for the key "{shown_key(key)}", which authors may not choose here',
+            f'the configuration asks Sealgate for the key "{shown_key(key)}", which authors may not choose here',
             remedy="Remove it from the block sealgate, or have it listed in authorKeys of the encryption rule",
         )
     return key
