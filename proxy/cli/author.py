@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 from proxy.plugin import BadRequest
 
 _LARGEST = 1 << 20
+
+
+def add_option(parser: argparse.ArgumentParser) -> None:
+    """Take `--configuration`."""
+    summary = "a file with what Argo sends as artifact.plugin.configuration, or -"
+    parser.add_argument("--configuration", default="", metavar="FILE", help=summary)
 
 
 def author_configuration(source: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +12,18 @@ from proxy.plugin import BadRequest, NotConfigured, PluginError
 
 DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _ARTIFACT_KEY = "the key that the artifact is stored under in Argo, such as ns/workflow/pod/main.tgz"
-_ROLE = "what the identity of this configuration is meant to do; default both: save and load"
-_CONFIGURATION = "a file with what Argo sends as artifact.plugin.configuration, or -"
-_SCRATCH = "where a tiny artifact is saved and deleted, beneath this key; default .sealgate-doctor"
+_OWN_OPTIONS = {
+    "rewrap": ("move stored artifacts to the newest key version without opening them", "proxy.cli.rewrap"),
+    "doctor": ("check a configuration end to end, and tell what to do about each fault", "proxy.cli.doctor"),
+    "policy": ("check, test, explain and replay policies", "proxy.cli.policy"),
+}
+"""Commands that say by themselves what they take, in a module that is loaded for them alone: help, and the module,
+which has `add_options` and `run`."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line, and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser(arguments).parse_args(arguments)
     try:
         return int(options.run(options))
     except PluginError as fault:
@@ -29,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
         return NOT_SO
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sealgate",
         description="An artifact plugin for Argo Workflows that encrypts what another artifact plugin stores.",
@@ -64,51 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("--output", choices=("text", "json"), default="text")
     inspect.set_defaults(run=_inspect)
 
-    rewrap = commands.add_parser(
-        "rewrap",
-        help="move stored artifacts to the newest key version without opening them",
-        description="Exit codes: 0 nothing is left under an older version, 1 something is, 2 bad usage.",
-    )
-    rewrap.add_argument("prefix", metavar="PREFIX", help="the first segments of the keys, or one whole key")
-    rewrap.add_argument("--dry-run", action="store_true", help="only tell what lies under which key version")
-    rewrap.add_argument("--after", default="", metavar="KEY", help="go on behind this key, as an earlier run said")
-    rewrap.add_argument("--rate", type=_rate, default=100.0, metavar="N", help="objects a second at most; 0: no limit")
-    rewrap.add_argument(
-        "--plugin", metavar="NAME", help="the plugin's name in Argo; its settings are laid over the others"
-    )
-    rewrap.add_argument("--configuration", default="", metavar="FILE", help=_CONFIGURATION)
-    rewrap.add_argument("--output", choices=("text", "json"), default="text")
-    rewrap.set_defaults(run=_rewrap)
-
-    doctor = commands.add_parser(
-        "doctor", help="check a configuration end to end, and tell what to do about each fault"
-    )
-    which = doctor.add_mutually_exclusive_group()
-    which.add_argument(
-        "--plugin", type=_segment, metavar="NAME", help="as the plugin NAME, with plugins.NAME laid over"
-    )
-    which.add_argument("--socket", type=Path, metavar="SOCKET", help="as the plugin that serves on SOCKET")
-    doctor.add_argument("--role", choices=("saver", "loader", "both", "rewrapper"), default="both", help=_ROLE)
-    doctor.add_argument("--configuration", default="", metavar="FILE", help=_CONFIGURATION)
-    doctor.add_argument("--scratch", default=".sealgate-doctor", metavar="KEY", help=_SCRATCH)
-    doctor.add_argument("--offline", action="store_true", help="leave downstream and storage alone")
-    doctor.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each check; default 60")
-    doctor.add_argument(
-        "--verbose", action="store_true", help="show the log, the downstream's lines too, on standard error"
-    )
-    doctor.add_argument("--output", choices=("text", "json"), default="text")
-    doctor.set_defaults(run=_doctor)
+    for name, (summary, module) in _OWN_OPTIONS.items():
+        command = commands.add_parser(name, help=summary)
+        if arguments[:1] == [name]:
+            options = importlib.import_module(module)
+            options.add_options(command)
+            command.set_defaults(run=options.run)
     return parser
-
-
-def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = -1.0
-    if not 0 <= rate < float("inf"):
-        raise argparse.ArgumentTypeError("a number of objects a second, or 0 for no limit")
-    return rate
 
 
 def _serve(options: argparse.Namespace) -> int:
@@ -148,49 +115,3 @@ def _inspect(options: argparse.Namespace) -> int:
 
     print(inspect(options.file, as_json=options.output == "json"))
     return DONE
-
-
-def _rewrap(options: argparse.Namespace) -> int:
-    from proxy.cli.rewrap import Order, rewrap  # noqa: PLC0415 - each command loads its own
-
-    order = Order(
-        options.prefix,
-        plugin=options.plugin,
-        configuration=options.configuration,
-        rate=options.rate,
-        after=options.after,
-        dry_run=options.dry_run,
-    )
-    return rewrap(order, as_json=options.output == "json")
-
-
-def _doctor(options: argparse.Namespace) -> int:
-    from proxy.cli.doctor import Options, doctor  # noqa: PLC0415 - each command loads its own
-    from proxy.cli.doctor.checks import Role  # noqa: PLC0415 - each command loads its own
-
-    socket = Path("/tmp/artifact-plugins", options.plugin, "socket") if options.plugin else options.socket  # noqa: S108 - Argo's own path
-    return doctor(
-        Options(
-            socket=socket,
-            role=Role(options.role),
-            configuration=options.configuration,
-            scratch=options.scratch,
-            offline=options.offline,
-            seconds=options.timeout,
-            verbose=options.verbose,
-            as_json=options.output == "json",
-        )
-    )
-
-
-def _segment(text: str) -> str:
-    if not text or "/" in text or text in {".", ".."}:
-        raise argparse.ArgumentTypeError("it is the name of a plugin, as Argo knows it")
-    return text
-
-
-def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < float("inf"):
-        raise ValueError
-    return seconds

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import signal
 import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from policies import keys as canonical
 from proxy import config
-from proxy.cli.author import author_configuration
+from proxy.cli import author
 from proxy.cli.progress import Progress
 from proxy.cli.serve import endpoint
 from proxy.cli.vault import vault_keys
@@ -27,43 +27,51 @@ from proxy.spool import Spool
 from proxy.stored import Stored, Transfer
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is asked for on the command line."""
-
-    prefix: str
-    plugin: str | None = None
-    """Whose settings of `plugins` are laid over the others, and the plugin's name to the downstream."""
-    configuration: str = ""
-    """A file, or `-`: what Argo sends as an artifact's configuration. It may hold credentials."""
-    rate: float = 100.0
-    """Objects to read or to write in a second, at most; 0 for no limit."""
-    after: str = ""
-    dry_run: bool = False
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what `sealgate rewrap` takes."""
+    parser.description = "Exit codes: 0 nothing is left under an older version, 1 something is, 2 bad usage."
+    parser.add_argument("prefix", metavar="PREFIX", help="the first segments of the keys, or one whole key")
+    parser.add_argument("--dry-run", action="store_true", help="only tell what lies under which key version")
+    parser.add_argument("--after", default="", metavar="KEY", help="go on behind this key, as an earlier run said")
+    parser.add_argument("--rate", type=_rate, default=100.0, metavar="N", help="objects a second at most; 0: no limit")
+    parser.add_argument("--plugin", metavar="NAME", help="as this plugin, with plugins.NAME laid over")
+    author.add_option(parser)
+    parser.add_argument("--output", choices=("text", "json"), default="text")
 
 
-def rewrap(order: Order, *, as_json: bool) -> int:
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < float("inf"):
+        raise argparse.ArgumentTypeError("a number of objects a second, or 0 for no limit")
+    return rate
+
+
+def run(options: argparse.Namespace) -> int:
     """Move what lies beneath a prefix, report, and return 0 if nothing is left under an older version.
 
     Raises:
         BadRequest: the prefix is no canonical key, or the artifact's configuration cannot be read.
         NotConfigured: the configuration does not say which keys, or which downstream.
     """
-    if fault := canonical.fault_of(order.prefix):
+    if fault := canonical.fault_of(options.prefix):
         raise BadRequest(fault, remedy="Give the prefix as the first segments of a key, such as ns/workflow")
-    artifact = Artifact(
-        order.prefix, plugin=order.plugin or "", configuration=author_configuration(order.configuration)
-    )
-    settings = config.load(plugin=order.plugin)
+    configuration = author.author_configuration(options.configuration)
+    artifact = Artifact(options.prefix, plugin=options.plugin or "", configuration=configuration)
+    settings = config.load(plugin=options.plugin)
     stop = _stopped_by_signals()
     with _storage(settings) as (downstream, stored):
-        pace = Pace(order.rate, stop.wait)
-        rotation = Rotation(downstream, stored, _keys(settings), artifact, pace=pace, stop=stop, dry_run=order.dry_run)
-        objects = [key for key in rotation.objects(order.prefix) if key > order.after]
-        with Progress("looked at" if order.dry_run else "done with", "objects", len(objects)) as progress:
+        pace = Pace(options.rate, stop.wait)
+        rotation = Rotation(
+            downstream, stored, _keys(settings), artifact, pace=pace, stop=stop, dry_run=options.dry_run
+        )
+        objects = [key for key in rotation.objects(options.prefix) if key > options.after]
+        with Progress("looked at" if options.dry_run else "done with", "objects", len(objects)) as progress:
             report = rotation.run(objects, progress.step)
-    report.whole = report.finished and not order.after
-    print(_json(report) if as_json else _text(report, settings.required_keys()))
+    report.whole = report.finished and not options.after
+    print(_json(report) if options.output == "json" else _text(report, settings.required_keys()))
     if report.stopped_by is not None:
         raise report.stopped_by
     return 1 if report.failed or report.stale or not report.finished else 0

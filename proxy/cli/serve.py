@@ -10,6 +10,7 @@ from proxy.cli.process import Composed, run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from policies.load import PolicySet
     from proxy.config import Settings
     from proxy.keys import KeyProvider
     from proxy.plugin import ArtifactPlugin
@@ -44,36 +45,41 @@ def compose(path: str) -> Composed:
     from pathlib import Path  # noqa: PLC0415 - off the path to the socket
 
     from proxy import config  # noqa: PLC0415 - off the path to the socket
+    from proxy.cli.policies import load_policies  # noqa: PLC0415 - off the path to the socket
     from proxy.rpc.client import Downstream  # noqa: PLC0415 - off the path to the socket
     from proxy.spool import Spool, remove_leftovers  # noqa: PLC0415 - off the path to the socket
 
     socket = Path(path)
     # Argo lays the socket out as /tmp/artifact-plugins/<plugin name>/socket.
     settings = config.load(plugin=socket.parent.name)
+    policies = load_policies(settings)
     keys = key_provider(settings)
     spool_directory = settings.spool.directory or socket.parent
     remove_leftovers(spool_directory)
     spool = Spool(spool_directory)
     downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name)
-    return Composed(stack(settings, keys, downstream, spool), closing=(downstream.close, spool.close))
+    layers = stack(settings, policies, keys, downstream, spool)
+    return Composed(layers, closing=(downstream.close, spool.close))
 
 
-def stack(settings: Settings, keys: KeyProvider, downstream: ArtifactPlugin, spool: Spool) -> ArtifactPlugin:
+def stack(
+    settings: Settings, policies: PolicySet, keys: KeyProvider, downstream: ArtifactPlugin, spool: Spool
+) -> ArtifactPlugin:
     """The layers around a downstream. Read bottom to top: that is the way of a Save."""
+    from proxy.cli.policies import identified  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.sealed import Sealed  # noqa: PLC0415 - off the path to the socket
     from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
     from proxy.stored import Transfer  # noqa: PLC0415 - off the path to the socket
 
-    return Governed(
-        Sealed(
-            downstream,
-            keys,
-            roots=Roots(settings.paths.roots),
-            spool=spool,
-            transfer=Transfer(settings.spool.transfer),
-        )
+    sealed = Sealed(
+        downstream,
+        keys,
+        roots=Roots(settings.paths.roots),
+        spool=spool,
+        transfer=Transfer(settings.spool.transfer),
     )
+    return Governed(sealed, policies, identify=identified(keys), looks=sealed)
 
 
 def key_provider(settings: Settings) -> KeyProvider:

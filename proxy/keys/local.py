@@ -10,7 +10,7 @@ import base64
 import binascii
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -47,10 +47,10 @@ class LocalKeys:
         self._path = keyring
         self._key = key
 
-    def new_data_key(self, call: Call) -> DataKey:  # noqa: ARG002 - a file answers at once
-        """A fresh data key, wrapped under the newest version of this provider's key."""
+    def new_data_key(self, call: Call, key: str = "") -> DataKey:  # noqa: ARG002 - a file answers at once
+        """A fresh data key, wrapped under the newest version of `key`, or of this provider's own."""
         data_key = os.urandom(_KEY_SIZE)
-        return DataKey(data_key, self._wrap(data_key, self._key))
+        return DataKey(data_key, self._wrap(data_key, key or self._key))
 
     def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:  # noqa: ARG002 - a file answers at once
         """The data key that `wrapped` stands for; see `KeyProvider.unwrap`."""
@@ -86,6 +86,10 @@ class LocalKeys:
         _require_ours(wrapped)
         found = self._find(self._keyring(), wrapped.key_name)
         return KeyVersions(found.latest, min(found.versions, default=found.latest))
+
+    def attested(self, call: Call) -> Mapping[str, str]:  # noqa: ARG002 - nobody logs in to a file
+        """Nothing: whoever can read a file proves nothing by it."""
+        return {}
 
     def check(self, call: Call) -> str:
         """Make a data key and unwrap it."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -31,8 +31,11 @@ class KeyVersions:
 class KeyProvider(Protocol):
     """Makes data keys and unwraps them. Its errors are `PluginError`s that carry no key material."""
 
-    def new_data_key(self, call: Call) -> DataKey:
-        """A fresh data key, wrapped under the newest key version. One request to the provider."""
+    def new_data_key(self, call: Call, key: str = "") -> DataKey:
+        """A fresh data key, wrapped under the newest version of `key`. One request to the provider.
+
+        `key` is a name in the keyring or mount; empty: the one that the settings name.
+        """
 
     def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:
         """The 32 bytes that `wrapped` stands for.
@@ -44,6 +47,9 @@ class KeyProvider(Protocol):
 
     def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:
         """The same data key wrapped under the newest key version."""
+
+    def attested(self, call: Call) -> Mapping[str, str]:
+        """What the login to the provider proved of this process, by the provider's own names; empty: nothing."""
 
     def check(self, call: Call) -> str:
         """Prove that a data key can be made and unwrapped, and tell under which key, in a few words."""

@@ -120,9 +120,10 @@ class VaultKeys:
 
     # --- the protocol -------------------------------------------------------------------------------------
 
-    def new_data_key(self, call: Call) -> DataKey:
-        """A fresh data key, wrapped under the newest version of this provider's key."""
-        key = self._key.key
+    def new_data_key(self, call: Call, key: str = "") -> DataKey:
+        """A fresh data key, wrapped under the newest version of `key`, or of this provider's own."""
+        key = key or self._key.key
+        _check_name(key)
         body = {"bits": 8 * _DATA_KEY_SIZE}
         if self._key.context:
             self._require_derived(call, _DATAKEY, key, body)
@@ -190,6 +191,10 @@ class VaultKeys:
         if not isinstance(newest, int) or not isinstance(oldest, int):
             raise _not_vault(self._server)
         return KeyVersions(newest, oldest)
+
+    def attested(self, call: Call) -> Mapping[str, str]:
+        """What Vault knows of whom it gave the token to: the metadata of the login, such as that of Kubernetes."""
+        return self._vault.metadata(call)
 
     def check(self, call: Call) -> str:
         """Make a data key and unwrap it."""

@@ -120,6 +120,9 @@ class Tokens(Protocol):
     def lives_for(self) -> float | None:
         """Seconds that the token which was given last still lives; None if nobody said so."""
 
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """What Vault told of this process when it gave the token; empty where it told nothing."""
+
 
 class GivenToken:
     """The one token that there is."""
@@ -138,6 +141,10 @@ class GivenToken:
     def lives_for(self) -> float | None:
         """See `Tokens.lives_for`."""
         return None
+
+    def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: ARG002 - nobody logged in
+        """See `Tokens.metadata`."""
+        return {}
 
 
 class FileTokens:
@@ -166,6 +173,10 @@ class FileTokens:
         """See `Tokens.lives_for`."""
         return None
 
+    def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: ARG002 - somebody else logged in
+        """See `Tokens.metadata`."""
+        return {}
+
     def _read(self) -> None:
         self._seen = self._state()
         self._token = read_secret(self._path, "keys.vault.auth.path")
@@ -183,6 +194,7 @@ class _Held:
     token: str = field(repr=False)
     replaced_at: float
     ends_at: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class LoginTokens:
@@ -221,6 +233,12 @@ class LoginTokens:
         held = self._held
         return None if held is None else max(0.0, held.ends_at - self._clock())
 
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """See `Tokens.metadata`."""
+        self.current(call)
+        held = self._held
+        return held.metadata if held else {}
+
     def _unless_held(self, call: Call, refused: str) -> str:
         """A login, unless somebody who was quicker has brought a token."""
         held = self._held
@@ -237,7 +255,8 @@ class LoginTokens:
             # The token that is held is still good.
             log.warning("no new token yet: %s", fault.fact)
             now = self._clock()
-            self._held = _Held(held.token, now + (held.ends_at - now) * _POSTPONED, held.ends_at)
+            later = now + (held.ends_at - now) * _POSTPONED
+            self._held = _Held(held.token, later, held.ends_at, held.metadata)
 
     def _log_in(self, call: Call) -> _Held:
         asked = self._login.request()
@@ -253,9 +272,15 @@ class LoginTokens:
                 remedy="Check that nothing but Vault answers at its address, and that the role needs no second factor",
             )
         log.info("logged in to vault")
+        metadata = _texts(auth.get("metadata") if isinstance(auth, dict) else None)
         if seconds <= 0:
-            return _Held(token, float("inf"), float("inf"))
-        return _Held(token, begun + seconds * self._jitter(*_RENEWED_AFTER), begun + seconds)
+            return _Held(token, float("inf"), float("inf"), metadata)
+        return _Held(token, begun + seconds * self._jitter(*_RENEWED_AFTER), begun + seconds, metadata)
+
+
+def _texts(found: object) -> dict[str, str]:
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
 
 
 def tokens(
@@ -277,6 +302,10 @@ class Authenticated:
         self._tokens = tokens
         self._clock = clock
         self._futile: Mapping[str, float] = {}
+
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """See `Tokens.metadata`."""
+        return self._tokens.metadata(call)
 
     def ready(self, call: Call) -> None:
         """Have a token at hand."""

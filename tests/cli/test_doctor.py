@@ -70,7 +70,7 @@ def test_a_configuration_that_does_not_load_ends_with_2_and_nothing_else_is_trie
     assert report.code == 2
     assert fact in report.line("configuration")
     assert report.of("FAILED") == {"configuration"}
-    assert report.of("not checked") == {"keys", "directories", "downstream"}
+    assert report.of("not checked") == {"keys", "policies", "directories", "downstream"}
 
 
 def test_the_file_is_named_and_the_settings_of_one_plugin_are_laid_over(doctor):
@@ -355,3 +355,13 @@ def test_the_policies_to_paste_are_a_part_of_the_wheel(tmp_path):
     for path in ("mount/datakey/plaintext/key", "mount/decrypt/key", "mount/rewrap/key", "mount/keys/key"):
         assert f'path "{path}"' in ran.stdout
     assert "transit" not in ran.stdout
+
+
+def test_a_policy_that_does_not_load_is_told_and_nothing_is_saved(doctor, tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: a}\nspec: {rule: []}\n")
+    report = doctor(settings={"policies": [str(policy)]})
+    assert report.code == 1
+    assert f"{policy}:4:" in report.line("policies")
+    assert "sealgate policy check" in report.line("policies")
+    assert "storage: save" in report.of("not checked")

@@ -1,5 +1,5 @@
 """`sealgate doctor`: a configuration tried end to end."""
 
-from proxy.cli.doctor.command import Options, doctor
+from proxy.cli.doctor.command import add_options, run
 
-__all__ = ["Options", "doctor"]
+__all__ = ["add_options", "run"]

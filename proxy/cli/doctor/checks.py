@@ -9,6 +9,9 @@ from enum import StrEnum
 
 from proxy.plugin import Call, DeadlineExceeded, DownstreamStatus, Operation, PluginError, Refused
 
+POLICIES = "policies"
+"""The check that nothing can be saved without."""
+
 
 class State(StrEnum):
     """How a check ended, as the report says it."""

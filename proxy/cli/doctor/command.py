@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import logging
 import re
@@ -13,17 +14,21 @@ from pathlib import Path
 from typing import TextIO
 
 from proxy import config
-from proxy.cli.author import author_configuration
-from proxy.cli.doctor.checks import Check, Finding, Role, State, failed, findings, not_checked, ok
+from proxy.cli import author as authors
+from proxy.cli.doctor.checks import POLICIES, Check, Finding, Role, State, failed, findings, not_checked, ok
 from proxy.cli.doctor.places import PlaceChecks
 from proxy.cli.doctor.storage import StorageChecks, scratch_artifact
 from proxy.cli.doctor.vault import MAKE, OPEN, VaultChecks
+from proxy.cli.policies import load_policies
 from proxy.config import LocalKeySettings, Settings
 from proxy.keys import DataKey
 from proxy.keys.local import LocalKeys
 from proxy.plugin import Call, NotConfigured, one_line
 
 _CONFIGURATION = "configuration"
+_ROLE = "what the identity of this configuration is meant to do; default both: save and load"
+_SCRATCH = "where a tiny artifact is saved and deleted, beneath this key; default .sealgate-doctor"
+_PLUGINS = Path("/tmp/artifact-plugins")  # noqa: S108 - Argo's own path
 _ALL_SO, _NOT_SO, _DOES_NOT_LOAD = 0, 1, 2
 _LONGEST_TEXT = 1000
 """Characters of a fact or a remedy: what a downstream says can have any length."""
@@ -64,13 +69,62 @@ class Subject:
     resources: ExitStack
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what `sealgate doctor` takes."""
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
+        "--plugin", type=_segment, metavar="NAME", help="as the plugin NAME, with plugins.NAME laid over"
+    )
+    which.add_argument("--socket", type=Path, metavar="SOCKET", help="as the plugin that serves on SOCKET")
+    parser.add_argument("--role", choices=[role.value for role in Role], default=Role.BOTH.value, help=_ROLE)
+    authors.add_option(parser)
+    parser.add_argument("--scratch", default=".sealgate-doctor", metavar="KEY", help=_SCRATCH)
+    parser.add_argument("--offline", action="store_true", help="leave downstream and storage alone")
+    parser.add_argument("--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="for each check; default 60")
+    parser.add_argument("--verbose", action="store_true", help="show the log, with what the downstream writes")
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+
+
+def _segment(text: str) -> str:
+    if not text or "/" in text or text in {".", ".."}:
+        raise argparse.ArgumentTypeError("it is the name of a plugin, as Argo knows it")
+    return text
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < float("inf"):
+        raise argparse.ArgumentTypeError("a number of seconds")
+    return seconds
+
+
+def run(options: argparse.Namespace) -> int:
+    """See `doctor`."""
+    socket = _PLUGINS / options.plugin / "socket" if options.plugin else options.socket
+    return doctor(
+        Options(
+            socket=socket,
+            role=Role(options.role),
+            configuration=options.configuration,
+            scratch=options.scratch,
+            offline=options.offline,
+            seconds=options.timeout,
+            verbose=options.verbose,
+            as_json=options.output == "json",
+        )
+    )
+
+
 def doctor(options: Options) -> int:
     """Examine the configuration that the environment names, and print what was found.
 
     Returns 0 if all is so (warnings and what nobody can tell included), 1 if something is not, and 2 if the
     configuration does not load.
     """
-    author = author_configuration(options.configuration)
+    author = authors.author_configuration(options.configuration)
     scratch_artifact(options.scratch, "", "")  # bad usage is found before any work
     secrets = set(_SECRET_LIKE.findall(author))
     _log_to(sys.stderr if options.verbose else None, secrets)
@@ -109,6 +163,18 @@ def _keys(subject: Subject) -> list[Check]:
     return [named, *LocalChecks(keys.local).checks()]
 
 
+def _policies(subject: Subject) -> list[Check]:
+    def loaded(_: Call) -> Iterator[Finding]:
+        found = load_policies(subject.settings)
+        count = sum(len(document.spec.rules) for document in found.documents)
+        if not found.documents:
+            yield ok("there is no policy: the built-in baseline allows every canonical key, sealed")
+        else:
+            yield ok(f"{len(found.documents)} load, with {count} rules")
+
+    return [Check(POLICIES, loaded)]
+
+
 def _places(subject: Subject) -> list[Check]:
     socket = subject.options.socket
     return PlaceChecks(subject.settings, socket.absolute() if socket else None).checks()
@@ -125,6 +191,7 @@ def _storage(subject: Subject) -> list[Check]:
 
 SECTIONS: tuple[tuple[str, Callable[[Subject], list[Check]]], ...] = (
     ("keys", _keys),
+    (POLICIES, _policies),
     ("directories", _places),
     ("downstream", _storage),
 )

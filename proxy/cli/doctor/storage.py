@@ -13,8 +13,9 @@ from msgspec.structs import replace
 
 from policies import keys as canonical
 from proxy import envelope
-from proxy.cli.doctor.checks import Check, Finding, Role, failed, not_checked, ok
+from proxy.cli.doctor.checks import POLICIES, Check, Finding, Role, failed, not_checked, ok
 from proxy.cli.doctor.vault import MAKE, OPEN
+from proxy.cli.policies import load_policies
 from proxy.cli.serve import endpoint, key_provider, stack
 from proxy.config import PathSettings, Settings
 from proxy.layers.authors import forwarded
@@ -64,11 +65,11 @@ class StorageChecks:
             return [*begun, Check(_SAVE, lambda _: [not_checked(f"a {self._role} saves nothing that could be loaded")])]
         saving = [
             *begun,
-            Check(_SAVE, self._save, needs=(_START, MAKE)),
+            Check(_SAVE, self._save, needs=(_START, MAKE, POLICIES)),
             Check(_LOOK, self._look, needs=(_SAVE,)),
         ]
         loading = [Check(_LOAD, self._load, needs=(_SAVE, OPEN))] if Role.LOADER in self._role.parts else []
-        return [*saving, *loading, Check(_DELETE, self._delete, needs=(_START, MAKE))]
+        return [*saving, *loading, Check(_DELETE, self._delete, needs=(_START, MAKE, POLICIES))]
 
     # --- the stack ----------------------------------------------------------------------------------------
 
@@ -97,7 +98,7 @@ class StorageChecks:
     @cached_property
     def _stack(self) -> ArtifactPlugin:
         settings = replace(self._settings, paths=PathSettings(roots=(self._home / "work",)))
-        return stack(settings, key_provider(settings), self._downstream, self._spool)
+        return stack(settings, load_policies(settings), key_provider(settings), self._downstream, self._spool)
 
     # --- the questions ------------------------------------------------------------------------------------
 
