@@ -18,6 +18,7 @@ API_VERSION = "sealgate/v1alpha1"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LARGEST = 1 << 20
 _DEEPEST = 64
+_LONGEST_AUDIT_WAIT = 60
 _NOT_PLAIN = (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError)
 """What the library raises, on purpose or not, for a scalar that does not fit its tag (`!!int ""`)."""
 
@@ -154,6 +155,39 @@ class SpoolSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     transfer: Literal["auto", "file", "stream"] = "auto"
 
 
+class _Sink(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="type"):
+    """Where the audit trail goes."""
+
+
+class StdoutSink(_Sink, frozen=True, tag="stdout"):
+    """Standard output: in a pod, the container's log."""
+
+
+class FileSink(_Sink, frozen=True, tag="file"):
+    """A file that is appended to."""
+
+    path: Path
+
+
+class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """How accesses are recorded (docs/audit.md)."""
+
+    sinks: tuple[StdoutSink | FileSink, ...] = (StdoutSink(),)
+    require: Literal["any", "all"] = "any"
+    mode: Literal["fail-closed", "fail-open"] = "fail-closed"
+    phases: Literal["both", "outcome"] = "both"
+    wait: Duration = Duration(2)
+    signing_key: str = ""
+    """The key of Vault's Transit that certifies trails. A local keyring certifies with the key that wraps."""
+
+    def __post_init__(self) -> None:
+        """Require that there is somewhere to record."""
+        if not self.sinks:
+            raise ValueError("`sinks` must name at least one")
+        if not 0 < self.wait <= _LONGEST_AUDIT_WAIT:
+            raise ValueError("`wait` must be longer than nothing, and at most `60s`")
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """A whole configuration."""
 
@@ -163,6 +197,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     keys: KeySettings | None = None
     paths: PathSettings = PathSettings()
     spool: SpoolSettings = SpoolSettings()
+    audit: AuditSettings = AuditSettings()
 
     def required_downstream(self) -> DownstreamSettings:
         """The section `downstream`, without which nothing can be served."""

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from proxy.facts import AuditFacts, KeyFacts, TraceFacts
+
 if TYPE_CHECKING:
     from pathlib import Path  # 10 ms, and nothing needs it on the way to the socket
 
@@ -119,6 +121,11 @@ class Call:
     """The decision id: in the error text, the log and the audit record alike."""
     sealed: SealedFacts = field(default_factory=SealedFacts)
     decision: DecisionFacts = field(default_factory=DecisionFacts)
+    keys: KeyFacts = field(default_factory=KeyFacts)
+    audit: AuditFacts = field(default_factory=AuditFacts)
+    trace: TraceFacts = field(default_factory=TraceFacts)
+    before_effects: Callable[[], None] | None = field(default=None, repr=False)
+    """What must come before any effect; set by the layer above the one that decides."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     _on_cancel: list[Callable[[], object]] = field(default_factory=list, repr=False)
@@ -126,6 +133,12 @@ class Call:
     def remaining(self) -> float | None:
         """Seconds until the deadline, never below zero, or None without one."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def decided(self) -> None:
+        """Told by the layer that decides, once all is decided and allowed, before the layers below it act."""
+        act, self.before_effects = self.before_effects, None
+        if act is not None:
+            act()
 
     def cancel(self) -> None:
         """Tell everything that works for this call to stop. Harmless when repeated or after the end."""
@@ -300,6 +313,10 @@ class TimedOut(Unavailable):
     """Something that this call needs did not answer in time."""
 
     transient = "i/o timeout"
+
+
+class AuditBlocked(TimedOut):
+    """An access cannot be recorded, and so it does not happen."""
 
 
 class LimitReached(PluginError):

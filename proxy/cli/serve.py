@@ -42,6 +42,8 @@ def compose(path: str) -> Composed:
     from pathlib import Path  # noqa: PLC0415 - off the path to the socket
 
     from proxy import config  # noqa: PLC0415 - off the path to the socket
+    from proxy.cli.trail import audit_log  # noqa: PLC0415 - off the path to the socket
+    from proxy.layers.audited import Audited  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.sealed import Sealed  # noqa: PLC0415 - off the path to the socket
     from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
@@ -57,16 +59,11 @@ def compose(path: str) -> Composed:
     remove_leftovers(spool_directory)
     spool = Spool(spool_directory)
     downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name)
-    stack = Governed(
-        Sealed(
-            downstream,
-            keys,
-            roots=Roots(settings.paths.roots),
-            spool=spool,
-            transfer=Transfer(settings.spool.transfer),
-        )
-    )
-    return Composed(stack, closing=(downstream.close, spool.close))
+    roots = Roots(settings.paths.roots)
+    trail = audit_log(settings, keys)
+    sealed = Sealed(downstream, keys, roots=roots, spool=spool, transfer=Transfer(settings.spool.transfer))
+    stack = Audited(Governed(sealed), trail, discard=roots.remove)
+    return Composed(stack, closing=(downstream.close, spool.close, trail.close))
 
 
 def key_provider(settings: Settings) -> KeyProvider:
@@ -75,7 +72,7 @@ def key_provider(settings: Settings) -> KeyProvider:
     if keys.provider == "vault":
         from proxy.cli.vault import cached_vault_keys  # noqa: PLC0415 - off the path to the socket
 
-        return cached_vault_keys(keys)
+        return cached_vault_keys(keys, settings.audit.signing_key)
     from proxy.keys.local import LocalKeys  # noqa: PLC0415 - off the path to the socket
 
     assert keys.local is not None  # noqa: S101 - for the type checker: the settings were validated

@@ -15,14 +15,19 @@ from typing import Annotated
 
 import msgspec
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from proxy.keys.provider import DataKey
+from proxy.keys.provider import DataKey, SignedBy
 from proxy.plugin import Call, NotConfigured, Tampered, WrappedKey, shown_key
 
 _KEY_SIZE = 32
 _NONCE_SIZE = 12
 _LARGEST_KEYRING = 1 << 20
+_CERTIFYING_LABEL = b"sealgate audit certifying key v1"
 
 
 _Version = Annotated[int, msgspec.Meta(ge=1, le=(1 << 32) - 1)]
@@ -74,6 +79,23 @@ class LocalKeys:
         """The same data key wrapped under the newest version of the key that wraps it now."""
         return self._wrap(self.unwrap(call, wrapped), wrapped.key_name)
 
+    def sign(self, call: Call, data: bytes) -> SignedBy:  # noqa: ARG002 - a file answers at once
+        """Sign with the key that is derived from the newest version of this provider's key."""
+        keyring = self._keyring()
+        version = self._known(keyring, self._key).latest
+        signature = _certifying_key(self._version(keyring, self._key, version)).sign(data)
+        return SignedBy(self._key, version, signature)
+
+    def public_keys(self, call: Call) -> dict[int, bytes]:  # noqa: ARG002 - a file answers at once
+        """See `KeyProvider.public_keys`."""
+        keyring = self._keyring()
+        return {
+            version: _certifying_key(self._version(keyring, self._key, version))
+            .public_key()
+            .public_bytes(Encoding.Raw, PublicFormat.Raw)
+            for version in self._known(keyring, self._key).versions
+        }
+
     def check(self, call: Call) -> str:
         """Make a data key and unwrap it."""
         made = self.new_data_key(call)
@@ -83,18 +105,19 @@ class LocalKeys:
 
     def _wrap(self, data_key: bytes, name: str) -> WrappedKey:
         keyring = self._keyring()
-        if name not in keyring.keys:
-            raise self._fault(f"holds no key named {shown_key(name)}")
-        latest = keyring.keys[name].latest
+        latest = self._known(keyring, name).latest
         nonce = os.urandom(_NONCE_SIZE)
         sealed = nonce + AESGCM(self._version(keyring, name, latest)).encrypt(nonce, data_key, name.encode())
         text = f"local:v{latest}:{base64.b64encode(sealed).decode()}"
         return WrappedKey(provider="local", mount="", key_name=name, wrapped_key=text, key_version=latest)
 
-    def _version(self, keyring: _Keyring, name: str, version: int) -> bytes:
+    def _known(self, keyring: _Keyring, name: str) -> _Key:
         if name not in keyring.keys:
             raise self._fault(f"holds no key named {shown_key(name)}")
-        text = keyring.keys[name].versions.get(version)
+        return keyring.keys[name]
+
+    def _version(self, keyring: _Keyring, name: str, version: int) -> bytes:
+        text = self._known(keyring, name).versions.get(version)
         if text is None:
             raise self._fault(f"holds no version {version} of key {shown_key(name)}")
         key = _decode(text)
@@ -130,6 +153,11 @@ class LocalKeys:
             says="local keyring",
             remedy="Mend the file that keys.local.keyring names",
         )
+
+
+def _certifying_key(key: bytes) -> Ed25519PrivateKey:
+    seed = HKDF(SHA256(), _KEY_SIZE, salt=None, info=_CERTIFYING_LABEL).derive(key)
+    return Ed25519PrivateKey.from_private_bytes(seed)
 
 
 def _parse_wrap(wrapped: WrappedKey) -> tuple[int, bytes]:

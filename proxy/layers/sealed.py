@@ -147,7 +147,14 @@ class Sealed:
     def _new_key(self, call: Call) -> tuple[Header, bytes]:
         data_key = self._keys.new_data_key(call)
         call.sealed.key = data_key.wrapped
-        return envelope.new_header(data_key.plaintext, data_key.wrapped, sealed_at=int(time.time())), data_key.plaintext
+        header = envelope.new_header(
+            data_key.plaintext,
+            data_key.wrapped,
+            sealed_at=int(time.time()),
+            audit_chain=call.audit.chain,
+            audit_sequence=call.audit.sequence,
+        )
+        return header, data_key.plaintext
 
     # --- reading ------------------------------------------------------------------------------------------
 

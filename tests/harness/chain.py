@@ -33,7 +33,8 @@ class Proxy:
     """`sealgate serve` in front of a downstream, with a home of its own.
 
     Its home holds `work` (the allowed root), `storage` (what the downstream stores), `keyring.json`,
-    `log` (everything the process wrote), and the socket's directory. It is started by the command `within`.
+    `log` (what the process wrote on standard error), `audit.jsonl` (what it wrote on standard output), and
+    the socket's directory. It is started by the command `within`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Proxy:
             **(settings or {}),
         }
         self.log = home / "log"
+        self.trail = home / "audit.jsonl"
         self._environment = dict(environment or {})
         self._arguments = arguments
         self.within = within
@@ -82,12 +84,12 @@ class Proxy:
             "SEALGATE_CONFIG_YAML": json.dumps(self.settings),
             **self._environment,
         }
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, self.trail.open("ab") as trail:
             self.process = subprocess.Popen(
                 [*self.within, *SEALGATE, "serve", str(self.socket), *self._arguments],
                 env={name: value for name, value in environment.items() if value},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=trail,
                 stderr=log,
             )
         self.await_socket()

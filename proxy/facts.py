@@ -1,0 +1,44 @@
+"""What is learned in a call besides its bytes and its decision. Each is written by one owner, and read by all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+
+
+@dataclass(slots=True)
+class KeyFacts:
+    """What the key provider was asked in this call. The provider writes it."""
+
+    requests: int = 0
+    """Requests that the key service carried out."""
+    remembered: int = 0
+    """Data keys that the cache had."""
+    request_id: str = ""
+    """The key service's own name for the last request, which its audit log repeats."""
+    seconds: float = 0.0
+    """How long all of it took."""
+
+
+@dataclass(slots=True)
+class AuditFacts:
+    """Where the record of this call's attempt stands in the audit trail. The `Audited` layer writes it."""
+
+    chain: str = ""
+    sequence: int = 0
+
+
+@contextmanager
+def _untraced(_step: str) -> Iterator[str]:
+    yield ""
+
+
+@dataclass(slots=True)
+class TraceFacts:
+    """The span of this call, where calls are traced. The tracing writes it."""
+
+    trace_id: str = ""
+    span_id: str = ""
+    step: Callable[[str], AbstractContextManager[str]] = _untraced
+    """A part of the work, by name; gives the W3C `traceparent` for whoever is asked in it, or nothing."""
