@@ -15,7 +15,7 @@ _ARTIFACT_KEY = "the key that the artifact is stored under in Argo, such as ns/w
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line, and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser(arguments).parse_args(arguments)
     try:
         return int(options.run(options))
     except PluginError as fault:
@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> int:
         return NOT_SO
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sealgate",
         description="An artifact plugin for Argo Workflows that encrypts what another artifact plugin stores.",
@@ -60,7 +60,20 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.add_argument("--output", choices=("text", "json"), default="text")
     inspect.set_defaults(run=_inspect)
+
+    audit = commands.add_parser("audit", help="verify an audit trail, ask it, make a page of it")
+    if arguments[:1] == ["audit"]:
+        from proxy.cli.audit import add_commands  # noqa: PLC0415 - each command loads its own
+
+        add_commands(audit)
+    audit.set_defaults(run=_audit)
     return parser
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from proxy.cli.audit import run as run_audit  # noqa: PLC0415 - each command loads its own
+
+    return run_audit(options)
 
 
 def _serve(options: argparse.Namespace) -> int:

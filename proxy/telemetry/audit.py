@@ -82,7 +82,7 @@ class AuditLog:
     @property
     def records_attempts(self) -> bool:
         """Whether an access is recorded before its effects, too."""
-        return self._terms.phases is Phases.BOTH
+        return self._terms.phases == Phases.BOTH
 
     def attempt(self, access: Access) -> None:
         """Record what is about to happen, and note on the call where.
@@ -128,7 +128,7 @@ class AuditLog:
             self.wrote(phase)
             return
         log.error("an access could not be recorded: %s [d=%s]", fault, call.id)
-        if self._terms.mode is Mode.FAIL_CLOSED:
+        if self._terms.mode != Mode.FAIL_OPEN:
             raise AuditBlocked(
                 f"the access cannot be recorded: {fault}",
                 says="audit, AUDIT_BLOCKED",
@@ -158,7 +158,7 @@ class AuditLog:
             for sink in self._sinks:
                 sink.forget_last()
         faults = [f"{name}: {taken.fault}" for name, taken in all_taken.items() if taken.fault]
-        enough = len(faults) < len(all_taken) if self._terms.require is Require.ANY else not faults
+        enough = len(faults) < len(all_taken) if self._terms.require == Require.ANY else not faults
         return "" if enough else "; ".join(faults) or "the trail has ended"
 
     # --- the beginning ------------------------------------------------------------------------------------
@@ -185,7 +185,7 @@ class AuditLog:
             try:
                 certified = chain.certify(self._identity(), lambda text: certify(call, text))
             except Unavailable as fault:
-                if terms.mode is Mode.FAIL_CLOSED:
+                if terms.mode != Mode.FAIL_OPEN:
                     raise AuditBlocked(f"the certifying key does not answer: {fault.fact}") from None
                 reason = "the certifying key did not answer"
             except PluginError as fault:

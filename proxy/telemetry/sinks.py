@@ -47,14 +47,13 @@ class _Lines:
         self._torn = False
 
     def _put(self, fd: int, line: bytes) -> None:
-        whole = b"\n" + line if self._torn else line
+        rest = b"\n" + line if self._torn else line
         try:
-            written = os.write(fd, whole)
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+                self._torn = True
         except OSError as error:
             raise _reason(error) from None
-        if written != len(whole):
-            self._torn = self._torn or written > 0
-            raise NotTaken("only a part of the line was written")
         self._torn = False
 
 

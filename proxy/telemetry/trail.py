@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import msgspec
 
+from proxy.telemetry.records import Fingerprint, Signature
+
 MARK = b'{"sealgate_audit":1,'
 _SIGNS = (b'"sealgate_audit"', b'"attestation"')
 """One of the two is there, even if the other was damaged."""
 _LONGEST = 1 << 16
+_CHAIN = re.compile(rb'"chain_uid":"([0-9a-f]{32})"')
+_SEQUENCE = re.compile(rb'"sequence":([0-9]{1,18})\b')
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +76,8 @@ def entry(line: Line) -> Entry | None:
     sequence = value_at(record, "metadata", "sequence")
     if not isinstance(attestation, dict) or not isinstance(sequence, int) or isinstance(sequence, bool):
         return None
-    signatures = attestation.get("signatures")
-    first = signatures[0] if isinstance(signatures, list) and signatures else None
+    signatures = attestation.get("signatures", [])
+    signature = text_at(signatures[0], "value") if isinstance(signatures, list) and signatures else ""
     fingerprint = text_at(attestation, "fingerprint", "value")
     unsealed = {name: value for name, value in attestation.items() if name not in {"fingerprint", "signatures"}}
     digest = hashlib.sha256(_canonical({**record, "attestation": unsealed})).hexdigest()
@@ -83,9 +88,18 @@ def entry(line: Line) -> Entry | None:
         sequence,
         text_at(attestation, "prev_event", "fingerprint"),
         fingerprint,
-        text_at(first, "value"),
-        intact=digest == fingerprint and _means_one_thing(line.text, record),
+        signature,
+        intact=digest == fingerprint
+        and attestation.get("fingerprint") == msgspec.to_builtins(Fingerprint(fingerprint))
+        and signatures == ([msgspec.to_builtins(Signature(signature))] if signatures else [])
+        and _means_one_thing(line.text, record),
     )
+
+
+def claimed_place(line: Line) -> tuple[str, int]:
+    """Which record of which chain a line that cannot be read seems to be."""
+    chain, sequence = _CHAIN.search(line.text), _SEQUENCE.search(line.text)
+    return chain[1].decode() if chain else "", int(sequence[1]) if sequence else -1
 
 
 def value_at(record: Any, *names: str) -> Any:

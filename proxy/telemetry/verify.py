@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from proxy.telemetry.chain import RECORD_LABEL, to_be_certified
 from proxy.telemetry.records import Certified, Phase
-from proxy.telemetry.trail import MARK, Entry, Line, entry, number_at, text_at, value_at
+from proxy.telemetry.trail import MARK, Entry, Line, claimed_place, entry, number_at, text_at, value_at
 
 _MOST_WAITING = 1024
 """Records that came before the certificate of their chain, to be checked once it is there."""
@@ -118,17 +118,19 @@ class _Verification:
         if found is None and line.text.startswith(MARK) and not line.text.endswith(b"}"):
             self._cut_short.append(line)
         elif found is None or not found.intact:
-            chain = found.chain if found else ""
-            self._findings.append(Finding(Flaw.ALTERED, line.place, chain, "the record is not what was written"))
-            if found and found.chain in self._chains:
-                self._chains[found.chain].passed_over(found.sequence)
+            uid, sequence = (found.chain, found.sequence) if found else claimed_place(line)
+            self._findings.append(Finding(Flaw.ALTERED, line.place, uid, "the record is not what was written"))
+            self._chain(uid).passed_over(sequence)
         else:
-            chain_state = self._chains.setdefault(found.chain, _Chain(found.chain, self._trusted))
-            self._findings += chain_state.add(found)
+            self._findings += self._chain(found.chain).add(found)
             self._anchors.pop((found.chain, found.sequence), None)
 
+    def _chain(self, uid: str) -> _Chain:
+        return self._chains.setdefault(uid, _Chain(uid, self._trusted))
+
     def verdict(self, *, allow_unsigned: bool, expect_closed: bool) -> Verdict:
-        for chain in self._chains.values():
+        chains = [chain for chain in self._chains.values() if chain.facts.records]
+        for chain in chains:
             self._findings += chain.end(allow_unsigned=allow_unsigned, expect_closed=expect_closed)
         for (uid, sequence), what in self._anchors.items():
             text = f"record {sequence}, which {what} names, is not there"
@@ -137,7 +139,7 @@ class _Verification:
         if any(finding.flaw is Flaw.REMOVED for finding in self._findings):
             altered = (Finding(Flaw.ALTERED, place, "", "the record breaks off") for place in cut_short)
             self._findings, cut_short = [*altered, *self._findings], []
-        return Verdict([chain.facts for chain in self._chains.values()], self._findings, cut_short)
+        return Verdict([chain.facts for chain in chains], self._findings, cut_short)
 
 
 class _Chain:
@@ -156,6 +158,8 @@ class _Chain:
         self._unsigned_because = "its first record, with the certificate, is not there"
         self._forged = False
         self._waiting: list[Entry] = []
+        self._doubtful: dict[int, Entry] = {}
+        """Records whose signature is not good."""
         self._open: set[str] = set()
         self._end = -1
 
@@ -185,7 +189,7 @@ class _Chain:
         facts, uid = self.facts, self.facts.uid
         facts.closed = self._end >= 0 and self._end == self._next - 1
         facts.unfinished = len(self._open)
-        findings = [
+        findings = self._not_signed() + [
             Finding(
                 Flaw.REMOVED,
                 "",
@@ -248,10 +252,9 @@ class _Chain:
             return []
         try:
             certified = msgspec.convert(written, Certified)
-            signature = base64.b64decode(certified.signature, validate=True)
-            public = base64.b64decode(certified.certificate.public_key, validate=True)
-            key = Ed25519PublicKey.from_public_bytes(public)
-        except (msgspec.ValidationError, binascii.Error, ValueError):
+            signature = _decoded(certified.signature)
+            key = Ed25519PublicKey.from_public_bytes(_decoded(certified.certificate.public_key))
+        except (msgspec.ValidationError, ValueError):
             return self._not_certified(found, "its certificate cannot be read")
         if certified.certificate.chain_uid != self.facts.uid:
             return self._not_certified(found, "its certificate is another chain's")
@@ -270,15 +273,37 @@ class _Chain:
     def _signed(self, found: Entry) -> list[Finding]:
         if self._key is None:
             return []
-        try:
-            signature = base64.b64decode(found.signature, validate=True)
-            text = RECORD_LABEL + bytes.fromhex(found.fingerprint)
-        except (binascii.Error, ValueError):
-            signature, text = b"", b""
-        if _is_signed(self._key, signature, text):
+        text = RECORD_LABEL + bytes.fromhex(found.fingerprint)
+        if not _is_signed(self._key, _decoded(found.signature), text):
+            self._doubtful[found.sequence] = found
             return []
-        text_of_it = f"record {found.sequence} is not signed by the key of its chain"
-        return [Finding(Flaw.FORGED, found.line.place, self.facts.uid, text_of_it)]
+        before = self._doubtful.get(found.sequence - 1)
+        if before is None or before.fingerprint != found.previous:
+            return []
+        # The next record vouches for its content: only its signature was touched.
+        del self._doubtful[before.sequence]
+        why = f"the signature of record {before.sequence} is not what was written"
+        return [Finding(Flaw.ALTERED, before.line.place, self.facts.uid, why)]
+
+    def _not_signed(self) -> list[Finding]:
+        return [
+            Finding(
+                Flaw.FORGED,
+                found.line.place,
+                self.facts.uid,
+                f"record {found.sequence} is not signed by the key of its chain",
+            )
+            for found in self._doubtful.values()
+        ]
+
+
+def _decoded(text: str) -> bytes:
+    """What a text in base64 stands for; empty unless it is the one text for it."""
+    try:
+        decoded = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        return b""
+    return decoded if base64.b64encode(decoded).decode() == text else b""
 
 
 def _is_signed(key: Ed25519PublicKey, signature: bytes, text: bytes) -> bool:

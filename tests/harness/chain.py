@@ -69,6 +69,8 @@ class Proxy:
         }
         self.log = home / "log"
         self.trail = home / "audit.jsonl"
+        self.output_to: int | None = None
+        """A descriptor in place of the trail."""
         self._environment = dict(environment or {})
         self._arguments = arguments
         self.within = within
@@ -89,7 +91,7 @@ class Proxy:
                 [*self.within, *SEALGATE, "serve", str(self.socket), *self._arguments],
                 env={name: value for name, value in environment.items() if value},
                 stdin=subprocess.DEVNULL,
-                stdout=trail,
+                stdout=trail if self.output_to is None else self.output_to,
                 stderr=log,
             )
         self.await_socket()
