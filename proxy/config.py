@@ -177,6 +177,8 @@ class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     mode: Literal["fail-closed", "fail-open"] = "fail-closed"
     phases: Literal["both", "outcome"] = "both"
     wait: Duration = Duration(2)
+    hmac_key_file: Path | None = None
+    """A secret of at least 32 bytes, under which artifact keys are hidden that a policy wants hidden."""
     signing_key: str = ""
     """The key of Vault's Transit that certifies trails. A local keyring certifies with the key that wraps."""
 
@@ -186,6 +188,20 @@ class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
             raise ValueError("`sinks` must name at least one")
         if not 0 < self.wait <= _LONGEST_AUDIT_WAIT:
             raise ValueError("`wait` must be longer than nothing, and at most `60s`")
+
+
+class PrometheusSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Where the page for Prometheus is."""
+
+    address: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 9464
+
+
+class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """What is told of calls. Traces and where everything goes are the `OTEL_*` variables' affair."""
+
+    metrics: Literal["none", "otlp", "prometheus"] = "none"
+    prometheus: PrometheusSettings = PrometheusSettings()
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -198,6 +214,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     paths: PathSettings = PathSettings()
     spool: SpoolSettings = SpoolSettings()
     audit: AuditSettings = AuditSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
 
     def required_downstream(self) -> DownstreamSettings:
         """The section `downstream`, without which nothing can be served."""

@@ -40,5 +40,7 @@ class TraceFacts:
 
     trace_id: str = ""
     span_id: str = ""
+    span: object = None
+    """For the tracing alone."""
     step: Callable[[str], AbstractContextManager[str]] = _untraced
     """A part of the work, by name; gives the W3C `traceparent` for whoever is asked in it, or nothing."""

@@ -89,6 +89,8 @@ class SealedFacts:
     plaintext_bytes: int = 0
     stored_bytes: int = 0
     files: int = 0
+    unsealed_files: int = 0
+    """Of `files`, those that were read or stored as plaintext, because a policy allows it."""
     key: WrappedKey | None = None
 
 
@@ -105,7 +107,17 @@ class DecisionFacts:
     policy: str = ""
     """The name of the document that decided."""
     rule: str = ""
-    """The name of its rule."""
+    """The name of its rule, `default`, `builtin`, or `encryption/NAME`."""
+    digest: str = ""
+    """SHA-256 over all documents; empty where there is none."""
+    mode: str = "enforce"
+    """`warn` or `shadow` where `proposed` denies by a trial alone."""
+    would_deny: tuple[str, ...] = ()
+    """Each rule on trial that would have denied, as `policy/rule`."""
+    annotations: tuple[tuple[str, str], ...] = ()
+    """What the deciding rule wants in the audit record."""
+    hmac_key: bool = False
+    """Whether it wants the artifact's key there as an HMAC alone."""
 
 
 @dataclass(slots=True)

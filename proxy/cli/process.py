@@ -11,8 +11,9 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxy.plugin import Artifact, ArtifactPlugin, Call, Capabilities, Chunk, NotConfigured, PluginError
+from proxy.plugin import Artifact, ArtifactPlugin, Call, Capabilities, Chunk, NotConfigured, Operation, PluginError
 from proxy.rpc.server import ArtifactServer
+from proxy.rpc.watched import Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,6 +29,7 @@ class Composed:
     """A plugin to serve, and what to let go of when it is not served any more."""
 
     plugin: ArtifactPlugin
+    watch: Watch | None = None
     closing: tuple[Callable[[], None], ...] = ()
 
 
@@ -44,7 +46,7 @@ def run(compose: Callable[[], Composed], socket: str) -> int:
     if os.getpid() == 1:
         signal.signal(signal.SIGCHLD, _reap)
     plugin = Starting(compose)
-    server = ArtifactServer(plugin)
+    server = ArtifactServer(plugin, plugin.watching)
     try:
         server.start(socket)
     except OSError as error:
@@ -77,6 +79,12 @@ class Starting:
         """Let go of everything that the plugin holds."""
         for close in self._composed.closing if self._composed else ():
             close()
+
+    def watching(self, operation: Operation) -> Watch | None:
+        """Who is shown a call; one that needs no configuration does not wait for it."""
+        if operation is not Operation.GET_CAPABILITIES:
+            self._done.wait()
+        return self._composed.watch if self._composed else None
 
     def _run(self, ready: Callable[[], None]) -> None:
         try:

@@ -42,6 +42,7 @@ def compose(path: str) -> Composed:
     from pathlib import Path  # noqa: PLC0415 - off the path to the socket
 
     from proxy import config  # noqa: PLC0415 - off the path to the socket
+    from proxy.cli.telemetry import telemetry  # noqa: PLC0415 - off the path to the socket
     from proxy.cli.trail import audit_log  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.audited import Audited  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
@@ -58,12 +59,15 @@ def compose(path: str) -> Composed:
     spool_directory = settings.spool.directory or socket.parent
     remove_leftovers(spool_directory)
     spool = Spool(spool_directory)
-    downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name)
+    watch = telemetry(settings.telemetry)
+    shown = watch.calling if watch else None
+    downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name, shown=shown)
     roots = Roots(settings.paths.roots)
-    trail = audit_log(settings, keys)
+    trail = audit_log(settings, keys, watch)
     sealed = Sealed(downstream, keys, roots=roots, spool=spool, transfer=Transfer(settings.spool.transfer))
     stack = Audited(Governed(sealed), trail, discard=roots.remove)
-    return Composed(stack, closing=(downstream.close, spool.close, trail.close))
+    closing = (downstream.close, spool.close, trail.close, *([watch.close] if watch else []))
+    return Composed(stack, watch, closing)
 
 
 def key_provider(settings: Settings) -> KeyProvider:

@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 from proxy import identity
 from proxy.config import FileSink, Settings
 from proxy.keys import KeyProvider
-from proxy.plugin import Call
+from proxy.plugin import Call, NotConfigured
 from proxy.telemetry.audit import AuditLog, Mode, Phases, Require, Terms
 from proxy.telemetry.chain import Certification
 from proxy.telemetry.sinks import File, Sink, Stdout
+from proxy.telemetry.watch import Telemetry
+
+_LEAST_SECRET, _LARGEST_SECRET = 32, 1 << 16
 
 
-def audit_log(settings: Settings, keys: KeyProvider) -> AuditLog:
-    """The trail of this process. Nothing is written before the first access."""
+def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = None) -> AuditLog:
+    """The trail of this process. Nothing is written before the first access.
+
+    Raises:
+        NotConfigured: the secret that hides artifact keys cannot be read.
+    """
     audit = settings.audit
     sinks: list[Sink] = [File(sink.path) if isinstance(sink, FileSink) else Stdout() for sink in audit.sinks]
-    terms = Terms(Mode(audit.mode), Require(audit.require), Phases(audit.phases), audit.wait)
+    terms = Terms(
+        Mode(audit.mode), Require(audit.require), Phases(audit.phases), audit.wait, _secret(audit.hmac_key_file)
+    )
     known = identity.asserted()
 
     def certify(call: Call, text: bytes) -> Certification:
@@ -23,4 +35,20 @@ def audit_log(settings: Settings, keys: KeyProvider) -> AuditLog:
         return Certification(made.key, made.version, made.signature)
 
     certifies = settings.required_keys().provider == "local" or bool(audit.signing_key)
-    return AuditLog(sinks, lambda: known, terms, certify if certifies else None)
+    return AuditLog(sinks, lambda: known, terms, certify if certifies else None, watch)
+
+
+def _secret(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        with path.open("rb") as file:
+            secret = file.read(_LARGEST_SECRET)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise NotConfigured(f"the secret in {path} cannot be read: {reason}", remedy="Check its path") from None
+    if len(secret) < _LEAST_SECRET:
+        raise NotConfigured(
+            f"the secret in {path} has fewer than {_LEAST_SECRET} bytes", remedy="Write a longer one, at random"
+        )
+    return secret

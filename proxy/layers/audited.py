@@ -7,7 +7,6 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from proxy.plugin import Artifact, ArtifactPlugin, AuditBlocked, Call, Capabilities, Chunk
-from proxy.telemetry.accesses import Access
 from proxy.telemetry.audit import AuditLog
 
 
@@ -74,7 +73,7 @@ class Audited:
     @contextmanager
     def _recorded(self, call: Call, artifact: Artifact, *, effects: bool = True) -> Iterator[list[int]]:
         """One access, with its attempt once it is decided and its outcome at the end."""
-        access = Access(call, artifact)
+        access = self._audit_log.access(call, artifact)
         if effects and self._audit_log.records_attempts:
             call.before_effects = lambda: self._audit_log.attempt(access)
         listed: list[int] = []

@@ -50,7 +50,8 @@ class Governed:
 
 def _allowed(call: Call, artifact: Artifact) -> Artifact:
     call.decision.policy = "baseline"
-    fault = keys.fault_of(artifact.key)
+    with call.trace.step("policy"):
+        fault = keys.fault_of(artifact.key)
     if fault:
         call.decision.effective = call.decision.proposed = "deny"
         call.decision.code = "BAD_KEY"

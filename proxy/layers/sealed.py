@@ -106,7 +106,7 @@ class Sealed:
     def _save_by_file(self, call: Call, artifact: Artifact, source: Source, header: Header, data_key: bytes) -> None:
         with self._spool.place() as place:
             stored = place / SPOOLED
-            with local_errors("the local path", written="the spool"):
+            with call.trace.step("seal"), local_errors("the local path", written="the spool"):
                 totals = _seal_to(stored, source, header, data_key, artifact.key, call)
             _record(call, totals)
             call.check()
@@ -139,10 +139,11 @@ class Sealed:
     ) -> Generator[Chunk]:
         call.sealed.files += 1
         plaintext = _counted(chunks, lambda size: _record(call, Totals(0, size, 0)))
-        for sealed in envelope.seal_stream(header, data_key, artifact.key, plaintext):
-            call.check()
-            call.sealed.stored_bytes += len(sealed)
-            yield sealed
+        with call.trace.step("seal"):
+            for sealed in envelope.seal_stream(header, data_key, artifact.key, plaintext):
+                call.check()
+                call.sealed.stored_bytes += len(sealed)
+                yield sealed
 
     def _new_key(self, call: Call) -> tuple[Header, bytes]:
         data_key = self._keys.new_data_key(call)
@@ -189,7 +190,7 @@ class Sealed:
 
     def _open_spooled(self, call: Call, artifact: Artifact, stored: Path, destination: Destination) -> None:
         unlock = self._unlock(call)
-        with left_behind(stored) as (found, is_directory):
+        with left_behind(stored) as (found, is_directory), call.trace.step("open"):
             if is_directory:
                 with destination.new_directory(PUBLIC_DIRECTORY) as into:
                     modes = (PUBLIC_FILE, PUBLIC_DIRECTORY)
@@ -229,10 +230,11 @@ class Sealed:
 
     def _open(self, call: Call, artifact: Artifact, stored: Iterator[Chunk], unlock: Unlock) -> Iterator[Chunk]:
         counted = _counted(stored, lambda size: _record(call, Totals(0, 0, size)))
-        for plaintext in envelope.open_stream(counted, unlock, artifact.key):
-            call.check()
-            call.sealed.plaintext_bytes += len(plaintext)
-            yield plaintext
+        with call.trace.step("open"):
+            for plaintext in envelope.open_stream(counted, unlock, artifact.key):
+                call.check()
+                call.sealed.plaintext_bytes += len(plaintext)
+                yield plaintext
 
     def _unlock(self, call: Call) -> Unlock:
         """Finds data keys for one call, and asks the provider once for each, however many files share it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 import time
 from collections.abc import Callable
@@ -44,6 +45,8 @@ from proxy.telemetry.records import (
 _OCSF = "1.8.0"
 _LARGEST_SEAL = 600
 """What `chain` adds to a record, at most."""
+_MOST_NOTED, _SHORT = 8, 60
+"""How many of a decision's trials and annotations are recorded, and how many characters of each."""
 _CLIPS = (1024, 120, 24)
 """Characters of a text that comes from outside: the first with which the record fits."""
 _DATASTORE, _LIFECYCLE = 6005, 6002
@@ -64,9 +67,10 @@ _PRODUCT = Product(program_version())
 class Access:
     """One access, from which its records are made."""
 
-    def __init__(self, call: Call, artifact: Artifact) -> None:
+    def __init__(self, call: Call, artifact: Artifact, hmac_key: bytes = b"") -> None:
         self.call = call
         self._artifact = artifact
+        self._hmac_key = hmac_key
         self._began = time.monotonic()
 
     def attempt(self, sequence: int, by: Identity) -> Record:
@@ -93,6 +97,7 @@ class Access:
         ended = phase is Phase.OUTCOME
         denied = isinstance(error, Denied) or call.decision.effective == "deny"
         activity, name = _ACTIVITIES[call.operation]
+        key, key_sha256 = self._key(clip, whole=not denied)
         grpc_status = status_of(error) if ended else ""
         return Record(
             sealgate_audit=1,
@@ -115,7 +120,7 @@ class Access:
             disposition_id=2 if denied else 27 if error else 1,
             duration=round((time.monotonic() - self._began) * 1000) if ended else None,
             policy=_policy(call, clip),
-            resource=Named(shown(artifact.name, clip), _key(artifact.key, clip, whole=not denied)),
+            resource=Named(shown(artifact.name, clip), key),
             status_code=call.decision.code if denied and call.decision.code else grpc_status,
             status_detail=kind_of(error),
             unmapped=Unmapped(
@@ -126,9 +131,25 @@ class Access:
                 vault=_key_service(call, clip) if ended else None,
                 trace=Trace(call.trace.trace_id, call.trace.span_id) if call.trace.trace_id else None,
                 grpc_status=grpc_status,
-                key_sha256=_digest_unless_whole(artifact.key, clip, whole=not denied),
+                key_sha256=key_sha256,
             ),
         )
+
+    def _key(self, clip: int, *, whole: bool) -> tuple[str, str]:
+        """The artifact's key, and its digest where the key is shown in part: refused, or too long for the line."""
+        key = self._artifact.key
+        if self.call.decision.hmac_key:
+            return self._hidden(key), ""
+        if whole and key.isprintable() and len(key) <= clip:
+            return key, ""
+        part = shown_key(key[:clip])
+        return part, "" if part == key else hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+
+    def _hidden(self, key: str) -> str:
+        """What whoever has the HMAC's key can look for, and nobody else can guess."""
+        if not self._hmac_key:
+            return "withheld"
+        return f"hmac-sha256:{hmac.digest(self._hmac_key, key.encode(errors='surrogatepass'), 'sha256').hex()}"
 
 
 def session(sequence: int, by: Identity, phase: Phase, facts: Session) -> Record:
@@ -197,29 +218,26 @@ def _severity(error: BaseException | None, *, denied: bool) -> int:
     return 4 if error is not None and status_of(error) == "DATA_LOSS" else 1
 
 
-def _key(key: str, clip: int, *, whole: bool) -> str:
-    """The artifact's key as it is, unless it was refused or is too long: then in part, and escaped."""
-    if whole and key.isprintable() and len(key) <= clip:
-        return key
-    return shown_key(key[:clip] if len(key) > clip else key)
-
-
-def _digest_unless_whole(key: str, clip: int, *, whole: bool) -> str:
-    if _key(key, clip, whole=whole) == key:
-        return ""
-    return hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
-
-
 def _policy(call: Call, clip: int) -> Policy | None:
     facts = call.decision
-    return Policy(shown(facts.policy, clip), shown(facts.rule, clip)) if facts.policy else None
+    if not facts.policy and not facts.digest:
+        return None
+    return Policy(shown(facts.policy, clip), shown(facts.rule, clip), shown(facts.digest, clip))
 
 
 def _decision(call: Call, clip: int) -> Decision | None:
     facts = call.decision
     if not facts.effective:
         return None
-    return Decision(shown(facts.code, clip), shown(facts.effective, clip), shown(facts.proposed, clip))
+    short = min(clip, _SHORT)
+    return Decision(
+        shown(facts.code, clip),
+        shown(facts.effective, clip),
+        shown(facts.proposed, clip),
+        "" if facts.mode == "enforce" else shown(facts.mode, clip),
+        tuple(shown(rule, short) for rule in facts.would_deny[:_MOST_NOTED]),
+        {shown(name, short): shown(value, short) for name, value in facts.annotations[:_MOST_NOTED]},
+    )
 
 
 def _crypto(key: WrappedKey | None, clip: int) -> Crypto | None:
@@ -230,7 +248,7 @@ def _crypto(key: WrappedKey | None, clip: int) -> Crypto | None:
 
 def _flow(call: Call, listed: int) -> Flow:
     facts = call.sealed
-    return Flow(facts.plaintext_bytes, facts.stored_bytes, facts.files, listed)
+    return Flow(facts.plaintext_bytes, facts.stored_bytes, facts.files, facts.unsealed_files, listed)
 
 
 def _key_service(call: Call, clip: int) -> KeyService | None:

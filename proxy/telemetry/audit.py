@@ -7,15 +7,16 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.identity import Identity
-from proxy.plugin import AuditBlocked, Call, PluginError, Unavailable
+from proxy.plugin import Artifact, AuditBlocked, Call, PluginError, Unavailable
 from proxy.telemetry.accesses import Access, session
 from proxy.telemetry.chain import Certification, Chain
 from proxy.telemetry.records import Phase, Record, Session
 from proxy.telemetry.sinks import Lagging, Sink
+from proxy.telemetry.watch import Telemetry
 
 log = logging.getLogger("sealgate.audit")
 
@@ -56,6 +57,8 @@ class Terms:
     phases: Phases = Phases.BOTH
     wait: float = 2.0
     """Seconds that an access waits for its record to be taken."""
+    hmac_key: bytes = field(default=b"", repr=False)
+    """Hides artifact keys that a policy wants hidden."""
 
 
 class AuditLog:
@@ -65,7 +68,12 @@ class AuditLog:
     """
 
     def __init__(
-        self, sinks: Sequence[Sink], identity: Callable[[], Identity], terms: Terms, certify: Certify | None = None
+        self,
+        sinks: Sequence[Sink],
+        identity: Callable[[], Identity],
+        terms: Terms,
+        certify: Certify | None = None,
+        watch: Telemetry | None = None,
     ) -> None:
         self._sinks = [Lagging(sink) for sink in sinks]
         self._identity = identity
@@ -74,15 +82,16 @@ class AuditLog:
         self._chain: Chain | None = None
         self._writing = threading.Lock()
         self._beginning = threading.Lock()
-        self.failed: Callable[[str, str], object] = lambda _sink, _reason: None
-        """Is told of each line that a sink did not take."""
-        self.wrote: Callable[[str], object] = lambda _phase: None
-        """Is told of each record that was written."""
+        self._watch = watch or Telemetry(None, None)
 
     @property
     def records_attempts(self) -> bool:
         """Whether an access is recorded before its effects, too."""
         return self._terms.phases == Phases.BOTH
+
+    def access(self, call: Call, artifact: Artifact) -> Access:
+        """An access that is about to be recorded."""
+        return Access(call, artifact, self._terms.hmac_key)
 
     def attempt(self, access: Access) -> None:
         """Record what is about to happen, and note on the call where.
@@ -125,7 +134,7 @@ class AuditLog:
         except AuditBlocked as blocked:
             fault = blocked.fact
         if not fault:
-            self.wrote(phase)
+            self._watch.recorded(phase)
             return
         log.error("an access could not be recorded: %s [d=%s]", fault, call.id)
         if self._terms.mode != Mode.FAIL_OPEN:
@@ -151,7 +160,7 @@ class AuditLog:
         all_taken = {sink.name: sink.write(sealed.line, until) for sink in self._sinks}
         for name, taken in all_taken.items():
             if taken.fault:
-                self.failed(name, taken.fault)
+                self._watch.not_recorded(name, taken.fault)
         if any(taken.there for taken in all_taken.values()):
             chain.added(sealed)
         else:

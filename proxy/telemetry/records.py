@@ -89,6 +89,11 @@ class Decision(_Part, frozen=True):
     code: str = ""
     effective: str = ""
     proposed: str = ""
+    mode: str = ""
+    would_deny: tuple[str, ...] = ()
+    """Rules on trial that would have denied: the first of them."""
+    annotations: dict[str, str] = {}
+    """What the deciding rule wants here: the first of it."""
 
 
 class Crypto(_Part, frozen=True):
@@ -106,6 +111,7 @@ class Flow(_Part, frozen=True):
     plaintext_bytes: int = 0
     stored_bytes: int = 0
     files: int = 0
+    unsealed_files: int = 0
     listed: int = 0
 
 
