@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Protocol
 
 
 @dataclass(slots=True)
@@ -44,3 +46,19 @@ class TraceFacts:
     """For the tracing alone."""
     step: Callable[[str], AbstractContextManager[str]] = _untraced
     """A part of the work, by name; gives the W3C `traceparent` for whoever is asked in it, or nothing."""
+
+
+class Known(Protocol):
+    """What the log knows of a call."""
+
+    @property
+    def id(self) -> str:
+        """Its decision id."""
+
+    @property
+    def trace(self) -> TraceFacts:
+        """Its span."""
+
+
+current_call: ContextVar[Known | None] = ContextVar("current_call", default=None)
+"""The call that this thread works for, for the log alone: everybody else is handed it."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from proxy.plugin import Artifact, ArtifactPlugin, Call, Capabilities, Chunk, NotConfigured, Operation, PluginError
 from proxy.rpc.server import ArtifactServer
 from proxy.rpc.watched import Watch
+from proxy.telemetry.log import configure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,7 +39,7 @@ def run(compose: Callable[[], Composed], socket: str) -> int:
 
     Returns 0 after calls have drained, and 2 if the socket cannot be bound.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure()
     # A pipe and not an Event: a handler that runs while this thread enters Event.wait() would wait for itself.
     asked_to_end, ask = os.pipe()
     for number in (signal.SIGTERM, signal.SIGINT):

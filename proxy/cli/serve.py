@@ -26,9 +26,12 @@ def serve_backend(socket: str) -> int:
 
     def composed() -> Composed:
         from backend import ObjectStoreBackend  # noqa: PLC0415 - off the path to the socket
+        from proxy.cli.telemetry import telemetry  # noqa: PLC0415 - off the path to the socket
         from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
+        from proxy.telemetry import names  # noqa: PLC0415 - off the path to the socket
 
-        return Composed(Governed(ObjectStoreBackend()))
+        watch = telemetry(None, names.BACKEND_SERVICE)
+        return Composed(Governed(ObjectStoreBackend()), watch, (watch.close,) if watch else ())
 
     return run(composed, os.path.abspath(socket))
 

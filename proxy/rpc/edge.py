@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from proxy.facts import current_call
 from proxy.plugin import (
     Artifact,
     ArtifactPlugin,
@@ -146,6 +147,7 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         self._context = context
         self._key = ""
         self.error: PluginError | None = None
+        current_call.set(self.call)
         self._watch = watch
         if watch is not None:
             watch.began(self.call)
@@ -178,6 +180,7 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         if self._watch is not None:
             self._watch.ended(self.call, outcome, kind)
         self._log("refused" if kind == "artifact_error" else "done" if outcome == "OK" else outcome)
+        current_call.set(None)
 
     @property
     def refused(self) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 SERVICE = "sealgate"
+BACKEND_SERVICE = "sealgate-backend"
 
 # OpenTelemetry's conventions for RPC, version 1.44.
 STATUS_CODE = "rpc.response.status_code"

@@ -49,9 +49,10 @@ _KILLED_WITHOUT_WARNING = frozenset({"init", "gc"})
 class Tracing:
     """Makes and exports the spans of this process."""
 
-    def __init__(self, identity: Identity, environment: Mapping[str, str] = os.environ) -> None:
-        self._provider = TracerProvider(resource=resource(identity), shutdown_on_exit=False)
-        self._provider.add_span_processor(_Mending(_exporter(environment), schedule_delay_millis=_EXPORT_EVERY_MS))
+    def __init__(self, service: str, identity: Identity, environment: Mapping[str, str] = os.environ) -> None:
+        self._provider = TracerProvider(resource=_resource(service, identity), shutdown_on_exit=False)
+        every = None if environment.get("OTEL_BSP_SCHEDULE_DELAY") else _EXPORT_EVERY_MS
+        self._provider.add_span_processor(_Mending(_exporter(environment), schedule_delay_millis=every))
         self._tracer = self._provider.get_tracer("sealgate", program_version())
         self._started = time.monotonic()
         self._propagator = _FromEnvironment(environment.get("TRACEPARENT", ""), environment.get("TRACESTATE", ""))
@@ -159,10 +160,10 @@ class Tracing:
         _done_within(_END_WITHIN, self._provider.shutdown)
 
 
-def resource(identity: Identity) -> Resource:
+def _resource(service: str, identity: Identity) -> Resource:
     """What every span of this process says of it, besides what `OTEL_RESOURCE_ATTRIBUTES` adds."""
     facts = {
-        "service.name": names.SERVICE,
+        "service.name": service,
         "service.version": program_version(),
         names.NAMESPACE: identity.namespace,
         names.WORKFLOW_NAME: identity.workflow,

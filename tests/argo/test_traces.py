@@ -26,8 +26,8 @@ def traced(request, tmp_path_factory, collector):
     environment = {
         **collector.environment(),
         "VENDOR_STREAMS": "1",
+        "OTEL_BSP_SCHEDULE_DELAY": "10",
         "ARGO_WORKFLOW_NAME": "train-7x2p",
-        "OTEL_BSP_SCHEDULE_DELAY": "1",
     }
     settings = {"spool": {"transfer": request.param}}
     proxy = Proxy(tmp_path_factory.mktemp("traced"), settings=settings, environment=environment).start()
@@ -200,9 +200,7 @@ def test_a_collector_that_is_away_fails_no_call_and_then_gets_what_comes(tmp_pat
     source.write_bytes(b"some bytes")
     for number in range(5):
         assert outcome(lambda number=number: proxy.argo(timeout=30).save(f"ns/{number}", source)).code == "OK"
-    if fault == "hangs":
-        collector.stop()
-        collector = Collector.__new__(Collector)
+    collector.stop()
     assert "Traceback" not in proxy.output()
     assert proxy.stop() == 0
 
@@ -220,20 +218,8 @@ def test_a_collector_that_comes_back_gets_what_happens_from_then_on(tmp_path):
 def test_nothing_of_opentelemetry_is_loaded_unless_there_is_somewhere_to_send_spans(tmp_path, collector, variable):
     environment = {"OTEL_SDK_DISABLED": {**collector.environment(), "OTEL_SDK_DISABLED": "true"}}
     environment |= {"OTEL_TRACES_EXPORTER": {**collector.environment(), "OTEL_TRACES_EXPORTER": "none"}, None: {}}
-    proxy = start(tmp_path, environment[variable])
+    proxy = start(tmp_path, {**environment[variable], "PYTHONPROFILEIMPORTTIME": "1"})
     proxy.argo().save_stream("ns/a", b"some bytes")
-    with open(f"/proc/{proxy.process.pid}/maps") as maps:
-        assert "opentelemetry" not in maps.read()
-    assert not loaded(proxy, "opentelemetry")
     proxy.stop()
-
-
-def loaded(proxy, module):
-    """Whether the process has opened a file of a module, by what it has compiled in memory."""
-    with open(f"/proc/{proxy.process.pid}/mem", "rb") as memory, open(f"/proc/{proxy.process.pid}/maps") as maps:
-        for line in maps:
-            if "[heap]" in line:
-                first, last = (int(part, 16) for part in line.split()[0].split("-"))
-                memory.seek(first)
-                return f"site-packages/{module}/sdk".encode() in memory.read(last - first)
-    return False
+    assert "cryptography" in proxy.output()
+    assert "opentelemetry" not in proxy.output()

@@ -115,7 +115,8 @@ class Proxy:
         return client
 
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        """The log as a reader would have it: level, logger and event, a line each."""
+        return "".join(map(_readable, self.log.read_text(errors="replace").splitlines(keepends=True)))
 
     def stop(self) -> int:
         """End it as Argo does, and return its exit code."""
@@ -141,6 +142,14 @@ class Proxy:
         """What lies in spools now, other than locks."""
         beside = self.socket.parent
         return [path for path in beside.glob(".sealgate-spool-*/*") if path.name != "lock"]
+
+
+def _readable(line: str) -> str:
+    try:
+        facts = json.loads(line)
+        return f"{facts['level'].upper()} {facts['logger']}: {facts['event']}\n"
+    except (ValueError, KeyError, TypeError):
+        return line
 
 
 def eventually(condition, seconds: float = 20.0) -> bool:
