@@ -169,10 +169,14 @@ class FileSink(_Sink, frozen=True, tag="file"):
     path: Path
 
 
+class OtlpSink(_Sink, frozen=True, tag="otlp"):
+    """A collector, where `OTEL_EXPORTER_OTLP_ENDPOINT` says: a second copy, which may lose records."""
+
+
 class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """How accesses are recorded (docs/audit.md)."""
 
-    sinks: tuple[StdoutSink | FileSink, ...] = (StdoutSink(),)
+    sinks: tuple[StdoutSink | FileSink | OtlpSink, ...] = (StdoutSink(),)
     require: Literal["any", "all"] = "any"
     mode: Literal["fail-closed", "fail-open"] = "fail-closed"
     phases: Literal["both", "outcome"] = "both"
@@ -184,8 +188,8 @@ class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
 
     def __post_init__(self) -> None:
         """Require that there is somewhere to record."""
-        if not self.sinks:
-            raise ValueError("`sinks` must name at least one")
+        if all(isinstance(sink, OtlpSink) for sink in self.sinks):
+            raise ValueError("`sinks` must name stdout or a file: a collector may lose records")
         if not 0 < self.wait <= _LONGEST_AUDIT_WAIT:
             raise ValueError("`wait` must be longer than nothing, and at most `60s`")
 

@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 
 from proxy import identity
-from proxy.config import FileSink, Settings
+from proxy.config import FileSink, OtlpSink, Settings
 from proxy.keys import KeyProvider
 from proxy.plugin import Call, NotConfigured
 from proxy.telemetry.audit import AuditLog, Mode, Phases, Require, Terms
 from proxy.telemetry.chain import Certification
-from proxy.telemetry.sinks import File, Sink, Stdout
+from proxy.telemetry.environment import Signal, endpoint
+from proxy.telemetry.sinks import Copy, File, Sink, Stdout
 from proxy.telemetry.watch import Telemetry
 
 _LEAST_SECRET, _LARGEST_SECRET = 32, 1 << 16
@@ -24,7 +25,13 @@ def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = N
         NotConfigured: the secret that hides artifact keys cannot be read.
     """
     audit = settings.audit
-    sinks: list[Sink] = [File(sink.path) if isinstance(sink, FileSink) else Stdout() for sink in audit.sinks]
+    sinks: list[Sink] = []
+    copies: list[Copy] = []
+    for place in audit.sinks:
+        if isinstance(place, OtlpSink):
+            copies.append(_collector())
+        else:
+            sinks.append(File(place.path) if isinstance(place, FileSink) else Stdout())
     terms = Terms(
         Mode(audit.mode), Require(audit.require), Phases(audit.phases), audit.wait, _secret(audit.hmac_key_file)
     )
@@ -35,7 +42,19 @@ def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = N
         return Certification(made.key, made.version, made.signature)
 
     certifies = settings.required_keys().provider == "local" or bool(audit.signing_key)
-    return AuditLog(sinks, lambda: known, terms, certify if certifies else None, watch)
+    return AuditLog(sinks, lambda: known, terms, certify if certifies else None, copies=copies, watch=watch)
+
+
+def _collector() -> Copy:
+    if not endpoint(Signal.LOGS, os.environ):
+        raise NotConfigured(
+            "audit.sinks names otlp, and nothing says where the collector is",
+            says="configuration",
+            remedy="Set OTEL_EXPORTER_OTLP_ENDPOINT",
+        )
+    from proxy.telemetry.copies import Collector  # noqa: PLC0415 - only where it is asked for
+
+    return Collector()
 
 
 def _secret(path: Path | None) -> bytes:

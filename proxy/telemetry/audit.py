@@ -15,7 +15,7 @@ from proxy.plugin import Artifact, AuditBlocked, Call, PluginError, Unavailable
 from proxy.telemetry.accesses import Access, session
 from proxy.telemetry.chain import Certification, Chain
 from proxy.telemetry.records import Phase, Record, Session
-from proxy.telemetry.sinks import Lagging, Sink
+from proxy.telemetry.sinks import Copy, Lagging, Sink
 from proxy.telemetry.watch import Telemetry
 
 log = logging.getLogger("sealgate.audit")
@@ -73,9 +73,12 @@ class AuditLog:
         identity: Callable[[], Identity],
         terms: Terms,
         certify: Certify | None = None,
+        *,
+        copies: Sequence[Copy] = (),
         watch: Telemetry | None = None,
     ) -> None:
         self._sinks = [Lagging(sink) for sink in sinks]
+        self._copies = copies
         self._identity = identity
         self._terms = terms
         self._certify = certify
@@ -120,6 +123,8 @@ class AuditLog:
                     log.error("the end of the audit trail could not be recorded: %s", fault)
             for sink in self._sinks:
                 sink.close()
+            for copy in self._copies:
+                copy.close()
             self._sinks = []
 
     # --- one record ---------------------------------------------------------------------------------------
@@ -163,6 +168,8 @@ class AuditLog:
                 self._watch.not_recorded(name, taken.fault)
         if any(taken.there for taken in all_taken.values()):
             chain.added(sealed)
+            for copy in self._copies:
+                copy.add(sealed.line)
         else:
             for sink in self._sinks:
                 sink.forget_last()

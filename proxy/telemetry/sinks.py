@@ -57,6 +57,16 @@ class _Lines:
         self._torn = False
 
 
+class Copy(Protocol):
+    """A place for lines that were written already. It may lose them."""
+
+    def add(self, line: bytes) -> None:
+        """Take the line, at once."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Stdout(_Lines):
     """Standard output: in a pod, the container's log.
 
