@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 from proxy import config, envelope
 from proxy.cli.serve import key_provider
 from proxy.plugin import BadRequest, Call, Operation
-from proxy.telemetry import query
+from proxy.telemetry import query, report
 from proxy.telemetry.trail import Line, lines
 from proxy.telemetry.verify import ChainFacts, Verdict, verify
 
@@ -60,6 +60,12 @@ def add_commands(parser: argparse.ArgumentParser) -> None:
     ask.add_argument("--until", type=_moment, metavar="TIME", help="the first moment that is not asked for")
     ask.add_argument("--output", choices=tuple(query.WRITERS), default="table")
     ask.set_defaults(act=_query)
+
+    page = commands.add_parser("report", help="make a page for an auditor: HTML that needs no network")
+    _takes_trail(page)
+    _takes_trust(page)
+    page.add_argument("--to", type=Path, required=True, metavar="FILE", help="where the page goes")
+    page.set_defaults(act=_report)
 
     public = commands.add_parser("public-key", help="print what a verifier must have: the certifying key's public half")
     public.set_defaults(act=_public_key)
@@ -208,6 +214,30 @@ def _query(options: argparse.Namespace) -> int:
         rows = (row for row in query.accesses(trail) if asked.matches(row))
         query.WRITERS[options.output](rows, sys.stdout)
     return DONE
+
+
+def _report(options: argparse.Namespace) -> int:
+    figures, found = report.Figures(), query.Accesses()
+
+    def counted(trail: Iterator[Line]) -> Iterator[Line]:
+        for line in trail:
+            row = found.add(line)
+            if row is not None:
+                figures.add(row)
+            yield line
+
+    with opened(options.trail) as trail:
+        verdict = verdict_of(options, counted(trail))
+    for row in found.unfinished():
+        figures.add(row)
+    text = report.page(figures, verdict, options.trail, datetime.now(UTC))
+    try:
+        options.to.write_text(text, encoding="utf-8")
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise BadRequest(f"{options.to} cannot be written: {reason}", says="command line") from None
+    print(f"{options.to}: {figures.accesses} accesses, {'verified' if verdict.good else 'NOT verified'}")
+    return DONE if verdict.good else NOT_SO
 
 
 def _public_key(_options: argparse.Namespace) -> int:

@@ -80,22 +80,37 @@ class Question:
         )
 
 
-def accesses(trail: Iterable[Line]) -> Iterator[Row]:
-    """One row an access, in the order of the outcomes; last those that have none."""
-    begun: OrderedDict[tuple[str, str], Row] = OrderedDict()
-    for line in trail:
+class Accesses:
+    """Makes one row of the records of each access, as lines come. Holds those that have no outcome yet."""
+
+    def __init__(self) -> None:
+        self._begun: OrderedDict[tuple[str, str], Row] = OrderedDict()
+
+    def add(self, line: Line) -> Row | None:
+        """The row that this line completes, if it completes one."""
         found = entry(line)
         if found is None or found.phase not in {Phase.ATTEMPT, Phase.OUTCOME}:
-            continue
+            return None
         row = _row(found)
         if found.phase == Phase.OUTCOME:
-            begun.pop((row.chain, row.id), None)
+            self._begun.pop((row.chain, row.id), None)
+            return row
+        self._begun[row.chain, row.id] = row
+        return self._begun.popitem(last=False)[1] if len(self._begun) > _MOST_OPEN else None
+
+    def unfinished(self) -> Iterable[Row]:
+        """At the end: the accesses without an outcome."""
+        return self._begun.values()
+
+
+def accesses(trail: Iterable[Line]) -> Iterator[Row]:
+    """One row an access, in the order of the outcomes; last those that have none."""
+    found = Accesses()
+    for line in trail:
+        row = found.add(line)
+        if row is not None:
             yield row
-            continue
-        begun[row.chain, row.id] = row
-        if len(begun) > _MOST_OPEN:
-            yield begun.popitem(last=False)[1]
-    yield from begun.values()
+    yield from found.unfinished()
 
 
 def write_table(rows: Iterable[Row], out: TextIO) -> None:
