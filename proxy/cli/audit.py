@@ -183,9 +183,12 @@ def described(verdict: Verdict) -> Iterator[str]:
         of = f" [chain {finding.chain[:8]}]" if finding.chain else ""
         where = f"{finding.place}: " if finding.place else ""
         yield f"{finding.flaw.value:<9} {where}{finding.text}{of}"
-    yield (
-        f"verified: {len(verdict.chains)} chains" if verdict.good else f"NOT verified: {len(verdict.findings)} findings"
-    )
+    chains, findings = len(verdict.chains), len(verdict.findings)
+    yield f"verified, {_counted(chains, 'chain')}" if verdict.good else f"NOT verified, {_counted(findings, 'finding')}"
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _span(chain: ChainFacts) -> str:

@@ -1,4 +1,4 @@
-"""Plots as SVG: no script, no font and no picture from anywhere else, and readable without colours."""
+"""Plots as SVG: no script, no font and no picture from anywhere else; each shape names its count when pointed at."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from html import escape
 
 _WIDTH, _LEFT, _RIGHT = 860, 54, 8
 _BAR, _LABELS, _HEIGHT = 24, 260, 190
-_PATTERNS = {"allowed": "#2f6f9f", "denied": "#b3452c", "failed": "#c98a1b", "unfinished": "#7a7a7a"}
+_ROOM_FOR_COUNTS, _ROOM_FOR_COUNT = 260, 90
+_COLOURS = {"allowed": "#2f6f9f", "denied": "#b3452c", "failed": "#c98a1b", "unfinished": "#7a7a7a"}
 
 
 def columns(buckets: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str]) -> str:
@@ -23,7 +24,7 @@ def columns(buckets: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[s
             if count:
                 y, height = _HEIGHT - _HEIGHT * (below + count) / top, _HEIGHT * count / top
                 shape = f'x="{x:.1f}" y="{y + 10:.1f}" width="{max(width - 1, 0.8):.1f}" height="{height:.1f}"'
-                parts.append(f'<rect {shape} fill="{_PATTERNS[name]}">{_title(f"{label}: {count} {name}")}</rect>')
+                parts.append(f'<rect {shape} fill="{_COLOURS[name]}">{_title(f"{label}: {count} {name}")}</rect>')
                 below += count
     every = max(1, len(buckets) // 6)
     for place in range(0, len(buckets), every):
@@ -35,21 +36,21 @@ def columns(buckets: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[s
 def bars(rows: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str]) -> str:
     """Lying bars: a label and its counts in each row."""
     highest = max((sum(counts.values()) for _, counts in rows), default=0) or 1
+    longest = _WIDTH - _LABELS - (_ROOM_FOR_COUNTS if len(series) > 1 else _ROOM_FOR_COUNT)
     parts = []
     for place, (label, counts) in enumerate(rows):
         y, x = place * (_BAR + 6) + 4, float(_LABELS)
         parts.append(f'<text x="{_LABELS - 8}" y="{y + 16}" class="label">{escape(_cut(label))}</text>')
         for name in series:
-            width = (_WIDTH - _LABELS - 90) * counts.get(name, 0) / highest
+            width = longest * counts.get(name, 0) / highest
             if width:
                 shape = f'x="{x:.1f}" y="{y}" width="{max(width, 1):.1f}" height="{_BAR}"'
                 text = f"{label}: {counts[name]} {name}"
-                parts.append(f'<rect {shape} fill="{_PATTERNS[name]}">{_title(text)}</rect>')
+                parts.append(f'<rect {shape} fill="{_COLOURS[name]}">{_title(text)}</rect>')
                 x += max(width, 1)
         total = ", ".join(f"{counts[name]:,} {name}" for name in series if counts.get(name)) if len(series) > 1 else ""
         shown = total or f"{sum(counts.values()):,}"
-        anchor = f'x="{x + 6:.1f}"' if x < _WIDTH * 0.62 else f'x="{x - 6:.1f}" text-anchor="end" style="fill:#fff"'
-        parts.append(f'<text {anchor} y="{y + 16}" class="value">{escape(shown)}</text>')
+        parts.append(f'<text x="{x + 6:.1f}" y="{y + 16}">{escape(shown)}</text>')
     return _svg(len(rows) * (_BAR + 6) + 8, parts) + (_legend(series) if len(series) > 1 else "")
 
 
@@ -58,7 +59,7 @@ def _svg(height: int, parts: Sequence[str]) -> str:
 
 
 def _legend(series: Sequence[str]) -> str:
-    items = (f'<span><i style="background:{_PATTERNS[name]}"></i>{escape(name)}</span>' for name in series)
+    items = (f'<span><i style="background:{_COLOURS[name]}"></i>{escape(name)}</span>' for name in series)
     return f'<p class="legend">{"".join(items)}</p>'
 
 

@@ -78,7 +78,8 @@ class Figures:
     denials: Counter[str] = field(default_factory=Counter)
     keys: Counter[str] = field(default_factory=Counter)
     workflows: Counter[str] = field(default_factory=Counter)
-    first: int = 0
+    first: int | None = None
+    """Seconds since 1970, as `last`."""
     last: int = 0
     _width: int = 60
     _times: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -97,7 +98,7 @@ class Figures:
             _count(self.keys, f"{row.key_name} version {row.key_version}")
         _count(self.workflows, row.workflow or "no workflow")
         seconds = int(datetime.fromisoformat(row.time).timestamp())
-        self.first = min(self.first or seconds, seconds)
+        self.first = seconds if self.first is None else min(self.first, seconds)
         self.last = max(self.last, seconds)
         self._times[seconds // self._width][outcome] += 1
         while len(self._times) > _MOST_BUCKETS:
@@ -105,7 +106,7 @@ class Figures:
 
     def over_time(self) -> list[tuple[str, Mapping[str, int]]]:
         """At most `_COLUMNS` buckets of equal width, none left out."""
-        if not self.accesses:
+        if self.first is None:
             return []
         while (self.last // self._width) - (self.first // self._width) >= _COLUMNS:
             self._widen(self._width * 2)
@@ -152,13 +153,15 @@ def _sections(figures: Figures, verdict: Verdict, sources: Iterable[str], made_a
 def _verdict(verdict: Verdict) -> str:
     if verdict.good:
         open_chains = sum(not chain.closed for chain in verdict.chains)
-        note = f" {open_chains} of them are open: their process was killed, or still runs." if open_chains else ""
-        return (
-            f'<p class="verdict good"><b>Verified.</b> {len(verdict.chains)} chains are as they were written.{note}</p>'
-        )
+        note = f" {open_chains} without an end: the process was killed, or still runs." if open_chains else ""
+        return f'<p class="verdict good"><b>Verified.</b> {_chains_are(len(verdict.chains))} as written.{note}</p>'
     found = Counter(finding.flaw.value for finding in verdict.findings)
     kinds = ", ".join(f"{count} {flaw}" for flaw, count in sorted(found.items()))
     return f'<p class="verdict bad"><b>Not verified.</b> This trail is not what was written: {escape(kinds)}.</p>'
+
+
+def _chains_are(count: int) -> str:
+    return "1 chain is" if count == 1 else f"{count} chains are"
 
 
 def _facts(figures: Figures, verdict: Verdict) -> str:

@@ -46,7 +46,7 @@ def test_a_trail_is_verified_with_the_configured_provider(run, proxy):
     text = done.stdout.decode()
     assert "12 records, closed, certified by default version 1" in text
     assert "train-7x2p train-7x2p-1" in text
-    assert text.endswith("verified: 1 chains\n")
+    assert text.endswith("verified, 1 chain\n")
 
 
 def test_a_trail_is_verified_with_nothing_but_a_public_key(run, proxy, tmp_path):
@@ -66,7 +66,7 @@ def test_a_tampered_trail_is_not_verified_and_the_line_is_named(run, proxy, tmp_
     assert done.returncode == 1
     assert f"altered   {touched}:4: the record is not what was written".encode() in done.stdout
     assert b"removed   record 6 is missing" in done.stdout
-    assert b"NOT verified: 2 findings" in done.stdout
+    assert b"NOT verified, 2 findings" in done.stdout
 
 
 @pytest.mark.parametrize(
