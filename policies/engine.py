@@ -139,7 +139,8 @@ class Policy:
         starts: list[str] = []
         for ready in self._for(request.operation):
             patterns = ready.matching.keys
-            if ready.rule.effect == "allow" and patterns and ready.matching.matches_but_for_keys(request):
+            counts = ready.rule.effect == "allow" and ready.mode == "enforce"
+            if counts and patterns and ready.matching.matches_but_for_keys(request):
                 starts += [_start(text) for text in patterns.texts if "${" not in text]
         found = list(dict.fromkeys(start for start in starts if start))[:_HINTS]
         advice = f"Your keys start with {' or '.join(found)}" if found else ""
