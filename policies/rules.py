@@ -48,7 +48,9 @@ class Patterns:
         return cls(tuple(texts), tuple(matchers), unknown)
 
     def match(self, text: str) -> Answer:
-        """Whether one of them matches `text`."""
+        """Whether one of them matches `text`. What a request does not have matches none."""
+        if not text:
+            return False
         for matches in self.matchers:
             if matches(text):
                 return True
@@ -77,7 +79,7 @@ class Matching:
             return Patterns.filled(texts, process.identity, params) if texts else None
 
         fields: tuple[tuple[str, Callable[[Request], str], Patterns | None], ...] = (
-            ("localPaths", lambda request: request.path, patterns(match.local_paths)),
+            ("localPaths", lambda request: request.path.removeprefix("/"), patterns(match.local_paths)),
             ("artifactNames", lambda request: request.artifact, patterns(match.artifact_names)),
             ("plugins", lambda request: request.plugin, patterns(match.plugins)),
         )
