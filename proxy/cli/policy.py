@@ -146,7 +146,8 @@ def _explain(options: argparse.Namespace) -> int:
     decision = policy.decide(request, measures)
     lines = list(traced(policy, request, measures))
     if options.output == "json":
-        answer = {**asdict(decision), "awaits": [], "rules": [asdict(line) for line in lines]}
+        answer = {**asdict(decision), "rules": [asdict(line) for line in lines]}
+        del answer["awaits"]  # nothing is: a request is explained with every fact that is given
         print(json.dumps(answer, indent=2))
     else:
         print(_explained(request, decision.effective, decision.proposed, lines))

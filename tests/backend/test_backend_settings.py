@@ -116,7 +116,7 @@ def test_an_author_may_name_a_store_where_the_environment_names_none(call, at):
         ("region: us-east-1", "no url"),
         ("- a", "not a mapping"),
         ("just text", "not a mapping"),
-        ("1: 2", "an option is not known"),
+        ("1: 2", "it has options and no url"),
         ("a: b: c", "mapping values are not allowed"),
         ("date: 2024-99-99", "means different things"),
         ("!!python/object/apply:os.system [id]", "uses a tag"),

@@ -334,7 +334,7 @@ def test_a_rule_about_paths_means_the_path_that_is_reached(make):
     denied(lambda: bench.save("a", path), "DENIED")
     denied(lambda: bench.save("a", bench.work / "link" / "x"), "DENIED")
     denied(lambda: bench.load("a", "link/y"), "DENIED")
-    assert bench.below.calls == []
+    assert not {"save", "load", "save_stream", "open_stream"} & set(bench.below.calls)
     bench.save("a", bench.file(name="public/x"))
 
 

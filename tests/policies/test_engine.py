@@ -231,7 +231,7 @@ def effective(written: dict, identity: dict, request: Request, measures: Measure
     return policy(written, **identity).decide(request, measures).effective
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.lists(rules(), max_size=5), rules(effects=("deny",)), SPECS, IDENTITIES, REQUESTS, MEASURES)
 def test_one_more_deny_never_allows_more(given_rules, deny, spec, identity, request, measures):
     before = effective(document(given_rules, **spec), identity, request, measures)
@@ -239,7 +239,7 @@ def test_one_more_deny_never_allows_more(given_rules, deny, spec, identity, requ
     assert before.allows or not after.allows
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(st.lists(rules(), max_size=6), st.randoms(), SPECS, IDENTITIES, REQUESTS, MEASURES)
 def test_the_order_of_rules_never_changes_access(given_rules, random, spec, identity, request, measures):
     shuffled = copy.copy(given_rules)
@@ -248,7 +248,7 @@ def test_the_order_of_rules_never_changes_access(given_rules, random, spec, iden
     assert effective(document(shuffled, **spec), identity, request, measures).outcome == before.outcome
 
 
-@settings(max_examples=300)
+@settings(max_examples=200)
 @given(
     st.lists(rules(), max_size=4),
     st.lists(rules(modes=st.just("shadow")), max_size=3),

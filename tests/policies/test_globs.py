@@ -35,7 +35,7 @@ def matches(pattern: str, key: str) -> bool:
     return from_here(0, 0)
 
 
-@settings(max_examples=2000)
+@settings(max_examples=1000)
 @given(PATTERNS, SEGMENTS)
 def test_a_pattern_matches_what_its_words_say(pattern, key):
     assert globs.compiled(pattern)(key) == matches(pattern, key)
