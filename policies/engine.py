@@ -7,17 +7,19 @@ the one that is ordered: its first match wins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from policies import keys, templates
 from policies.facts import NOTHING_YET, READS, WRITES, Decision, Encryption, Measures, Request, Verdict
 from policies.load import PolicySet, key_name
 from policies.rules import Matching, Process, awaited, broken_limit, broken_requirement
-from policies.schema import AuditNote, EncryptionRule, Rule, Spec
+from policies.schema import ArtifactPolicy, AuditNote, EncryptionRule, Rule, Spec
 
 BASELINE_LISTING = 10_000
 """The most names that a listing gives where there is no policy."""
 _HINTS = 3
+_ASK = "Ask the owner of the policies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class ReadyRule:
     on_error: str
     matching: Matching
     message: str
+    """For the author: the rule's own, or whom to ask."""
 
     @property
     def name(self) -> str:
@@ -74,9 +77,7 @@ class Policy:
         self.skips_links = bool(specs) and all(spec.symlinks == "skip" for spec in specs)
         self.default = _default(specs)
         self.rules = [
-            _ready(document.metadata.name, document.spec, rule, process)
-            for document in documents.documents
-            for rule in document.spec.rules
+            _ready(document, rule, process) for document in documents.documents for rule in document.spec.rules
         ]
         counting = [document for document in documents.documents if document.spec.enforcement == "enforce"]
         self._encryption = [
@@ -122,10 +123,10 @@ class Policy:
             unknown = answer if isinstance(answer, str) else ready.unknown
             if unknown or ready.result is None:
                 fact = f"the encryption rule cannot be evaluated: {unknown}"
-                return Verdict("deny", "ERROR", ready.policy, f"encryption/{ready.rule.name}", fact)
+                return Verdict("deny", "ERROR", ready.policy, f"encryption/{ready.rule.name}", fact, _ASK)
             return ready.result
         if self._encryption:
-            return Verdict("deny", "NO_KEY", fact="no encryption rule covers this key")
+            return Verdict("deny", "NO_KEY", fact="no encryption rule covers this key", advice=_ASK)
         return Encryption()
 
     def audit_note(self, verdict: Verdict) -> AuditNote | None:
@@ -143,7 +144,7 @@ class Policy:
             if counts and patterns and ready.matching.matches_but_for_keys(request):
                 starts += [_start(text) for text in patterns.texts if "${" not in text]
         found = list(dict.fromkeys(start for start in starts if start))[:_HINTS]
-        advice = f"Your keys start with {' or '.join(found)}" if found else ""
+        advice = f"Your keys start with {' or '.join(found)}" if found else _ASK
         return Verdict("deny", "NO_RULE", fact=f"no allow rule covers this key{whose}", advice=advice)
 
     def _for(self, operation: str) -> list[ReadyRule]:
@@ -276,11 +277,12 @@ def _default(specs: Sequence[Spec]) -> _Default:
     )
 
 
-def _ready(policy: str, spec: Spec, rule: Rule, process: Process) -> ReadyRule:
-    try:
-        message = templates.filled(rule.message, process.identity, spec.params)
-    except templates.NotKnown:
-        message = ""
+def _ready(document: ArtifactPolicy, rule: Rule, process: Process) -> ReadyRule:
+    policy, spec = document.metadata.name, document.spec
+    message = f"Ask {document.metadata.annotations.get('owner') or f'the owner of policy {policy}'}"
+    if rule.message:
+        with suppress(templates.NotKnown):
+            message = templates.filled(rule.message, process.identity, spec.params)
     mode = rule.enforcement or spec.enforcement
     matching = Matching.of(rule.match, rule.when, process, spec.params)
     return ReadyRule(policy, rule, mode, spec.on_error, matching, message)

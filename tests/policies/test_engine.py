@@ -174,10 +174,13 @@ def test_the_hint_names_only_what_the_same_process_may_use():
     assert verdict.advice == "Your keys start with team-a/"
 
 
-def test_a_message_is_filled_in_or_else_left_out():
+def test_a_refusal_says_what_the_rule_says_or_whom_to_ask():
     rule = {"effect": "deny", "message": "ask the owner of ${identity.namespace}"}
     assert policy(document([rule]), namespace="n").decide(Request("Load", "x")).effective.advice.endswith("of n")
-    assert policy(document([rule])).decide(Request("Load", "x")).effective.advice == ""
+    assert policy(document([rule])).decide(Request("Load", "x")).effective.advice == "Ask the owner of policy main"
+    owned = document([{"effect": "deny"}])
+    owned["metadata"]["annotations"] = {"owner": "platform@example.com"}
+    assert policy(owned).decide(Request("Load", "x")).effective.advice == "Ask platform@example.com"
 
 
 # --- what holds of every policy ---------------------------------------------------------------------------
