@@ -89,6 +89,7 @@ class Policy:
             (ready.policy, ready.rule.name): ready.rule.audit for ready in self.rules if ready.rule.audit != AuditNote()
         }
         self._by_operation: dict[str, list[ReadyRule]] = {}
+        self._by_segment: dict[str, _BySegment] = {}
 
     def match(self, request: Request) -> Matched:
         """Everything about a request that cannot change any more."""
@@ -97,7 +98,7 @@ class Policy:
         denies: list[tuple[ReadyRule, str]] = []
         requires: list[tuple[ReadyRule, str]] = []
         allows: list[ReadyRule] = []
-        for ready in self._for(request.operation):
+        for ready in self._possible(request):
             answer = ready.matching.match(request)
             if answer is False:
                 continue
@@ -147,6 +148,13 @@ class Policy:
         advice = f"Your keys start with {' or '.join(found)}" if found else _ASK
         return Verdict("deny", "NO_RULE", fact=f"no allow rule covers this key{whose}", advice=advice)
 
+    def _possible(self, request: Request) -> Sequence[ReadyRule]:
+        """The rules that could mean the request, by the first segment of its key, in their order."""
+        if request.operation not in self._by_segment:
+            self._by_segment[request.operation] = _BySegment(self._for(request.operation))
+        index = self._by_segment[request.operation]
+        return index.rules.get(request.key.partition("/")[0], index.others)
+
     def _for(self, operation: str) -> list[ReadyRule]:
         if operation not in self._by_operation:
             self._by_operation[operation] = [
@@ -155,6 +163,21 @@ class Policy:
                 if operation in ready.matching.operations and ready.matching.identity is not False
             ]
         return self._by_operation[operation]
+
+
+class _BySegment:
+    """Rules by the first segment that all of a rule's patterns begin with, so that few are looked at."""
+
+    def __init__(self, rules: Sequence[ReadyRule]) -> None:
+        self.rules: dict[str, list[ReadyRule]] = {}
+        self.others: list[ReadyRule] = []
+        """Those whose patterns begin with a star, or that have none: they are in each list."""
+        for ready in rules:
+            firsts = ready.matching.first_segments()
+            for first in firsts or self.rules:
+                self.rules.setdefault(first, list(self.others)).append(ready)
+            if not firsts:
+                self.others.append(ready)
 
 
 @dataclass(frozen=True, slots=True)

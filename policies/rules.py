@@ -118,6 +118,13 @@ class Matching:
             return unsure or True
         return self.condition(request)
 
+    def first_segments(self) -> frozenset[str]:
+        """What the first segment of a key must be one of; empty: it may be any."""
+        if not self.keys or self.keys.unknown:
+            return frozenset()
+        firsts = frozenset(text.partition("/")[0] for text in self.keys.texts)
+        return frozenset() if any("*" in first or "?" in first for first in firsts) else firsts
+
     def matches_but_for_keys(self, request: Request) -> bool:
         """Whether the request would be meant if its key were another."""
         return self.identity is True and all(patterns.match(look(request)) is True for _, look, patterns in self.others)

@@ -293,6 +293,18 @@ def test_a_decision_looks_at_each_rule_once():
     assert [ready.rule.name for ready in matched.allows] == ["r7"]
 
 
+@settings(max_examples=200)
+@given(st.lists(rules(), max_size=6), IDENTITIES, REQUESTS)
+def test_no_rule_that_means_a_request_is_passed_over(given_rules, identity, request):
+    made = policy(document(given_rules, onError="deny"), **identity)
+    matched = made.match(request)
+    found = [*(ready for ready, _ in (*matched.denies, *matched.requires)), *matched.allows]
+    for ready in made.rules:
+        answer = ready.matching.match(request) if request.operation in ready.matching.operations else False
+        counts = answer is True or (isinstance(answer, str) and ready.rule.effect != "allow")
+        assert counts == (ready in found)
+
+
 def test_the_digest_is_of_what_the_documents_say_and_not_of_how():
     one, two = document([{"effect": "allow"}]), document([{"effect": "allow", "description": ""}])
     assert documents(one).digest == documents(two).digest
