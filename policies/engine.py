@@ -257,7 +257,7 @@ class Matched:
         if self.policy.is_baseline and listing > BASELINE_LISTING:
             fact = f"{listing} names exceeds maxListing {BASELINE_LISTING}"
             return Verdict("deny", "LIMIT_LISTING", "baseline", "default", fact, "List a directory further down")
-        return Verdict("allow", "OK" if self.policy.is_baseline else "DEFAULT_ALLOW")
+        return Verdict("allow", "OK", "baseline") if self.policy.is_baseline else Verdict("allow", "DEFAULT_ALLOW")
 
     def _encrypted(self, allowed: Verdict, measures: Measures) -> Verdict:
         """What the encryption list, which is always enforced, makes of an operation that is allowed."""
@@ -270,7 +270,8 @@ class Matched:
             fact = "the stored object was never sealed, and plaintext is not read here"
             advice = "Only sealed objects are read; save the artifact again through Sealgate"
             rule = "default" if found.rule == "default" else f"encryption/{found.rule}"
-            return Verdict("deny", "PLAINTEXT", found.policy, rule, fact, advice)
+            policy = "baseline" if self.policy.is_baseline else found.policy
+            return Verdict("deny", "PLAINTEXT", policy, rule, fact, advice)
         return allowed
 
     def _awaits(self, measures: Measures) -> frozenset[str]:

@@ -159,6 +159,16 @@ def test_a_save_of_a_directory_with_one_denied_file_stores_nothing(make, transfe
     assert bench.keys.asked == {}, "not even a key was asked for"
 
 
+@WAYS
+def test_what_may_not_be_written_is_not_replaced_by_writing_its_directory(make, transfer):
+    bench = make(NO_SECRETS, transfer=transfer)
+    bench.plant("t/secret/x")
+    for write in (lambda: bench.save("t", bench.file()), lambda: bench.save_stream("t", [b"x"])):
+        error = denied(write, "DENIED")
+        assert error.fact.startswith('object "t/secret/x"')
+    assert set(bench.below.objects) == {"t/secret/x"}
+
+
 def test_an_object_that_a_listing_hid_is_still_denied_when_it_comes(make):
     class Hiding(MemoryPlugin):
         def list_objects(self, call, artifact):
@@ -259,7 +269,7 @@ def test_a_file_of_a_terabyte_is_refused_without_reading_it(make, transfer):
     path = bench.file()
     os.truncate(path, 1 << 40)
     denied(lambda: bench.save("a", path), "LIMIT_BYTES")
-    assert (bench.keys.asked, bench.below.calls) == ({}, [])
+    assert (bench.keys.asked, bench.below.calls) == ({}, ["list_objects"])
 
 
 def test_a_file_that_grows_while_it_is_read_is_counted_by_what_was_read(make):
