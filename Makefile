@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-large check fix bench docs stubs lock vectors clean
+.PHONY: help demo test test-large check fix bench docs stubs lock vectors refusals clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -57,6 +57,9 @@ lock: $(STAMP) ## resolve the dependencies anew
 
 vectors: $(STAMP) ## generate tests/vectors anew
 	$(BIN)/python -m tests.vectors.generate
+
+refusals: $(STAMP) ## write docs/refusals.md anew
+	PYTHONPATH=tests $(BIN)/python -m harness.refusals
 
 clean: ## remove what was set up and built
 	rm -rf .venv build dist
