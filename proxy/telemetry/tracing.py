@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
@@ -27,9 +27,6 @@ from proxy.plugin import Call
 from proxy.telemetry import names
 from proxy.telemetry.environment import Signal, over_http, timeout
 from proxy.telemetry.records import program_version
-
-if TYPE_CHECKING:
-    import grpc
 
 _PARENT_IS_FRESH_FOR = 3600.0
 """Seconds after which the environment's context is a link, and no parent any more."""
@@ -65,11 +62,10 @@ class Tracing:
 
     # --- RPCs ---------------------------------------------------------------------------------------------
 
-    def serving(self, handler: grpc.RpcMethodHandler[Any, Any], details: Any) -> grpc.RpcMethodHandler[Any, Any]:
-        """A handler inside the instrumentation's span."""
+    def serving(self, handler: Any, details: Any) -> Any:
+        """A handler of the gRPC library inside the instrumentation's span."""
         self._propagator.is_parent = time.monotonic() - self._started < _PARENT_IS_FRESH_FOR
-        found: grpc.RpcMethodHandler[Any, Any] = self._server.intercept_service(lambda _: handler, details)
-        return found
+        return self._server.intercept_service(lambda _: handler, details)
 
     def calling(self, channel: Any) -> Any:
         """A channel whose calls are spans of the instrumentation."""

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 from harness.chain import write_keyring
+from harness.trails import write_trail
 
 from proxy import config
+from proxy.keys.local import LocalKeys
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -32,10 +34,12 @@ def test_a_configuration_is_valid(text):
 @pytest.mark.parametrize("text", blocks("console"))
 def test_the_commands_of_a_walk_through_succeed_in_turn(text, tmp_path):
     (tmp_path / "report.txt").write_bytes(os.urandom(100_000))
+    keyring = write_keyring(tmp_path / "keyring.json")
+    write_trail(tmp_path / "audit.jsonl", LocalKeys(keyring))
     settings = {
         "apiVersion": "sealgate/v1alpha1",
         "kind": "Sealgate",
-        "keys": {"provider": "local", "local": {"keyring": str(write_keyring(tmp_path / "keyring.json"))}},
+        "keys": {"provider": "local", "local": {"keyring": str(keyring)}},
     }
     environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "SEALGATE_CONFIG_YAML": json.dumps(settings)}
     for line in text.splitlines():

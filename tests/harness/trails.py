@@ -10,11 +10,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from proxy.identity import Identity
+from proxy.keys import KeyProvider
 from proxy.plugin import Artifact, Call, Operation
 from proxy.telemetry.accesses import Access
 from proxy.telemetry.audit import AuditLog, Terms
 from proxy.telemetry.chain import Certification
-from proxy.telemetry.sinks import NotTaken
+from proxy.telemetry.sinks import File, NotTaken
 from proxy.telemetry.trail import Line
 from proxy.telemetry.verify import verify
 
@@ -65,6 +66,18 @@ def trail_of(count: int, authority: Authority | None, *, closed: bool = True) ->
     if closed:
         log.close()
     return sink.lines
+
+
+def write_trail(path: Path, keys: KeyProvider) -> None:
+    """The trail of a process with an access, certified by a key provider."""
+
+    def certify(call: Call, text: bytes) -> Certification:
+        made = keys.sign(call, text)
+        return Certification(made.key, made.version, made.signature)
+
+    log = AuditLog([File(path)], lambda: WHO, Terms(), certify)
+    log.outcome(Access(Call(Operation.LOAD), Artifact("team-a/model.bin")), None)
+    log.close()
 
 
 def verdict_on(lines: list[bytes], *authorities: Authority, **options):

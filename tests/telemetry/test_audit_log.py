@@ -133,7 +133,7 @@ def certified_by(certify, mode="fail-closed"):
 
 
 def Identities():  # noqa: N802 - it stands for the constructor
-    from harness.trails import WHO  # noqa: PLC0415 - one use
+    from harness.trails import WHO  # noqa: PLC0415 - only this one uses it
 
     return WHO
 
