@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from proxy.facts import AuditFacts, KeyFacts, TraceFacts
+from proxy.facts import AuditFacts, KeyFacts, StoredFacts, TraceFacts
 
 if TYPE_CHECKING:
     from pathlib import Path  # 10 ms, and nothing needs it on the way to the socket
@@ -134,6 +134,7 @@ class Call:
     sealed: SealedFacts = field(default_factory=SealedFacts)
     decision: DecisionFacts = field(default_factory=DecisionFacts)
     keys: KeyFacts = field(default_factory=KeyFacts)
+    stored: StoredFacts = field(default_factory=StoredFacts)
     audit: AuditFacts = field(default_factory=AuditFacts)
     trace: TraceFacts = field(default_factory=TraceFacts)
     before_effects: Callable[[], None] | None = field(default=None, repr=False)

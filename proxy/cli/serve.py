@@ -48,6 +48,7 @@ def compose(path: str) -> Composed:
     from proxy.cli.telemetry import telemetry  # noqa: PLC0415 - off the path to the socket
     from proxy.cli.trail import audit_log  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.audited import Audited  # noqa: PLC0415 - off the path to the socket
+    from proxy.layers.digested import Digested  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.sealed import Sealed  # noqa: PLC0415 - off the path to the socket
     from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
@@ -67,7 +68,8 @@ def compose(path: str) -> Composed:
     downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name, shown=shown)
     roots = Roots(settings.paths.roots)
     trail = audit_log(settings, keys, watch)
-    sealed = Sealed(downstream, keys, roots=roots, spool=spool, transfer=Transfer(settings.spool.transfer))
+    stored = Digested(downstream) if settings.audit.digest == "sha256" else downstream
+    sealed = Sealed(stored, keys, roots=roots, spool=spool, transfer=Transfer(settings.spool.transfer))
     stack = Audited(Governed(sealed), trail, discard=roots.remove)
     closing = (downstream.close, spool.close, trail.close, *([watch.close] if watch else []))
     return Composed(stack, watch, closing)

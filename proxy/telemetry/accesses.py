@@ -248,7 +248,8 @@ def _crypto(key: WrappedKey | None, clip: int) -> Crypto | None:
 
 def _flow(call: Call, listed: int) -> Flow:
     facts = call.sealed
-    return Flow(facts.plaintext_bytes, facts.stored_bytes, facts.files, facts.unsealed_files, listed)
+    digest = call.stored.sha256
+    return Flow(facts.plaintext_bytes, facts.stored_bytes, facts.files, facts.unsealed_files, listed, digest)
 
 
 def _key_service(call: Call, clip: int) -> KeyService | None:

@@ -113,6 +113,8 @@ class Flow(_Part, frozen=True):
     files: int = 0
     unsealed_files: int = 0
     listed: int = 0
+    ciphertext_sha256: str = ""
+    """Of a single stored file with its header, where `audit.digest` asks for it."""
 
 
 class KeyService(_Part, frozen=True):

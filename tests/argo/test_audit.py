@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -253,3 +254,18 @@ def test_open_lets_accesses_happen_that_cannot_be_recorded(make, tmp_path):
     proxy.argo().save_stream("ns/a", b"some bytes")
     assert proxy.argo().open_stream("ns/a") == b"some bytes"
     assert "could not be recorded" in proxy.output()
+
+
+@pytest.mark.parametrize("transfer", ["file", "stream"])
+def test_the_digest_in_the_record_is_that_of_the_stored_object(start, transfer):
+    settings = {"audit": {"digest": "sha256"}, "spool": {"transfer": transfer}}
+    proxy = start(settings=settings, environment={"VENDOR_STREAMS": "1"})
+    source = proxy.work / "source"
+    source.write_bytes(bytes(3_000_000))
+    argo = proxy.argo()
+    argo.save("ns/a", source)
+    argo.load("ns/a", proxy.work / "loaded")
+    argo.open_stream("ns/a")
+    digest = hashlib.sha256((proxy.storage / "ns/a").read_bytes()).hexdigest()
+    outcomes = [record for record in read(proxy.trail) if record["unmapped"]["phase"] == "outcome"]
+    assert [record["unmapped"]["io"]["ciphertext_sha256"] for record in outcomes] == [digest] * 3
