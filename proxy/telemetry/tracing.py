@@ -46,12 +46,20 @@ _KILLED_WITHOUT_WARNING = frozenset({"init", "gc"})
 class Tracing:
     """Makes and exports the spans of this process."""
 
-    def __init__(self, service: str, identity: Identity, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        service: str,
+        identity: Identity,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._provider = TracerProvider(resource=_resource(service, identity), shutdown_on_exit=False)
         every = None if environment.get("OTEL_BSP_SCHEDULE_DELAY") else _EXPORT_EVERY_MS
         self._provider.add_span_processor(_Mending(_exporter(environment), schedule_delay_millis=every))
         self._tracer = self._provider.get_tracer("sealgate", program_version())
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._propagator = _FromEnvironment(environment.get("TRACEPARENT", ""), environment.get("TRACESTATE", ""))
         propagate.set_global_textmap(self._propagator)
         self._server: Any = server_interceptor(self._provider)  # type: ignore[no-untyped-call]  # it has no types
@@ -64,7 +72,7 @@ class Tracing:
 
     def serving(self, handler: Any, details: Any) -> Any:
         """A handler of the gRPC library inside the instrumentation's span."""
-        self._propagator.is_parent = time.monotonic() - self._started < _PARENT_IS_FRESH_FOR
+        self._propagator.is_parent = self._clock() - self._started < _PARENT_IS_FRESH_FOR
         return self._server.intercept_service(lambda _: handler, details)
 
     def calling(self, channel: Any) -> Any:
@@ -140,10 +148,10 @@ class Tracing:
 
         Waits at most `_FLUSH_WITHIN` seconds, and not at all for a while after it was in vain.
         """
-        if not self._flushes or time.monotonic() < self._give_up_until or not self._flushing.acquire(blocking=False):
+        if not self._flushes or self._clock() < self._give_up_until or not self._flushing.acquire(blocking=False):
             return
         if not _done_within(_FLUSH_WITHIN, self._flush_all):
-            self._give_up_until = time.monotonic() + _GIVE_UP_FOR
+            self._give_up_until = self._clock() + _GIVE_UP_FOR
 
     def _flush_all(self) -> None:
         try:
