@@ -10,7 +10,7 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 -
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-large check fix bench stubs lock vectors clean
+.PHONY: help demo test test-large check fix bench docs stubs lock vectors clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ fix: $(STAMP) ## format, and mend what the linter can
 
 bench: $(STAMP) ## the figures of docs/performance.md, side by side with their peers
 	$(BIN)/python -m bench
+
+docs: $(STAMP) ## write into the documents what the tests see
+	$(BIN)/python -m pytest -n $(JOBS) --write-docs tests/keys/vault/test_vault_fault_table.py
 
 stubs: $(STAMP) ## generate the protobuf stubs anew
 	$(BIN)/python -m grpc_tools.protoc -Iproxy/rpc=proto -Iproxy/envelope=proto --python_out=. --mypy_out=quiet:. \

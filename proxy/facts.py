@@ -1,4 +1,4 @@
-"""What is learned in a call besides its bytes and its decision. Each is written by one owner, and read by all."""
+"""What is learned in a call besides its bytes. Each is written by one owner, and read by all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,32 @@ from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Protocol
+
+
+@dataclass(slots=True)
+class DecisionFacts:
+    """What the `Governed` layer decided in this call. That layer alone writes it."""
+
+    effective: str = ""
+    """`allow`, `deny` or `skip`; empty where nothing was decided."""
+    proposed: str = ""
+    """The same if every rule were enforced, those on trial too."""
+    code: str = ""
+    """Why, in one word, such as `OK`, `NO_RULE` or `LIMIT_BYTES`."""
+    policy: str = ""
+    """The name of the document that decided."""
+    rule: str = ""
+    """The name of its rule, `default`, `builtin`, or `encryption/NAME`."""
+    digest: str = ""
+    """SHA-256 over all documents; empty where there is none."""
+    mode: str = "enforce"
+    """`warn` or `shadow` where `proposed` denies by a trial alone."""
+    would_deny: tuple[str, ...] = ()
+    """Each rule on trial that would have denied, as `policy/rule`."""
+    annotations: tuple[tuple[str, str], ...] = ()
+    """What the deciding rule wants in the audit record."""
+    hmac_key: bool = False
+    """Whether it wants the artifact's key there as an HMAC alone."""
 
 
 @dataclass(slots=True)

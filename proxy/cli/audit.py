@@ -31,7 +31,7 @@ _OPERATIONS = [operation.value for operation in Operation if operation is not Op
 _LARGEST_KEYS = 1 << 20
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
     """Say what `sealgate audit` takes."""
     commands = parser.add_subparsers(dest="audit", required=True, metavar="COMMAND")
 

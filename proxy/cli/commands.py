@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,14 @@ from proxy.plugin import BadRequest, NotConfigured, PluginError
 
 DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _ARTIFACT_KEY = "the key that the artifact is stored under in Argo, such as ns/workflow/pod/main.tgz"
+_OWN_OPTIONS = {
+    "rewrap": ("move stored artifacts to the newest key version without opening them", "proxy.cli.rewrap"),
+    "doctor": ("check a configuration end to end, and tell what to do about each fault", "proxy.cli.doctor"),
+    "policy": ("check, test, explain and replay policies", "proxy.cli.policy"),
+    "audit": ("verify an audit trail, ask it, make a page of it", "proxy.cli.audit"),
+}
+"""Commands that say by themselves what they take, in a module that is loaded for them alone: help, and the module,
+which has `add_options` and `run`."""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -61,19 +70,13 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     inspect.add_argument("--output", choices=("text", "json"), default="text")
     inspect.set_defaults(run=_inspect)
 
-    audit = commands.add_parser("audit", help="verify an audit trail, ask it, make a page of it")
-    if arguments[:1] == ["audit"]:
-        from proxy.cli.audit import add_commands  # noqa: PLC0415 - each command loads its own
-
-        add_commands(audit)
-    audit.set_defaults(run=_audit)
+    for name, (summary, module) in _OWN_OPTIONS.items():
+        command = commands.add_parser(name, help=summary)
+        if arguments[:1] == [name]:
+            options = importlib.import_module(module)
+            options.add_options(command)
+            command.set_defaults(run=options.run)
     return parser
-
-
-def _audit(options: argparse.Namespace) -> int:
-    from proxy.cli.audit import run as run_audit  # noqa: PLC0415 - each command loads its own
-
-    return run_audit(options)
 
 
 def _serve(options: argparse.Namespace) -> int:
