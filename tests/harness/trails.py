@@ -9,6 +9,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from proxy.cli.trail import authority
 from proxy.identity import Identity
 from proxy.keys import KeyProvider
 from proxy.plugin import Artifact, Call, Operation
@@ -32,6 +33,9 @@ class Authority:
     def certify(self, call: Call, text: bytes) -> Certification:
         return Certification("audit", 1, self._key.sign(text))
 
+    def identify(self, call: Call) -> Identity:
+        return WHO
+
 
 class Memory:
     """A sink that keeps lines, or takes none while `fault` says why."""
@@ -54,7 +58,7 @@ class Memory:
 
 
 def log_of(*sinks, authority: Authority | None = None, **terms) -> AuditLog:
-    return AuditLog(sinks, lambda: WHO, Terms(**terms), authority.certify if authority else None)
+    return AuditLog(sinks, WHO, Terms(**terms), authority)
 
 
 def trail_of(count: int, authority: Authority | None, *, closed: bool = True) -> list[bytes]:
@@ -70,12 +74,7 @@ def trail_of(count: int, authority: Authority | None, *, closed: bool = True) ->
 
 def write_trail(path: Path, keys: KeyProvider) -> None:
     """The trail of a process with an access, certified by a key provider."""
-
-    def certify(call: Call, text: bytes) -> Certification:
-        made = keys.sign(call, text)
-        return Certification(made.key, made.version, made.signature)
-
-    log = AuditLog([File(path)], lambda: WHO, Terms(), certify)
+    log = AuditLog([File(path)], WHO, Terms(), authority(keys))
     log.outcome(Access(Call(Operation.LOAD), Artifact("team-a/model.bin")), None)
     log.close()
 
