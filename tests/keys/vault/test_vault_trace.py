@@ -14,6 +14,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from proxy.rpc import artifact_pb2 as pb
+from proxy.telemetry import names
 
 
 @pytest.mark.parametrize("operation", ["Save", "Load"])
@@ -78,3 +79,19 @@ def called(proxy: Proxy, collector: Collector, operation: str) -> None:
     assert stub(request, timeout=60).success
     provider.shutdown()
     assert eventually(lambda: [s for s in collector.spans() if s.resource["service.name"] == "sealgate-backend"])
+
+
+def test_waiting_for_the_key_service_is_counted_and_so_is_what_the_cache_spares(openbao, own_transit, tmp_path):
+    vault = {"mount": own_transit.mount, "auth": {"method": "token"}}
+    with Collector() as collector:
+        environment = {**collector.environment(), "VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.root}
+        settings = {"keys": {"provider": "vault", "vault": vault}, "telemetry": {"metrics": "otlp"}}
+        proxy = Proxy(tmp_path, settings=settings, environment=environment).start()
+        proxy.argo().save_stream("ns/a", b"some bytes")
+        for _ in range(3):
+            proxy.argo().open_stream("ns/a")
+        assert proxy.stop() == 0
+        found = {metric.name: metric for metric in collector.metrics()}
+    counted = {point.attributes[0].value.string_value: point.as_int for point in found[names.DATA_KEYS].sum.data_points}
+    assert counted == {"key service": 2, "cache": 2}
+    assert sum(point.count for point in found[names.VAULT_DURATION].histogram.data_points) == 2
