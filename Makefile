@@ -14,7 +14,7 @@ ENGINE ?= $(shell command -v docker || command -v podman || command -v buildah)
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-large check fix bench image release stubs lock vectors clean
+.PHONY: help demo test test-large check fix bench image release stubs lock vectors snapshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,9 @@ lock: $(STAMP) ## resolve the dependencies anew
 
 vectors: $(STAMP) ## generate tests/vectors anew
 	$(BIN)/python -m tests.vectors.generate
+
+snapshots: $(STAMP) ## render the chart's snapshots anew
+	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_rendering.py -k looked_at
 
 clean: ## remove what was set up and built
 	rm -rf .venv build dist

@@ -1,0 +1,122 @@
+"""How the downstream gets into a pod: what is patched into the pods that Argo makes, and what Sealgate is told."""
+
+import pytest
+import yaml
+from argo_types import pod, require_kubernetes
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+
+
+def defaults(rendered):
+    return rendered.controller()["workflowDefaults"]["spec"]
+
+
+def patched(patch, *containers, **spec):
+    """A strategic merge, as far as these patches need one: lists merge by name, and new items come first."""
+    made = pod(*containers, **spec)
+    for field, items in yaml.safe_load(patch).items():
+        there = {item["name"]: item for item in made["spec"].get(field, [])}
+        new = [item for item in items if item["name"] not in there]
+        for item in items:
+            if item["name"] in there:
+                mounts = there[item["name"]].get("volumeMounts", []) + item["volumeMounts"]
+                there[item["name"]] |= {"volumeMounts": mounts}
+        made["spec"][field] = new + list(there.values())
+    return made
+
+
+MAIN = {"name": "main", "image": "main"}
+INIT = {"name": "init-artifact-crypt", "image": "sealgate"}
+SIDECAR = {"name": "artifact-plugin-crypt", "image": "sealgate"}
+SHARED = [{"name": "var-run-argo", "emptyDir": {}}]
+
+
+@pytest.mark.parametrize("case", ["default", "local-keys", "vendor-child", "by-hand", "everything"])
+def test_a_child_needs_no_patch_of_any_pod(of, case):
+    assert "podSpecPatch" not in defaults(of(case))
+    assert "podSpecPatch" not in defaults(of(case))["artifactGC"]
+
+
+def test_a_native_sidecar_starts_before_the_plugin_that_loads_and_is_no_regular_container(of):
+    patch = defaults(of("native-sidecar"))["podSpecPatch"]
+    made = patched(patch, MAIN, SIDECAR, initContainers=[INIT], volumes=SHARED)
+    require_kubernetes(made)
+    first, *_ = made["spec"]["initContainers"]
+    assert first["name"] == "sealgate-downstream"
+    assert first["restartPolicy"] == "Always"
+    assert [one["name"] for one in made["spec"]["containers"]] == ["main", "artifact-plugin-crypt"]
+
+
+def test_a_native_sidecar_is_in_pods_of_garbage_collection_too(of):
+    spec = defaults(of("native-sidecar"))
+    assert spec["artifactGC"]["podSpecPatch"] == spec["podSpecPatch"]
+
+
+def test_a_patch_of_every_pod_names_no_container_that_a_pod_may_not_have(of):
+    # The API server refuses a pod where a patch names a container that is not there, and gives it no image.
+    for found in yaml.safe_load(defaults(of("native-sidecar"))["podSpecPatch"])["initContainers"]:
+        assert found["image"]
+    assert "containers" not in yaml.safe_load(defaults(of("native-sidecar"))["podSpecPatch"])
+
+
+def test_sealgate_and_a_native_sidecar_meet_at_one_socket_with_a_spool_that_both_see(of):
+    rendered = of("native-sidecar")
+    (vendor,) = yaml.safe_load(defaults(rendered)["podSpecPatch"])["initContainers"]
+    (server,) = [one for one in rendered.server()["extraContainers"] if one["name"] == "sealgate-downstream"]
+    texts = list(rendered.texts_of_configurations())
+    for text, container in ((texts[0], vendor), (texts[1], server)):
+        settings = yaml.safe_load(text)
+        assert container["args"] == [settings["downstream"]["socket"]]
+        assert "command" not in settings["downstream"]
+        (mount,) = container["volumeMounts"]
+        assert settings["downstream"]["socket"].startswith(mount["mountPath"] + "/")
+        assert settings["spool"]["directory"].startswith(mount["mountPath"] + "/")
+    (sealgate,) = [one for one in rendered.server()["extraContainers"] if one["name"] == "sealgate-crypt"]
+    assert server["volumeMounts"][0] in sealgate["volumeMounts"]
+
+
+def test_an_image_volume_is_read_only_and_mounted_where_the_command_is(of):
+    rendered = of("image-volume")
+    patch = defaults(rendered)["podSpecPatch"]
+    made = patched(patch, MAIN, SIDECAR)
+    require_kubernetes(made)
+    (sidecar,) = [one for one in made["spec"]["containers"] if one["name"] == "artifact-plugin-crypt"]
+    assert sidecar["volumeMounts"] == [{"name": "sealgate-vendor", "mountPath": "/vendor", "readOnly": True}]
+    for text in rendered.texts_of_configurations():
+        (program,) = yaml.safe_load(text)["downstream"]["command"]
+        assert program.startswith("/vendor/")
+    assert rendered.controller()["initlessPod"] == {"enabled": True}
+
+
+def test_a_vendor_is_not_registered_with_argo(of):
+    # Argo's server would look for its socket, and end without it.
+    assert [driver["name"] for driver in of("native-sidecar").controller()["artifactDrivers"]] == ["crypt"]
+
+
+def test_what_the_downstream_is_told_about_storage_comes_from_argo_s_repository(of):
+    told = of("vendor-child").controller()["artifactRepository"]["plugin"]["configuration"]
+    assert yaml.safe_load(told)["bucket"] == "artifacts"
+
+
+def test_what_the_controller_had_before_stays(of):
+    given = of("everything").controller()
+    assert given["parallelism"] == 100
+    assert "plain-s3" in [driver["name"] for driver in given["artifactDrivers"]]
+    assert given["executor"]["env"][-1] == {"name": "REMOVE_LOCAL_ART_PATH", "value": "true"}
+    assert given["workflowDefaults"]["spec"]["artifactGC"] == {
+        "strategy": "OnWorkflowDeletion",
+        "serviceAccountName": "artifact-gc",
+    }
+
+
+def test_the_server_s_environment_stands_above_that_of_pods(of):
+    for container in of("everything").server()["extraContainers"]:
+        assert {"name": "AWS_REGION", "value": "eu-west-1"} in container["env"]
+    assert {"name": "AWS_REGION", "value": "eu-central-1"} in of("everything").controller()["executor"]["env"]
+
+
+def test_each_name_of_the_plugin_has_a_driver_and_a_container_beside_the_server(of):
+    given = of("everything")
+    ours = [driver["name"] for driver in given.controller()["artifactDrivers"] if driver["name"] != "plain-s3"]
+    assert ours == ["sealgate", "sealgate-pci"]
+    assert [one["name"] for one in given.server()["extraContainers"]] == ["sealgate-sealgate", "sealgate-sealgate-pci"]
