@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.golang import built, installed
+from harness.golang import HELM, built, installed
 from rendering import Helm, Rendered
-
-HELM = ("helm.sh/helm/v3/cmd/helm", "v3.19.0")
 
 
 @pytest.fixture(scope="session")

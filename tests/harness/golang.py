@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+HELM = ("helm.sh/helm/v3/cmd/helm", "v3.19.0")
+
 
 def installed(package: str, version: str) -> Path:
     """The program of a public module."""
