@@ -1,0 +1,91 @@
+"""Containers as the chart renders them, run from the image: what is rendered is what the program takes."""
+
+import os
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import pytest
+import yaml
+from charts.rendering import CHART, Helm
+from harness.argo import Argo
+from harness.golang import HELM, installed
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+LOCAL = (
+    "configuration.keys.provider=local,configuration.keys.vault=null,configuration.keys.local.keyring=/tmp/keyring.json"
+)
+OF_THE_POD = {"metadata.namespace": "team-a", "spec.serviceAccountName": "argo-workflow"}
+NATIVE = ("--values", f"{CHART}/ci/native-sidecar.yaml")
+FILES = "environment[0].name=SEALGATE_BACKEND_URL,environment[0].value=file:///tmp/storage"
+
+
+def variables(container):
+    """The environment that a kubelet makes of a list of EnvVar."""
+    return {
+        one["name"]: one["value"] if "value" in one else OF_THE_POD[one["valueFrom"]["fieldRef"]["fieldPath"]]
+        for one in container.get("env", [])
+    }
+
+
+def require_round_trip(argo, tmp, store):
+    content = os.urandom(2_000_000)
+    (tmp / "argo/outputs/a.bin").write_bytes(content)
+    argo.save("team-a/a.bin", Path("/tmp/argo/outputs/a.bin"))
+    stored = [path for path in store.rglob("*") if path.is_file()]
+    assert len(stored) == 1
+    assert stored[0].read_bytes().startswith(b"\x89SEAL")
+    argo.load("team-a/a.bin", Path("/tmp/argo/outputs/b.bin"))
+    assert (tmp / "argo/outputs/b.bin").read_bytes() == content
+    argo.delete("team-a/a.bin")
+    assert not any(path.is_file() for path in store.rglob("*"))
+
+
+@pytest.fixture
+def helm():
+    return Helm(installed(*HELM))
+
+
+@pytest.mark.parametrize("where", ["pod", "server"])
+def test_a_child_of_the_image_serves_with_what_was_rendered(images, shared, helm, where):
+    rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", LOCAL, "--set", FILES)
+    (server,) = rendered.server()["extraContainers"]
+    container = server if where == "server" else rendered.controller()["executor"]
+    arguments = [*images["default"].stage.entrypoint, *server["args"]]
+    socket = shared / "artifact-plugins/crypt/socket"
+    with (
+        images["default"].started({"/tmp": shared}, arguments, variables(container), socket),
+        closing(Argo(socket)) as argo,
+    ):
+        require_round_trip(argo, shared, shared / "storage")
+
+
+@pytest.mark.parametrize("where", ["pod", "server"])
+def test_a_vendor_s_container_and_sealgate_meet_where_it_was_rendered(images, shared, helm, where):
+    rendered = helm.rendered(*NATIVE, "--set", LOCAL)
+    patch = yaml.safe_load(rendered.controller()["workflowDefaults"]["spec"]["podSpecPatch"])
+    containers = {one["name"]: one for one in (*patch["initContainers"], *rendered.server()["extraContainers"])}
+    sealgate = containers["sealgate-crypt"]
+    if where == "pod":
+        (vendor,) = patch["initContainers"]
+        environment = variables(rendered.controller()["executor"])
+    else:
+        vendor, environment = containers["sealgate-downstream"], variables(sealgate)
+    (mount,) = vendor["volumeMounts"]
+    met = shared / "met"
+    store = shared / "vendor-storage"
+    for path in (met, store):
+        path.mkdir()
+    socket = shared / "artifact-plugins/crypt/socket"
+    with ExitStack() as stack:
+        # The stand-in for a vendor's image has its program, and the paths that both containers share.
+        mounts = {"/tmp": store, mount["mountPath"]: met}
+        entry = ["/vendor/plugin", *vendor["args"]]
+        user = vendor["securityContext"]["runAsUser"]
+        second = met / "sealgate-downstream.sock"
+        given = variables(vendor) | {"VENDOR_ROOT": "/tmp"}
+        stack.enter_context(images["with-vendor"].started(mounts, entry, given, second, user))
+        mounts = {"/tmp": shared, mount["mountPath"]: met}
+        arguments = [*images["default"].stage.entrypoint, *sealgate["args"]]
+        user = sealgate["securityContext"]["runAsUser"]
+        stack.enter_context(images["default"].started(mounts, arguments, environment, socket, user))
+        require_round_trip(stack.enter_context(closing(Argo(socket))), shared, store)
