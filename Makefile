@@ -72,7 +72,7 @@ vectors: $(STAMP) ## generate tests/vectors anew
 	$(BIN)/python -m tests.vectors.generate
 
 snapshots: $(STAMP) ## render the chart's snapshots anew
-	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_rendering.py -k looked_at
+	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k looked_at
 
 clean: ## remove what was set up and built
 	rm -rf .venv build dist

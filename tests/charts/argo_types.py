@@ -3,7 +3,7 @@
 Argo's own Go module is not to be had from the module proxy, so: workflows are parsed by the types that Hera generates
 from Argo's API, and the controller's settings by a schema of our own that knows the fields this chart writes, and
 Kubernetes' schema of a container. Where SEALGATE_TEST_ARGO_SOURCE names a checkout of Argo Workflows, Argo's own
-types parse both as well (test_argo_itself.py).
+types parse both as well (test_chart_argo.py).
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ empty directory: what runs there needs nothing of any image.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -141,7 +142,11 @@ class Build:
             (place / name).mkdir(exist_ok=True)
         script = f'{_CHROOT} && exec chroot "$1/merged" /bin/sh -ec \'cd "$0"; eval "$1"\' "$2" "$3"'
         python = Path(sys.base_prefix, "bin")
-        environment = {"PATH": f"{python}:/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", **stage.environment}
+        settings = {
+            name: value for name, value in os.environ.items() if name.startswith("PIP_") or "proxy" in name.lower()
+        }
+        path = f"{python}:/usr/sbin:/usr/bin:/sbin:/bin"
+        environment = {**settings, "PATH": path, "HOME": "/root", **stage.environment}
         done = subprocess.run(
             ["unshare", "--mount", "sh", "-c", script, "-", place, stage.workdir, command],
             env=environment,

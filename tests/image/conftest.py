@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ import pytest
 from harness.argo import Argo
 from harness.chain import write_keyring
 from harness.dockerfile import ROOT, Build, Stage, overlay_works
+from harness.once import made_once
 
 VENDOR = "vendor/plugin:1"
 VERSION, REVISION = "1.2.3", "0123456789"
@@ -124,20 +124,10 @@ def shared() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def images(tmp_path_factory, worker_id) -> dict[str, Image]:
     """Every target of the Dockerfile, by name."""
-    shared = tmp_path_factory.getbasetemp()
-    place = (shared if worker_id == "master" else shared.parent) / "image"
-    if os.geteuid() != 0 or not overlay_works(Path(f"{place}-probe-{os.getpid()}")):
+    if os.geteuid() != 0 or not overlay_works(tmp_path_factory.mktemp("probe")):
         pytest.skip("a chroot and an overlay mount need root")
-    place.mkdir(exist_ok=True)
-    with (place / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        made = place / "stages.json"
-        if not made.exists():
-            made.write_text(json.dumps(_built(place)))
-    return {
-        name: Image(Stage(**{**stage, "root": Path(stage["root"])}))
-        for name, stage in json.loads(made.read_text()).items()
-    }
+    stages = made_once(tmp_path_factory, worker_id, "image", _built)
+    return {name: Image(Stage(**{**stage, "root": Path(stage["root"])})) for name, stage in stages.items()}
 
 
 def _built(place: Path) -> dict[str, object]:

@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from harness.once import made_once
 
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
@@ -35,17 +36,18 @@ def release(place, **environment):
     command = ["make", "--assume-old=.venv/.installed", "release", "EPOCH=1700000000"]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    return {path.name: path.read_bytes() for path in (place / "dist").iterdir()}
 
 
-@pytest.fixture(scope="module")
-def releases(tmp_path_factory):
-    home = tmp_path_factory.mktemp("release")
-    path = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
-    return [
-        release(home / "one", **path, TZ="UTC"),
-        release(home / "another-place", **path, TZ="Asia/Tokyo", PYTHONHASHSEED="7", LANG="C"),
-    ]
+@pytest.fixture(scope="session")
+def releases(tmp_path_factory, worker_id):
+    def make(home):
+        path = {"PATH": "/usr/local/bin:/usr/bin:/bin"}
+        release(home / "one", **path, TZ="UTC")
+        release(home / "another-place", **path, TZ="Asia/Tokyo", PYTHONHASHSEED="7", LANG="C")
+        return [str(home / "one/dist"), str(home / "another-place/dist")]
+
+    places = made_once(tmp_path_factory, worker_id, "release", make)
+    return [{path.name: path.read_bytes() for path in Path(place).iterdir()} for place in places]
 
 
 def test_two_builds_in_two_places_give_the_same_bytes(releases):

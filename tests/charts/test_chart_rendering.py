@@ -13,7 +13,7 @@ from proxy import config
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 SNAPSHOTS = ROOT / "tests" / "charts" / "snapshots"
-OF_OTHERS = {"PrometheusRule"}  # no schema of Kubernetes'; test_monitoring.py looks at it
+OF_OTHERS = {"PrometheusRule"}  # no schema of Kubernetes'; test_chart_monitoring.py looks at it
 
 
 @pytest.fixture(params=MATRIX)
