@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,12 +55,36 @@ class Rendered:
             yield from (one["value"] for one in container.get("env", []) if one["name"] == "SEALGATE_CONFIG_YAML")
 
 
+def patched(document: dict[str, Any], patch: str, place: Path) -> dict[str, Any]:
+    """A strategic merge, by kubectl: the code that the API server uses, and Argo for `podSpecPatch`."""
+    (place / "document.yaml").write_text(yaml.safe_dump(document))
+    (place / "patch.yaml").write_text(patch)
+    files = ["--filename", place / "document.yaml", "--patch-file", place / "patch.yaml"]
+    command = [
+        Path(sys.executable).with_name("kubectl"),
+        "patch",
+        "--local",
+        *files,
+        "--type",
+        "strategic",
+        "-o",
+        "yaml",
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return yaml.safe_load(done.stdout)
+
+
 class Helm:
     """The program, and the chart that it works on."""
 
     def __init__(self, program: Path, chart: Path = CHART) -> None:
         self._program = program
         self._chart = chart
+
+    def of_chart(self, chart: str) -> Helm:
+        """The same program on another chart."""
+        return Helm(self._program, Path(chart))
 
     def run(self, verb: str, *arguments: str, kubernetes: str = KUBERNETES[0]) -> subprocess.CompletedProcess[str]:
         command = [self._program, *verb.split(), self._chart, "--kube-version", kubernetes, *arguments]

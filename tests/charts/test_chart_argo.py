@@ -1,4 +1,7 @@
-"""The same texts, parsed by Argo's own types: where SEALGATE_TEST_ARGO_SOURCE names a checkout of Argo Workflows."""
+"""The same texts, parsed by Argo's own types and taken by argo-helm: where the environment names copies of them.
+
+SEALGATE_TEST_ARGO_SOURCE is a checkout of Argo Workflows, SEALGATE_TEST_ARGO_HELM argo-helm's chart argo-workflows.
+"""
 
 import os
 import shutil
@@ -7,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from argo_types import require_kubernetes
 from harness.golang import built
 from rendering import MATRIX, ROOT
 
@@ -52,3 +56,32 @@ def test_argo_parses_the_examples(parse, path):
 def test_it_refuses_what_argo_does_not_know(parse):
     with pytest.raises(AssertionError, match="nothingOfArgo"):
         parse("Config", {"nothingOfArgo": 1})
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_argo_helm_makes_a_server_of_its_values(helm, of, case, tmp_path):
+    """Where SEALGATE_TEST_ARGO_HELM names argo-helm's chart argo-workflows."""
+    chart = os.environ.get("SEALGATE_TEST_ARGO_HELM")
+    if not chart:
+        pytest.skip("SEALGATE_TEST_ARGO_HELM names no copy of argo-helm's chart argo-workflows")
+    values = tmp_path / "values.yaml"
+    values.write_text(of(case).the("ConfigMap", "-fragments")["data"]["argo-helm-values.yaml"])
+    namespace = of(case).the("ConfigMap", "-fragments")["metadata"]["namespace"]
+    theirs = helm.of_chart(chart).rendered("--namespace", namespace, "--values", str(values))
+    server = theirs.the("Deployment", "-server")["spec"]["template"]["spec"]
+    require_kubernetes(theirs.the("Deployment", "-server"))
+    own, *others = server["containers"]
+    assert others == of(case).server()["extraContainers"]
+    mounted = {mount["mountPath"] for mount in own["volumeMounts"]}
+    for driver in of(case).controller()["artifactDrivers"]:
+        if driver["name"] != "plain-s3":
+            assert f"/tmp/artifact-plugins/{driver['name']}" in mounted
+    volumes = {volume["name"] for volume in server["volumes"]}
+    for container in server["containers"]:
+        assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
+    # Ours is the one that the controller reads, and theirs writes no other.
+    if of(case).has("ConfigMap", "workflow-controller-configmap"):
+        (controller,) = theirs.the("Deployment", "-controller")["spec"]["template"]["spec"]["containers"]
+        name = of(case).the("ConfigMap", "workflow-controller-configmap")["metadata"]["name"]
+        assert name in controller["args"]
+        assert not theirs.has("ConfigMap", "workflow-controller-configmap")

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from rendering import CHART, MATRIX, Helm
+from rendering import CHART, MATRIX
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 
@@ -19,7 +19,7 @@ def notes(helm, tmp_path_factory):
     (chart / "templates" / "notes.yaml").write_text(
         'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: the-notes}\ndata: {text: {{ include "notes" . | toJson }}}\n'
     )
-    copy = Helm(helm._program, chart)
+    copy = helm.of_chart(str(chart))
     return lambda case: copy.of(case).the("ConfigMap", "the-notes")["data"]["text"]
 
 

@@ -3,6 +3,7 @@
 import pytest
 import yaml
 from argo_types import pod, require_kubernetes
+from rendering import MATRIX, patched
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 
@@ -11,18 +12,9 @@ def defaults(rendered):
     return rendered.controller()["workflowDefaults"]["spec"]
 
 
-def patched(patch, *containers, **spec):
-    """A strategic merge, as far as these patches need one: lists merge by name, and new items come first."""
-    made = pod(*containers, **spec)
-    for field, items in yaml.safe_load(patch).items():
-        there = {item["name"]: item for item in made["spec"].get(field, [])}
-        new = [item for item in items if item["name"] not in there]
-        for item in items:
-            if item["name"] in there:
-                mounts = there[item["name"]].get("volumeMounts", []) + item["volumeMounts"]
-                there[item["name"]] |= {"volumeMounts": mounts}
-        made["spec"][field] = new + list(there.values())
-    return made
+def merged(rendered, made, place):
+    patch = defaults(rendered)["podSpecPatch"]
+    return patched(made, yaml.safe_dump({"spec": yaml.safe_load(patch)}), place)
 
 
 MAIN = {"name": "main", "image": "main"}
@@ -37,9 +29,8 @@ def test_a_child_needs_no_patch_of_any_pod(of, case):
     assert "podSpecPatch" not in defaults(of(case))["artifactGC"]
 
 
-def test_a_native_sidecar_starts_before_the_plugin_that_loads_and_is_no_regular_container(of):
-    patch = defaults(of("native-sidecar"))["podSpecPatch"]
-    made = patched(patch, MAIN, SIDECAR, initContainers=[INIT], volumes=SHARED)
+def test_a_native_sidecar_starts_before_the_plugin_that_loads_and_is_no_regular_container(of, tmp_path):
+    made = merged(of("native-sidecar"), pod(MAIN, SIDECAR, initContainers=[INIT], volumes=SHARED), tmp_path)
     require_kubernetes(made)
     first, *_ = made["spec"]["initContainers"]
     assert first["name"] == "sealgate-downstream"
@@ -75,10 +66,9 @@ def test_sealgate_and_a_native_sidecar_meet_at_one_socket_with_a_spool_that_both
     assert server["volumeMounts"][0] in sealgate["volumeMounts"]
 
 
-def test_an_image_volume_is_read_only_and_mounted_where_the_command_is(of):
+def test_an_image_volume_is_read_only_and_mounted_where_the_command_is(of, tmp_path):
     rendered = of("image-volume")
-    patch = defaults(rendered)["podSpecPatch"]
-    made = patched(patch, MAIN, SIDECAR)
+    made = merged(rendered, pod(MAIN, SIDECAR), tmp_path)
     require_kubernetes(made)
     (sidecar,) = [one for one in made["spec"]["containers"] if one["name"] == "artifact-plugin-crypt"]
     assert sidecar["volumeMounts"] == [{"name": "sealgate-vendor", "mountPath": "/vendor", "readOnly": True}]
@@ -120,3 +110,39 @@ def test_each_name_of_the_plugin_has_a_driver_and_a_container_beside_the_server(
     ours = [driver["name"] for driver in given.controller()["artifactDrivers"] if driver["name"] != "plain-s3"]
     assert ours == ["sealgate", "sealgate-pci"]
     assert [one["name"] for one in given.server()["extraContainers"]] == ["sealgate-sealgate", "sealgate-sealgate-pci"]
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_the_patch_of_argo_s_server_adds_and_takes_nothing_away(of, case, tmp_path):
+    own = {
+        "name": "argo-server",
+        "image": "argocli",
+        "args": ["server"],
+        "env": [{"name": "THEIRS", "value": "1"}],
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    labels = {"app": "argo-server"}
+    before = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "argo-server"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [own], "volumes": [{"name": "tmp", "emptyDir": {}}]},
+            },
+        },
+    }
+    patch = of(case).the("ConfigMap", "-fragments")["data"]["argo-server-patch.yaml"]
+    after = patched(before, patch, tmp_path)
+    require_kubernetes(after)
+    spec = after["spec"]["template"]["spec"]
+    containers = {one["name"]: one for one in spec["containers"]}
+    theirs = containers.pop("argo-server")
+    assert {**theirs, "env": None, "volumeMounts": None} == {**own, "env": None, "volumeMounts": None}
+    assert own["env"][0] in theirs["env"]
+    assert own["volumeMounts"][0] in theirs["volumeMounts"]
+    assert list(containers.values()) == of(case).server()["extraContainers"]
+    assert {volume["name"] for volume in spec["volumes"]} > {"tmp"}
+    assert patched(after, patch, tmp_path) == after, "again, it changes nothing"

@@ -117,3 +117,9 @@ def test_every_command_runs_in_it(images):
     shown = images["sealgate"].run("sealgate", "demo")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "Every step did what it says." in shown.stdout
+
+
+def test_init_finds_the_policies_that_the_image_carries(images):
+    options = ("--address", "https://vault:8200", "--storage", "s3://b", "--namespace", "team-a")
+    done = images["sealgate"].run("sealgate", "init", "/tmp/first", *options)
+    assert done.returncode == 0, done.stderr

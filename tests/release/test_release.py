@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from harness.once import made_once
 
+pytestmark = pytest.mark.timeout(600, func_only=False)
 ROOT = Path(__file__).parents[2]
 VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
