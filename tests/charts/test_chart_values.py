@@ -55,7 +55,7 @@ def test_a_value_that_is_wrong_is_named(helm, tmp_path, values, named):
 
 def test_a_patch_that_the_controller_has_already_is_not_overwritten(helm, tmp_path):
     ours = yaml.safe_load((CHART / "ci" / "native-sidecar.yaml").read_text())
-    ours["argo"]["controller"]["config"]["workflowDefaults"] = {"spec": {"podSpecPatch": "volumes: []"}}
+    ours["argo"]["controller"] = {"config": {"workflowDefaults": {"spec": {"podSpecPatch": "volumes: []"}}}}
     (tmp_path / "values.yaml").write_text(yaml.safe_dump(ours))
     done = helm.run("template release-name", "--values", str(tmp_path / "values.yaml"))
     assert done.returncode != 0

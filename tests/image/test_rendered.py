@@ -1,14 +1,18 @@
 """Containers as the chart renders them, run from the image: what is rendered is what the program takes."""
 
 import os
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 import yaml
 from charts.rendering import CHART, Helm
 from harness.argo import Argo
+from harness.container import shared_tmp
 from harness.golang import HELM, installed
+from harness.openbao import OpenBao
+from keys.vault.logins import ServiceAccount
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 LOCAL = (
@@ -40,7 +44,16 @@ def require_round_trip(argo, tmp, store):
     assert not any(path.is_file() for path in store.rglob("*"))
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def vault(tmp_path_factory):
+    server = OpenBao(tmp_path_factory.mktemp("openbao") / "home")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
 def helm():
     return Helm(installed(*HELM))
 
@@ -89,3 +102,40 @@ def test_a_vendor_s_container_and_sealgate_meet_where_it_was_rendered(images, sh
         user = sealgate["securityContext"]["runAsUser"]
         stack.enter_context(images["default"].started(mounts, arguments, environment, socket, user))
         require_round_trip(stack.enter_context(closing(Argo(socket))), shared, store)
+
+
+def test_each_identity_gets_from_vault_what_it_needs_by_what_was_rendered(images, helm, vault, tmp_path):
+    cluster = ServiceAccount()
+    vault.post("sys/auth/jwt", {"type": "jwt"})
+    vault.post("auth/jwt/config", {"jwt_validation_pubkeys": [cluster.public]})
+    keys = f"configuration.keys.vault.address={vault.address},configuration.keys.vault.auth.method=jwt"
+    rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", keys, "--set", FILES)
+    vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], tmp_path)
+    pod, (server,) = rendered.controller()["executor"], rendered.server()["extraContainers"]
+
+    @contextmanager
+    def running(container, namespace, account):
+        with shared_tmp() as tmp, closing(Argo(tmp / "artifact-plugins/crypt/socket")) as argo:
+            token = tmp / "service-account"
+            token.mkdir()
+            subject = f"system:serviceaccount:{namespace}:{account}"
+            (token / "token").write_text(cluster.token(sub=subject))
+            mounts = {"/tmp": tmp, "/var/run/secrets/kubernetes.io/serviceaccount": token}
+            arguments = [*images["default"].stage.entrypoint, *server["args"]]
+            socket = tmp / "artifact-plugins/crypt/socket"
+            with images["default"].started(mounts, arguments, variables(container), socket):
+                yield argo, tmp
+
+    for container, namespace, account in ((pod, "team-a", "argo-workflow"), (server, "argo", "argo-server")):
+        with running(container, namespace, account) as (argo, tmp):
+            require_round_trip(argo, tmp, tmp / "storage")
+    with running(pod, "team-a", "argo-artifact-gc") as (argo, tmp):
+        (tmp / "storage/team-a").mkdir()
+        (tmp / "storage/team-a/a.bin").write_bytes(b"\x89SEAL\r\n\x1a...")
+        os.chown(tmp / "storage/team-a", 8737, 8737)
+        argo.delete("team-a/a.bin")
+        assert not (tmp / "storage/team-a/a.bin").exists()
+        (tmp / "argo/outputs/a.bin").write_bytes(b"x")
+        with pytest.raises(grpc.RpcError) as refused:
+            argo.save("team-a/a.bin", Path("/tmp/argo/outputs/a.bin"))
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED

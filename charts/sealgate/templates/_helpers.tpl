@@ -75,7 +75,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   "volumeMounts" (list (dict "name" $volume "mountPath" $meeting)) -}}
 {{- if eq .place "pod" }}{{ $_ := set $container "restartPolicy" "Always" }}{{ end -}}
 {{- with .root.Values.downstream.environment }}{{ $_ := set $container "env" . }}{{ end -}}
-{{- with .root.Values.downstream.securityContext }}{{ $_ := set $container "securityContext" . }}{{ end -}}
+{{- with .root.Values.downstream.securityContext | default .root.Values.argo.executor.securityContext }}{{ $_ := set $container "securityContext" . }}{{ end -}}
 {{- $container | toYaml -}}
 {{- end -}}
 
@@ -105,6 +105,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $executor := $config.executor | default dict -}}
 {{- $environment := include "sealgate.environment" (dict "root" . "place" "pod") | fromYamlArray -}}
 {{- $_ := set $executor "env" (concat $environment ($executor.env | default list)) -}}
+{{- if and .Values.argo.executor.securityContext (not $executor.securityContext) }}{{ $_ := set $executor "securityContext" .Values.argo.executor.securityContext }}{{ end -}}
 {{- $_ := set $config "executor" $executor -}}
 {{- if eq .Values.argo.layout "initless" }}{{ $_ := set $config "initlessPod" (dict "enabled" true) }}{{ end -}}
 {{- with .Values.argo.repository -}}
