@@ -14,7 +14,7 @@ ENGINE ?= $(shell command -v docker || command -v podman || command -v buildah)
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-large check fix bench image release stubs lock vectors snapshots clean
+.PHONY: help demo test test-large check fix bench docs image release stubs lock vectors snapshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -58,6 +58,9 @@ release: $(STAMP) ## the wheel, the source archive and the list of parts, in dis
 	PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
 		--output-format JSON --output-file dist/sealgate-$(VERSION).cdx.json requirements.lock
 	cd dist && sha256sum * > SHA256SUMS
+
+docs: $(STAMP) ## write into the documents what the tests see
+	$(BIN)/python -m pytest -n $(JOBS) --write-docs tests/keys/vault/test_vault_fault_table.py
 
 stubs: $(STAMP) ## generate the protobuf stubs anew
 	$(BIN)/python -m grpc_tools.protoc -Iproxy/rpc=proto -Iproxy/envelope=proto --python_out=. --mypy_out=quiet:. \

@@ -20,7 +20,7 @@ from functools import lru_cache
 from urllib.parse import unquote
 
 from backend import keys
-from proxy import documents
+from policies import documents
 from proxy.plugin import BadRequest, NotConfigured
 
 URL, CONFIG = "SEALGATE_BACKEND_URL", "SEALGATE_BACKEND_CONFIG"
@@ -197,8 +197,8 @@ def _check_account(text: str) -> None:
 
 def _mapping(text: str) -> dict[str, object]:
     try:
-        read = documents.load(text)
-    except documents.NotPlain as flaw:
+        read = documents.read(text, documents.LONGEST_OF_AUTHORS).value
+    except documents.Unreadable as flaw:
         raise _Flaw(str(flaw)) from None
     if read is None:
         return {}

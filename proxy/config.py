@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from msgspec import Struct
-from yaml.constructor import SafeConstructor
 
+from policies.documents import LONGEST, Document, Unreadable, read
+from policies.validate import converted
 from proxy.plugin import NotConfigured, one_line
 
 API_VERSION = "sealgate/v1alpha1"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-_LARGEST = 1 << 20
-_DEEPEST = 64
-_NOT_PLAIN = (yaml.YAMLError, ValueError, LookupError, AttributeError, OverflowError)
-"""What the library raises, on purpose or not, for a scalar that does not fit its tag (`!!int ""`)."""
 
 
 class Duration(float):
@@ -40,6 +36,8 @@ class DownstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename
         """Require exactly one of the two."""
         if bool(self.command) == bool(self.socket):
             raise ValueError("exactly one of `command` and `socket` must be given")
+        if any("\0" in word for word in self.command):
+            raise ValueError("`command` holds a NUL, which no command can")
 
 
 class LocalKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -163,6 +161,18 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     keys: KeySettings | None = None
     paths: PathSettings = PathSettings()
     spool: SpoolSettings = SpoolSettings()
+    policies: tuple[Any, ...] = ()
+    """Files, directories, and documents in place; `parse` makes them paths and `Document`s."""
+    require_policy: bool = False
+    """Without a policy nothing is allowed, instead of the built-in baseline."""
+    allow_passthrough: bool = False
+    """A policy may say that something is stored unsealed."""
+
+    def __post_init__(self) -> None:
+        """Require of a policy that it is a path or a mapping; what is in it is validated later."""
+        for policy in self.policies:
+            if not isinstance(policy, dict | Document | Path) and not (isinstance(policy, str) and policy):
+                raise ValueError("each of `policies` must be a path or a document in place")
 
     def required_downstream(self) -> DownstreamSettings:
         """The section `downstream`, without which nothing can be served."""
@@ -183,34 +193,29 @@ def load(environment: Mapping[str, str] = os.environ, plugin: str | None = None)
     Raises:
         NotConfigured: there are none, or they are not valid; the text has file, line and column.
     """
-    text, source = _document(environment)
+    text, source = document(environment)
     return parse(text, source, plugin)
 
 
 def parse(text: str, source: str, plugin: str | None = None) -> Settings:
     """The settings in `text`; see `load`."""
-    root = _compose(text, source)
-    if root is None:
-        raise NotConfigured(f"{source}: the document is empty", says="configuration", remedy=_HOW)
     try:
-        document = _value(root, source, SafeConstructor())
-    except RecursionError:
-        raise _fault(source, root.start_mark, "the document is nested too deeply") from None
+        root = read(text)
+    except Unreadable as fault:
+        raise NotConfigured(fault.at(source), says="configuration") from None
+    if root.empty:
+        raise NotConfigured(f"{source}: the document is empty", says="configuration", remedy=_HOW)
+    document = root.value
     written = document.pop("plugins", {}) if isinstance(document, dict) else {}
     settings = _convert(document, [root], source)
     if not isinstance(written, dict):
-        raise _fault(source, _locate(root, ["plugins"])[1], "expected a mapping from plugin names to settings")
+        raise _fault(source, root.find(["plugins"]), "expected a mapping from plugin names to settings")
+    plugins = Document(written, root.place.names["plugins"][2]) if written else root
     for name, overlay in written.items():
         # Every overlay is validated, so that a mistake shows at the first start and not in one placement.
-        laid_over = _convert(_laid_over(document, overlay), [_node(root, "plugins", name), root], source)
+        laid_over = _convert(_laid_over(document, overlay), [plugins.part(name), root], source)
         settings = laid_over if name == plugin else settings
     return settings
-
-
-def _node(node: yaml.Node, *names: str) -> yaml.Node:
-    for name in names:
-        node = next(value for key, value in node.value if key.value == name)
-    return node
 
 
 _HOW = "Set SEALGATE_CONFIG to the path of a configuration, or SEALGATE_CONFIG_YAML to its text"
@@ -222,7 +227,8 @@ def _missing(section: str) -> NotConfigured:
     )
 
 
-def _document(environment: Mapping[str, str]) -> tuple[str, str]:
+def document(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
+    """The text that the environment names, and where it is: a path, or the name of the variable that holds it."""
     inline, path = environment.get("SEALGATE_CONFIG_YAML"), environment.get("SEALGATE_CONFIG")
     if inline and path:
         raise NotConfigured("both SEALGATE_CONFIG and SEALGATE_CONFIG_YAML are set", remedy="Unset one of them")
@@ -232,56 +238,13 @@ def _document(environment: Mapping[str, str]) -> tuple[str, str]:
         raise NotConfigured("there is no configuration", says="environment", remedy=_HOW)
     try:
         with Path(path).open(encoding="utf-8") as file:
-            text = file.read(_LARGEST + 1)
+            text = file.read(LONGEST + 1)
     except UnicodeDecodeError:
         raise NotConfigured(f"the configuration {path} is not UTF-8", remedy="Write it as YAML or JSON") from None
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise NotConfigured(f"the configuration {path} cannot be read: {reason}", remedy=_HOW) from None
-    if len(text) > _LARGEST:
-        raise NotConfigured(f"the configuration {path} has more than {_LARGEST} characters")
     return text, path
-
-
-def _compose(text: str, source: str) -> yaml.Node | None:
-    try:
-        _require_shallow(text)
-        return yaml.compose(text, Loader=yaml.CSafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
-        where = f"{source}:{mark.line + 1}:{mark.column + 1}" if mark else source
-        raise NotConfigured(f"{where}: {error.problem or 'not YAML'}", says="configuration") from None
-    except (yaml.YAMLError, UnicodeEncodeError):
-        raise NotConfigured(f"{source}: the document is neither YAML nor JSON", says="configuration") from None
-
-
-def _require_shallow(text: str) -> None:
-    """Refuse what `compose` would overrun the C stack with: it calls itself for each level."""
-    depth = 0
-    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
-            mark: Any = event.start_mark  # the stubs know two classes of marks
-            raise yaml.MarkedYAMLError(problem="the document is nested too deeply", problem_mark=mark)
-
-
-def _value(node: yaml.Node, source: str, constructor: SafeConstructor) -> Any:
-    """The plain value of a node. A field given twice is a mistake and not a choice."""
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, source, constructor) for item in node.value]
-    if isinstance(node, yaml.MappingNode):
-        mapping: dict[str, Any] = {}
-        for key, value in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise _fault(source, key.start_mark, "the name of a field must be text")
-            if key.value in mapping:
-                raise _fault(source, key.start_mark, f"the field `{key.value}` is given twice")
-            mapping[key.value] = _value(value, source, constructor)
-        return mapping
-    try:
-        return constructor.construct_object(node)
-    except _NOT_PLAIN:
-        raise _fault(source, node.start_mark, "the value is not plain") from None
 
 
 def _laid_over(base: Any, over: Any) -> Any:
@@ -290,38 +253,23 @@ def _laid_over(base: Any, over: Any) -> Any:
     return {**base, **{name: _laid_over(base.get(name), value) for name, value in over.items()}}
 
 
-def _convert(value: Any, nodes: Sequence[yaml.Node], source: str) -> Settings:
-    """Validate `value`; `nodes` are where it was written, an overlay before what it is laid over."""
-    try:
-        return msgspec.convert(value, Settings, dec_hook=_decode)
-    except msgspec.ValidationError as error:
-        # "what is wrong - at `$.keys.local`": the path leads back to the line.
-        fact, _, path = str(error).partition(" - at `$")
-        names = [name for name in path.rstrip("`").replace("[", ".").replace("]", "").split(".") if name]
-        if "unknown field `" in fact:
-            names.append(fact.partition("unknown field `")[2].rstrip("`"))
-        _, mark = max((_locate(node, names) for node in nodes), key=lambda found: found[0])
-        raise _fault(source, mark, one_line(fact)) from None
+def _convert(value: Any, documents: Sequence[Document], source: str) -> Settings:
+    """Validate `value`; `documents` are where it was written, an overlay before what it is laid over."""
+    settings, faults = converted(value, Settings, _decode)
+    if settings is None:
+        place = max((document.find(faults[0].path) for document in documents), key=lambda found: found[0])
+        raise _fault(source, place, one_line(faults[0].fact))
+    holder = next((d for d in documents if isinstance(d.value, dict) and "policies" in d.value), None)
+    policies = tuple(
+        holder.part("policies", str(number)) if holder and isinstance(policy, dict) else Path(policy)
+        for number, policy in enumerate(settings.policies)
+    )
+    return msgspec.structs.replace(settings, policies=policies)
 
 
-def _locate(node: yaml.Node, names: Sequence[str]) -> tuple[int, yaml.Mark]:
-    """How far the path `names` leads, and the place of the last name that was found."""
-    mark = node.start_mark
-    for depth, name in enumerate(names):
-        if isinstance(node, yaml.MappingNode):
-            found = [(key.start_mark, value) for key, value in node.value if key.value == name]
-        elif isinstance(node, yaml.SequenceNode) and name.isdigit():
-            found = [(item.start_mark, item) for item in node.value[int(name) : int(name) + 1]]
-        else:
-            found = []
-        if not found:
-            return depth, mark
-        mark, node = found[0]
-    return len(names), mark
-
-
-def _fault(source: str, mark: yaml.Mark, fact: str) -> NotConfigured:
-    return NotConfigured(f"{source}:{mark.line + 1}:{mark.column + 1}: {fact}", says="configuration")
+def _fault(source: str, place: tuple[int, int, int], fact: str) -> NotConfigured:
+    _, line, column = place
+    return NotConfigured(f"{source}:{line}:{column}: {fact}", says="configuration")
 
 
 def _decode(kind: type, value: Any) -> Any:

@@ -35,6 +35,8 @@ class Source:
     is_directory: bool
     size: int
     """Of a file, in bytes, when it was opened."""
+    path: str
+    """Where it lies, with every symbolic link on the way resolved."""
 
 
 class Roots:
@@ -50,11 +52,11 @@ class Roots:
         Raises:
             BadRequest: it lies outside, does not exist, or is something else.
         """
-        with local_errors(f"the local path {_shown(path)}"), self._parent(path) as (parent, name):
+        with local_errors(f"the local path {_shown(path)}"), self._parent(path) as (parent, name, reached):
             fd = _open_source(parent, name, path)
         try:
             facts = os.fstat(fd)
-            yield Source(fd, stat.S_ISDIR(facts.st_mode), facts.st_size)
+            yield Source(fd, stat.S_ISDIR(facts.st_mode), facts.st_size, reached)
         finally:
             os.close(fd)
 
@@ -63,7 +65,7 @@ class Roots:
         """Prepare to create `path`, whole or not at all; what was begun and not committed is removed."""
         with (
             local_errors(f"the local path {_shown(path)}"),
-            self._parent(path, follow_last=False) as (parent, name),
+            self._parent(path, follow_last=False) as (parent, name, reached),
         ):
             try:
                 there = os.stat(name, dir_fd=parent, follow_symlinks=False)
@@ -73,19 +75,20 @@ class Roots:
                 raise BadRequest(
                     f"the local path {_shown(path)} is a symbolic link, and nothing is written through one"
                 )
-            destination = Destination(parent, name)
+            destination = Destination(parent, name, reached)
             try:
                 yield destination
             finally:
                 destination.discard()
 
     @contextmanager
-    def _parent(self, path: Path, *, follow_last: bool = True) -> Iterator[tuple[int, str]]:
-        """The directory that holds `path`, open, and the last segment; links are resolved inside the root."""
+    def _parent(self, path: Path, *, follow_last: bool = True) -> Iterator[tuple[int, str, str]]:
+        """The directory that holds `path`, open, the last segment, and where that is; links are resolved inside."""
         root, segments = self._split(path)
         walk = _Walk(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), segments, path, root)
         try:
-            yield walk.to_parent(follow_last=follow_last)
+            parent, name = walk.to_parent(follow_last=follow_last)
+            yield parent, name, os.path.join(root, *walk.reached, name)
         finally:
             walk.close()
 
@@ -107,6 +110,8 @@ class _Walk:
 
     def __init__(self, root_fd: int, segments: list[str], path: Path, root: Path) -> None:
         self._directories = [root_fd]
+        self.reached: list[str] = []
+        """The names of those directories, beneath the root."""
         self._left = segments[::-1]
         self._links = 0
         self._leads_out = BadRequest(
@@ -129,6 +134,7 @@ class _Walk:
                 return self._directories[-1], segment
             else:
                 self._directories.append(os.open(segment, _STEP | os.O_DIRECTORY, dir_fd=self._directories[-1]))
+                self.reached.append(segment)
 
     def _turn(self, target: str) -> None:
         self._links += 1
@@ -141,6 +147,7 @@ class _Walk:
         if len(self._directories) == 1:
             raise self._leads_out
         os.close(self._directories.pop())
+        self.reached.pop()
         self._left = self._left or ["."]
 
     def close(self) -> None:
@@ -152,7 +159,9 @@ class _Walk:
 class Destination:
     """A place to be filled beside its final name, and renamed to it only when it is whole."""
 
-    def __init__(self, parent: int, name: str) -> None:
+    def __init__(self, parent: int, name: str, path: str) -> None:
+        self.path = path
+        """Where it lies, with every symbolic link on the way resolved."""
         self._parent = parent
         self._name = name
         # A name has at most 255 bytes, and a character of it up to 4.

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from proxy.terms import Terms
+
 if TYPE_CHECKING:
     from pathlib import Path  # 10 ms, and nothing needs it on the way to the socket
 
@@ -87,6 +89,8 @@ class SealedFacts:
     plaintext_bytes: int = 0
     stored_bytes: int = 0
     files: int = 0
+    unsealed_files: int = 0
+    """Of `files`, those that were read or stored as plaintext, because a policy allows it."""
     key: WrappedKey | None = None
 
 
@@ -103,7 +107,17 @@ class DecisionFacts:
     policy: str = ""
     """The name of the document that decided."""
     rule: str = ""
-    """The name of its rule."""
+    """The name of its rule, `default`, `builtin`, or `encryption/NAME`."""
+    digest: str = ""
+    """SHA-256 over all documents; empty where there is none."""
+    mode: str = "enforce"
+    """`warn` or `shadow` where `proposed` denies by a trial alone."""
+    would_deny: tuple[str, ...] = ()
+    """Each rule on trial that would have denied, as `policy/rule`."""
+    annotations: tuple[tuple[str, str], ...] = ()
+    """What the deciding rule wants in the audit record."""
+    hmac_key: bool = False
+    """Whether it wants the artifact's key there as an HMAC alone."""
 
 
 @dataclass(slots=True)
@@ -119,6 +133,8 @@ class Call:
     """The decision id: in the error text, the log and the audit record alike."""
     sealed: SealedFacts = field(default_factory=SealedFacts)
     decision: DecisionFacts = field(default_factory=DecisionFacts)
+    terms: Terms = field(default_factory=Terms)
+    """`Governed` alone writes it."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     _on_cancel: list[Callable[[], object]] = field(default_factory=list, repr=False)
@@ -203,6 +219,7 @@ _ARGO_TAKES_FOR_TRANSIENT = (
     "upper: no more rows in",
 )
 _LONGEST_KEY_SHOWN = 120
+_LONGEST_DENIAL = 400
 
 
 class PluginError(Exception):
@@ -218,6 +235,8 @@ class PluginError(Exception):
     """The gRPC status that the caller sees."""
     transient: ClassVar[str] = ""
     """Which of `TRANSIENT` the text carries; empty for a lasting fault."""
+    reason: ClassVar[str] = ""
+    """The code in the answer's metadata, where no decision has one."""
 
     def __init__(self, fact: str, *, says: str = "sealgate", remedy: str = "") -> None:
         super().__init__(fact)
@@ -248,19 +267,38 @@ class BadRequest(PluginError):
 
 
 class Denied(PluginError):
-    """A policy says no."""
+    """A policy says no. Its line has at most 400 bytes, whatever a policy's own message and the key are."""
 
     status = "PERMISSION_DENIED"
+
+    def _line(self, call: Call, key: str) -> str:
+        remedy = self.remedy.rstrip(".")
+        for parts in ((key, remedy), (key, _cut(remedy, 100)), (_cut(key, 40), _cut(remedy, 100)), (_cut(key, 40), "")):
+            advice = f" {parts[1]}." if parts[1] else ""
+            line = f'denied {call.operation} "{parts[0]}": {self.fact} ({self.says}).{advice} [d={call.id}]'
+            if len(line.encode()) <= _LONGEST_DENIAL:
+                return one_line(line)
+        return one_line(f'denied {call.operation} "{_cut(key, 20)}": {_cut(self.fact, 40)} [d={call.id}]')
 
 
 class NotSealed(Denied):
     """What lies in storage does not begin as a sealed file does; plaintext is not read by default."""
 
 
+class ContextDiffers(Denied):
+    """A sealed file was sealed for another context than the one that is asked for."""
+
+
 class NotConfigured(PluginError):
     """The configuration is missing, does not load, or does not allow this."""
 
     status = "FAILED_PRECONDITION"
+
+
+class PolicyInvalid(NotConfigured):
+    """The policies do not load: nothing is allowed until they do."""
+
+    reason = "POLICY_INVALID"
 
 
 class UnsupportedFormat(NotConfigured):
@@ -344,6 +382,10 @@ def shown_key(key: str) -> str:
     """A key as a text may show it: no control character, at most 120 bytes."""
     shown = "".join(c if c.isprintable() and c != '"' else f"\\x{ord(c):02x}" for c in key[:_LONGEST_KEY_SHOWN])
     return shown if len(key) <= _LONGEST_KEY_SHOWN else shown + "…"
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"
 
 
 def one_line(text: str) -> str:

@@ -23,11 +23,14 @@ from proxy.plugin import (
     DataLoss,
     DownstreamStatus,
     NotConfigured,
+    PluginError,
 )
 from proxy.spool import Spool, private_file
 
 SPOOLED = "sealed"
 """The name of what is spooled, in the directory of its call."""
+
+_ABSENT = ("notfound", "nosuchkey", "nosuchfile", "nosuchobject", "doesnotexist", "noobject", "isadirectory")
 
 
 class Transfer(StrEnum):
@@ -100,6 +103,17 @@ class Stored:
                 if is_directory:
                     raise BadRequest("the artifact is a directory", remedy="Open one of its files by its own key")
                 yield from read_chunks(found, call.check)
+
+
+def says_absent(error: PluginError) -> bool:
+    """Whether a plugin's answer to a read means that there is no such object, and not that it could not tell.
+
+    The contract has no word for it: a status, or the text of whoever stores.
+    """
+    if isinstance(error, DownstreamStatus) and error.code == "NOT_FOUND":
+        return True
+    text = error.fact.lower().replace(" ", "")
+    return any(mark in text for mark in _ABSENT)
 
 
 @contextmanager

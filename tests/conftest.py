@@ -9,12 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from harness.openbao import OpenBao, Server, Transit
 from hypothesis import settings
 
 from proxy.plugin import Call, Operation
 
 settings.register_profile("sealgate", deadline=None)  # a shared machine may pause for any time
 settings.load_profile("sealgate")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-docs", action="store_true", help="put what the tests see into the documents")
 
 
 @pytest.fixture
@@ -38,3 +43,34 @@ def keyring(tmp_path: Path) -> Path:
     key = base64.b64encode(bytes(range(32))).decode()
     path.write_text(json.dumps({"keys": {"default": {"latest": 1, "versions": {"1": key}}}}))
     return path
+
+
+# --- Vault ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def openbao(tmp_path_factory) -> Iterator[OpenBao]:
+    """A process of this worker's own. Who seals or stops it undoes that."""
+    server = OpenBao(tmp_path_factory.mktemp("openbao") / "home")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def vault(request) -> Server:
+    """The server that is named for tests, or else `openbao`."""
+    address, root = os.environ.get("SEALGATE_TEST_VAULT_ADDR"), os.environ.get("SEALGATE_TEST_VAULT_TOKEN")
+    return Server(address, root) if address and root else request.getfixturevalue("openbao")
+
+
+@pytest.fixture
+def transit(vault) -> Transit:
+    return vault.transit()
+
+
+@pytest.fixture
+def own_transit(openbao) -> Transit:
+    """On the process that a test may stop, and whose audit log it may read."""
+    return openbao.transit()

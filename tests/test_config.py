@@ -147,7 +147,7 @@ FAULTS = {
         "3:30: Object contains unknown field `dir`",
     ),
     "snake case": ("api_version: x\nkind: Sealgate", "1:1: Object contains unknown field `api_version`"),
-    "merge key": (HEAD + "<<: {spool: {}}", "3:1: Object contains unknown field `<<`"),
+    "merge key": (HEAD + "<<: {spool: {}}", "3:1: the document uses a merge key, which is not plain"),
     "field of a later version": (HEAD + "kind2: 1\nspool: {}", "3:1: Object contains unknown field `kind2`"),
     "number for text": (HEAD + "downstream:\n  socket: /s\n  pluginName: 5", "5:3: Expected `str | null`, got `int`"),
     "text for a mapping": (HEAD + "spool: auto", "3:1: Expected `object`, got `str`"),
@@ -156,7 +156,7 @@ FAULTS = {
     "number in a list": (HEAD + "downstream: {command: [a, 1]}", "3:27: Expected `str`, got `int`"),
     "date for text": (
         HEAD + "downstream: {socket: /s, pluginName: 2026-11-22}",
-        "3:26: Expected `str | null`, got `date`",
+        "3:38: `2026-11-22` means different things to different readers: write it in quotes",
     ),
     "unknown choice": (HEAD + "spool:\n  transfer: fast", "4:3: Invalid enum value 'fast'"),
     "unknown version": ("kind: Sealgate\napiVersion: sealgate/v9", "2:1: Invalid enum value 'sealgate/v9'"),
@@ -170,6 +170,10 @@ FAULTS = {
     "command and socket": (
         HEAD + "downstream: {command: [a], socket: /s}",
         "3:1: exactly one of `command` and `socket` must be given",
+    ),
+    "command with a NUL": (
+        HEAD + 'downstream: {command: ["a\\0b"]}',
+        "3:1: `command` holds a NUL, which no command can",
     ),
     "neither command nor socket": (HEAD + "downstream: {}", "3:1: exactly one of `command` and `socket` must be given"),
     "field twice": (HEAD + "spool: {}\npaths: {}\nspool: {}", "5:1: the field `spool` is given twice"),
@@ -186,11 +190,14 @@ FAULTS = {
     "open quote": (HEAD + 'spool: "auto\n', "4:1: found unexpected end of stream"),
     "open bracket": (HEAD + "spool: {transfer: auto\n", "4:1: did not find expected ',' or '}'"),
     "indentation": (HEAD + "spool:\n  transfer: auto\n directory: /s", "5:2: did not find expected key"),
-    "two documents": (HEAD + "---\n" + HEAD, "3:1: but found another document"),
-    "unknown anchor": (HEAD + "spool: *there", "3:8: found undefined alias"),
-    "unknown tag": (HEAD + "spool: !!python/name:os.system x", "3:8: the value is not plain"),
-    "value that does not fit its tag": (HEAD + "spool: !!bool perhaps", "3:8: the value is not plain"),
-    "value that contains itself": (HEAD + "spool: &a [*a]", "1:1: the document is nested too deeply"),
+    "two documents": (HEAD + "---\n" + HEAD, "3:1: there is another document, and a file holds one"),
+    "unknown anchor": (HEAD + "spool: *there", "3:8: the document uses an alias, which is not plain"),
+    "unknown tag": (HEAD + "spool: !!python/name:os.system x", "3:8: the document uses a tag, which is not plain"),
+    "value that does not fit its tag": (
+        HEAD + "spool: !!bool perhaps",
+        "3:8: the document uses a tag, which is not plain",
+    ),
+    "value that contains itself": (HEAD + "spool: &a [*a]", "3:8: the document uses an anchor, which is not plain"),
     "deep": (HEAD + "spool: " + "[" * 65, "3:71: the document is nested too deeply"),
     "very deep": ("[" * 500_000, "1:65: the document is nested too deeply"),
     "fault in an overlay": (
@@ -268,7 +275,6 @@ def test_two_configurations_are_refused():
         (None, "cannot be read: no such file or directory"),
         (WHOLE.encode("utf-16"), "is not UTF-8"),
         (b"kind: \xff", "is not UTF-8"),
-        (b"#" * (1 << 20) + b"\n" + HEAD.encode(), "has more than 1048576 characters"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_named(tmp_path, content, fact):
@@ -276,6 +282,13 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, content, fact):
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(NotConfigured, match=f"the configuration {path} {fact}"):
+        load({"SEALGATE_CONFIG": str(path)})
+
+
+def test_a_file_that_is_too_long_is_refused(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"#" * (1 << 20) + b"\n" + HEAD.encode())
+    with pytest.raises(NotConfigured, match=f"{path}: the document has more than 1048576 characters"):
         load({"SEALGATE_CONFIG": str(path)})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,11 +12,18 @@ from proxy.plugin import BadRequest, NotConfigured, PluginError
 
 DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _ARTIFACT_KEY = "the key that the artifact is stored under in Argo, such as ns/workflow/pod/main.tgz"
+_OWN_OPTIONS = {
+    "rewrap": ("move stored artifacts to the newest key version without opening them", "proxy.cli.rewrap"),
+    "doctor": ("check a configuration end to end, and tell what to do about each fault", "proxy.cli.doctor"),
+    "policy": ("check, test, explain and replay policies", "proxy.cli.policy"),
+}
+"""Commands that say by themselves what they take, in a module that is loaded for them alone: help, and the module,
+which has `add_options` and `run`."""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line, and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser(arguments).parse_args(arguments)
     try:
         return int(options.run(options))
     except PluginError as fault:
@@ -26,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
         return NOT_SO
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sealgate",
         description="An artifact plugin for Argo Workflows that encrypts what another artifact plugin stores.",
@@ -71,6 +79,13 @@ def _parser() -> argparse.ArgumentParser:
     inspect.add_argument("file", type=Path, metavar="FILE")
     inspect.add_argument("--output", choices=("text", "json"), default="text")
     inspect.set_defaults(run=_inspect)
+
+    for name, (summary, module) in _OWN_OPTIONS.items():
+        command = commands.add_parser(name, help=summary)
+        if arguments[:1] == [name]:
+            options = importlib.import_module(module)
+            options.add_options(command)
+            command.set_defaults(run=options.run)
     return parser
 
 

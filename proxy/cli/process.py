@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sealgate")
 
+_END = (signal.SIGTERM, signal.SIGINT)
 GRACE = 20.0
 """Seconds that calls may go on after SIGTERM: less than the 30 that Argo waits before SIGKILL."""
 
@@ -37,10 +38,13 @@ def run(compose: Callable[[], Composed], socket: str) -> int:
     Returns 0 after calls have drained, and 2 if the socket cannot be bound.
     """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # A pipe and not an Event: a handler that runs while this thread enters Event.wait() would wait for itself.
-    asked_to_end, ask = os.pipe()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: os.write(ask, b"\0"))
+    # The system may deliver a signal on any thread, and Python's handlers run when this one wakes. So what wakes it
+    # is written on the spot, by the interpreter itself.
+    signals, arrived = os.pipe()
+    os.set_blocking(arrived, False)
+    signal.set_wakeup_fd(arrived, warn_on_full_buffer=False)
+    for number in _END:
+        signal.signal(number, lambda *_: None)
     if os.getpid() == 1:
         signal.signal(signal.SIGCHLD, _reap)
     plugin = Starting(compose)
@@ -52,7 +56,8 @@ def run(compose: Callable[[], Composed], socket: str) -> int:
         print(f"sealgate: cannot listen on {socket}: {reason}", file=sys.stderr)
         return 2
     plugin.start(lambda: server.set_ready(ready=True))
-    os.read(asked_to_end, 1)
+    while os.read(signals, 1)[0] not in _END:
+        pass
     server.stop(GRACE)
     plugin.close()
     sys.stderr.flush()

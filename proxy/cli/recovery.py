@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Self
 
 from policies import keys as canonical
 from proxy import config, envelope
+from proxy.cli.progress import Progress
 from proxy.cli.serve import key_provider
 from proxy.envelope import Binding, Header, Unlock
 from proxy.paths import Destination, Roots, Source, local_errors, write_all
@@ -38,7 +38,7 @@ def seal(source: str, target: str, artifact_key: str) -> None:
     binding = Binding.ARTIFACT_KEY if artifact_key else Binding.NONE
     header = envelope.new_header(made.plaintext, made.wrapped, sealed_at=int(time.time()), binding=binding)
     _require_absent(target)
-    with _Progress("sealed") as progress:
+    with Progress("sealed", "MiB") as progress:
         if _STREAM in (source, target):
             with _chunks(source) as chunks, _sink(target, _PRIVATE_FILE) as sink:
                 _pour(envelope.seal_stream(header, made.plaintext, artifact_key, chunks), sink, progress)
@@ -74,7 +74,7 @@ def open_(source: str, target: str, artifact_key: str) -> None:
         return keys.unwrap(call, header.key)
 
     _require_absent(target)
-    with _Progress("opened") as progress:
+    with Progress("opened", "MiB") as progress:
         if _STREAM in (source, target):
             with _chunks(source) as chunks, _sink(target, _FILE) as sink:
                 _pour(envelope.open_stream(chunks, unlock, artifact_key), sink, progress)
@@ -83,7 +83,7 @@ def open_(source: str, target: str, artifact_key: str) -> None:
                 _open_from(sealed, into, unlock, artifact_key, progress)
 
 
-def _open_from(sealed: Source, into: Destination, unlock: Unlock, artifact_key: str, progress: _Progress) -> None:
+def _open_from(sealed: Source, into: Destination, unlock: Unlock, artifact_key: str, progress: Progress) -> None:
     if sealed.is_directory:
         with into.new_directory(_DIRECTORY) as fd:
             modes = (_FILE, _DIRECTORY)
@@ -186,32 +186,8 @@ def _sink(target: str, mode: int) -> Iterator[int]:
         yield fd
 
 
-def _pour(chunks: Iterator[Chunk], sink: int, progress: _Progress) -> None:
+def _pour(chunks: Iterator[Chunk], sink: int, progress: Progress) -> None:
     with local_errors("the output"):
         for chunk in chunks:
             write_all(sink, chunk)
             progress.step()
-
-
-class _Progress:
-    """A line on a terminal that tells how far long work is, and nothing in a pipe."""
-
-    def __init__(self, verb: str) -> None:
-        self._verb = verb
-        self._shown = sys.stderr.isatty()
-        self._segments = 0
-        self._next = time.monotonic() + 0.5
-
-    def __enter__(self) -> Self:
-        return self
-
-    def step(self) -> None:
-        """One more segment of 1 MiB."""
-        self._segments += 1
-        if self._shown and time.monotonic() >= self._next:
-            self._next = time.monotonic() + 0.1
-            print(f"\r{self._verb} {self._segments} MiB", end="", file=sys.stderr, flush=True)
-
-    def __exit__(self, *_: object) -> None:
-        if self._shown:
-            print("\r\x1b[K", end="", file=sys.stderr, flush=True)

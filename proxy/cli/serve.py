@@ -10,9 +10,12 @@ from proxy.cli.process import Composed, run
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from policies.load import PolicySet
     from proxy.config import Settings
     from proxy.keys import KeyProvider
+    from proxy.plugin import ArtifactPlugin
     from proxy.rpc.endpoint import Endpoint
+    from proxy.spool import Spool
 
 
 def serve(socket: str) -> int:
@@ -34,7 +37,7 @@ def serve_backend(socket: str) -> int:
 
 
 def compose(path: str) -> Composed:
-    """The whole stack for the plugin whose socket this is. Read bottom to top: that is the way of a Save.
+    """The stack for the plugin whose socket this is, and everything that it stands on.
 
     Raises:
         NotConfigured: the configuration is missing or not valid.
@@ -42,31 +45,41 @@ def compose(path: str) -> Composed:
     from pathlib import Path  # noqa: PLC0415 - off the path to the socket
 
     from proxy import config  # noqa: PLC0415 - off the path to the socket
-    from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
-    from proxy.layers.sealed import Sealed  # noqa: PLC0415 - off the path to the socket
-    from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
+    from proxy.cli.policies import load_policies  # noqa: PLC0415 - off the path to the socket
     from proxy.rpc.client import Downstream  # noqa: PLC0415 - off the path to the socket
     from proxy.spool import Spool, remove_leftovers  # noqa: PLC0415 - off the path to the socket
-    from proxy.stored import Transfer  # noqa: PLC0415 - off the path to the socket
 
     socket = Path(path)
     # Argo lays the socket out as /tmp/artifact-plugins/<plugin name>/socket.
     settings = config.load(plugin=socket.parent.name)
+    policies = load_policies(settings)
     keys = key_provider(settings)
     spool_directory = settings.spool.directory or socket.parent
     remove_leftovers(spool_directory)
     spool = Spool(spool_directory)
     downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name)
-    stack = Governed(
-        Sealed(
-            downstream,
-            keys,
-            roots=Roots(settings.paths.roots),
-            spool=spool,
-            transfer=Transfer(settings.spool.transfer),
-        )
+    layers = stack(settings, policies, keys, downstream, spool)
+    return Composed(layers, closing=(downstream.close, spool.close))
+
+
+def stack(
+    settings: Settings, policies: PolicySet, keys: KeyProvider, downstream: ArtifactPlugin, spool: Spool
+) -> ArtifactPlugin:
+    """The layers around a downstream. Read bottom to top: that is the way of a Save."""
+    from proxy.cli.policies import identified  # noqa: PLC0415 - off the path to the socket
+    from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
+    from proxy.layers.sealed import Sealed  # noqa: PLC0415 - off the path to the socket
+    from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
+    from proxy.stored import Transfer  # noqa: PLC0415 - off the path to the socket
+
+    sealed = Sealed(
+        downstream,
+        keys,
+        roots=Roots(settings.paths.roots),
+        spool=spool,
+        transfer=Transfer(settings.spool.transfer),
     )
-    return Composed(stack, closing=(downstream.close, spool.close))
+    return Governed(sealed, policies, identify=identified(keys), looks=sealed)
 
 
 def key_provider(settings: Settings) -> KeyProvider:
@@ -89,7 +102,12 @@ def endpoint(settings: Settings, socket: Path) -> Endpoint:
     downstream = settings.required_downstream()
     if downstream.socket is not None:
         return Endpoint(downstream.socket, downstream.start_timeout)
-    directory = socket.parent / ".sealgate-downstream"
-    directory.mkdir(mode=0o700, exist_ok=True)
-    directory.chmod(0o700)  # whatever the umask
-    return ChildProcess(downstream.command, directory / "socket", downstream.start_timeout)
+    own = downstream_socket(socket)
+    own.parent.mkdir(mode=0o700, exist_ok=True)
+    own.parent.chmod(0o700)  # whatever the umask
+    return ChildProcess(downstream.command, own, downstream.start_timeout)
+
+
+def downstream_socket(socket: Path) -> Path:
+    """The second socket, of a downstream that is a child, beside the plugin's own."""
+    return socket.parent / ".sealgate-downstream" / "socket"

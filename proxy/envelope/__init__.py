@@ -4,10 +4,10 @@ Pure: bytes and files in, bytes and files out. Which key, which artifact and whe
 caller's to say.
 """
 
-from proxy.envelope.files import open_file, seal_file
+from proxy.envelope.files import Admit, open_file, seal_file
 from proxy.envelope.header import MAGIC, Binding, Header, Unlock, new_header, read_header
 from proxy.envelope.segments import plaintext_size, stored_size
-from proxy.envelope.streams import open_stream, seal_stream
+from proxy.envelope.streams import open_stream, seal_stream, sealed_at, split_stream
 from proxy.envelope.trees import (
     NotRegular,
     Totals,
@@ -21,6 +21,7 @@ from proxy.envelope.trees import (
 
 __all__ = [
     "MAGIC",
+    "Admit",
     "Binding",
     "Header",
     "NotRegular",
@@ -38,6 +39,8 @@ __all__ = [
     "seal_file",
     "seal_stream",
     "seal_tree",
+    "sealed_at",
+    "split_stream",
     "stored_size",
     "walk",
 ]

@@ -6,12 +6,13 @@ reuses one pair of buffers, and memory does not depend on the size of the file.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from proxy.envelope.header import Header, Unlock, read_header
+from proxy.envelope.header import MAGIC, Header, Unlock, read_header
 from proxy.envelope.segments import (
     PLAINTEXT,
     STREAM_HEADER,
@@ -31,10 +32,23 @@ _GIVE_BACK = 64
 """How many opened segments are given back to the file system at a time."""
 
 Check = Callable[[], None]
+Admit = Callable[[str, int | None, bool], None]
+"""Told of each file before a byte of it is sealed or opened, and refuses it by raising: the artifact key, the size of
+the plaintext if it is known, and whether the file is sealed."""
+
+
+def admit_any(key: str, size: int | None, sealed: bool) -> None:
+    """Refuses nothing."""
 
 
 def seal_file(
-    source: int, target: int, header: Header, data_key: bytes, artifact_key: str, check: Check = lambda: None
+    source: int,
+    target: int,
+    header: Header,
+    data_key: bytes,
+    artifact_key: str,
+    check: Check = lambda: None,
+    admit: Admit = admit_any,
 ) -> tuple[int, int]:
     """Seal the file open as `source` into the empty file open as `target`.
 
@@ -45,6 +59,7 @@ def seal_file(
         data_key: what the header is the wrap of.
         artifact_key: what the body is bound to, where the header binds.
         check: called before each segment; stops the work by raising.
+        admit: see `Admit`.
 
     Returns:
         Plaintext bytes and stored bytes.
@@ -53,6 +68,7 @@ def seal_file(
         BadRequest: the file shrank while it was read.
     """
     size = os.fstat(source).st_size
+    admit(artifact_key, size, True)
     prefix = header.encode()
     body = Body.new(data_key, header.associated_data(artifact_key))
     start, count = len(prefix), segment_count(size)
@@ -75,14 +91,17 @@ def open_file(
     unlock: Unlock,
     artifact_key: str,
     check: Check = lambda: None,
+    admit: Admit = admit_any,
     *,
     consume: bool = False,
+    plain: bool = False,
 ) -> tuple[int, int]:
     """Open the sealed file `source` into the empty file `target`.
 
     The plaintext in `target` may be used only if this returns. With `consume`, the sealed file is cut off
     from its end as its segments are opened, so that both together never take much more than one of them;
-    not if it has a second name, because then it is somebody else's file, too.
+    not if it has a second name, because then it is somebody else's file, too, or if `source` cannot be written.
+    With `plain`, a file that is not sealed is copied as it is.
 
     Returns:
         Plaintext bytes and stored bytes.
@@ -93,9 +112,13 @@ def open_file(
     """
     facts = os.fstat(source)
     stored = facts.st_size
-    consume = consume and facts.st_nlink <= 1
+    consume = consume and facts.st_nlink <= 1 and fcntl.fcntl(source, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+    if plain and _read_bytes(source, len(MAGIC), 0) != MAGIC:
+        admit(artifact_key, stored, False)
+        return _copy(source, target, stored, check), stored
     header, start = read_header(lambda size, offset: _read_bytes(source, size, offset))
     size = plaintext_size(stored - start)
+    admit(artifact_key, size, True)
     data_key = unlock(header)
     header.require_key(data_key)
     stream_header = _read_bytes(source, STREAM_HEADER, start)
@@ -117,6 +140,17 @@ def open_file(
     if consume:
         os.ftruncate(source, 0)
     return size, stored
+
+
+def _copy(source: int, target: int, size: int, check: Check) -> int:
+    buffer = memoryview(bytearray(min(size, PLAINTEXT)))
+    for offset in range(0, size, PLAINTEXT):
+        check()
+        length = min(size - offset, PLAINTEXT)
+        if _read(source, buffer[:length], offset) < length:
+            raise Truncated("the stored file became shorter while it was read")
+        _write(target, buffer[:length], offset)
+    return size
 
 
 class _GiveBack:

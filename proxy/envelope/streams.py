@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from proxy.envelope.header import PRELUDE_SIZE, Header, Unlock, decode, header_size
+from proxy.envelope.files import Admit, admit_any
+from proxy.envelope.header import MAGIC, PRELUDE_SIZE, Header, Unlock, decode, header_size
 from proxy.envelope.segments import FIRST_PLAINTEXT, PLAINTEXT, SEGMENT, STREAM_HEADER, Body
-from proxy.plugin import Chunk, Truncated
+from proxy.plugin import Chunk, DataLoss, NotSealed, Truncated, UnsupportedFormat
 
 
 def seal_stream(header: Header, data_key: bytes, artifact_key: str, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
@@ -28,10 +29,18 @@ def seal_stream(header: Header, data_key: bytes, artifact_key: str, chunks: Iter
         index, size = index + 1, PLAINTEXT
 
 
-def open_stream(chunks: Iterator[Chunk], unlock: Unlock, artifact_key: str) -> Iterator[Chunk]:
+def open_stream(
+    chunks: Iterator[Chunk],
+    unlock: Unlock,
+    artifact_key: str,
+    admit: Admit = admit_any,
+    *,
+    plain: bool = False,
+) -> Iterator[Chunk]:
     """Open a sealed file that arrives as `chunks`, and yield each segment once it has been verified.
 
-    Ends normally only after the last segment has been verified and nothing follows it.
+    Ends normally only after the last segment has been verified and nothing follows it. With `plain`, what is not
+    sealed is yielded as it is.
 
     Raises:
         NotSealed: `chunks` does not begin as a sealed file does.
@@ -39,11 +48,14 @@ def open_stream(chunks: Iterator[Chunk], unlock: Unlock, artifact_key: str) -> I
     """
     source = _Refill(chunks)
     prelude = source.take(PRELUDE_SIZE)
-    size = header_size(prelude) - PRELUDE_SIZE
-    encoded = source.take(size)
-    if len(encoded) < size:
-        raise Truncated(f"the sealed file ends after {PRELUDE_SIZE + len(encoded)} bytes, inside its header")
-    header = decode(encoded)
+    if plain and not prelude.startswith(MAGIC):
+        admit(artifact_key, None, False)
+        if prelude:
+            yield prelude
+        yield from source.rest()
+        return
+    header = source.take_header(prelude)
+    admit(artifact_key, None, True)
     data_key = unlock(header)
     header.require_key(data_key)
     body = Body.of(data_key, header.associated_data(artifact_key), source.take(STREAM_HEADER))
@@ -58,6 +70,28 @@ def open_stream(chunks: Iterator[Chunk], unlock: Unlock, artifact_key: str) -> I
         if last:
             return
         index, length = index + 1, SEGMENT
+
+
+def split_stream(chunks: Iterator[Chunk]) -> tuple[Header, Iterator[Chunk]]:
+    """The header of a sealed file that arrives as `chunks`, and its body, neither opened nor verified.
+
+    Raises:
+        NotSealed: `chunks` does not begin as a sealed file does.
+        DataLoss: it ends inside its header, or the header cannot be read.
+    """
+    source = _Refill(chunks)
+    return source.take_header(source.take(PRELUDE_SIZE)), source.rest()
+
+
+def sealed_at(chunks: Iterator[Chunk]) -> int | None:
+    """When a file that begins as `chunks` do says it was sealed; None if it does not begin as a sealed one does.
+
+    Nothing is authenticated: whoever can write to storage can write a header.
+    """
+    try:
+        return split_stream(chunks)[0].sealed_at
+    except (NotSealed, DataLoss, UnsupportedFormat):
+        return None
 
 
 class _Refill:
@@ -81,6 +115,20 @@ class _Refill:
         """The next `size` bytes, or what is left."""
         out = bytearray(size)
         return bytes(memoryview(out)[: self.fill(memoryview(out))])
+
+    def take_header(self, prelude: bytes) -> Header:
+        """The header that follows its prelude."""
+        size = header_size(prelude) - PRELUDE_SIZE
+        encoded = self.take(size)
+        if len(encoded) < size:
+            raise Truncated(f"the sealed file ends after {PRELUDE_SIZE + len(encoded)} bytes, inside its header")
+        return decode(encoded)
+
+    def rest(self) -> Iterator[Chunk]:
+        """Everything that is left, as it comes."""
+        while not self.at_end():
+            rest, self._rest = self._rest, memoryview(b"")
+            yield rest
 
     def at_end(self) -> bool:
         """Whether nothing is left. Asks for a further chunk only when it must."""

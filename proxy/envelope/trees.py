@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from proxy.envelope.files import Check, open_file, seal_file
+from proxy.envelope.files import Admit, Check, admit_any, open_file, seal_file
 from proxy.envelope.header import Header, Unlock
 from proxy.plugin import BadRequest, Tampered, shown_key
 
@@ -70,8 +70,10 @@ class NotRegular(Exception):
         )
 
 
-def walk(root: int) -> Iterator[Directory]:
+def walk(root: int, *, skip_links: bool = False) -> Iterator[Directory]:
     """Stand in each directory of the tree open as `root`, a parent always before its children.
+
+    Symbolic links are left out with `skip_links`, and never followed.
 
     Raises:
         NotRegular: an entry is neither a file nor a directory, or its name is not UTF-8.
@@ -80,12 +82,12 @@ def walk(root: int) -> Iterator[Directory]:
     while waiting:
         path = waiting.pop()
         with descend(root, path) as fd:
-            files, directories = _entries(fd, path)
+            files, directories = _entries(fd, path, skip_links=skip_links)
             yield Directory(fd, path, files, directories)
         waiting += [f"{path}/{name}" if path else name for name in reversed(directories)]
 
 
-def _entries(fd: int, path: str) -> tuple[list[str], list[str]]:
+def _entries(fd: int, path: str, *, skip_links: bool) -> tuple[list[str], list[str]]:
     files, directories = [], []
     with os.scandir(fd) as entries:
         for entry in entries:
@@ -96,7 +98,7 @@ def _entries(fd: int, path: str) -> tuple[list[str], list[str]]:
                 directories.append(entry.name)
             elif entry.is_file(follow_symlinks=False):
                 files.append(entry.name)
-            else:
+            elif not (skip_links and entry.is_symlink()):
                 raise NotRegular(shown, "a symbolic link" if entry.is_symlink() else "a device, socket or pipe")
     return sorted(files), sorted(directories)
 
@@ -127,12 +129,16 @@ def descend(root: int, path: str) -> Iterator[int]:
 def open_regular(name: str, directory: int, *, writable: bool = False) -> Iterator[int]:
     """Open the regular file `name`, and nothing else by that name, without waiting on a pipe.
 
+    `writable` asks to write, too; a file that its owner alone may read is only read.
+
     Raises:
         OSError: it is gone, or a symbolic link stands there now.
         NotRegular: something else stands there now.
     """
-    flags = _OPEN_FILE | (os.O_RDWR if writable else 0)
-    fd = os.open(name, flags, dir_fd=directory)
+    try:
+        fd = os.open(name, _OPEN_FILE | (os.O_RDWR if writable else 0), dir_fd=directory)
+    except PermissionError:
+        fd = os.open(name, _OPEN_FILE, dir_fd=directory)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             raise NotRegular(name, "no regular file any more")
@@ -164,18 +170,27 @@ def create_directory(name: str, directory: int, mode: int) -> None:
 
 
 def seal_tree(
-    source: int, target: int, header: Header, data_key: bytes, artifact_key: str, check: Check = lambda: None
+    source: int,
+    target: int,
+    header: Header,
+    data_key: bytes,
+    artifact_key: str,
+    check: Check = lambda: None,
+    admit: Admit = admit_any,
+    *,
+    skip_links: bool = False,
 ) -> Totals:
     """Seal every file of the directory open as `source` to the same path in the empty one open as `target`.
 
-    Empty directories are made again, too. What is created is private to this user (0600, 0700).
+    Empty directories are made again, too. What is created is private to this user (0600, 0700). Symbolic links are
+    left out with `skip_links`.
 
     Raises:
         BadRequest: the tree holds a link, a device or a name that is no UTF-8, or changed while it was read.
     """
     totals = Totals()
     try:
-        for place in walk(source):
+        for place in walk(source, skip_links=skip_links):
             with descend(target, place.path) as into:
                 for name in place.directories:
                     create_directory(name, into, PRIVATE_DIRECTORY)
@@ -185,7 +200,7 @@ def seal_tree(
                         open_regular(name, place.fd) as plain,
                         create_regular(name, into, PRIVATE_FILE) as sealed,
                     ):
-                        totals.add(*seal_file(plain, sealed, header, data_key, key, check))
+                        totals.add(*seal_file(plain, sealed, header, data_key, key, check, admit))
     except NotRegular as fault:
         raise fault.unsavable() from None
     except OSError as error:
@@ -204,8 +219,10 @@ def open_tree(
     artifact_key: str,
     modes: tuple[int, int],
     check: Check = lambda: None,
+    admit: Admit = admit_any,
     *,
     consume: bool = False,
+    plain: bool = False,
 ) -> Totals:
     """Open every sealed file of the directory `source` to the same path in the empty directory `target`.
 
@@ -216,7 +233,9 @@ def open_tree(
         artifact_key: the key of the whole directory.
         modes: of the files and of the directories that are made, whatever the umask.
         check: called before each segment; stops the work by raising.
+        admit: see `Admit`.
         consume: give the space of `source` back while it is read.
+        plain: copy what is not sealed as it is.
 
     Raises:
         DataLoss: a file is not what was sealed at its place, or the tree holds anything but files.
@@ -232,9 +251,10 @@ def open_tree(
                     key = f"{artifact_key}/{place.path_of(name)}"
                     with (
                         open_regular(name, place.fd, writable=consume) as sealed,
-                        create_regular(name, into, file_mode) as plain,
+                        create_regular(name, into, file_mode) as opened,
                     ):
-                        totals.add(*open_file(sealed, plain, unlock, key, check, consume=consume))
+                        facts = open_file(sealed, opened, unlock, key, check, admit, consume=consume, plain=plain)
+                        totals.add(*facts)
     except NotRegular as fault:
         raise Tampered(f"the stored directory holds what was never sealed: {fault.fact}") from None
     return totals

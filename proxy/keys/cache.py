@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from proxy.keys.provider import DataKey, KeyProvider
@@ -71,9 +71,9 @@ class CachedKeys:
         self._sweep_is_due = False
         self._flights: SingleFlight[WrappedKey, bytes] = SingleFlight()
 
-    def new_data_key(self, call: Call) -> DataKey:
+    def new_data_key(self, call: Call, key: str = "") -> DataKey:
         """Of the provider: a data key is new for each Save, and not remembered."""
-        return self._inner.new_data_key(call)
+        return self._inner.new_data_key(call, key)
 
     def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:
         """The data key that `wrapped` stands for, remembered or asked for; see `KeyProvider.unwrap`."""
@@ -85,6 +85,10 @@ class CachedKeys:
     def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:
         """Of the provider."""
         return self._inner.rewrap(call, wrapped)
+
+    def attested(self, call: Call) -> Mapping[str, str]:
+        """Of the provider."""
+        return self._inner.attested(call)
 
     def check(self, call: Call) -> str:
         """Of the provider: what is remembered proves nothing."""

@@ -10,6 +10,7 @@ import base64
 import binascii
 import os
 import stat
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -17,8 +18,8 @@ import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from proxy.keys.provider import DataKey
-from proxy.plugin import Call, NotConfigured, Tampered, WrappedKey, shown_key
+from proxy.keys.provider import DataKey, KeyVersions
+from proxy.plugin import Call, NotConfigured, PluginError, Tampered, WrappedKey, shown_key
 
 _KEY_SIZE = 32
 _NONCE_SIZE = 12
@@ -46,18 +47,14 @@ class LocalKeys:
         self._path = keyring
         self._key = key
 
-    def new_data_key(self, call: Call) -> DataKey:  # noqa: ARG002 - a file answers at once
-        """A fresh data key, wrapped under the newest version of this provider's key."""
+    def new_data_key(self, call: Call, key: str = "") -> DataKey:  # noqa: ARG002 - a file answers at once
+        """A fresh data key, wrapped under the newest version of `key`, or of this provider's own."""
         data_key = os.urandom(_KEY_SIZE)
-        return DataKey(data_key, self._wrap(data_key, self._key))
+        return DataKey(data_key, self._wrap(data_key, key or self._key))
 
     def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:  # noqa: ARG002 - a file answers at once
         """The data key that `wrapped` stands for; see `KeyProvider.unwrap`."""
-        if wrapped.provider != "local":
-            raise NotConfigured(
-                f"the data key was wrapped by {wrapped.provider}, and this installation has a local keyring",
-                remedy="Configure keys.provider as where the artifact was saved",
-            )
+        _require_ours(wrapped)
         version, sealed = _parse_wrap(wrapped)
         key = self._version(self._keyring(), wrapped.key_name, version)
         nonce, ciphertext = sealed[:_NONCE_SIZE], sealed[_NONCE_SIZE:]
@@ -74,6 +71,26 @@ class LocalKeys:
         """The same data key wrapped under the newest version of the key that wraps it now."""
         return self._wrap(self.unwrap(call, wrapped), wrapped.key_name)
 
+    def rewrap_many(self, call: Call, wrapped: Sequence[WrappedKey]) -> list[WrappedKey | PluginError]:
+        """Each data key wrapped under the newest version of its key, or why it cannot be; in the same order."""
+        outcomes: list[WrappedKey | PluginError] = []
+        for key in wrapped:
+            try:
+                outcomes.append(self.rewrap(call, key))
+            except PluginError as fault:
+                outcomes.append(fault)
+        return outcomes
+
+    def versions(self, call: Call, wrapped: WrappedKey) -> KeyVersions:  # noqa: ARG002 - a file answers at once
+        """Which versions the file holds of the key that wraps it; see `Rewrapper.versions`."""
+        _require_ours(wrapped)
+        found = self._find(self._keyring(), wrapped.key_name)
+        return KeyVersions(found.latest, min(found.versions, default=found.latest))
+
+    def attested(self, call: Call) -> Mapping[str, str]:  # noqa: ARG002 - nobody logs in to a file
+        """Nothing: whoever can read a file proves nothing by it."""
+        return {}
+
     def check(self, call: Call) -> str:
         """Make a data key and unwrap it."""
         made = self.new_data_key(call)
@@ -83,18 +100,19 @@ class LocalKeys:
 
     def _wrap(self, data_key: bytes, name: str) -> WrappedKey:
         keyring = self._keyring()
-        if name not in keyring.keys:
-            raise self._fault(f"holds no key named {shown_key(name)}")
-        latest = keyring.keys[name].latest
+        latest = self._find(keyring, name).latest
         nonce = os.urandom(_NONCE_SIZE)
         sealed = nonce + AESGCM(self._version(keyring, name, latest)).encrypt(nonce, data_key, name.encode())
         text = f"local:v{latest}:{base64.b64encode(sealed).decode()}"
         return WrappedKey(provider="local", mount="", key_name=name, wrapped_key=text, key_version=latest)
 
-    def _version(self, keyring: _Keyring, name: str, version: int) -> bytes:
+    def _find(self, keyring: _Keyring, name: str) -> _Key:
         if name not in keyring.keys:
             raise self._fault(f"holds no key named {shown_key(name)}")
-        text = keyring.keys[name].versions.get(version)
+        return keyring.keys[name]
+
+    def _version(self, keyring: _Keyring, name: str, version: int) -> bytes:
+        text = self._find(keyring, name).versions.get(version)
         if text is None:
             raise self._fault(f"holds no version {version} of key {shown_key(name)}")
         key = _decode(text)
@@ -129,6 +147,14 @@ class LocalKeys:
             f"the keyring {self._path} {fact}",
             says="local keyring",
             remedy="Mend the file that keys.local.keyring names",
+        )
+
+
+def _require_ours(wrapped: WrappedKey) -> None:
+    if wrapped.provider != "local":
+        raise NotConfigured(
+            f"the data key was wrapped by {wrapped.provider}, and this installation has a local keyring",
+            remedy="Configure keys.provider as where the artifact was saved",
         )
 
 

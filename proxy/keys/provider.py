@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from proxy.plugin import Call, WrappedKey
+from proxy.plugin import Call, PluginError, WrappedKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +18,24 @@ class DataKey:
     wrapped: WrappedKey
 
 
+@dataclass(frozen=True, slots=True)
+class KeyVersions:
+    """Which versions of a key-encryption key there are."""
+
+    newest: int
+    """New data keys are wrapped under it."""
+    oldest: int
+    """Data keys that are wrapped under an older one cannot be opened (Vault: `min_decryption_version`)."""
+
+
 class KeyProvider(Protocol):
     """Makes data keys and unwraps them. Its errors are `PluginError`s that carry no key material."""
 
-    def new_data_key(self, call: Call) -> DataKey:
-        """A fresh data key, wrapped under the newest key version. One request to the provider."""
+    def new_data_key(self, call: Call, key: str = "") -> DataKey:
+        """A fresh data key, wrapped under the newest version of `key`. One request to the provider.
+
+        `key` is a name in the keyring or mount; empty: the one that the settings name.
+        """
 
     def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:
         """The 32 bytes that `wrapped` stands for.
@@ -34,5 +48,26 @@ class KeyProvider(Protocol):
     def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:
         """The same data key wrapped under the newest key version."""
 
+    def attested(self, call: Call) -> Mapping[str, str]:
+        """What the login to the provider proved of this process, by the provider's own names; empty: nothing."""
+
     def check(self, call: Call) -> str:
         """Prove that a data key can be made and unwrapped, and tell under which key, in a few words."""
+
+
+class Rewrapper(Protocol):
+    """What else a rotation asks of a provider."""
+
+    def versions(self, call: Call, wrapped: WrappedKey) -> KeyVersions:
+        """Which versions there are of the key that `wrapped` names. Needs no right to open data keys.
+
+        Raises:
+            NotConfigured: this provider is not the one that wrapped it, or has no such key.
+        """
+
+    def rewrap_many(self, call: Call, wrapped: Sequence[WrappedKey]) -> list[WrappedKey | PluginError]:
+        """Each data key wrapped under the newest version of its key, or why it cannot be; in the same order.
+
+        Raises:
+            PluginError: none could be, for a reason that is not in what is wrapped.
+        """

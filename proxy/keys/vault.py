@@ -13,16 +13,17 @@ import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.keys import vault_faults as faults
-from proxy.keys.provider import DataKey
+from proxy.keys.provider import DataKey, KeyVersions
 from proxy.keys.single_flight import SingleFlight
 from proxy.keys.vault_auth import Auth, Authenticated, tokens
 from proxy.keys.vault_faults import Answer, Request, TokenRefused
+from proxy.keys.vault_inspection import Inspection
 from proxy.keys.vault_requests import Clock, Jitter, Requests, Transport, uniform
 from proxy.keys.vault_wire import Wire
 from proxy.plugin import Call, NotConfigured, Operation, PluginError, Tampered, WrappedKey, shown_key
@@ -73,11 +74,10 @@ class TransitKey:
 
 @dataclass(slots=True)
 class _Item:
-    """A data key to be wrapped anew, and where its turn was."""
+    """A data key to be wrapped anew, and what came of it."""
 
-    place: int
     wrapped: WrappedKey
-    moved: WrappedKey | None = field(default=None)
+    outcome: WrappedKey | PluginError | None = None
 
 
 class VaultKeys:
@@ -95,6 +95,7 @@ class VaultKeys:
         wire = transport or Wire(server.address, namespace=server.namespace, ca_file=server.ca_file)
         requests = Requests(wire, server.patience, clock=clock, jitter=jitter)
         self._server = server.shown
+        self._wire = wire
         self._vault = Authenticated(requests, tokens(server.auth, requests, self._server, clock, jitter), clock)
         self._key = key
         self._derived: set[str] = set()
@@ -113,11 +114,16 @@ class VaultKeys:
         except PluginError as fault:
             log.warning("not logged in to vault yet: %s", fault.fact)
 
+    def inspection(self) -> Inspection:
+        """A look at the server, the token and the key that this provider works with."""
+        return Inspection(self._wire, self._vault, self._server, self._key.mount, self._key.key, self._key.context)
+
     # --- the protocol -------------------------------------------------------------------------------------
 
-    def new_data_key(self, call: Call) -> DataKey:
-        """A fresh data key, wrapped under the newest version of this provider's key."""
-        key = self._key.key
+    def new_data_key(self, call: Call, key: str = "") -> DataKey:
+        """A fresh data key, wrapped under the newest version of `key`, or of this provider's own."""
+        key = key or self._key.key
+        _check_name(key)
         body = {"bits": 8 * _DATA_KEY_SIZE}
         if self._key.context:
             self._require_derived(call, _DATAKEY, key, body)
@@ -148,18 +154,25 @@ class VaultKeys:
 
     def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:
         """The same data key wrapped under the newest version of the key that wraps it now."""
-        return self.rewrap_many(call, [wrapped])[0]
+        outcome = self.rewrap_many(call, [wrapped])[0]
+        if isinstance(outcome, PluginError):
+            raise outcome
+        return outcome
 
-    def rewrap_many(self, call: Call, wrapped: Sequence[WrappedKey]) -> list[WrappedKey]:
-        """Each data key wrapped under the newest version of its key, in the same order, `BATCH` to a request.
+    def rewrap_many(self, call: Call, wrapped: Sequence[WrappedKey]) -> list[WrappedKey | PluginError]:
+        """Each data key wrapped under the newest version of its key, or why not; `BATCH` to a request, in order.
 
         Raises:
-            PluginError: one could not be; then none is given back. The rest can be asked for again without it.
+            PluginError: Vault could not be asked.
         """
+        items = [_Item(key) for key in wrapped]
         groups: dict[tuple[str, bool], list[_Item]] = {}
-        items = [_Item(place, key) for place, key in enumerate(wrapped)]
         for item in items:
-            self._check(item.wrapped)
+            try:
+                self._check(item.wrapped)
+            except PluginError as fault:
+                item.outcome = fault
+                continue
             # A batch has a context in all of its items or in none.
             groups.setdefault((item.wrapped.key_name, bool(item.wrapped.derivation_context)), []).append(item)
         for (key, has_context), group in groups.items():
@@ -168,7 +181,20 @@ class VaultKeys:
                 self._require_derived(call, _REWRAP, key, {"ciphertext": first.wrapped_key}, first.key_version)
             for start in range(0, len(group), BATCH):
                 self._rewrap_batch(call, key, group[start : start + BATCH])
-        return [item.moved for item in items if item.moved is not None]
+        return [item.outcome for item in items if item.outcome is not None]
+
+    def versions(self, call: Call, wrapped: WrappedKey) -> KeyVersions:
+        """Which versions there are of the key that wraps it; see `Rewrapper.versions`."""
+        self._check(wrapped)
+        data = self._vault.send(call, self._look(wrapped.key_name)).data
+        newest, oldest = data.get("latest_version"), data.get("min_decryption_version")
+        if not isinstance(newest, int) or not isinstance(oldest, int):
+            raise _not_vault(self._server)
+        return KeyVersions(newest, oldest)
+
+    def attested(self, call: Call) -> Mapping[str, str]:
+        """What Vault knows of whom it gave the token to: the metadata of the login, such as that of Kubernetes."""
+        return self._vault.metadata(call)
 
     def check(self, call: Call) -> str:
         """Make a data key and unwrap it."""
@@ -182,6 +208,10 @@ class VaultKeys:
     def _request(self, operation: str, key: str, body: Mapping[str, Any], version: int = 0) -> Request:
         mount = self._key.mount
         return Request(f"{mount}/{operation}/{key}", body, self._server, mount, key, version)
+
+    def _look(self, key: str) -> Request:
+        mount = self._key.mount
+        return Request(f"{mount}/keys/{key}", None, self._server, mount, key)
 
     def _ask(self, call: Call, operation: str, key: str, body: Mapping[str, Any], version: int = 0) -> Answer:
         answer = self._vault.send(call, self._request(operation, key, body, version))
@@ -205,11 +235,11 @@ class VaultKeys:
         if not isinstance(results, list) or len(results) != len(batch):
             raise _not_vault(self._server)
         for item, result in zip(batch, results, strict=True):
-            item.moved = self._moved(item.wrapped, result if isinstance(result, dict) else {})
+            item.outcome = self._moved(item.wrapped, result if isinstance(result, dict) else {})
 
-    def _moved(self, old: WrappedKey, result: Mapping[str, Any]) -> WrappedKey:
+    def _moved(self, old: WrappedKey, result: Mapping[str, Any]) -> WrappedKey | PluginError:
         if error := result.get("error"):
-            raise faults.item_fault(str(error), self._request(_REWRAP, old.key_name, {}, old.key_version))
+            return faults.item_fault(str(error), self._request(_REWRAP, old.key_name, {}, old.key_version))
         text = result.get("ciphertext")
         version = _version(text)
         if not isinstance(text, str) or version < old.key_version:
@@ -244,9 +274,8 @@ class VaultKeys:
         """Ask without a context, which a derived key refuses; where a policy refuses that, look at the key."""
         derived = self._refused_without_context(call, request)
         if derived is None:
-            look = Request(f"{request.mount}/keys/{request.key}", None, request.server, request.mount, request.key)
             try:
-                derived = self._vault.send(call, look).data.get("derived") is True
+                derived = self._vault.send(call, self._look(request.key)).data.get("derived") is True
             except TokenRefused:
                 # Perhaps the token had ended, and there is a fresh one by now.
                 derived = self._refused_without_context(call, request)

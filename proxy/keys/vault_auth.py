@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from proxy.keys import vault_faults as faults
 from proxy.keys.single_flight import SingleFlight
 from proxy.keys.vault_faults import Answer, Request, TokenRefused
 from proxy.keys.vault_requests import Clock, Jitter, Requests, uniform
@@ -116,6 +117,12 @@ class Tokens(Protocol):
     def replacement(self, call: Call, refused: str) -> str | None:
         """Another token than `refused`; None if there is no other to be had."""
 
+    def lives_for(self) -> float | None:
+        """Seconds that the token which was given last still lives; None if nobody said so."""
+
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """What Vault told of this process when it gave the token; empty where it told nothing."""
+
 
 class GivenToken:
     """The one token that there is."""
@@ -130,6 +137,14 @@ class GivenToken:
     def replacement(self, call: Call, refused: str) -> str | None:  # noqa: ARG002 - nobody could be asked
         """See `Tokens.replacement`."""
         return None
+
+    def lives_for(self) -> float | None:
+        """See `Tokens.lives_for`."""
+        return None
+
+    def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: ARG002 - nobody logged in
+        """See `Tokens.metadata`."""
+        return {}
 
 
 class FileTokens:
@@ -154,6 +169,14 @@ class FileTokens:
             self._read()
             return self._token if self._token != refused else None
 
+    def lives_for(self) -> float | None:
+        """See `Tokens.lives_for`."""
+        return None
+
+    def metadata(self, call: Call) -> Mapping[str, str]:  # noqa: ARG002 - somebody else logged in
+        """See `Tokens.metadata`."""
+        return {}
+
     def _read(self) -> None:
         self._seen = self._state()
         self._token = read_secret(self._path, "keys.vault.auth.path")
@@ -171,6 +194,7 @@ class _Held:
     token: str = field(repr=False)
     replaced_at: float
     ends_at: float
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 class LoginTokens:
@@ -204,6 +228,17 @@ class LoginTokens:
         """See `Tokens.replacement`."""
         return self._flights.run(call, "", lambda: self._unless_held(call, refused))
 
+    def lives_for(self) -> float | None:
+        """See `Tokens.lives_for`."""
+        held = self._held
+        return None if held is None else max(0.0, held.ends_at - self._clock())
+
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """See `Tokens.metadata`."""
+        self.current(call)
+        held = self._held
+        return held.metadata if held else {}
+
     def _unless_held(self, call: Call, refused: str) -> str:
         """A login, unless somebody who was quicker has brought a token."""
         held = self._held
@@ -220,7 +255,8 @@ class LoginTokens:
             # The token that is held is still good.
             log.warning("no new token yet: %s", fault.fact)
             now = self._clock()
-            self._held = _Held(held.token, now + (held.ends_at - now) * _POSTPONED, held.ends_at)
+            later = now + (held.ends_at - now) * _POSTPONED
+            self._held = _Held(held.token, later, held.ends_at, held.metadata)
 
     def _log_in(self, call: Call) -> _Held:
         asked = self._login.request()
@@ -236,9 +272,15 @@ class LoginTokens:
                 remedy="Check that nothing but Vault answers at its address, and that the role needs no second factor",
             )
         log.info("logged in to vault")
+        metadata = _texts(auth.get("metadata") if isinstance(auth, dict) else None)
         if seconds <= 0:
-            return _Held(token, float("inf"), float("inf"))
-        return _Held(token, begun + seconds * self._jitter(*_RENEWED_AFTER), begun + seconds)
+            return _Held(token, float("inf"), float("inf"), metadata)
+        return _Held(token, begun + seconds * self._jitter(*_RENEWED_AFTER), begun + seconds, metadata)
+
+
+def _texts(found: object) -> dict[str, str]:
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
 
 
 def tokens(
@@ -261,26 +303,41 @@ class Authenticated:
         self._clock = clock
         self._futile: Mapping[str, float] = {}
 
+    def metadata(self, call: Call) -> Mapping[str, str]:
+        """See `Tokens.metadata`."""
+        return self._tokens.metadata(call)
+
     def ready(self, call: Call) -> None:
         """Have a token at hand."""
         self._tokens.current(call)
+
+    def lives_for(self) -> float | None:
+        """See `Tokens.lives_for`."""
+        return self._tokens.lives_for()
 
     def send(self, call: Call, request: Request, *, log_in_again: bool = True) -> Answer:
         """See `Requests.send`."""
         token = self._tokens.current(call)
         try:
-            return self._requests.send(call, request, token)
+            answer = self._requests.send(call, request, token)
         except TokenRefused:
             if not log_in_again or self._clock() < self._futile.get(request.path, 0):
                 raise
             fresh = self._tokens.replacement(call, token)
             if fresh is None:
-                raise
+                raise faults.GIVEN_TOKEN_REFUSED.fault(request, Answer(403)) from None
+        else:
+            self._note(request.path, futile=False)
+            return answer
         try:
             return self._requests.send(call, request, fresh)
         except TokenRefused:
             # It is the policy: a login for each of these would only be load.
-            now = self._clock()
-            kept = {path: until for path, until in self._futile.items() if until > now}
-            self._futile = {**kept, request.path: now + _FUTILE_FOR}
+            self._note(request.path, futile=True)
             raise
+
+    def _note(self, path: str, *, futile: bool) -> None:
+        if futile or path in self._futile:
+            now = self._clock()
+            kept = {other: until for other, until in self._futile.items() if until > now and other != path}
+            self._futile = {**kept, path: now + _FUTILE_FOR} if futile else kept

@@ -67,7 +67,7 @@ class Request:
     @property
     def is_login(self) -> bool:
         """Whether this asks for a token."""
-        return self.path.startswith("auth/")
+        return self.path.startswith("auth/") and self.path.endswith("/login")
 
 
 class TokenRefused(Denied):
@@ -76,6 +76,10 @@ class TokenRefused(Denied):
 
 class ContextMissing(NotConfigured):
     """A derived key was asked for something without a context. A proof that it is derived."""
+
+
+class VersionTooOld(NotConfigured):
+    """The key opens nothing any more that was wrapped under this version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,13 @@ class Rule:
 _OPERATOR = "Ask Vault's operator"
 _AGAIN = "Try again; if it stays so, ask Vault's operator"
 _POLICY = "Give the role the policy for what it does: policies/vault has those for saving, loading and rewrapping"
+
+GIVEN_TOKEN_REFUSED = Rule(
+    TokenRefused,
+    "Vault refuses the token for key {key} in {mount}: it has ended, or its policies do not allow this",
+    "Put a good one where keys.vault.auth has it from; policies/vault has what it needs",
+)
+"""403, and there is nobody to log in as."""
 
 UNANSWERED: Mapping[Unanswered, Rule] = {
     Unanswered.NO_CONNECTION: Rule(Unavailable, "Vault at {server} cannot be reached", _AGAIN, outage=True),
@@ -178,7 +189,7 @@ KEYS: tuple[tuple[int, str, Rule], ...] = (
         400,
         "too old",
         Rule(
-            NotConfigured,
+            VersionTooOld,
             "version {version} of key {key} lies below the key's min_decryption_version",
             "Have Vault's operator lower min_decryption_version, then rewrap before it is raised again",
         ),
@@ -217,8 +228,8 @@ KEYS: tuple[tuple[int, str, Rule], ...] = (
         "",
         Rule(
             NotConfigured,
-            "Vault has no secrets engine at {mount}, or no such namespace",
-            "Check keys.vault.mount and keys.vault.namespace",
+            "Vault has no key {key} in {mount}, or no such mount or namespace",
+            "Check keys.vault.key, mount and namespace",
         ),
     ),
 )
@@ -251,13 +262,15 @@ LASTING = Rule(
 )
 """Any other status, a redirect among them: the token is not carried to another address."""
 _FIRST_PASSING = 472
+_IN_PART = 400
+"""What some servers answer to a batch that they carried out but for some of its items; those tell it themselves."""
 
 
 def rule(outcome: Answer | Unanswered, request: Request) -> Rule | None:
     """The row for what came of a request; None if it was carried out."""
     if isinstance(outcome, Unanswered):
         return UNANSWERED[outcome]
-    if outcome.status in (200, 204):
+    if outcome.status in (200, 204) or (outcome.status == _IN_PART and "batch_results" in outcome.data):
         return None
     text = outcome.text
     for status, mark, row in (*LOGIN, *ANY) if request.is_login else (*KEYS, *ANY):

@@ -38,12 +38,15 @@ class Transport(Protocol):
 class Outage:
     """What this process knows of the server being down: since when, why, and who may look again."""
 
-    def __init__(self, clock: Clock, jitter: Jitter) -> None:
+    def __init__(self, clock: Clock, jitter: Jitter, last_probe: float = _LAST_PROBE) -> None:
         self._clock = clock
         self._jitter = jitter
+        self._last_probe = last_probe
         self._lock = threading.Lock()
         self._fault: PluginError | None = None
         self._since = 0.0
+        self._looks = 0
+        self._last_in_vain = 0
         self._pause = _FIRST_PROBE
         self._next_probe = 0.0
         self._probing = False
@@ -62,14 +65,26 @@ class Outage:
                 return None
             return type(self._fault)(self._fault.fact, says=self._fault.says, remedy=self._fault.remedy)
 
-    def began(self, fault: PluginError) -> None:
-        """Note that the server is down, or still is."""
+    def looks(self) -> int:
+        """How many requests have been sent so far."""
         with self._lock:
+            return self._looks
+
+    def look(self) -> int:
+        """Count a request that is about to be sent."""
+        with self._lock:
+            self._looks += 1
+            return self._looks
+
+    def began(self, fault: PluginError, look: int) -> None:
+        """Note that the server is down, or still is, and which request found it so."""
+        with self._lock:
+            self._last_in_vain = max(self._last_in_vain, look)
             if self._fault is None:
                 self._since, self._pause = self._clock(), _FIRST_PROBE
                 log.warning("%s (%s)", fault.fact, fault.says)
             elif self._probing:
-                self._pause = min(self._pause * 2, _LAST_PROBE)
+                self._pause = min(self._pause * 2, self._last_probe)
             self._probing = False
             self._fault = fault
             self._next_probe = self._clock() + self._jitter(self._pause / 2, self._pause)
@@ -82,10 +97,14 @@ class Outage:
             self._fault = None
             self._probing = False
 
-    def has_lasted(self, seconds: float) -> bool:
-        """Whether the server has been down for so long that waiting is no use."""
+    def is_known_after(self, looks: int, seconds: float) -> bool:
+        """Whether the server has been down for so long that waiting is no use, and a request after those found it so.
+
+        Without the second half a call could be told of an outage that is over.
+        """
         with self._lock:
-            return self._fault is not None and self._clock() - self._since >= seconds
+            lasts = self._fault is not None and self._clock() - self._since >= seconds
+            return lasts and self._last_in_vain > looks
 
 
 def pause(call: Call, seconds: float) -> None:
@@ -113,7 +132,7 @@ class Requests:
         self._clock = clock
         self._jitter = jitter
         self._wait = wait
-        self._outage = Outage(clock, jitter)
+        self._outage = Outage(clock, jitter, min(_LAST_PROBE, patience / _SHARE))
         self._slots = threading.BoundedSemaphore(AT_ONCE)
 
     def send(self, call: Call, request: Request, token: str = "") -> Answer:
@@ -125,12 +144,14 @@ class Requests:
         """
         remaining = call.remaining()
         give_up = self._clock() + (self._patience if remaining is None else min(self._patience, remaining))
+        looks = self._outage.looks()
         tried = 0
         while True:
             call.check()
             outcome = self._once(request, token, give_up)
             if isinstance(outcome, PluginError):
-                fault, again, longest = outcome, not self._outage.has_lasted(self._patience), _FIRST_PROBE
+                fault, longest = outcome, _FIRST_PROBE
+                again = not self._outage.is_known_after(looks, self._patience)
             else:
                 row = faults.rule(outcome, request)
                 if row is None:
@@ -138,7 +159,7 @@ class Requests:
                     return outcome
                 tried += 1
                 fault = row.fault(request, outcome)
-                again = not self._outage.has_lasted(self._patience) if row.outage else tried < row.tries
+                again = not self._outage.is_known_after(looks, self._patience) if row.outage else tried < row.tries
                 longest = min(row.pause * 2 ** (tried - 1), _LONGEST_PAUSE)
             least = outcome.retry_after if isinstance(outcome, Answer) else 0.0
             seconds = max(least, self._jitter(longest / 2, longest))
@@ -154,13 +175,14 @@ class Requests:
             if known := self._outage.known(full):
                 return known
             timeout = max(0.001, min(full, give_up - self._clock()))
+            look = self._outage.look()
             outcome = self._transport.send(request, token, timeout)
             row = faults.rule(outcome, request)
             if row is None or not row.outage:
                 self._outage.ended()
             elif outcome is not Unanswered.TIMEOUT or timeout >= full:
                 # A caller in a hurry proves nothing about the server.
-                self._outage.began(row.fault(request, outcome))
+                self._outage.began(row.fault(request, outcome), look)
         return outcome
 
     @contextmanager

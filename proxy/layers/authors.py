@@ -1,10 +1,12 @@
 """What a workflow's author wrote in `artifact.plugin.configuration`, split between Sealgate and the downstream.
 
-The text is not trusted. It travels on byte for byte unless it is a YAML mapping with the key `sealgate`.
+The text is not trusted. It travels on byte for byte unless it is a YAML mapping with the key `sealgate`; of that block
+only `key` is obeyed, and only where the encryption rule that applies lists that key as one that authors may choose.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import replace
 
 from proxy.plugin import Artifact, BadRequest, shown_key
@@ -13,41 +15,65 @@ _OURS = "sealgate"
 _THEIRS = "downstream"
 
 
-def forwarded(artifact: Artifact) -> Artifact:
-    """The artifact as the downstream shall see it: without a block that was meant for Sealgate.
+def split(artifact: Artifact, choices: Container[str] = ()) -> tuple[Artifact, str]:
+    """The artifact as the downstream shall see it, and the name of the key that its author chose; empty if none.
 
     Raises:
         BadRequest: the block asks for something that authors may not choose, or cannot be read.
     """
     if _OURS not in artifact.configuration:
-        return artifact
-    from proxy import documents  # noqa: PLC0415 - few configurations need it
+        return artifact, ""
+    from policies import documents  # noqa: PLC0415 - few configurations need it
 
+    if len(artifact.configuration) > documents.LONGEST_OF_AUTHORS:
+        raise _unreadable(f"it is longer than {documents.LONGEST_OF_AUTHORS} characters")
     try:
-        if _OURS not in documents.survey(artifact.configuration).names:
-            return artifact
-        document = documents.load(artifact.configuration)
-    except documents.NotPlain as flaw:
-        if len(artifact.configuration) <= documents.LONGEST and str(flaw) == "it is not YAML":
-            return artifact  # the downstream's own format, which only mentions the word
-        raise BadRequest(
-            f"the artifact's configuration mentions sealgate and cannot be read: {flaw}",
-            remedy="Write it as plain YAML, or leave the block sealgate out",
-        ) from None
-    return replace(artifact, configuration=_without_ours(document))
+        if _OURS not in documents.names_at_the_top(artifact.configuration):
+            return artifact, ""
+    except documents.Unreadable:
+        return artifact, ""  # the downstream's own format, which only mentions the word
+    try:
+        document = documents.read(artifact.configuration).value
+    except documents.Unreadable as flaw:
+        raise _unreadable(f"{flaw.bare} (line {flaw.line})") from None
+    key = _chosen(document.pop(_OURS), choices)
+    return replace(artifact, configuration=_theirs(document)), key
 
 
-def _without_ours(document: object) -> str:
-    import yaml  # noqa: PLC0415 - few configurations need it
+def forwarded(artifact: Artifact, choices: Container[str] = ()) -> Artifact:
+    """The artifact as the downstream shall see it; see `split`."""
+    return split(artifact, choices)[0]
 
-    assert isinstance(document, dict)  # noqa: S101 - for the type checker: it has names
-    block = document.pop(_OURS)
+
+def _chosen(block: object, choices: Container[str]) -> str:
     if not isinstance(block, dict):
         raise BadRequest("the block sealgate in the artifact's configuration is no mapping")
     for name in block:
+        if name != "key":
+            raise BadRequest(
+                f"the artifact's configuration asks Sealgate for {shown_key(name)}, which authors may not choose",
+                remedy="Remove it from the block sealgate",
+            )
+    if "key" not in block:
+        return ""
+    key = block["key"].rpartition("/keys/")[2] if isinstance(block["key"], str) else ""
+    if not key or key not in choices:
         raise BadRequest(
-            f"the artifact's configuration asks Sealgate for {shown_key(str(name))}, which authors may not choose",
-            remedy="Remove it from the block sealgate",
+            f'the configuration asks Sealgate for the key "{shown_key(key)}", which authors may not choose here',
+            remedy="Remove it from the block sealgate, or have it listed in authorKeys of the encryption rule",
         )
+    return key
+
+
+def _theirs(document: dict[str, object]) -> str:
+    import yaml  # noqa: PLC0415 - few configurations need it
+
     rest = document.get(_THEIRS, document)
     return rest if isinstance(rest, str) else yaml.safe_dump(rest, sort_keys=False)
+
+
+def _unreadable(why: str) -> BadRequest:
+    return BadRequest(
+        f"the artifact's configuration mentions sealgate and cannot be read: {why}",
+        remedy="Write it as plain YAML, or leave the block sealgate out",
+    )

@@ -16,15 +16,18 @@ from pathlib import Path
 from proxy import envelope
 from proxy.envelope import Header, Totals, Unlock
 from proxy.keys import KeyProvider
-from proxy.layers.authors import forwarded
+from proxy.layers.authors import split
+from proxy.layers.flow import admitting, counted, metered, record, require_context, stored_as_it_is
 from proxy.paths import Destination, Roots, Source, local_errors, opened_directory, read_chunks, write_all
 from proxy.plugin import (
     Artifact,
     ArtifactPlugin,
+    BadRequest,
     Call,
     Capabilities,
     Chunk,
     DataLoss,
+    Denied,
     DownstreamStatus,
     LimitReached,
     NotConfigured,
@@ -33,13 +36,15 @@ from proxy.plugin import (
     shown_key,
 )
 from proxy.spool import Spool, private_directory, private_file
-from proxy.stored import SPOOLED, Stored, Transfer, left_behind
+from proxy.stored import SPOOLED, Stored, Transfer, left_behind, says_absent
+
+_Save = Callable[[Artifact, Iterator[Chunk]], None]
 
 PUBLIC_FILE, PUBLIC_DIRECTORY = 0o644, 0o755
 """Modes of what a Load creates: its reader may run as another user (docs/argo.md)."""
 _LARGE_HEADER = 512
 """More than a header takes, for an estimate."""
-_SPARE_SPACE = 64 << 20
+SPARE_SPACE = 64 << 20
 """What a spooled Save leaves free for everybody else on that file system."""
 _FULL = 1 << 20
 """A file system with less room than this is what made a spooled Load fail."""
@@ -68,22 +73,31 @@ class Sealed:
 
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
         """Seal the file or directory at `path` under one data key, and store it."""
-        artifact = forwarded(artifact)
+        artifact, chosen = split(artifact, call.terms.author_keys)
         with self._roots.source(path) as source:
-            by_file = self._saves_by_file(call, _survey(source))
-            header, data_key = self._new_key(call)
+            call.terms.meter.reached(source.path)
+            survey = _survey(source, call, artifact.key)
+            if call.terms.passthrough:
+                by_stream = self._stored.writes_by_stream(call)
+                self._save_each(call, artifact, source, lambda to, chunks: self._pass(call, to, chunks, by_stream))
+                return
+            by_file = self._saves_by_file(call, survey)
+            header, data_key = self._new_key(call, chosen)
             if by_file:
                 self._save_by_file(call, artifact, source, header, data_key)
-            elif source.is_directory:
-                self._save_tree_by_stream(call, artifact, source, header, data_key)
             else:
-                self._save_by_stream(call, artifact, read_chunks(source.fd, call.check), header, data_key)
+                self._save_each(
+                    call, artifact, source, lambda to, chunks: self._save_by_stream(call, to, chunks, header, data_key)
+                )
 
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """Seal what `chunks` yields: forwarded segment by segment, or spooled as ciphertext and saved."""
-        artifact = forwarded(artifact)
+        artifact, chosen = split(artifact, call.terms.author_keys)
         by_stream = self._stored.writes_by_stream(call)
-        self._save_by_stream(call, artifact, chunks, *self._new_key(call), by_stream=by_stream)
+        if call.terms.passthrough:
+            self._pass(call, artifact, chunks, by_stream)
+            return
+        self._save_by_stream(call, artifact, chunks, *self._new_key(call, chosen), by_stream=by_stream)
 
     def _saves_by_file(self, call: Call, survey: _Survey) -> bool:
         if self._transfer is Transfer.STREAM and survey.empty_directory is not None:
@@ -93,7 +107,7 @@ class Sealed:
             )
         if self._transfer is Transfer.STREAM:
             return not self._stored.writes_by_stream(call)
-        needed = survey.stored_bytes + _SPARE_SPACE
+        needed = survey.stored_bytes + SPARE_SPACE
         if self._transfer is Transfer.FILE or needed <= (free := self._spool.free_bytes()):
             return True
         if survey.empty_directory is None and self._stored.writes_by_stream(call):
@@ -108,7 +122,7 @@ class Sealed:
             stored = place / SPOOLED
             with local_errors("the local path", written="the spool"):
                 totals = _seal_to(stored, source, header, data_key, artifact.key, call)
-            _record(call, totals)
+            record(call, totals)
             call.check()
             self._downstream.save(call, artifact, stored)
 
@@ -125,42 +139,62 @@ class Sealed:
         sealed = self._seal(call, artifact, chunks, header, data_key)
         self._stored.write(call, artifact, sealed, by_stream=by_stream)
 
-    def _save_tree_by_stream(
-        self, call: Call, artifact: Artifact, source: Source, header: Header, data_key: bytes
-    ) -> None:
-        for place in envelope.walk(source.fd):
-            for name in place.files:
-                child = _child(artifact, place.path_of(name))
-                with envelope.open_regular(name, place.fd) as fd:
-                    self._save_by_stream(call, child, read_chunks(fd, call.check), header, data_key)
+    def _pass(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], by_stream: bool) -> None:
+        """Store plaintext as it is, where a policy says so."""
+        call.sealed.unsealed_files += 1
+        call.sealed.files += 1
+        plaintext = stored_as_it_is(call, metered(call, artifact.key, chunks))
+        self._stored.write(call, artifact, plaintext, by_stream=by_stream)
+
+    def _save_each(self, call: Call, artifact: Artifact, source: Source, save: _Save) -> None:
+        """Save a file, or each file of a directory under its own key. What a policy denies midway leaves nothing."""
+        if not source.is_directory:
+            save(artifact, read_chunks(source.fd, call.check))
+            return
+        written: list[Artifact] = []
+        try:
+            for place in envelope.walk(source.fd, skip_links=call.terms.skips_links):
+                for name in place.files:
+                    child = _child(artifact, place.path_of(name))
+                    with envelope.open_regular(name, place.fd) as fd:
+                        written.append(child)
+                        save(child, read_chunks(fd, call.check))
+        except Denied:
+            for child in written[:-1]:
+                self._downstream.delete(call, child)
+            raise
 
     def _seal(
         self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], header: Header, data_key: bytes
     ) -> Generator[Chunk]:
         call.sealed.files += 1
-        plaintext = _counted(chunks, lambda size: _record(call, Totals(0, size, 0)))
+        plaintext = metered(call, artifact.key, chunks)
         for sealed in envelope.seal_stream(header, data_key, artifact.key, plaintext):
             call.check()
             call.sealed.stored_bytes += len(sealed)
             yield sealed
 
-    def _new_key(self, call: Call) -> tuple[Header, bytes]:
-        data_key = self._keys.new_data_key(call)
+    def _new_key(self, call: Call, chosen: str) -> tuple[Header, bytes]:
+        data_key = self._keys.new_data_key(call, chosen or call.terms.key)
         call.sealed.key = data_key.wrapped
-        return envelope.new_header(data_key.plaintext, data_key.wrapped, sealed_at=int(time.time())), data_key.plaintext
+        header = envelope.new_header(
+            data_key.plaintext, data_key.wrapped, sealed_at=int(time.time()), context=call.terms.context
+        )
+        return header, data_key.plaintext
 
     # --- reading ------------------------------------------------------------------------------------------
 
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         """Open the stored file or directory to `path`, whole and verified or not at all."""
-        artifact = forwarded(artifact)
+        artifact = _forwarded(call, artifact)
         with self._roots.destination(path) as destination:
+            call.terms.meter.reached(destination.path)
             if self._transfer is Transfer.STREAM or not self._loaded_by_file(call, artifact, destination):
                 self._load_by_stream(call, artifact, destination)
 
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         """Yield the plaintext, each segment only once it has been verified."""
-        artifact = forwarded(artifact)
+        artifact = _forwarded(call, artifact)
         call.sealed.files += 1
         with closing(self._stored.read(call, artifact)) as stored:
             yield from self._open(call, artifact, stored, self._unlock(call))
@@ -181,17 +215,23 @@ class Sealed:
         return True
 
     def _open_spooled(self, call: Call, artifact: Artifact, stored: Path, destination: Destination) -> None:
-        unlock = self._unlock(call)
+        unlock, admit, plain = self._unlock(call), admitting(call), call.terms.reads_plaintext
         with left_behind(stored) as (found, is_directory):
             if is_directory:
+                modes = (PUBLIC_FILE, PUBLIC_DIRECTORY)
                 with destination.new_directory(PUBLIC_DIRECTORY) as into:
-                    modes = (PUBLIC_FILE, PUBLIC_DIRECTORY)
-                    totals = envelope.open_tree(found, into, unlock, artifact.key, modes, call.check, consume=True)
+                    totals = envelope.open_tree(
+                        found, into, unlock, artifact.key, modes, call.check, admit, consume=True, plain=plain
+                    )
             else:
                 with destination.new_file(PUBLIC_FILE) as into:
-                    opened = envelope.open_file(found, into, unlock, artifact.key, call.check, consume=True)
-                    totals = Totals(1, *opened)
-        _record(call, totals)
+                    totals = Totals(
+                        1,
+                        *envelope.open_file(
+                            found, into, unlock, artifact.key, call.check, admit, consume=True, plain=plain
+                        ),
+                    )
+        record(call, totals)
 
     def _load_by_stream(self, call: Call, artifact: Artifact, destination: Destination) -> None:
         try:
@@ -221,17 +261,21 @@ class Sealed:
                 write_all(into, plaintext)
 
     def _open(self, call: Call, artifact: Artifact, stored: Iterator[Chunk], unlock: Unlock) -> Iterator[Chunk]:
-        counted = _counted(stored, lambda size: _record(call, Totals(0, 0, size)))
-        for plaintext in envelope.open_stream(counted, unlock, artifact.key):
+        arriving = counted(stored, lambda size: record(call, Totals(0, 0, size)))
+        opened = envelope.open_stream(arriving, unlock, artifact.key, admitting(call), plain=call.terms.reads_plaintext)
+        for plaintext in opened:
             call.check()
+            call.terms.meter.count(len(plaintext))
             call.sealed.plaintext_bytes += len(plaintext)
             yield plaintext
+        call.terms.meter.end()
 
     def _unlock(self, call: Call) -> Unlock:
         """Finds data keys for one call, and asks the provider once for each, however many files share it."""
         known: dict[WrappedKey, bytes] = {}
 
         def unlock(header: Header) -> bytes:
+            require_context(header, call.terms.context)
             if header.key not in known:
                 known[header.key] = self._keys.unwrap(call, header.key)
                 call.sealed.key = header.key
@@ -239,20 +283,35 @@ class Sealed:
 
         return unlock
 
+    def look(self, call: Call, artifact: Artifact) -> Seen | None:
+        """When the object under this very key was sealed, by its header; None if there is no such object.
+
+        Raises:
+            PluginError: the downstream does not tell.
+        """
+        artifact = _forwarded(call, artifact)
+        try:
+            with closing(self._stored.read(call, artifact)) as stored:
+                return Seen(envelope.sealed_at(stored))
+        except (Refused, DownstreamStatus, BadRequest) as error:
+            if says_absent(error):
+                return None
+            raise
+
     # --- the rest -----------------------------------------------------------------------------------------
 
     def delete(self, call: Call, artifact: Artifact) -> None:
         """Forwarded: what is sealed is deleted like anything else."""
-        self._downstream.delete(call, forwarded(artifact))
+        self._downstream.delete(call, _forwarded(call, artifact))
 
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
         """Forwarded: sealing adds no object and changes no name."""
-        return self._downstream.list_objects(call, forwarded(artifact))
+        return self._downstream.list_objects(call, _forwarded(call, artifact))
 
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
         """Forwarded; a downstream that cannot tell has no directories to browse."""
         try:
-            return self._downstream.is_directory(call, forwarded(artifact))
+            return self._downstream.is_directory(call, _forwarded(call, artifact))
         except DownstreamStatus as status:
             if status.code == "UNIMPLEMENTED":
                 return False
@@ -264,6 +323,14 @@ class Sealed:
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """An object that is stored."""
+
+    sealed_at: int | None
+    """Unix seconds, by a header that is not authenticated; None where it does not begin as a sealed file does."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Survey:
     """What is about to be sealed, for the choice of the way there."""
 
@@ -272,14 +339,18 @@ class _Survey:
     """The path of one, relative to the artifact; a stream cannot carry it."""
 
 
-def _survey(source: Source) -> _Survey:
+def _survey(source: Source, call: Call, key: str) -> _Survey:
+    """What is there now. A policy's limits are tried on it before anything is done, and hold again while it flows."""
+    meter = call.terms.meter.rehearsal()
     if not source.is_directory:
+        meter.object(key, source.size, sealed=True)
         return _Survey(_LARGE_HEADER + envelope.stored_size(source.size))
     stored, empty = 0, None
     try:
-        for place in envelope.walk(source.fd):
+        for place in envelope.walk(source.fd, skip_links=call.terms.skips_links):
             for name in place.files:
                 size = os.stat(name, dir_fd=place.fd, follow_symlinks=False).st_size
+                meter.object(f"{key}/{place.path_of(name)}", size, sealed=True)
                 stored += _LARGE_HEADER + envelope.stored_size(size)
             if not place.files and not place.directories:
                 empty = place.path
@@ -289,24 +360,17 @@ def _survey(source: Source) -> _Survey:
 
 
 def _seal_to(stored: Path, source: Source, header: Header, data_key: bytes, key: str, call: Call) -> Totals:
+    admit, skip_links = admitting(call), call.terms.skips_links
     if source.is_directory:
         private_directory(stored)
         with opened_directory(stored) as fd:
-            return envelope.seal_tree(source.fd, fd, header, data_key, key, call.check)
+            return envelope.seal_tree(source.fd, fd, header, data_key, key, call.check, admit, skip_links=skip_links)
     with open(stored, "xb", buffering=0, opener=private_file) as file:
-        return Totals(1, *envelope.seal_file(source.fd, file.fileno(), header, data_key, key, call.check))
+        return Totals(1, *envelope.seal_file(source.fd, file.fileno(), header, data_key, key, call.check, admit))
 
 
-def _record(call: Call, totals: Totals) -> None:
-    call.sealed.files += totals.files
-    call.sealed.plaintext_bytes += totals.plaintext_bytes
-    call.sealed.stored_bytes += totals.stored_bytes
-
-
-def _counted(chunks: Iterator[Chunk], count: Callable[[int], None]) -> Iterator[Chunk]:
-    for chunk in chunks:
-        count(len(chunk))
-        yield chunk
+def _forwarded(call: Call, artifact: Artifact) -> Artifact:
+    return split(artifact, call.terms.author_keys)[0]
 
 
 def _child(artifact: Artifact, path: str) -> Artifact:

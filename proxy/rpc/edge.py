@@ -182,6 +182,10 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
     def abort(self) -> bytes:
         """End the call with the error's status and line. Does not return."""
         error = self.error or PluginError("the call ended without an answer")
+        decision = self.call.decision
+        reason = decision.code if decision.effective == "deny" else error.reason
+        known = (("sealgate-code", reason), ("sealgate-decision-id", self.call.id))
+        self._context.set_trailing_metadata(tuple((name, value) for name, value in known if value))
         self._context.abort(grpc.StatusCode[error_status(error)], error.line(self.call, self._key))
         raise AssertionError  # abort has raised; this tells the type checker
 

@@ -19,7 +19,13 @@ BIN = Path(sys.executable).parent
 
 
 def blocks(language):
-    found = [(page, text) for page in PAGES for kind, text in BLOCK.findall(page.read_text()) if kind == language]
+    """Those of all pages, but for what test_without_sealgate.py runs."""
+    found = [
+        (page, text)
+        for page in PAGES
+        for kind, text in BLOCK.findall(page.read_text().partition("\n## Without Sealgate\n")[0])
+        if kind == language
+    ]
     return [pytest.param(text, id=f"{page.relative_to(ROOT)}-{number}") for number, (page, text) in enumerate(found)]
 
 
@@ -29,36 +35,29 @@ def test_a_configuration_is_valid(text):
         assert config.parse(text, "the document", plugin).downstream
 
 
-@pytest.mark.parametrize("text", blocks("console"))
+WITH_VAULT = re.compile(r"^\$ vault ", re.MULTILINE)
+"""Walk-throughs that need a server: tests/keys/vault runs them."""
+
+
+@pytest.mark.parametrize("text", [case for case in blocks("console") if not WITH_VAULT.search(case.values[0])])
 def test_the_commands_of_a_walk_through_succeed_in_turn(text, tmp_path):
     (tmp_path / "report.txt").write_bytes(os.urandom(100_000))
+    (tmp_path / "storage").mkdir()
     settings = {
         "apiVersion": "sealgate/v1alpha1",
         "kind": "Sealgate",
+        "downstream": {"command": ["sealgate", "backend"]},
         "keys": {"provider": "local", "local": {"keyring": str(write_keyring(tmp_path / "keyring.json"))}},
     }
-    environment = {"PATH": f"{BIN}:{os.environ['PATH']}", "SEALGATE_CONFIG_YAML": json.dumps(settings)}
+    environment = {
+        "PATH": f"{BIN}:{os.environ['PATH']}",
+        "SEALGATE_CONFIG_YAML": json.dumps(settings),
+        "SEALGATE_BACKEND_URL": f"file://{tmp_path}/storage",
+    }
     for line in text.splitlines():
         command = line.removeprefix("$ ")
         result = subprocess.run(command, shell=True, cwd=tmp_path, env=environment, capture_output=True, check=False)
         assert result.returncode == 0, (command, result.stderr)
-
-
-@pytest.mark.parametrize("text", blocks("python"))
-def test_the_python_of_a_walk_through_opens_a_sealed_body(text, tmp_path):
-    from proxy.envelope import new_header, read_header, seal_stream  # noqa: PLC0415 - only this example needs it
-    from proxy.plugin import WrappedKey  # noqa: PLC0415 - only this example needs it
-
-    data_key, plaintext = os.urandom(32), os.urandom(2_500_000)
-    header = new_header(data_key, WrappedKey("local", "", "default", "local:v1:", 1), sealed_at=1)
-    sealed = tmp_path / "sealed"
-    sealed.write_bytes(b"".join(bytes(chunk) for chunk in seal_stream(header, data_key, "ns/a", iter([plaintext]))))
-    names: dict = {}
-    exec(text, names)
-    with sealed.open("rb") as file:
-        _, start = read_header(lambda size, offset: os.pread(file.fileno(), size, offset))
-        file.seek(start)
-        assert names["open_body"](data_key, header.associated_data("ns/a"), file).read() == plaintext
 
 
 @pytest.mark.parametrize("text", blocks("sh"))

@@ -92,6 +92,15 @@ def test_a_file_that_has_a_second_name_is_not_consumed(tmp_path):
     assert opened_by_file(sealed.read_bytes()).released == b"kept"
 
 
+def test_a_file_that_can_only_be_read_is_not_consumed(tmp_path):
+    sealed = tmp_path / "sealed"
+    sealed.write_bytes(sealed_by_file(b"kept"))
+    with sealed.open("rb") as source, in_memory() as target:
+        envelope.open_file(source.fileno(), target, unlock, KEY, consume=True)
+        assert content_of(target) == b"kept"
+    assert opened_by_file(sealed.read_bytes()).released == b"kept"
+
+
 @pytest.mark.parametrize("consume", [False, True])
 def test_a_fault_in_any_segment_of_many_is_found(consume):
     sealed = bytearray(sealed_by_file(plaintext_of(FIRST + 11 * FULL)))

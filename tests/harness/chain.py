@@ -123,7 +123,10 @@ class Proxy:
         if process is not None:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            code = process.wait(40)
+            try:
+                code = process.wait(40)
+            finally:
+                process.kill()
         self._short.cleanup()
         return code
 

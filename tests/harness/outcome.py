@@ -62,6 +62,9 @@ def assert_own_line(found: Outcome, code: str, operation: str, key: str = "") ->
     assert found.code == code, found
     assert text.isprintable(), text
     assert len(text) <= 1024, text
+    if code == "PERMISSION_DENIED":
+        assert len(text.encode()) <= 400, text
+        operation = f"denied {operation}"
     assert text.startswith(f'{operation} "{key[:120]}' if key else operation), text
     assert "[d=" in text, text
     assert not [mark for mark in OF_A_LIBRARY if mark in text], text

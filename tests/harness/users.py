@@ -34,6 +34,12 @@ def with_read_only_root(*writable: Path) -> tuple[str, ...]:
     return _usable(("unshare", "--mount", "sh", "-c", script, "sh"))
 
 
+def with_small_disk(at: Path, *, full: bool = False) -> tuple[str, ...]:
+    """A file system of 1 MiB at a directory that exists, and nothing left on it if it is to be full."""
+    fill = f'; head -c 2M /dev/zero > "{at}/filler" 2>/dev/null' if full else ""
+    return _usable(("unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=1m none "{at}"{fill}; exec "$@"', "sh"))
+
+
 def as_process_one() -> tuple[str, ...]:
     """The first process of a process namespace, as a container's is."""
     return _usable(("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))

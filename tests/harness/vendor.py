@@ -44,6 +44,9 @@ class Vendor:
             shutil.copyfile(stored, path)
         if fault == "short":
             os.truncate(path, path.stat().st_size // 2)
+        if fault == "read-only":
+            for file in [path] if path.is_file() else path.rglob("*"):
+                file.chmod(0o444)
         if fault == "link":
             path.unlink()
             path.symlink_to("/etc/passwd")
@@ -53,6 +56,11 @@ class Vendor:
         fault, stored, _ = self._begin("Save", request.output_artifact, context)
         if fault == "refuse":
             return pb.SaveArtifactResponse(error=REFUSAL)
+        if fault == "repeat":
+            print(request.output_artifact.plugin.configuration, flush=True)  # noqa: T201 - as a careless vendor's would
+            return pb.SaveArtifactResponse(error=f"no bucket for {request.output_artifact.plugin.configuration}")
+        if fault == "forget":
+            return pb.SaveArtifactResponse(success=True)
         stored.parent.mkdir(parents=True, exist_ok=True)
         source = Path(request.path)
         if source.is_dir():
@@ -68,6 +76,8 @@ class Vendor:
         fault, stored, _ = self._begin("Delete", request.artifact, context)
         if fault == "refuse":
             return pb.DeleteArtifactResponse(error=REFUSAL)
+        if fault == "forget":
+            return pb.DeleteArtifactResponse(success=True)
         shutil.rmtree(stored, ignore_errors=True)
         stored.unlink(missing_ok=True)
         return pb.DeleteArtifactResponse(success=True)

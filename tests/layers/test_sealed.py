@@ -44,9 +44,9 @@ class CountingKeys(LocalKeys):
         super().__init__(keyring)
         self.asked: Counter[str] = Counter()
 
-    def new_data_key(self, call):
+    def new_data_key(self, call, key=""):
         self.asked["new_data_key"] += 1
-        return super().new_data_key(call)
+        return super().new_data_key(call, key)
 
     def unwrap(self, call, wrapped):
         self.asked["unwrap"] += 1

@@ -18,11 +18,6 @@ from proxy.plugin import Call, Denied, NotConfigured, Operation
 BOTH = ("saver", "loader")
 
 
-@pytest.fixture(scope="session")
-def account():
-    return ServiceAccount()
-
-
 @pytest.fixture
 def policies(transit):
     return transit.shipped_policies(*BOTH)
@@ -181,10 +176,25 @@ def test_a_role_that_was_revoked_is_refused_and_the_next_call_is_right_once_it_i
     keys.new_data_key(call)
 
 
+def test_a_token_that_is_revoked_after_a_policy_was_mended_is_replaced_all_the_same(
+    transit, provider, call, policies, tmp_path
+):
+    login = logins.approle(transit, tmp_path, policies)
+    keys = provider(transit, login, clock=Clock())
+    transit.write_policy(policies[0], 'path "transit/*" { capabilities = ["deny"] }')
+    with pytest.raises(Denied):
+        keys.new_data_key(call)
+    transit.write_policy(policies[0], 'path "transit/datakey/plaintext/artifacts" { capabilities = ["update"] }')
+    keys.new_data_key(call)
+    transit.post(f"sys/leases/revoke-prefix/auth/{login.mount}")
+    keys.new_data_key(call)
+
+
 def test_a_token_that_is_given_and_refused_is_an_error_at_once(openbao, own_transit, provider, call):
     token = own_transit.token(*own_transit.shipped_policies("loader"))
-    with pytest.raises(Denied):
+    with pytest.raises(Denied, match="it has ended, or its policies do not allow this") as raised:
         provider(own_transit, StaticToken(token)).new_data_key(call)
+    assert "keys.vault.auth" in raised.value.remedy
     assert openbao.calls()[f"{own_transit.mount}/datakey/plaintext/artifacts"] == 1
 
 

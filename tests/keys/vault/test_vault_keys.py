@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.keys.provider import KeyVersions
 from proxy.keys.vault import BATCH
 from proxy.keys.vault_faults import Answer
 from proxy.plugin import NotConfigured, Tampered, Unavailable, WrappedKey
@@ -41,7 +42,7 @@ def test_a_namespace_has_keys_of_its_own(vault, provider, call):
     made = provider(inside).new_data_key(call)
     assert provider(inside).unwrap(call, made.wrapped) == made.plaintext
     inside.namespace = ""
-    with pytest.raises(NotConfigured, match="no secrets engine at"):
+    with pytest.raises(NotConfigured, match="no key artifacts in"):
         provider(inside).unwrap(call, made.wrapped)
 
 
@@ -105,9 +106,36 @@ def test_none_are_rewrapped_without_a_request(provider, transit, call):
 
 
 def test_one_that_cannot_be_rewrapped_is_an_error_although_the_server_says_200(keys, call):
-    good = keys.new_data_key(call).wrapped
+    good = keys.new_data_key(call)
+    bad = replace(good.wrapped, wrapped_key=changed(good.wrapped.wrapped_key))
+    foreign = replace(good.wrapped, mount="elsewhere")
+    first, *faults, last = keys.rewrap_many(call, [good.wrapped, bad, foreign, good.wrapped])
+    assert keys.unwrap(call, first) == keys.unwrap(call, last) == good.plaintext
+    assert [type(fault) for fault in faults] == [Tampered, NotConfigured]
+    assert "does not open under key artifacts" in faults[0].fact
     with pytest.raises(Tampered, match="does not open under key artifacts"):
-        keys.rewrap_many(call, [good, replace(good, wrapped_key=changed(good.wrapped_key)), good])
+        keys.rewrap(call, bad)
+
+
+@pytest.mark.parametrize("status", [200, 400])
+def test_a_batch_that_was_carried_out_in_part_is_taken_item_by_item_whatever_its_status(
+    transit, provider, call, status
+):
+    results = [{"ciphertext": WRAP}, {"error": "cipher: message authentication failed"}]
+    keys = provider(transit, transport=Answers(status, {"data": {"batch_results": results}}))
+    moved, fault = keys.rewrap_many(call, [WrappedKey("vault", transit.mount, "artifacts", WRAP, 1)] * 2)
+    assert moved.wrapped_key == WRAP
+    assert isinstance(fault, Tampered)
+
+
+def test_the_versions_of_a_key_are_told_without_opening_anything(keys, transit, call):
+    wrapped = keys.new_data_key(call).wrapped
+    assert keys.versions(call, wrapped) == KeyVersions(1, 1)
+    transit.rotate()
+    transit.configure(min_decryption_version=2)
+    assert keys.versions(call, wrapped) == KeyVersions(2, 2)
+    with pytest.raises(NotConfigured, match="no key missing"):
+        keys.versions(call, replace(wrapped, key_name="missing"))
 
 
 # --- what does not open ----------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ def test_a_role_can_do_its_own_work_and_no_other(transit, provider, call, role, 
     if operation in MAY[role]:
         attempt(operation, keys, call, wrapped)
         return
-    with pytest.raises(Denied, match="does not allow this role to use key artifacts") as raised:
+    with pytest.raises(Denied, match="refuses the token for key artifacts") as raised:
         attempt(operation, keys, call, wrapped)
     assert "policies/vault" in raised.value.remedy
 

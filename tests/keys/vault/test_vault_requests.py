@@ -61,22 +61,46 @@ def test_an_outage_is_looked_at_less_and_less_often():
     assert world.now <= 1030
 
 
-def test_a_long_outage_is_told_at_once_and_still_looked_at():
+def test_in_a_long_outage_a_call_waits_for_the_next_look_and_no_longer():
     world = World(Unanswered.NO_CONNECTION)
     with pytest.raises(Unavailable):
         world.send()
     world.now += 5  # now the outage is older than a call is patient
-    world.waits.clear()
-    before = world.server.asked
     for _ in range(100):
+        begun, asked = world.now, world.server.asked
         with pytest.raises(Unavailable):
             world.send()
-    assert world.waits == []
-    assert world.server.asked - before <= 1
+        assert world.now - begun <= 5.25
+        assert world.server.asked == asked + 1
+
+
+@pytest.mark.parametrize("patience", [0.5, 1.0, 30.0, 300.0])
+@pytest.mark.parametrize("lasted", [0.1, 1.0, 31.0, 1000.0])
+def test_the_first_call_after_an_outage_is_right_however_long_it_was(lasted, patience):
+    world = World(Answer(503, {"errors": ["Vault is sealed"]}), patience)
+    began = world.now
+    while world.now < began + lasted:
+        with pytest.raises(Unavailable):
+            world.send()
+        world.now += lasted / 10
+    with pytest.raises(Unavailable):
+        world.send()
     world.server.outcome = Answer(200)
-    world.now += 5
     assert world.send().status == 200
     assert world.send().status == 200
+
+
+def test_what_a_look_of_before_the_call_found_is_no_answer_to_it():
+    world = World(Unanswered.NO_CONNECTION, patience=1.0)
+    with pytest.raises(Unavailable):
+        world.send()
+    with pytest.raises(Unavailable):
+        world.send()
+    asked = world.server.asked
+    world.now += 0.01
+    with pytest.raises(Unavailable):
+        world.send()
+    assert world.server.asked == asked + 1
 
 
 def test_somebody_is_always_next_to_look_even_if_the_last_one_learned_nothing():

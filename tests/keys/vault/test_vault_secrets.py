@@ -9,6 +9,7 @@ from dataclasses import replace
 import logins
 import pytest
 from harness.openbao import OpenBao
+from harness.secrecy import Secrets
 
 from proxy.keys.vault import TransitKey, VaultServer
 from proxy.keys.vault_auth import StaticToken, TokenFile
@@ -16,18 +17,12 @@ from proxy.keys.vault_faults import Answer, Request
 from proxy.plugin import PluginError, WrappedKey
 
 
-class Secrets:
-    """What must not be seen, in every way of writing it, and what was written."""
+class Shown:
+    """What a person could read of what went wrong."""
 
     def __init__(self):
-        self._texts = {}
+        self.secrets = Secrets()
         self.written = []
-
-    def add(self, name, value):
-        data = value if isinstance(value, bytes) else value.encode()
-        self._texts |= {base64.b64encode(data).decode(): name, data.hex(): name, repr(data)[2:-1]: name}
-        if isinstance(value, str):
-            self._texts[value] = name
 
     def collect(self, call, do):
         try:
@@ -41,36 +36,36 @@ class Secrets:
         return None
 
     def found(self):
-        return {name for text, name in self._texts.items() if any(text in line for line in self.written)}
+        return self.secrets.found_in(*self.written)
 
 
 @pytest.fixture
-def secrets():
-    return Secrets()
+def shown():
+    return Shown()
 
 
-def test_no_fault_shows_a_data_key_or_a_token(openbao: OpenBao, own_transit, provider, call, tmp_path, caplog, secrets):
+def test_no_fault_shows_a_data_key_or_a_token(openbao: OpenBao, own_transit, provider, call, tmp_path, caplog, shown):
     caplog.set_level(logging.DEBUG)
     policies = own_transit.shipped_policies("saver", "loader")
     login = logins.approle(own_transit, tmp_path, policies)
     given = own_transit.token(*policies)
-    secrets.add("root token", openbao.root)
-    secrets.add("given token", given)
-    secrets.add("secret id", login.secret_id_file.read_text().strip())
+    shown.secrets.add("root token", openbao.root)
+    shown.secrets.add("given token", given)
+    shown.secrets.add("secret id", login.secret_id_file.read_text().strip())
     keys = [provider(own_transit, auth, patience=1.0) for auth in (login, StaticToken(given))]
     made = [each.new_data_key(call) for each in keys]
     for item in made:
-        secrets.add("data key", item.plaintext)
-        secrets.written += [repr(item), str(item)]
+        shown.secrets.add("data key", item.plaintext)
+        shown.written += [repr(item), str(item)]
 
     def all_operations():
         for each, item in zip(keys, made, strict=True):
             changed = replace(item.wrapped, wrapped_key=item.wrapped.wrapped_key[:-8] + "AAAAAAA=")
             faults = [
-                secrets.collect(call, lambda each=each, item=item: each.unwrap(call, item.wrapped)),
-                secrets.collect(call, lambda each=each, changed=changed: each.unwrap(call, changed)),
-                secrets.collect(call, lambda each=each: each.new_data_key(call)),
-                secrets.collect(call, lambda each=each, item=item: each.rewrap(call, item.wrapped)),
+                shown.collect(call, lambda each=each, item=item: each.unwrap(call, item.wrapped)),
+                shown.collect(call, lambda each=each, changed=changed: each.unwrap(call, changed)),
+                shown.collect(call, lambda each=each: each.new_data_key(call)),
+                shown.collect(call, lambda each=each, item=item: each.rewrap(call, item.wrapped)),
             ]
             yield [fault for fault in faults if fault]
 
@@ -86,24 +81,24 @@ def test_no_fault_shows_a_data_key_or_a_token(openbao: OpenBao, own_transit, pro
     openbao.stop()
     assert [len(faults) for faults in all_operations()] == [4, 4]
     openbao.start()
-    login.secret_id_file.write_text("wrong-secret-id")
-    secrets.add("wrong secret id", "wrong-secret-id")
-    secrets.collect(call, lambda: provider(own_transit, login).new_data_key(call))
+    login.secret_id_file.write_text("a-wrong-secret-id")
+    shown.secrets.add("wrong secret id", "a-wrong-secret-id")
+    shown.collect(call, lambda: provider(own_transit, login).new_data_key(call))
     file = tmp_path / "token"
     file.write_text("token-that-nobody-gave")
-    secrets.add("token of a file", "token-that-nobody-gave")
-    secrets.collect(call, lambda: provider(own_transit, TokenFile(file)).new_data_key(call))
+    shown.secrets.add("token of a file", "token-that-nobody-gave")
+    shown.collect(call, lambda: provider(own_transit, TokenFile(file)).new_data_key(call))
 
-    assert len(secrets.written) > 30
-    secrets.written += [record.getMessage() for record in caplog.records] + [caplog.text]
-    assert secrets.found() == set()
+    assert len(shown.written) > 30
+    shown.written += [record.getMessage() for record in caplog.records] + [caplog.text]
+    assert shown.found() == set()
 
 
 SECRET = base64.b64encode(b"the data key of another artifact").decode()
 
 
 @pytest.mark.parametrize("status", [200, 307, 400, 403, 404, 412, 429, 500, 501, 503])
-def test_a_body_that_holds_data_keys_is_never_quoted(status, transit, provider, call, secrets, caplog):
+def test_a_body_that_holds_data_keys_is_never_quoted(status, transit, provider, call, shown, caplog):
     caplog.set_level(logging.DEBUG)
 
     class Leaking:
@@ -114,7 +109,7 @@ def test_a_body_that_holds_data_keys_is_never_quoted(status, transit, provider, 
             body = {"data": {"batch_results": results}, "errors": [SECRET], "warnings": [SECRET]}
             return Answer(status, body)
 
-    secrets.add("data key", SECRET)
+    shown.secrets.add("data key", SECRET)
     keys = provider(transit, StaticToken("t"), patience=0.2, transport=Leaking())
     wrapped = WrappedKey("vault", transit.mount, "artifacts", "vault:v1:AAAA", 1)
     for do in (
@@ -122,9 +117,9 @@ def test_a_body_that_holds_data_keys_is_never_quoted(status, transit, provider, 
         lambda: keys.unwrap(call, wrapped),
         lambda: keys.rewrap_many(call, [wrapped] * 2),
     ):
-        assert secrets.collect(call, do)
-    secrets.written.append(caplog.text)
-    assert secrets.found() == set()
+        assert shown.collect(call, do)
+    shown.written.append(caplog.text)
+    assert shown.found() == set()
 
 
 def test_what_holds_a_secret_does_not_show_it():

@@ -65,7 +65,7 @@ def test_the_namespace_is_that_of_the_settings_and_else_of_the_environment(vault
     inside = {**TOKEN, "mount": vault.transit(name).mount}
     checked({**inside, "namespace": name}, {**environment, "VAULT_NAMESPACE": "elsewhere"})
     checked(inside, {**environment, "VAULT_NAMESPACE": name})
-    with pytest.raises(NotConfigured, match="no such namespace"):
+    with pytest.raises(NotConfigured, match="no such mount or namespace"):
         checked(inside, environment)
 
 

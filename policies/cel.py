@@ -1,0 +1,81 @@
+"""Conditions in CEL (`when:`), for what fields cannot say. Loaded only where a rule has one.
+
+Types are checked when a policy is loaded; the library bounds the work of an evaluation, and its regular expressions
+are of the linear kind. Without the extra `cel` a policy with a condition is invalid.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from policies.templates import IDENTITY
+from policies.validate import meant
+
+Condition = Callable[[Mapping[str, Any]], bool]
+_OF_IDENTITY = re.compile(r"\bidentity\.(\w+)")
+_WHERE = re.compile(r"ERROR: <input>:\d+:(\d+): ([^\n]*)")
+FACTS = ("op", "key", "segments", "identity", "attested", "plugin", "artifact", "path", "params")
+"""What a condition may speak of: what is known before a byte has moved."""
+
+
+class Unusable(Exception):
+    """The condition cannot be compiled. It says why."""
+
+
+class NoAnswer(Exception):
+    """The condition came to an error instead of an answer."""
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Any:
+    try:
+        from cel_expr_python import cel  # type: ignore[import-untyped]  # it has none  # noqa: PLC0415 - an extra that few need
+    except ImportError:
+        raise Unusable("`when` needs the extra cel: install sealgate[cel]") from None
+    text, words = cel.Type.STRING, cel.Type.Map(cel.Type.STRING, cel.Type.STRING)
+    return cel.NewEnv(
+        variables={
+            "op": text,
+            "key": text,
+            "segments": cel.Type.List(text),
+            "identity": words,
+            "attested": cel.Type.BOOL,
+            "plugin": text,
+            "artifact": text,
+            "path": text,
+            "params": words,
+        }
+    )
+
+
+def compiled(text: str) -> Condition:
+    """The condition that `text` is.
+
+    Raises:
+        Unusable: it does not parse, names what there is not, does not come to true or false, or the extra is missing.
+    """
+    for name in _OF_IDENTITY.findall(text):
+        if name not in IDENTITY:
+            raise Unusable(f"there is no identity.{name}{meant(name, IDENTITY)}")
+    environment = _environment()
+    try:
+        program = environment.compile(text)
+    except (RuntimeError, ValueError) as error:
+        found = _WHERE.search(str(error))
+        raise Unusable(f"`when`, column {found[1]}: {found[2][:160]}" if found else "`when` is no CEL") from None
+    if program.return_type().name() not in {"BOOL", "bool"}:
+        raise Unusable(f"`when` must come to true or false, and comes to {program.return_type().name()}")
+
+    def condition(facts: Mapping[str, Any]) -> bool:
+        try:
+            value = program.eval(data=dict(facts)).value()
+        except (RuntimeError, ValueError):
+            raise NoAnswer from None
+        if not isinstance(value, bool):
+            raise NoAnswer
+        return value
+
+    return condition

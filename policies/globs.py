@@ -1,0 +1,120 @@
+"""Segment globs: `*` and `?` stay inside a segment, `**` is a whole segment and stands for any number of them.
+
+`a/**` matches `a`, too, so that a rule about a directory covers the object of that name. There is no escaping: a key's
+own `*` is data, and never a pattern. A match takes one step for each character of the key, whatever the pattern: all
+ways that the pattern could go are followed at once, as the bits of one number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+
+LONGEST_PATTERN = 1024
+_ONE, _RUN, _ANY, _ANY_RUN = "?", "*run", "**", "**run"
+Matcher = Callable[[str], bool]
+
+
+def fault_of(pattern: str) -> str:
+    """Say in a few words why `pattern` is none, or return the empty string."""
+    if len(pattern) > LONGEST_PATTERN:
+        return f"the pattern has {len(pattern)} characters, {LONGEST_PATTERN} are the most"
+    for segment in pattern.removeprefix("/").split("/"):
+        if not segment:
+            return "the pattern has an empty segment"
+        if segment in {".", ".."}:
+            return "the pattern has a relative segment, which no key has"
+        if "**" in segment and segment != "**":
+            return "** must be a whole segment of the pattern"
+    if "\\" in pattern or not pattern.isprintable():
+        return "the pattern has a backslash or an invisible character, which no key has"
+    return ""
+
+
+@lru_cache(maxsize=4096)
+def compiled(pattern: str) -> Matcher:
+    """Whether a key matches `pattern`, which has no fault. Keys and patterns may begin with a slash, or not."""
+    pattern = pattern.removeprefix("/")
+    if pattern == "**":
+        return lambda _: True
+    if "*" not in pattern and "?" not in pattern:
+        return lambda key: key == pattern
+    base, beneath = pattern.removesuffix("/**"), pattern.removesuffix("**")
+    if base != pattern and "*" not in base and "?" not in base:
+        return lambda key: key.startswith(beneath) or key == base
+    head, tail, most = _literals(pattern)
+    follow = _Follow(pattern)
+
+    def matches(key: str) -> bool:
+        # Three cheap looks rule out nearly every key that does not match.
+        return key.startswith(head) and key.endswith(tail) and most in key and follow.all_of(key)
+
+    return matches
+
+
+def _literals(pattern: str) -> tuple[str, str, str]:
+    """What every match begins with, ends with, and holds."""
+    plain = pattern.replace("**", "*").replace("?", "*")
+    pieces = plain.split("*")
+    # The slash beside `**` is not there where it stands for no segment at all.
+    safe = [piece.strip("/") for piece in pieces]
+    return pieces[0].rstrip("/"), pieces[-1].lstrip("/"), max(safe, key=len)
+
+
+class _Follow:
+    """Follows every way through a pattern at once: bit `n` is set if what was read so far matches `n` tokens."""
+
+    def __init__(self, pattern: str) -> None:
+        tokens = _tokens(pattern)
+        self._accept = 1 << len(tokens)
+        singles = "".join(part if len(part) == 1 else " " for part in tokens)
+        anything = sum(1 << n for n, part in enumerate(tokens) if part == _ONE)
+        self._other = anything
+        self._advance = {
+            c: anything * (c != "/") | sum(1 << n for n, part in enumerate(tokens) if part == c)
+            for c in {*singles} - {"?"} | {"/"}
+        }
+        self._advance["/"] |= sum(1 << n for n, part in enumerate(tokens) if part == _ANY)
+        inside = sum(1 << n for n, part in enumerate(tokens) if part == _RUN)
+        self._everywhere = sum(1 << n for n, part in enumerate(tokens) if part == _ANY_RUN)
+        self._stay = inside | self._everywhere
+        self._skip_two = sum(1 << n for n, part in enumerate(tokens) if part == _ANY)
+        self._start = self._closed(1)
+
+    def all_of(self, key: str) -> bool:
+        """Whether the whole of `key` matches."""
+        state, skip_one, skip_two = self._step(self._start, "/"), self._stay, self._skip_two
+        advance, other, everywhere = self._advance.get, self._other, self._everywhere
+        for c in key:
+            stay = everywhere if c == "/" else skip_one
+            state = (state & advance(c, other)) << 1 | state & stay
+            state |= (state & skip_one) << 1
+            state |= (state & skip_two) << 2
+            if not state:
+                return False
+        return bool(state & self._accept)
+
+    def _step(self, state: int, c: str) -> int:
+        stay = self._everywhere if c == "/" else self._stay
+        return self._closed((state & self._advance.get(c, self._other)) << 1 | state & stay)
+
+    def _closed(self, state: int) -> int:
+        state |= (state & self._stay) << 1
+        return state | (state & self._skip_two) << 2
+
+
+def _tokens(pattern: str) -> list[str]:
+    """Characters, `?`, `*run`, and for each `**` two: `**`, which may be skipped, and `**run`, which may go on.
+
+    Each segment has its slash before it, and so has the key while it is matched.
+    """
+    tokens: list[str] = []
+    previous = ""
+    for segment in pattern.split("/"):
+        if segment != "**":
+            tokens.append("/")
+            tokens += [_RUN if c == "*" else c for c in segment]
+        elif previous != "**":
+            tokens += [_ANY, _ANY_RUN]
+        previous = segment
+    return tokens

@@ -1,0 +1,79 @@
+"""What is valid in a policy and yet probably not meant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from policies import templates
+from policies.load import Source
+from policies.schema import ArtifactPolicy, EncryptionRule, IdentityMatch, Match, Rule, decode
+from policies.validate import Fault, converted
+
+_TWINS = (("Load", "OpenStream", "read"), ("Save", "SaveStream", "write"))
+_MOST_STARS, _MOST_ANY = 4, 2
+
+
+def warnings(sources: Sequence[Source]) -> list[str]:
+    """A line for each doubt about valid documents, with its place."""
+    found = []
+    for source in sources:
+        policy, _ = converted(source.document.value, ArtifactPolicy, decode)
+        if policy is not None:
+            found += [source.line(fault) for fault in _doubts(policy)]
+    return found
+
+
+def _doubts(policy: ArtifactPolicy) -> Iterator[Fault]:
+    spec = policy.spec
+    attests = any(rule.require.attested_identity for rule in spec.rules)
+    folded: dict[str, str] = {}
+    for number, rule in enumerate(spec.rules):
+        path = ("spec", "rules", str(number), "match")
+        yield from _twins(rule, path)
+        yield from _patterns(rule.match, path, folded)
+        if rule.effect == "allow" and not attests and _keys_on_identity(rule):
+            fact = f"L003: {rule.name} grants by identity, and no rule of the document has attestedIdentity: true"
+            yield Fault(path, fact)
+    yield from _encryption(spec.encryption)
+
+
+def _twins(rule: Rule, path: tuple[str, ...]) -> Iterator[Fault]:
+    named = rule.match.operations
+    # Argo's server has no other way to read than OpenStream.
+    if rule.effect == "allow" or rule.match.identity.components == ("server",):
+        return
+    for first, second, alias in _TWINS:
+        if (first in named) != (second in named) and alias not in named and "*" not in named:
+            named_one, other = (first, second) if first in named else (second, first)
+            fact = f"L001: {rule.name} names {named_one} and not {other}, which does the same: write {alias}"
+            yield Fault((*path, "operations"), fact)
+
+
+def _patterns(match: Match, path: tuple[str, ...], folded: dict[str, str]) -> Iterator[Fault]:
+    for number, pattern in enumerate(match.keys):
+        place = (*path, "keys", str(number))
+        other = folded.setdefault(pattern.casefold(), pattern)
+        if other != pattern:
+            yield Fault(place, f'L002: "{pattern}" and "{other}" differ by case alone, and keys are case-sensitive')
+        segments = pattern.split("/")
+        if segments.count("**") > _MOST_ANY or any(s.count("*") > _MOST_STARS for s in segments):
+            yield Fault(place, f"L004: more than {_MOST_ANY} ** or {_MOST_STARS} * in a segment: nobody can predict it")
+
+
+def _keys_on_identity(rule: Rule) -> bool:
+    identity, match = rule.match.identity, rule.match
+    bare = IdentityMatch(components=identity.components)
+    return identity != bare or any(templates.uses_identity(text) for text in match.keys)
+
+
+def _encryption(rules: Sequence[EncryptionRule]) -> Iterator[Fault]:
+    everything = ""
+    for number, rule in enumerate(rules):
+        path = ("spec", "encryption", str(number))
+        if everything:
+            yield Fault(path, f"L006: {rule.name} is never reached, because {everything} matches everything")
+        if not everything and (rule.match == Match() or rule.match == Match(keys=("**",))):
+            everything = rule.name
+        if rule.read_plaintext == "allow" and rule.write == "required":
+            fact = f"L005: {rule.name} reads plaintext, which whoever writes to storage can plant: end it some day"
+            yield Fault((*path, "readPlaintext"), fact)

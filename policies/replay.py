@@ -1,0 +1,144 @@
+"""Recorded traffic against other policies: what would change.
+
+The records are those of the audit trail (docs/policies.md, "Replay"): one JSON object a line, of which only operation,
+key, actor, amounts and outcome are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from policies.engine import Policy
+from policies.facts import OPERATIONS, Measures, Request, Verdict
+from policies.load import PolicySet
+from policies.rules import Process
+
+_LONGEST_LINE = 1 << 16
+_EXAMPLES = 20
+_PENDING = frozenset({"exists", "age"})
+_ACTOR = {
+    "namespace": "namespace",
+    "service_account": "serviceAccount",
+    "workflow": "workflow",
+    "workflow_uid": "workflowUid",
+    "pod": "pod",
+    "pod_uid": "podUid",
+    "node": "node",
+    "component": "component",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A recorded call that would end otherwise."""
+
+    line: int
+    operation: str
+    key: str
+    namespace: str
+    was: str
+    verdict: Verdict
+
+
+@dataclass(slots=True)
+class Replay:
+    """What came of a trail."""
+
+    calls: int = 0
+    unusable: int = 0
+    """Lines that are no record of a call, or whose key is not there in full."""
+    now_denied: int = 0
+    now_allowed: int = 0
+    by_rule: Counter[str] = field(default_factory=Counter)
+    """How often each rule would deny what was allowed."""
+    examples: list[Change] = field(default_factory=list)
+
+
+def replayed(lines: Iterable[str | bytes], policies: PolicySet) -> Replay:
+    """Each recorded call, decided by `policies`."""
+    made: dict[tuple[object, ...], Policy] = {}
+    result = Replay()
+    for number, line in enumerate(lines, start=1):
+        record = _record(line)
+        if record is None:
+            if line.strip():
+                result.unusable += 1
+            continue
+        if _at(record, "unmapped", "phase") in {"attempt", "start", "end"}:
+            continue
+        asked = _asked(record)
+        if asked is None:
+            result.unusable += 1
+            continue
+        request, measures, process = asked
+        name = (*sorted(process.identity.items()), process.attested)
+        if name not in made:
+            made[name] = Policy(policies, process)
+        result.calls += 1
+        _compare(result, number, record, request, made[name].decide(request, measures).effective, process)
+    return result
+
+
+def _compare(
+    result: Replay, number: int, record: Mapping[str, Any], request: Request, verdict: Verdict, process: Process
+) -> None:
+    was = "deny" if record.get("action") == "Denied" else "allow"
+    if (was == "deny") == (verdict.outcome == "deny"):
+        return
+    if verdict.outcome == "deny":
+        result.now_denied += 1
+        result.by_rule[f"{verdict.policy}/{verdict.rule}".lstrip("/") + f" {verdict.code}"] += 1
+    else:
+        result.now_allowed += 1
+    if len(result.examples) < _EXAMPLES:
+        namespace = process.identity.get("namespace", "")
+        result.examples.append(Change(number, request.operation, request.key, namespace, was, verdict))
+
+
+def _record(line: str | bytes) -> dict[str, Any] | None:
+    if len(line) > _LONGEST_LINE:
+        return None
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _asked(record: Mapping[str, Any]) -> tuple[Request, Measures, Process] | None:
+    operation, key = _at(record, "api", "operation"), _at(record, "resource", "uid")
+    if operation not in OPERATIONS or not isinstance(key, str):
+        return None
+    if key == "withheld" or key.startswith("hmac-sha256:") or _at(record, "unmapped", "key_sha256"):
+        return None
+    files, total = _number(record, "files"), _number(record, "plaintext_bytes")
+    listed, unsealed = _number(record, "listed"), _number(record, "unsealed_files")
+    measures = Measures(
+        bytes=total if files == 1 else None,
+        total=total,
+        files=files,
+        listing=listed,
+        sealed=False if unsealed else None,
+        pending=_PENDING,
+    )
+    actor = record.get("actor")
+    actor = actor if isinstance(actor, dict) else {}
+    identity = {name: actor[field] for field, name in _ACTOR.items() if isinstance(actor.get(field), str)}
+    plugin, artifact = _at(record, "databucket", "name"), _at(record, "resource", "name")
+    request = Request(operation, key, str(plugin or ""), str(artifact or ""))
+    return request, measures, Process(identity, attested=actor.get("attested") is True)
+
+
+def _number(record: Mapping[str, Any], name: str) -> int | None:
+    value = _at(record, "unmapped", "io", name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _at(value: Any, *names: str) -> Any:
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

@@ -1,0 +1,65 @@
+"""What each rule made of a request, for those who ask why."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from policies.engine import Policy, ReadyRule
+from policies.facts import Measures, Request
+from policies.rules import broken_limit, broken_requirement
+from policies.schema import Limits, Requirements
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One rule and one request."""
+
+    rule: str
+    """`policy/rule`."""
+    effect: str
+    mode: str
+    state: str
+    """`no`: not meant. `grants`, `over`: an allow whose limits hold or do not. `denies`, `ok`: the others."""
+    reason: str
+
+
+def traced(policy: Policy, request: Request, measures: Measures) -> Iterator[Line]:
+    """Each rule in the order of documents, with its state and why."""
+    for ready in policy.rules:
+        state, reason = _state(policy, ready, request, measures)
+        yield Line(ready.name, ready.rule.effect, ready.mode, state, reason)
+
+
+def _state(policy: Policy, ready: ReadyRule, request: Request, measures: Measures) -> tuple[str, str]:
+    matching = ready.matching
+    answer = matching.match(request) if request.operation in matching.operations else False
+    if answer is not True:
+        fails = isinstance(answer, str) and ready.rule.effect != "allow" and ready.on_error == "deny"
+        return "denies" if fails else "no", matching.why_not(request)
+    if ready.rule.effect == "deny":
+        return "denies", "it matches"
+    broken = broken_requirement(
+        ready.rule.require, request, measures, attested=policy.process.attested
+    ) or broken_limit(ready.rule.limits, request, measures)
+    if ready.rule.effect == "allow":
+        return ("over", broken[1]) if broken else ("grants", _held(ready, request, measures))
+    return ("denies", broken[1]) if broken else ("ok", _held(ready, request, measures))
+
+
+def _held(ready: ReadyRule, request: Request, measures: Measures) -> str:
+    """Which limits were looked at, as `maxDepth 2<=12`."""
+    limits, held = ready.rule.limits, []
+    for name, measured, limit in (
+        ("maxBytes", measures.bytes, limits.max_bytes),
+        ("maxTotalBytes", measures.total, limits.max_total_bytes),
+        ("maxFiles", measures.files, limits.max_files),
+        ("maxListing", measures.listing, limits.max_listing),
+        ("maxDepth", request.key.count("/") + 1, limits.max_depth),
+        ("maxKeyBytes", len(request.key.encode()), limits.max_key_bytes),
+    ):
+        if limit is not None:
+            held.append(f"{name} {'?' if measured is None else measured}<={int(limit)}")
+    if ready.rule.require != Requirements():
+        held.append("what it requires is so")
+    return ", ".join(held) or ("no limits" if limits == Limits() else "its limits hold")

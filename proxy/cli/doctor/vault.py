@@ -1,0 +1,289 @@
+"""What `sealgate doctor` asks of Vault: the server, the login, the rights of this identity, the key."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import cached_property
+from importlib import resources
+
+from proxy.cli.doctor.checks import Check, Finding, Role, failed, not_checked, ok, warning
+from proxy.cli.vault import vault_keys
+from proxy.config import JwtAuth, KubernetesAuth, TokenAuth, TokenFileAuth, VaultKeySettings
+from proxy.keys.vault import VaultKeys
+from proxy.keys.vault_faults import ContextMissing, TokenRefused, VersionTooOld
+from proxy.keys.vault_inspection import Inspection, KeyFacts
+from proxy.plugin import Call, NotConfigured, Tampered, Unavailable, WrappedKey
+
+MAKE, OPEN = "data key: make", "data key: open"
+"""The checks that a Save and a Load need, whoever the provider is."""
+_REWRAP = "data key: rewrap"
+_SERVER, _LOGIN = "vault: server", "vault: login"
+_DAY = 86400.0
+_OLD = 365 * _DAY
+"""An age at which a key version is due for a successor, by NIST SP 800-57's years for such keys."""
+_LONG_LOGIN = _DAY
+_WRAPS = ("aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "managed_key")
+"""Types that wrap data keys and detect a change of them; RSA wraps, too, and cannot be derived."""
+_LESS = "Leave its role the policy below, and no other"
+_OTHER_KEY = "sealgate-doctor-no-such-key"
+_WRITE = frozenset({"create", "update"})
+_NEVER: tuple[tuple[str, frozenset[str], str], ...] = (
+    ("encrypt/{key}", _WRITE, "wrap data keys of its own choice (encrypt)"),
+    (f"encrypt/{_OTHER_KEY}", frozenset({"create"}), "make new keys by encrypting (create on encrypt)"),
+    (f"decrypt/{_OTHER_KEY}", _WRITE, "open data keys under other keys of the mount (decrypt)"),
+    ("keys/{key}", frozenset({"delete"}), "delete the key"),
+    ("keys/{key}/config", _WRITE, "allow the key to be deleted or exported (config)"),
+    ("keys/{key}/rotate", _WRITE, "rotate the key"),
+    ("keys/{key}/trim", _WRITE, "destroy old versions of the key (trim)"),
+    ("export/encryption-key/{key}", frozenset({"read"}), "export the key"),
+    ("backup/{key}", frozenset({"read"}), "take a backup of the key"),
+)
+"""What no role of Sealgate needs: never tried, only asked for."""
+
+
+class VaultChecks:
+    """The questions, in order; what one learned, the next ones use."""
+
+    def __init__(self, settings: VaultKeySettings, role: Role, now: Callable[[], float] = time.time) -> None:
+        self._now = now
+        self._settings = settings
+        self._role = role
+        self._made: WrappedKey | None = None
+        self._plaintext = b""
+
+    def checks(self) -> list[Check]:
+        """In the order in which a process meets them."""
+        return [
+            Check(_SERVER, self._reach),
+            Check(_LOGIN, self._log_in, needs=(_SERVER,)),
+            Check(MAKE, self._make, needs=(_LOGIN,)),
+            Check(OPEN, self._open, needs=(_LOGIN,)),
+            Check(_REWRAP, self._rewrap, needs=(_LOGIN,)),
+            Check("vault: key", self._look, needs=(_LOGIN,)),
+            Check("vault: other rights", self._other_rights, needs=(_LOGIN,)),
+        ]
+
+    @cached_property
+    def _keys(self) -> VaultKeys:
+        return vault_keys(self._settings)
+
+    @property
+    def _inspection(self) -> Inspection:
+        return self._keys.inspection()
+
+    def _reach(self, call: Call) -> Iterator[Finding]:
+        try:
+            server = self._inspection.reach(min(call.remaining() or 0.001, self._settings.timeout))
+        except Unavailable as fault:
+            yield failed(fault.fact, "Check keys.vault.address or VAULT_ADDR, and what may connect to there from here")
+            return
+        if server.sealed:
+            yield failed("it is sealed", "Have Vault's operator unseal it")
+        else:
+            yield ok(f"it answers{', and says that its version is ' + server.version if server.version else ''}")
+
+    def _log_in(self, call: Call) -> Iterator[Finding]:
+        auth = self._settings.auth
+        method = auth.__struct_config__.tag
+        seconds = self._inspection.log_in(call)
+        if seconds is None:
+            yield warning(
+                f"there is a token (method {method}), and nothing tells whether it is good, or for how long",
+                "Go by what follows: the token may not look at itself, or it has ended",
+            )
+        elif isinstance(auth, TokenAuth):
+            yield ok(f"the token is good{_lasting(seconds)}, and nobody renews it (method {method})")
+        elif isinstance(auth, TokenFileAuth):
+            yield ok(f"the token in {auth.path} is good{_lasting(seconds)} (method {method})")
+        elif seconds > _LONG_LOGIN:
+            yield warning(
+                f"the login works (method {method}), and its token is good{_lasting(seconds)}",
+                f"Set token_ttl=1h on the role{_named(auth)}: Vault keeps every token of every pod until it ends",
+            )
+        else:
+            yield ok(f"the login works (method {method}), and its token is good{_lasting(seconds)}")
+
+    # --- rights that are tried ----------------------------------------------------------------------------
+
+    def _make(self, call: Call) -> Iterator[Finding]:
+        try:
+            made = self._keys.new_data_key(call)
+        except TokenRefused:
+            yield self._refused(Role.SAVER, "make data keys")
+            return
+        self._made, self._plaintext = made.wrapped, made.plaintext
+        under = f"key {made.wrapped.key_name} version {made.wrapped.key_version}"
+        yield self._allowed(Role.SAVER, "make data keys", f"a data key was made under {under}")
+
+    def _open(self, call: Call) -> Iterator[Finding]:
+        try:
+            opened = self._keys.unwrap(call, self._made) if self._made else self._open_made_up(call)
+        except TokenRefused:
+            yield self._refused(Role.LOADER, "open data keys")
+            return
+        if opened != self._plaintext:
+            yield failed("Vault does not give back the data key that it wrapped", "Ask Vault's operator")
+            return
+        how = (
+            "the data key that was made is opened again" if self._made else "data keys may be opened; none was at hand"
+        )
+        yield self._allowed(Role.LOADER, "open data keys", how)
+
+    def _rewrap(self, call: Call) -> Iterator[Finding]:
+        wrapped = self._made or self._inspection.made_up()
+        try:
+            self._keys.rewrap(call, wrapped)
+        except TokenRefused:
+            yield self._refused(Role.REWRAPPER, "rewrap data keys")
+            return
+        except (Tampered, ContextMissing, VersionTooOld):
+            if self._made:
+                raise
+        how = (
+            "the data key that was made is rewrapped" if self._made else "data keys may be rewrapped; none was at hand"
+        )
+        yield self._allowed(Role.REWRAPPER, "rewrap data keys", how)
+
+    def _open_made_up(self, call: Call) -> bytes:
+        """For who may make no data key: how a made-up one fails tells a refusal from anything else."""
+        has_context = bool(self._settings.context)
+        try:
+            self._keys.unwrap(call, self._inspection.made_up())
+        except Tampered:
+            if has_context:
+                raise _not_derived(self._settings.key) from None
+        except ContextMissing:
+            if not has_context:
+                raise
+        except TokenRefused:
+            # A role that is bound to a context may try nothing without it.
+            if not has_context:
+                raise
+            with suppress(Tampered, VersionTooOld):
+                self._keys.unwrap(call, self._inspection.made_up(in_context=True))
+        except VersionTooOld:
+            pass  # it would have been opened if it were a younger one
+        return b""
+
+    def _allowed(self, role: Role, verb: str, fact: str) -> Finding:
+        if role in self._role.parts:
+            return ok(fact)
+        fact = f"this identity may {verb}, which is not for a {self._role.shown}"
+        # To read what it must not is more than to be able to do needless work.
+        return (failed if role is Role.LOADER else warning)(fact, _LESS, self._policy)
+
+    def _refused(self, role: Role, verb: str) -> Finding:
+        if role not in self._role.parts:
+            return ok(f"this identity may not {verb}, as is right for a {self._role.shown}")
+        return failed(
+            f"this identity may not {verb} with key {self._settings.key} in {self._settings.mount}",
+            "Give its role the policy below, unless its token has ended",
+            self._policy,
+        )
+
+    @property
+    def _policy(self) -> str:
+        return policy_text(self._role, self._settings.mount, self._settings.key)
+
+    # --- what is only asked for ---------------------------------------------------------------------------
+
+    def _look(self, call: Call) -> Iterator[Finding]:
+        try:
+            key = self._inspection.look(call)
+        except TokenRefused:
+            where = f"{self._settings.mount}/keys/{self._settings.key}"
+            if Role.REWRAPPER in self._role.parts:
+                yield failed(f"this identity may not read {where}", "Give its role the policy below", self._policy)
+            else:
+                yield not_checked(f"this identity may not read {where}, and need not", "Look there as an operator")
+            return
+        yield from self._kind(key)
+        yield from self._versions(key)
+        for allowed, name, danger in (
+            (key.deletion_allowed, "deletion_allowed", "one request destroys every artifact"),
+            (key.exportable, "exportable", "the key can leave Vault"),
+            (key.allow_plaintext_backup, "allow_plaintext_backup", "a backup holds the key in plaintext"),
+        ):
+            if allowed:
+                off = "Set it to false" if name == "deletion_allowed" else "Vault cannot take that back: make a new key"
+                yield warning(f"{name} is true: {danger}", off)
+
+    def _kind(self, key: KeyFacts) -> Iterator[Finding]:
+        if key.type.startswith("rsa-"):
+            yield warning(f"its type is {key.type}, which takes no context", "Make a key of type aes256-gcm96")
+        elif key.type not in _WRAPS:
+            yield failed(f"its type is {key.type}, which wraps no data keys", "Make a key of type aes256-gcm96")
+        elif self._settings.context and not key.derived:
+            fault = _not_derived(self._settings.key)
+            yield failed(fault.fact, fault.remedy)
+        elif key.derived and not self._settings.context:
+            yield failed("it is derived, and there is no context for it", "Set keys.vault.context")
+        else:
+            derived = "derived, as keys.vault.context wants" if key.derived else "not derived, and there is no context"
+            yield ok(f"its type is {key.type}, {derived}")
+
+    def _versions(self, key: KeyFacts) -> Iterator[Finding]:
+        age = None if key.made_at is None else max(0.0, self._now() - key.made_at)
+        old = "" if age is None else f", {_days(age)} old"
+        rotated = f"every {_days(key.auto_rotate_seconds)}" if key.auto_rotate_seconds else "when somebody does it"
+        fact = f"its latest version is {key.latest_version}{old}; it is rotated {rotated}"
+        if age is not None and age > _OLD:
+            yield warning(fact, "Rotate it, and set auto_rotate_period")
+        else:
+            yield ok(fact)
+        if key.min_decryption_version > 1:
+            yield warning(
+                f"min_decryption_version is {key.min_decryption_version}: what an older version wraps does not open",
+                "Make sure that everything older has been rewrapped, or lower it",
+            )
+
+    def _other_rights(self, call: Call) -> Iterator[Finding]:
+        never = [(path.replace("{key}", self._settings.key), too_many, verb) for path, too_many, verb in _NEVER]
+        try:
+            found = self._inspection.capabilities(call, [path for path, _, _ in never])
+        except TokenRefused:
+            yield not_checked(
+                "this identity may not ask for its capabilities, so whether it may export, back up, change, rotate or "
+                "delete the key cannot be told",
+                "Ask as an operator: vault token capabilities; or run this with the policy default",
+            )
+            return
+        if any("root" in capabilities for capabilities in found.values()):
+            yield warning("the token is a root token: it may do everything", _LESS, self._policy)
+            return
+        excess = [verb for path, too_many, verb in never if found[path] & too_many]
+        if excess:
+            yield warning(f"this identity may also {'; '.join(excess)}", _LESS, self._policy)
+        else:
+            yield ok("this identity may not export, back up, change, rotate or delete the key, nor use others")
+
+
+def policy_text(role: Role, mount: str, key: str) -> str:
+    """What a role needs of Vault, for one key: the policies that are shipped, with the names of this installation."""
+    shipped = resources.files("policies") / "vault"
+    texts = [(shipped / f"{part}.hcl").read_text() for part in sorted(role.parts, reverse=True)]
+    lines = [line for text in texts for line in text.splitlines() if not line.startswith("# Put the mount")]
+    return "\n".join(lines).replace('"transit/', f'"{mount}/').replace('/artifacts"', f'/{key}"')
+
+
+def _not_derived(key: str) -> NotConfigured:
+    return NotConfigured(
+        f"key {key} is not derived, and so Vault would ignore the context",
+        says="vault",
+        remedy="Create a key with derived=true, or remove keys.vault.context",
+    )
+
+
+def _named(auth: object) -> str:
+    return f" {auth.role}" if isinstance(auth, KubernetesAuth | JwtAuth) else ""
+
+
+def _lasting(seconds: float) -> str:
+    return " without end" if seconds == float("inf") else f" for {seconds:.0f} s"
+
+
+def _days(seconds: float) -> str:
+    days = int(seconds // _DAY)
+    return f"{days} {'day' if days == 1 else 'days'}" if days else f"{seconds / 3600:.0f} h"

@@ -1,0 +1,80 @@
+"""The policies that a configuration names, and the process that they are for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from policies import load
+from policies.load import Installation, Invalid, PolicySet, Source
+from policies.rules import Process
+from proxy import identity
+from proxy.config import Settings
+from proxy.keys import KeyProvider
+from proxy.plugin import Call, PolicyInvalid
+
+_NAMESPACE, _ACCOUNT = "service_account_namespace", "service_account_name"
+"""What Vault calls them after a login by Kubernetes; a role of the method jwt maps its claims to the same names."""
+_LOCAL_MOUNT = "transit"
+"""What a policy may write before the names of a local keyring, so that it is the same as with Vault."""
+
+
+def load_policies(settings: Settings) -> PolicySet:
+    """Every document that the settings name.
+
+    Raises:
+        PolicyInvalid: one is not valid, or there is none and one is required.
+    """
+    try:
+        found = load.loaded(_sources(settings), _installation(settings))
+    except Invalid as invalid:
+        more = f" (and {len(invalid.faults) - 1} more)" if len(invalid.faults) > 1 else ""
+        remedy = "Mend it; `sealgate policy check` shows every fault"
+        raise PolicyInvalid(invalid.faults[0] + more, says="policy", remedy=remedy) from None
+    if settings.require_policy and not found.documents:
+        fact = "a policy is required, and the configuration names none"
+        raise PolicyInvalid(fact, says="configuration", remedy="Set policies, or remove requirePolicy")
+    return found
+
+
+def _sources(settings: Settings) -> list[Source]:
+    sources: list[Source] = []
+    for policy in settings.policies:
+        if isinstance(policy, Path):
+            sources += load.sources_at(policy)
+        else:
+            sources.append(Source("configuration", policy))
+    return sources
+
+
+def _installation(settings: Settings) -> Installation:
+    vault = settings.keys.vault if settings.keys and settings.keys.provider == "vault" else None
+    return Installation(vault.mount if vault else _LOCAL_MOUNT, settings.allow_passthrough)
+
+
+def identified(keys: KeyProvider) -> Callable[[Call], Process]:
+    """Tells whose process this is: as its environment asserts, or, where the login proved it, as that attests."""
+    asserted = words(identity.asserted())
+
+    def identify(call: Call) -> Process:
+        proven = keys.attested(call)
+        namespace, account = proven.get(_NAMESPACE, ""), proven.get(_ACCOUNT, "")
+        if not (namespace and account):
+            return Process(asserted)
+        return Process({**asserted, "namespace": namespace, "serviceAccount": account}, attested=True)
+
+    return identify
+
+
+def words(known: identity.Identity) -> Mapping[str, str]:
+    """An identity by the names that policies use."""
+    return {
+        "namespace": known.namespace,
+        "serviceAccount": known.service_account,
+        "workflow": known.workflow,
+        "workflowUid": known.workflow_uid,
+        "pod": known.pod,
+        "podUid": known.pod_uid,
+        "node": known.node,
+        "component": known.component,
+    }

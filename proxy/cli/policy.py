@@ -1,0 +1,198 @@
+"""`sealgate policy`: policies checked, tested, explained, and tried on recorded traffic (docs/policies.md)."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import BinaryIO
+
+from policies import cases, lint, load, schema
+from policies.engine import Policy
+from policies.facts import Measures, Request, Verdict
+from policies.load import Invalid
+from policies.replay import replayed
+from policies.rules import Process
+from policies.schema import Age, Size
+from policies.trace import Line, traced
+from proxy.cli import policy_output as output
+from proxy.plugin import Operation
+
+DONE, NOT_SO, BAD_USAGE = 0, 1, 2
+_OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
+_STREAM = "-"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what `sealgate policy` takes."""
+    commands = parser.add_subparsers(dest="policy", required=True, metavar="COMMAND")
+
+    check = commands.add_parser("check", help="tell every fault of policies, and what is probably not meant")
+    check.add_argument("path", type=Path, metavar="FILE|DIR")
+    check.add_argument("--strict", action="store_true", help="what is probably not meant is a fault, too")
+    _takes_output(check, "text", "json", "github")
+    check.set_defaults(act=_check)
+
+    test = commands.add_parser("test", help="run the test documents beside policies")
+    test.add_argument("path", type=Path, metavar="FILE|DIR")
+    test.add_argument("--run", default="", metavar="TEXT", help="only cases whose name holds it")
+    test.add_argument("--coverage", action="store_true", help="tell which rules no case has shown, and fail for them")
+    _takes_output(test, "text", "json", "junit", "github")
+    test.set_defaults(act=_test)
+
+    explain = commands.add_parser("explain", help="decide on one request, and tell why")
+    explain.add_argument("--policy", type=Path, required=True, metavar="FILE|DIR")
+    explain.add_argument("--op", required=True, choices=_OPERATIONS)
+    explain.add_argument("--key", required=True)
+    for name in ("namespace", "service-account", "workflow", "component", "plugin", "artifact", "path"):
+        explain.add_argument(f"--{name}", default="")
+    explain.add_argument("--attested", action="store_true", help="namespace and service account are proven")
+    explain.add_argument("--size", type=_size, metavar="SIZE", help="plaintext of the object, such as 6GiB")
+    explain.add_argument("--total", type=_size, metavar="SIZE", help="plaintext of the whole request")
+    explain.add_argument("--files", type=int, metavar="N")
+    explain.add_argument("--listing", type=int, metavar="N", help="names that a listing would give")
+    explain.add_argument("--age", type=_age, metavar="AGE", help="since the object was sealed, such as 30d")
+    explain.add_argument("--exists", action="store_true", help="something is stored under the key already")
+    explain.add_argument("--plaintext", action="store_true", help="what is stored was never sealed")
+    _takes_output(explain, "text", "json")
+    explain.set_defaults(act=_explain)
+
+    replay = commands.add_parser("replay", help="tell what would change for recorded calls")
+    replay.add_argument("--policy", type=Path, required=True, metavar="FILE|DIR")
+    replay.add_argument("trail", metavar="TRAIL", help="a file of audit records, or - for standard input")
+    _takes_output(replay, "text", "json")
+    replay.set_defaults(act=_replay)
+
+    shape = commands.add_parser("schema", help="print the JSON Schema of policies, for editors")
+    shape.add_argument("--tests", action="store_true", help="that of test documents instead")
+    shape.set_defaults(act=_schema)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Carry out one of them, and return the exit code."""
+    try:
+        return int(options.act(options))
+    except Invalid as invalid:
+        print(output.faults(invalid.faults, getattr(options, "output", "text")))
+        return BAD_USAGE
+
+
+def _takes_output(parser: argparse.ArgumentParser, *kinds: str) -> None:
+    parser.add_argument("-o", "--output", choices=kinds, default="text")
+
+
+def _size(text: str) -> int:
+    try:
+        return int(schema.decode(Size, int(text) if text.isdigit() else text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _age(text: str) -> int:
+    try:
+        return int(schema.decode(Age, text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _check(options: argparse.Namespace) -> int:
+    sources = load.sources_at(options.path)
+    documents = load.loaded(sources).documents
+    doubts = lint.warnings(sources)
+    rules = sum(len(document.spec.rules) for document in documents)
+    print(output.checked(len(documents), rules, doubts, options.output))
+    return BAD_USAGE if doubts and options.strict else DONE
+
+
+def _test(options: argparse.Namespace) -> int:
+    coverage = cases.Coverage()
+    results = []
+    for suite in cases.suites_at(options.path):
+        began = time.perf_counter()
+        for result in suite.run(coverage, options.run):
+            ended = time.perf_counter()
+            results.append(replace(result, seconds=ended - began))
+            began = ended
+    missing = coverage.missing() if options.coverage else []
+    covered = coverage.covered if options.coverage else None
+    print(output.tested(results, missing, covered, options.output))
+    return NOT_SO if missing or not results or any(result.faults for result in results) else DONE
+
+
+def _explain(options: argparse.Namespace) -> int:
+    identity = {
+        "namespace": options.namespace,
+        "serviceAccount": options.service_account,
+        "workflow": options.workflow,
+        "component": options.component,
+    }
+    policy = Policy(load.loaded(load.sources_at(options.policy)), Process(identity, options.attested))
+    request = Request(options.op, options.key, options.plugin, options.artifact, options.path)
+    measures = Measures(
+        bytes=options.size,
+        total=options.total if options.total is not None else options.size,
+        files=options.files,
+        listing=options.listing,
+        sealed=False if options.plaintext else None,
+        exists=options.exists,
+        age=options.age,
+        complete=options.size is not None,
+    )
+    decision = policy.decide(request, measures)
+    lines = list(traced(policy, request, measures))
+    if options.output == "json":
+        answer = {**asdict(decision), "awaits": [], "rules": [asdict(line) for line in lines]}
+        print(json.dumps(answer, indent=2))
+    else:
+        print(_explained(request, decision.effective, decision.proposed, lines))
+        encryption = policy.encryption(request)
+        if decision.effective.allows and not isinstance(encryption, Verdict):
+            print(f"  sealed under {encryption.key or 'the key of the configuration'} ({encryption.rule})")
+    return DONE if decision.effective.allows else NOT_SO
+
+
+def _explained(request: Request, effective: Verdict, proposed: Verdict, lines: list[Line]) -> str:
+    width = max((len(line.rule) for line in lines), default=0)
+    text = [f'{effective.outcome.upper()}  {request.operation} "{request.key}"   {effective.code}']
+    if effective.fact:
+        advice = f" {effective.advice}." if effective.advice else ""
+        text.append(f"  {effective.fact} ({effective.says}).{advice}")
+    for line in lines:
+        trial = f" [{line.mode}]" if line.mode != "enforce" else ""
+        text.append(f"  {line.effect:<7} {line.rule:<{width}}  {line.state:<6}  {line.reason}{trial}")
+    same = "same" if proposed == effective else f"{proposed.says}: {proposed.fact or proposed.code}"
+    text.append(f"  proposed: {proposed.outcome.upper()} ({same})")
+    return "\n".join(text)
+
+
+def _replay(options: argparse.Namespace) -> int:
+    policies = load.loaded(load.sources_at(options.policy))
+    with _trail(options.trail) as lines:
+        result = replayed(lines, policies)
+    print(output.replay(result, options.output))
+    return NOT_SO if result.now_denied else DONE
+
+
+@contextmanager
+def _trail(path: str) -> Iterator[BinaryIO]:
+    if path == _STREAM:
+        yield sys.stdin.buffer
+        return
+    with ExitStack() as stack:
+        try:
+            file = stack.enter_context(open(path, "rb"))
+        except OSError as error:
+            reason = (error.strerror or "it is no file").lower()
+            raise Invalid([f"{path}: cannot be read: {reason}"]) from None
+        yield file
+
+
+def _schema(options: argparse.Namespace) -> int:
+    kind = cases.ArtifactPolicyTest if options.tests else schema.ArtifactPolicy
+    print(json.dumps(schema.json_schema(kind), indent=2))
+    return DONE

@@ -1,0 +1,92 @@
+"""How `sealgate policy` tells what it found: for people, for programs, for CI."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from policies.cases import Result
+from policies.replay import Replay
+
+
+def faults(lines: Sequence[str], kind: str) -> str:
+    """Why documents are not valid."""
+    if kind == "json":
+        return json.dumps({"valid": False, "faults": list(lines)}, indent=2)
+    if kind == "github":
+        return "\n".join(_annotation("error", line) for line in lines)
+    count = f"{len(lines)} fault{'s' if len(lines) != 1 else ''}"
+    return "\n".join([*lines, f"not valid: {count}"])
+
+
+def checked(documents: int, rules: int, doubts: Sequence[str], kind: str) -> str:
+    """That documents are valid, and what is doubtful in them."""
+    if kind == "json":
+        facts = {"valid": True, "documents": documents, "rules": rules, "warnings": list(doubts)}
+        return json.dumps(facts, indent=2)
+    lines = [_annotation("warning", line) if kind == "github" else f"WARN {line}" for line in doubts]
+    return "\n".join([*lines, f"valid: {documents} documents, {rules} rules, {len(doubts)} warnings"])
+
+
+def tested(results: Sequence[Result], missing: Sequence[str], covered: tuple[int, int] | None, kind: str) -> str:
+    """How cases came out."""
+    failed = [result for result in results if result.faults]
+    if kind == "json":
+        facts = {"cases": [asdict(result) for result in results], "uncovered": list(missing)}
+        return json.dumps(facts, indent=2)
+    if kind == "junit":
+        return _junit(results, len(failed))
+    lines = []
+    for result in failed:
+        text = "; ".join(result.faults)
+        line = f"{result.place}: {result.name}: {text}"
+        lines.append(_annotation("error", line) if kind == "github" else f"FAIL {line}")
+    lines += [f"WARN {line}" for line in missing]
+    summary = f"{len(results)} cases, {len(results) - len(failed)} passed, {len(failed)} failed"
+    if covered:
+        summary += f"; {covered[0]} of {covered[1]} rules covered"
+    return "\n".join([*lines, summary if results else "no cases were found"])
+
+
+def replay(result: Replay, kind: str) -> str:
+    """What would change for recorded calls."""
+    if kind == "json":
+        return json.dumps(asdict(result), indent=2)
+    lines = [
+        f"{change.operation} {json.dumps(change.key)} (namespace {change.namespace or '?'}, line {change.line}): "
+        f"{change.was} -> {change.verdict.outcome} {change.verdict.says}"
+        for change in result.examples
+    ]
+    lines += [f"  {count} by {rule}" for rule, count in result.by_rule.most_common()]
+    lines.append(
+        f"{result.now_denied} of {result.calls} calls would now be denied, {result.now_allowed} would now be allowed"
+        + (f"; {result.unusable} lines could not be used" if result.unusable else "")
+    )
+    return "\n".join(lines)
+
+
+def _annotation(level: str, line: str) -> str:
+    """`file:line:column: text` as GitHub's workflow command."""
+    place, _, text = line.partition(": ")
+    file, number, column = ([*place.rsplit(":", 2), "", ""])[:3]
+    where = f"file={file},line={number},col={column}" if number.isdigit() else f"file={place}"
+    return f"::{level} {where}::{text.replace('%', '%25')}"
+
+
+def _junit(results: Sequence[Result], failed: int) -> str:
+    from xml.sax.saxutils import escape, quoteattr  # noqa: PLC0415 - for this output alone
+
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>']
+    lines.append(f'<testsuite name="sealgate policy test" tests="{len(results)}" failures="{failed}">')
+    for result in results:
+        attributes = f"classname={quoteattr(result.place.rsplit(':', 2)[0])} name={quoteattr(result.name)}"
+        attributes += f' time="{result.seconds:.6f}"'
+        if result.faults:
+            text = "; ".join(result.faults)
+            lines.append(
+                f"  <testcase {attributes}><failure message={quoteattr(text)}>{escape(text)}</failure></testcase>"
+            )
+        else:
+            lines.append(f"  <testcase {attributes}/>")
+    return "\n".join([*lines, "</testsuite>"])

@@ -1,0 +1,165 @@
+"""`sealgate rewrap`: stored artifacts moved to the newest key version, without opening them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from policies import keys as canonical
+from proxy import config
+from proxy.cli import author
+from proxy.cli.progress import Progress
+from proxy.cli.serve import endpoint
+from proxy.cli.vault import vault_keys
+from proxy.config import KeySettings, Settings
+from proxy.keys.local import LocalKeys
+from proxy.keys.provider import Rewrapper
+from proxy.plugin import Artifact, BadRequest, one_line, shown_key
+from proxy.rotation import Pace, Report, Rotation
+from proxy.rpc.client import Downstream
+from proxy.spool import Spool
+from proxy.stored import Stored, Transfer
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Say what `sealgate rewrap` takes."""
+    parser.description = "Exit codes: 0 nothing is left under an older version, 1 something is, 2 bad usage."
+    parser.add_argument("prefix", metavar="PREFIX", help="the first segments of the keys, or one whole key")
+    parser.add_argument("--dry-run", action="store_true", help="only tell what lies under which key version")
+    parser.add_argument("--after", default="", metavar="KEY", help="go on behind this key, as an earlier run said")
+    parser.add_argument("--rate", type=_rate, default=100.0, metavar="N", help="objects a second at most; 0: no limit")
+    parser.add_argument("--plugin", metavar="NAME", help="as this plugin, with plugins.NAME laid over")
+    author.add_option(parser)
+    parser.add_argument("--output", choices=("text", "json"), default="text")
+
+
+def _rate(text: str) -> float:
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate < float("inf"):
+        raise argparse.ArgumentTypeError("a number of objects a second, or 0 for no limit")
+    return rate
+
+
+def run(options: argparse.Namespace) -> int:
+    """Move what lies beneath a prefix, report, and return 0 if nothing is left under an older version.
+
+    Raises:
+        BadRequest: the prefix is no canonical key, or the artifact's configuration cannot be read.
+        NotConfigured: the configuration does not say which keys, or which downstream.
+    """
+    if fault := canonical.fault_of(options.prefix):
+        raise BadRequest(fault, remedy="Give the prefix as the first segments of a key, such as ns/workflow")
+    configuration = author.author_configuration(options.configuration)
+    artifact = Artifact(options.prefix, plugin=options.plugin or "", configuration=configuration)
+    settings = config.load(plugin=options.plugin)
+    stop = _stopped_by_signals()
+    with _storage(settings) as (downstream, stored):
+        pace = Pace(options.rate, stop.wait)
+        rotation = Rotation(
+            downstream, stored, _keys(settings), artifact, pace=pace, stop=stop, dry_run=options.dry_run
+        )
+        objects = [key for key in rotation.objects(options.prefix) if key > options.after]
+        with Progress("looked at" if options.dry_run else "done with", "objects", len(objects)) as progress:
+            report = rotation.run(objects, progress.step)
+    report.whole = report.finished and not options.after
+    print(_json(report) if options.output == "json" else _text(report, settings.required_keys()))
+    if report.stopped_by is not None:
+        raise report.stopped_by
+    return 1 if report.failed or report.stale or not report.finished else 0
+
+
+def _stopped_by_signals() -> threading.Event:
+    """Set by the first SIGINT or SIGTERM; the second one ends the process, which harms nothing either."""
+    stop = threading.Event()
+
+    def handle(number: int, _: object) -> None:
+        signal.signal(number, signal.SIG_DFL)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)
+    return stop
+
+
+@contextmanager
+def _storage(settings: Settings) -> Iterator[tuple[Downstream, Stored]]:
+    """The downstream, started if it is a child, and its objects as streams."""
+    with tempfile.TemporaryDirectory(prefix="sealgate-") as made:
+        spool = Spool(settings.spool.directory or Path(made))
+        name = settings.required_downstream().plugin_name
+        with closing(Downstream(endpoint(settings, Path(made) / "socket"), name)) as downstream, closing(spool):
+            yield downstream, Stored(downstream, spool, Transfer(settings.spool.transfer))
+
+
+def _keys(settings: Settings) -> Rewrapper:
+    keys = settings.required_keys()
+    if keys.provider == "vault":
+        assert keys.vault is not None  # noqa: S101 - for the type checker: the settings were validated
+        return vault_keys(keys.vault)
+    assert keys.local is not None  # noqa: S101 - for the type checker: the settings were validated
+    return LocalKeys(keys.local.keyring, keys.local.key)
+
+
+# --- the report ------------------------------------------------------------------------------------------
+
+
+def _json(report: Report) -> str:
+    keys = {
+        name: {
+            "newest": versions.newest,
+            "oldest_allowed": versions.oldest,
+            "objects": report.under(name),
+            "oldest_may_be": report.may_be_raised_to(name),
+        }
+        for name, versions in sorted(report.newest.items())
+    }
+    counts = {name: getattr(report, name) for name in ("found", "moved", "current", "stale", "not_sealed", "failed")}
+    faults = [{"key": fault.key, "fact": fault.fact, "remedy": fault.remedy} for fault in report.faults]
+    return json.dumps(
+        {**counts, "keys": keys, "faults": faults, "finished": report.finished, "reached": report.reached}, indent=2
+    )
+
+
+def _text(report: Report, keys: KeySettings) -> str:
+    lines = [
+        f"objects looked at            {report.found}",
+        f"moved to the newest version  {report.moved}",
+        f"current already              {report.current}",
+        f"under an older version still {report.stale}",
+        f"not sealed, left alone       {report.not_sealed}",
+        f"failed, left as they were    {report.failed}",
+    ]
+    lines += [f'  "{shown_key(fault.key)}": {one_line(f"{fault.fact}. {fault.remedy}")}' for fault in report.faults]
+    if report.failed > len(report.faults):
+        lines.append(f"  and {report.failed - len(report.faults)} more")
+    for name, versions in sorted(report.newest.items()):
+        for version, count in report.under(name).items():
+            newest = " (the newest)" if version == versions.newest else ""
+            lines.append(f"key {name} version {version}{newest}: {count} objects")
+        lines += _verdict(report, name, keys)
+    if not report.finished:
+        lines.append(f"Not finished. To go on: --after {report.reached}" if report.reached else "Not finished.")
+    return "\n".join(lines)
+
+
+def _verdict(report: Report, name: str, keys: KeySettings) -> list[str]:
+    oldest = report.may_be_raised_to(name)
+    if oldest is None:
+        return [
+            f"Whether the oldest version of key {name} may be given up is not known: not every object was looked at."
+        ]
+    if oldest <= report.newest[name].oldest:
+        return []
+    told = f"No object here needs a version of key {name} below {oldest}. If none elsewhere does"
+    if keys.vault is None or keys.provider != "vault":
+        return [f"{told}, older versions may be removed from the keyring."]
+    return [f"{told}:", f"  vault write {keys.vault.mount}/keys/{name}/config min_decryption_version={oldest}"]

@@ -1,0 +1,144 @@
+"""What an administrator wants to know of a server, a login and a key. Nothing here is on the way of a Save or a Load.
+
+`sealgate doctor` asks it; docs/doctor.md says what follows from the answers.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from proxy.keys import vault_faults as faults
+from proxy.keys.vault_auth import Authenticated
+from proxy.keys.vault_faults import Request, TokenRefused, Unanswered
+from proxy.keys.vault_requests import Transport
+from proxy.plugin import Call, NotConfigured, WrappedKey
+
+_VERSION = re.compile(r"[\w.+-]{1,40}", re.ASCII)
+_TYPE = re.compile(r"[\w-]{1,40}", re.ASCII)
+_WRAP_SIZE = 12 + 32 + 16
+"""What Vault makes of a data key: a nonce, the key, a tag."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFacts:
+    """What a server tells everybody."""
+
+    version: str
+    """Empty where it keeps that to itself, or something before it does."""
+    sealed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFacts:
+    """A Transit key as Vault describes it."""
+
+    type: str
+    derived: bool
+    latest_version: int
+    made_at: float | None
+    """When the latest version was made, in seconds since 1970; None where Vault does not say so."""
+    min_decryption_version: int
+    auto_rotate_seconds: int
+    """0: nobody rotates it by itself."""
+    deletion_allowed: bool
+    exportable: bool
+    allow_plaintext_backup: bool
+
+
+class Inspection:
+    """Looks at what one `VaultKeys` works with: the same server, the same token, the same key."""
+
+    def __init__(
+        self, transport: Transport, vault: Authenticated, server: str, mount: str, key: str, context: bytes
+    ) -> None:
+        self._transport = transport
+        self._vault = vault
+        self._server = server
+        self._mount = mount
+        self._key = key
+        self._context = context
+
+    def reach(self, seconds: float) -> ServerFacts:
+        """Ask the server once for what it tells everybody. An answer of any kind will do.
+
+        Raises:
+            PluginError: nothing answers within `seconds`, or what does is not trusted.
+        """
+        request = self._request("sys/seal-status")
+        outcome = self._transport.send(request, "", seconds)
+        if isinstance(outcome, Unanswered):
+            raise faults.UNANSWERED[outcome].fault(request, outcome)
+        version = outcome.body.get("version")
+        shown = version if isinstance(version, str) and _VERSION.fullmatch(version) else ""
+        return ServerFacts(shown, outcome.body.get("sealed") is True)
+
+    def log_in(self, call: Call) -> float | None:
+        """Have a token, and tell for how many seconds it lives: infinity, or None if nobody may say."""
+        self._vault.ready(call)
+        seconds = self._vault.lives_for()
+        if seconds is not None:
+            return seconds
+        try:
+            left = self._vault.send(call, self._request("auth/token/lookup-self")).data.get("ttl")
+        except TokenRefused:
+            return None
+        return None if not isinstance(left, int) else float(left or "inf")
+
+    def look(self, call: Call) -> KeyFacts:
+        """What Vault says of the key.
+
+        Raises:
+            TokenRefused: this identity may not look.
+        """
+        data = self._vault.send(call, self._request(f"{self._mount}/keys/{self._key}")).data
+        kind, versions, latest = data.get("type"), data.get("keys"), _count(data, "latest_version")
+        made = versions.get(str(latest)) if isinstance(versions, dict) else None
+        return KeyFacts(
+            type=kind if isinstance(kind, str) and _TYPE.fullmatch(kind) else "unknown",
+            derived=data.get("derived") is True,
+            latest_version=latest,
+            made_at=float(made) if isinstance(made, int) else None,
+            min_decryption_version=_count(data, "min_decryption_version"),
+            auto_rotate_seconds=_count(data, "auto_rotate_period"),
+            deletion_allowed=data.get("deletion_allowed") is True,
+            exportable=data.get("exportable") is True,
+            allow_plaintext_backup=data.get("allow_plaintext_backup") is True,
+        )
+
+    def capabilities(self, call: Call, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
+        """What this identity may do at each of the `paths` of the mount, in Vault's own words (`update`, `root`).
+
+        Raises:
+            TokenRefused: it may not ask, for want of the policy `default`.
+        """
+        asked = {path: f"{self._mount}/{path}" for path in paths}
+        data = self._vault.send(call, self._request("sys/capabilities-self", {"paths": list(asked.values())})).data
+        found = {path: data.get(full) for path, full in asked.items()}
+        if not all(isinstance(capabilities, list) for capabilities in found.values()):
+            raise NotConfigured(
+                f"what answers at {self._server} does not tell capabilities as Vault does",
+                says="vault",
+                remedy="Check keys.vault.address, and what stands before it",
+            )
+        return {path: frozenset(map(str, capabilities or ())) for path, capabilities in found.items()}
+
+    def made_up(self, *, in_context: bool = False) -> WrappedKey:
+        """A wrapped data key that no server made, with the context of this provider or without one.
+
+        It does not open: by policy (`TokenRefused`) for who may open none, else because of what it is.
+        """
+        text = f"vault:v1:{base64.b64encode(os.urandom(_WRAP_SIZE)).decode()}"
+        return WrappedKey("vault", self._mount, self._key, text, 1, self._context if in_context else b"")
+
+    def _request(self, path: str, body: Mapping[str, Any] | None = None) -> Request:
+        return Request(path, body, self._server, self._mount, self._key)
+
+
+def _count(data: Mapping[str, Any], name: str) -> int:
+    number = data.get(name)
+    return number if isinstance(number, int) and number >= 0 else 0

@@ -1,0 +1,68 @@
+"""What flows through the layer that seals: counted in the call, told to its meter, held to its terms."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from collections.abc import Callable, Generator, Iterator
+
+from proxy.envelope import Admit, Header, Totals
+from proxy.plugin import Call, Chunk, ContextDiffers, shown_key
+
+log = logging.getLogger("sealgate.call")
+
+
+def admitting(call: Call) -> Admit:
+    """Tells the call's meter of each file, and notes those that are no ciphertext."""
+
+    def admit(key: str, size: int | None, sealed: bool) -> None:
+        call.terms.meter.object(key, size, sealed=sealed)
+        if not sealed:
+            call.sealed.unsealed_files += 1
+            log.warning("%s reads what was never sealed: %s [d=%s]", call.operation, ascii(key[:120]), call.id)
+
+    return admit
+
+
+def metered(call: Call, key: str, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Plaintext on its way to storage, counted by the call and its meter."""
+    meter = call.terms.meter
+    meter.object(key, None, sealed=True)
+    for chunk in chunks:
+        meter.count(len(chunk))
+        call.sealed.plaintext_bytes += len(chunk)
+        yield chunk
+    meter.end()
+
+
+def stored_as_it_is(call: Call, chunks: Iterator[Chunk]) -> Generator[Chunk]:
+    """Plaintext that stays plaintext, counted as what is stored."""
+    for chunk in chunks:
+        call.check()
+        call.sealed.stored_bytes += len(chunk)
+        yield chunk
+
+
+def counted(chunks: Iterator[Chunk], count: Callable[[int], None]) -> Iterator[Chunk]:
+    """The same chunks, each one's size told to `count` first."""
+    for chunk in chunks:
+        count(len(chunk))
+        yield chunk
+
+
+def record(call: Call, totals: Totals) -> None:
+    """Add to what the call has learned."""
+    call.sealed.files += totals.files
+    call.sealed.plaintext_bytes += totals.plaintext_bytes
+    call.sealed.stored_bytes += totals.stored_bytes
+
+
+def require_context(header: Header, context: tuple[tuple[str, str], ...]) -> None:
+    """Raise `ContextDiffers` unless the header holds each entry of `context`. Its body authenticates the header."""
+    found = dict(header.context)
+    for name, value in context:
+        if name not in found or not hmac.compare_digest(found[name].encode(), value.encode()):
+            raise ContextDiffers(
+                f'the object was sealed for another "{shown_key(name)}" than the encryption rule asks for',
+                remedy="Read it as whom it was sealed for",
+            )

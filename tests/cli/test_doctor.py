@@ -1,0 +1,367 @@
+"""`sealgate doctor` names each fault by its real cause, says what to do, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from harness.chain import SEALGATE, VENDOR, eventually, write_keyring
+from harness.users import as_user, with_small_disk
+
+ROUND_TRIP = ("downstream: start", "storage: save", "storage: sealed", "storage: load", "storage: delete")
+
+
+# --- a configuration that is right -----------------------------------------------------------------------
+
+
+def test_a_configuration_that_works_is_ok_in_every_line_and_leaves_nothing_in_storage(doctor):
+    report = doctor("--socket", str(doctor.socket))
+    assert report.code == 0, report.output
+    assert {report.state(check) for check in (*ROUND_TRIP, "socket directory", "spool")} == {"ok"}
+    assert report.of("ok") == {found["check"] for found in report.checks}
+    assert [path for path in doctor.storage.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("transfer", ["auto", "file", "stream"])
+def test_the_round_trip_goes_the_way_that_is_configured(doctor, transfer):
+    settings = {"downstream": {"command": [*SEALGATE, "backend"]}, "spool": {"transfer": transfer}}
+    report = doctor("--socket", str(doctor.socket), settings=settings)
+    assert report.code == 0, report.output
+    assert {report.state(check) for check in ROUND_TRIP} == {"ok"}
+    assert [path for path in doctor.storage.rglob("*") if path.is_file()] == []
+
+
+def test_a_text_report_has_a_line_for_each_check_as_the_json_has_an_entry(doctor):
+    lines = doctor.text("--socket", str(doctor.socket)).stdout.splitlines()
+    found = doctor("--socket", str(doctor.socket)).checks
+    assert [line[:34].split(maxsplit=1)[1].strip() for line in lines] == [entry["check"] for entry in found]
+
+
+def test_a_plugin_that_somebody_else_runs_is_asked_on_its_socket(doctor):
+    socket = doctor.socket.parent.parent / "vendor"
+    environment = {"VENDOR_ROOT": str(doctor.storage), "PYTHONPATH": str(VENDOR[1].rpartition("/tests/")[0])}
+    vendor = subprocess.Popen([*VENDOR, str(socket)], env=environment, stdout=subprocess.DEVNULL)
+    try:
+        assert eventually(socket.exists)
+        doctor.socket.parent.mkdir()
+        report = doctor("--socket", str(doctor.socket), settings={"downstream": {"socket": str(socket)}})
+        assert report.code == 0, report.output
+        assert list(doctor.socket.parent.iterdir()) == [], "the spool beside the socket is gone again"
+    finally:
+        vendor.kill()
+        vendor.wait()
+
+
+# --- the configuration -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("", "there is no configuration"),
+        ("apiVersion: sealgate/v1alpha1\nkind: Sealgate\nkey: {}\n", "SEALGATE_CONFIG_YAML:3:1"),
+        ("a: [", "SEALGATE_CONFIG_YAML:"),
+    ],
+)
+def test_a_configuration_that_does_not_load_ends_with_2_and_nothing_else_is_tried(doctor, text, fact):
+    report = doctor(settings=text)
+    assert report.code == 2
+    assert fact in report.line("configuration")
+    assert report.of("FAILED") == {"configuration"}
+    assert report.of("not checked") == {"keys", "policies", "directories", "downstream"}
+
+
+def test_the_file_is_named_and_the_settings_of_one_plugin_are_laid_over(doctor):
+    other = write_keyring(doctor.home / "other.json", versions=3)
+    overlay = {"crypt-pci": {"keys": {"local": {"keyring": str(other)}}}}
+    file = doctor.home / "sealgate.json"
+    file.write_text(json.dumps(doctor.settings(plugins=overlay)))
+    environment = {"settings": "", "SEALGATE_CONFIG": str(file)}
+    assert "version 1" in doctor("--offline", **environment).line("data key: make")
+    laid_over = doctor("--offline", "--plugin", "crypt-pci", **environment)
+    assert "version 3" in laid_over.line("data key: make")
+    assert f"{file} loads, with plugins.crypt-pci laid over it" in laid_over.line("configuration")
+    assert "/tmp/artifact-plugins/crypt-pci" in laid_over.line("socket directory")
+    assert "nothing apart" in doctor("--offline", "--plugin", "crypt-pcj", **environment).line("configuration")
+
+
+@pytest.mark.parametrize(("section", "check"), [("keys", "keys"), ("downstream", "downstream: start")])
+def test_a_section_that_is_missing_is_named(doctor, section, check):
+    report = doctor(settings={section: None})
+    assert report.code == 1
+    assert f"Add {section} to it" in report.line(check)
+    assert report.state("storage: save") == "not checked"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--plugin", "a/b"),
+        ("--plugin", "a", "--socket", "/b/socket"),
+        ("--role", "owner"),
+        ("--timeout", "0"),
+        ("--timeout", "soon"),
+        ("--scratch", "../up"),
+        ("--configuration", "/no/such/file"),
+        ("--output", "yaml"),
+    ],
+)
+def test_bad_usage_is_2_and_nothing_is_tried(doctor, arguments):
+    refused = doctor.text(*arguments)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr
+
+
+# --- a local keyring -------------------------------------------------------------------------------------
+
+
+KEYRINGS = {
+    "readable by others": (lambda keyring: keyring.chmod(0o644), "chmod 600"),
+    "without its latest version": (
+        lambda keyring: keyring.write_text(keyring.read_text().replace('"latest": 1', '"latest": 2')),
+        "holds no version 2 of key default",
+    ),
+    "of another format": (lambda keyring: keyring.write_text(f"[{keyring.read_text()}]"), "is not a keyring"),
+}
+
+
+@pytest.mark.parametrize(("spoil", "fact"), KEYRINGS.values(), ids=KEYRINGS)
+def test_a_keyring_that_is(doctor, spoil, fact):
+    another = write_keyring(doctor.home / "another.json")
+    spoil(another)
+    report = doctor(settings={"keys": {"provider": "local", "local": {"keyring": str(another)}}})
+    assert report.code == 1
+    assert report.of("FAILED") == {"data key: make"}
+    assert fact in report.line("data key: make")
+    assert "keys.local.keyring" in report.line("data key: make")
+    assert "storage: save" in report.of("not checked")
+
+
+def test_a_keyring_that_is_not_there_or_has_another_key(doctor):
+    for keys, fact in (
+        ({"keyring": str(doctor.home / "none.json")}, "no such file"),
+        ({"keyring": str(doctor.keyring), "key": "pci"}, "holds no key named pci"),
+    ):
+        report = doctor("--offline", settings={"keys": {"provider": "local", "local": keys}})
+        assert report.code == 1
+        assert fact in report.line("data key: make")
+
+
+# --- directories -----------------------------------------------------------------------------------------
+
+
+def test_a_socket_directory_that_this_user_cannot_write_to(doctor):
+    doctor.socket.parent.mkdir(mode=0o755)
+    doctor.socket.parent.parent.chmod(0o755)
+    doctor.home.chmod(0o755)
+    report = doctor("--socket", str(doctor.socket), "--offline", within=as_user(8737))
+    assert report.code == 1
+    for check in ("socket directory", "spool"):
+        assert "permission denied" in report.line(check)
+        assert "uid of argoexec" in report.line(check)
+
+
+def test_a_socket_directory_that_everybody_may_write_to_is_a_warning(doctor):
+    doctor.socket.parent.mkdir()
+    doctor.socket.parent.chmod(0o777)
+    report = doctor("--socket", str(doctor.socket), "--offline")
+    assert report.code == 0
+    assert report.of("warning") == {"socket directory"}
+    assert "mode 0777" in report.line("socket directory")
+
+
+def test_a_spool_of_its_own_that_everybody_may_write_to_is_a_warning(doctor):
+    spool = doctor.home / "spool"
+    spool.mkdir()
+    spool.chmod(0o777)
+    report = doctor("--offline", settings={"spool": {"directory": str(spool)}})
+    assert report.of("warning") == {"spool"}
+    spool.chmod(0o1777)
+    assert doctor("--offline", settings={"spool": {"directory": str(spool)}}).state("spool") == "ok"
+
+
+@pytest.mark.parametrize(("command", "longest"), [(True, 107 - len("/.sealgate-downstream/socket")), (False, 100)])
+def test_a_socket_whose_path_is_too_long_for_the_kernel(doctor, command, longest):
+    downstream = {"command": ["x"]} if command else {"socket": "/x"}
+    directory = f"/tmp/{'d' * (longest - len('/tmp/'))}"
+    fits = doctor("--socket", f"{directory}/socket", "--offline", settings={"downstream": downstream})
+    assert fits.state("socket directory") == "ok", fits.output
+    report = doctor("--socket", f"{directory}d/socket", "--offline", settings={"downstream": downstream})
+    assert report.code == 1
+    assert "has 108 bytes, 107 are the most" in report.line("socket directory")
+
+
+def test_a_full_disk(doctor):
+    doctor.socket.parent.mkdir()
+    report = doctor(
+        "--socket", str(doctor.socket), "--offline", within=with_small_disk(doctor.socket.parent, full=True)
+    )
+    assert report.code == 1
+    assert "no space left" in report.line("socket directory")
+    assert "Free space there" in report.line("spool")
+
+
+@pytest.mark.parametrize(("transfer", "state"), [("auto", "warning"), ("file", "FAILED"), ("stream", "ok")])
+def test_a_spool_with_less_room_than_a_save_leaves_free(doctor, transfer, state):
+    spool = doctor.home / "spool"
+    spool.mkdir()
+    settings = {"spool": {"directory": str(spool), "transfer": transfer}}
+    report = doctor("--offline", settings=settings, within=with_small_disk(spool))
+    assert report.state("spool") == state
+    assert ("64.0 MiB" in report.line("spool")) is (transfer != "stream")
+
+
+def test_a_file_in_place_of_a_directory(doctor):
+    doctor.socket.parent.write_bytes(b"")
+    report = doctor("--socket", str(doctor.socket), "--offline")
+    assert report.code == 1
+    assert "is no directory" in report.line("socket directory")
+
+
+# --- downstream and storage ------------------------------------------------------------------------------
+
+
+def test_a_downstream_that_cannot_be_started(doctor):
+    report = doctor(settings={"downstream": {"command": ["/no/such/plugin"]}})
+    assert report.code == 1
+    assert "/no/such/plugin cannot be started" in report.line("downstream: start")
+    assert "Correct downstream.command" in report.line("downstream: start")
+    assert {report.state(check) for check in ROUND_TRIP[1:]} == {"not checked"}
+
+
+def test_a_downstream_that_ends_at_once_shows_its_last_words_with_verbose(doctor):
+    words = "import sys; sys.exit('the licence has run out')"
+    settings = {"downstream": {"command": [sys.executable, "-c", words], "startTimeout": "1s"}}
+    report = doctor(settings=settings)
+    assert report.code == 1
+    assert "--verbose" in report.line("downstream: start")
+    assert "licence" not in report.output
+    assert "the licence has run out" in doctor.text("--verbose", settings=settings).stderr
+
+
+def test_a_downstream_that_nobody_runs(doctor):
+    settings = {"downstream": {"socket": str(doctor.home / "nobody"), "startTimeout": "250ms"}}
+    report = doctor(settings=settings)
+    assert report.state("downstream: start") == "FAILED"
+    assert "does not accept connections" in report.line("downstream: start")
+
+
+def test_a_downstream_that_stores_nothing(doctor, sent):
+    report = doctor("--configuration", sent("fault: forget on Save\n"))
+    assert report.of("FAILED") == {"storage: sealed", "storage: load"}
+    assert "reported success, and what it stored cannot be read" in report.line("storage: sealed")
+    assert report.state("storage: delete") == "ok"
+
+
+def test_a_downstream_that_refuses_to_save_says_why_in_its_own_words(doctor, sent):
+    report = doctor("--configuration", sent("fault: refuse on Save\n"))
+    assert report.of("FAILED") == {"storage: save"}
+    assert "quota of the vendor exceeded" in report.line("storage: save")
+    assert report.of("not checked") >= {"storage: sealed", "storage: load"}
+
+
+def test_a_downstream_that_cuts_what_it_loads(doctor, sent):
+    report = doctor("--configuration", sent("fault: short on Load\n"), settings={"spool": {"transfer": "auto"}})
+    assert report.of("FAILED") == {"storage: load"}
+
+
+@pytest.mark.parametrize(("fault", "fact"), [("refuse", "could not be removed"), ("forget", "can still be read")])
+def test_an_artifact_that_could_not_be_removed_is_named(doctor, sent, fault, fact):
+    report = doctor("--configuration", sent(f"fault: {fault} on Delete\n"))
+    assert report.of("FAILED") == {"storage: delete"}
+    left = [path.relative_to(doctor.storage) for path in doctor.storage.rglob("*") if path.is_file()]
+    assert len(left) == 1
+    assert fact in report.line("storage: delete")
+    assert f"Remove the object {left[0]} by hand" in report.line("storage: delete")
+
+
+def test_a_downstream_that_hangs_is_given_up(doctor, sent):
+    report = doctor("--configuration", sent("fault: hang on Save\n"), "--timeout", "3")
+    assert report.of("FAILED") == {"storage: save"}
+    assert "not done within 3 s" in report.line("storage: save")
+    assert report.state("storage: delete") == "ok"
+
+
+def test_what_argo_would_send_is_never_shown_not_even_by_a_downstream_that_repeats_it(doctor, sent):
+    text = "fault: repeat on Save\nsecretAccessKey: wJalrXUtnFEMI-K7MDENG\n"
+    doctor.secrets.append("wJalrXUtnFEMI-K7MDENG")
+    for report in (doctor("--configuration", sent(text)), doctor("--configuration", "-", stdin=text)):
+        assert "no bucket for" in report.line("storage: save")
+    log = doctor.text("--verbose", "--configuration", sent(text)).stderr
+    assert "repeat on Save" in log, "what the downstream writes is shown"
+
+
+def test_what_a_downstream_says_is_shown_in_one_line_of_bounded_length(doctor, sent):
+    text = "fault: repeat on Save\n" + "a\tb " * 50_000
+    line = doctor("--configuration", sent(text)).line("storage: save")
+    assert "a b a b" in line
+    assert len(line) < 1200
+    assert line.isprintable()
+
+
+def test_the_scratch_key_is_where_the_artifact_was(doctor, sent):
+    report = doctor("--scratch", "team-a/doctor", "--configuration", sent("fault: forget on Delete\n"))
+    assert "team-a/doctor/" in report.line("storage: save")
+    assert [path.parent for path in doctor.storage.rglob("*") if path.is_file()] == [doctor.storage / "team-a/doctor"]
+
+
+def test_offline_leaves_the_downstream_alone(doctor):
+    report = doctor("--offline", settings={"downstream": {"command": ["/no/such/plugin"]}})
+    assert report.code == 0
+    assert report.state("downstream") == "not checked"
+    assert report.state("downstream: start") == ""
+
+
+def test_a_loader_saves_nothing_and_a_saver_loads_nothing(doctor):
+    assert doctor("--role", "loader").state("storage: save") == "not checked"
+    saver = doctor("--role", "saver")
+    assert saver.state("storage: save") == "ok"
+    assert saver.state("storage: load") == ""
+    assert [path for path in doctor.storage.rglob("*") if path.is_file()] == []
+
+
+def test_storage_that_takes_nothing_and_gives_nothing_is_one_failure(doctor):
+    storage = f"file://{doctor.home}/missing"
+    settings = {"downstream": {"command": [*SEALGATE, "backend"]}}
+    report = doctor(settings=settings, SEALGATE_BACKEND_URL=storage)
+    assert report.of("FAILED") == {"storage: save"}
+    assert "the directory of the store does not exist" in report.line("storage: save")
+    assert "cannot be told" in report.line("storage: delete")
+
+
+# --- the package -----------------------------------------------------------------------------------------
+
+
+def test_the_policies_to_paste_are_a_part_of_the_wheel(tmp_path):
+    import zipfile  # noqa: PLC0415 - only this test needs it
+    from pathlib import Path  # noqa: PLC0415 - only this test needs it
+
+    root = Path(__file__).parents[2]
+    build = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(build, cwd=root, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
+    script = (
+        "import policies; from proxy.cli.doctor.vault import policy_text; from proxy.cli.doctor.checks import Role;"
+        "print(policies.__file__); [print(policy_text(role, 'mount', 'key')) for role in Role]"
+    )
+    environment = {"PYTHONPATH": str(tmp_path / "installed")}
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=environment, cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert ran.stdout.startswith(str(tmp_path / "installed"))
+    for path in ("mount/datakey/plaintext/key", "mount/decrypt/key", "mount/rewrap/key", "mount/keys/key"):
+        assert f'path "{path}"' in ran.stdout
+    assert "transit" not in ran.stdout
+
+
+def test_a_policy_that_does_not_load_is_told_and_nothing_is_saved(doctor, tmp_path):
+    policy = tmp_path / "policy.yaml"
+    policy.write_text("apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: a}\nspec: {rule: []}\n")
+    report = doctor(settings={"policies": [str(policy)]})
+    assert report.code == 1
+    assert f"{policy}:4:" in report.line("policies")
+    assert "sealgate policy check" in report.line("policies")
+    assert "storage: save" in report.of("not checked")

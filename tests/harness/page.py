@@ -1,0 +1,48 @@
+"""A page of the documents with a table that tests fill: each test owns the rows that begin with its name."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class Table:
+    """The one table of a page. What stands around it is written by hand."""
+
+    def __init__(self, page: Path, names: Sequence[str]) -> None:
+        self._page = page
+        self._names = names
+
+    def rows(self, name: str) -> list[list[str]]:
+        """The cells that follow `name`, row by row."""
+        return [cells[1:] for cells in self._cells() if cells[0] == name]
+
+    def names(self) -> list[str]:
+        """The first cell of each row, each once, as they come."""
+        return list(dict.fromkeys(cells[0] for cells in self._cells()))
+
+    def replace(self, name: str, rows: Sequence[Sequence[str]]) -> None:
+        """Put other rows in place of those of `name`; tests of other processes may do the same at the same time."""
+        with self._page.open("r+") as page:
+            fcntl.flock(page, fcntl.LOCK_EX)
+            lines = page.read().splitlines()
+            first = next(number for number, line in enumerate(lines) if line.startswith("| ---")) + 1
+            length = sum(line.startswith("|") for line in lines[first:])
+            found = [self._split(line) for line in lines[first : first + length]]
+            by_name = {each: [cells for cells in found if cells[0] == each] for each in self._names}
+            by_name[name] = [[name, *cells] for cells in rows]
+            table = [f"| {' | '.join(cells)} |" for each in self._names for cells in by_name[each]]
+            page.seek(0)
+            page.truncate()
+            page.write("\n".join([*lines[:first], *table, *lines[first + length :]]) + "\n")
+
+    def _cells(self) -> list[list[str]]:
+        with self._page.open() as page:
+            fcntl.flock(page, fcntl.LOCK_SH)
+            lines = [line for line in page.read().splitlines() if line.startswith("|")]
+        return [self._split(line) for line in lines[2:]]
+
+    @staticmethod
+    def _split(line: str) -> list[str]:
+        return [cell.strip() for cell in line.removeprefix("|").removesuffix("|").split("|")]

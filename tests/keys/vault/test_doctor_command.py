@@ -1,0 +1,420 @@
+"""`sealgate doctor` on a real server: what is missing, what is too much, and a policy to paste that mends it."""
+
+from __future__ import annotations
+
+import base64
+import re
+import socket
+import time
+
+import logins
+import pytest
+from harness.doctor import Report, doctor_at
+from harness.openbao import POLICIES, OpenBao
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from proxy.cli.doctor.checks import Role, findings
+from proxy.cli.doctor.vault import VaultChecks, policy_text
+from proxy.config import TokenFileAuth, VaultKeySettings
+
+ROLES = {"saver": ["saver"], "loader": ["loader"], "both": ["saver", "loader"], "rewrapper": ["rewrapper"]}
+NOTHING = 'path "nothing/of/this" { capabilities = ["read"] }'
+TRIED = ("data key: make", "data key: open", "data key: rewrap")
+
+
+@pytest.fixture
+def doctor(tmp_path):
+    with doctor_at(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def examine(doctor, transit):
+    """Run it with a token for the policies; what it makes is for a role that may do that alone."""
+
+    def run(*arguments, policies=(), token=None, vault=None, environment=None, server=transit.server, offline=True):
+        given = token or transit.token(*policies, no_default_policy=False)
+        doctor.secrets += [given, transit.server.root]
+        settings = {"mount": transit.mount, "auth": {"method": "token"}, "timeout": "5s", **(vault or {})}
+        return doctor(
+            *arguments,
+            *(("--offline",) if offline else ()),
+            settings={"keys": {"provider": "vault", "vault": settings}},
+            **{"VAULT_ADDR": server.address, "VAULT_TOKEN": given, **(environment or {})},
+        )
+
+    return run
+
+
+@pytest.fixture
+def checked(transit, tmp_path):
+    """The same checks without a process of their own: a list of them is a list for whoever makes it."""
+
+    def run(*policies, role="both", now=time.time, **settings):
+        (tmp_path / "token").write_text(transit.token(*policies, no_default_policy=False))
+        auth = TokenFileAuth(tmp_path / "token")
+        settings = VaultKeySettings(auth, address=transit.server.address, mount=transit.mount, **settings)
+        found = [
+            {"check": finding.check, "state": finding.state.value, "fact": finding.fact, "remedy": finding.remedy}
+            for finding in findings(VaultChecks(settings, Role(role), now).checks(), 60)
+        ]
+        return Report(any(line["state"] == "FAILED" for line in found), "", found, "")
+
+    return run
+
+
+# --- what is right ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_the_policies_that_are_shipped_are_enough_for_a_role_and_not_too_much(transit, examine, role):
+    report = examine("--role", role, policies=transit.shipped_policies(*ROLES[role]))
+    assert report.code == 0, report.output
+    assert report.of("FAILED") | report.of("warning") == set()
+    assert report.state("vault: other rights") == "ok"
+    assert "version 1" in report.line("data key: make") or role not in {"saver", "both"}
+    assert report.state("vault: key") == ("ok" if role == "rewrapper" else "not checked")
+    assert report.policy == ""
+
+
+def test_an_artifact_goes_through_the_stack_with_keys_of_vault(transit, examine):
+    report = examine(policies=transit.shipped_policies("saver", "loader"), offline=False)
+    assert report.code == 0, report.output
+    assert "sealed under key artifacts" in report.line("storage: sealed")
+    assert {report.state(f"storage: {step}") for step in ("save", "sealed", "load", "delete")} == {"ok"}
+
+
+def test_a_login_says_its_method_and_how_long_its_token_lives(transit, examine, tmp_path):
+    login = logins.approle(transit, tmp_path, transit.shipped_policies("saver", "loader"))
+    file = str(login.secret_id_file)
+    auth = {"method": "approle", "roleId": login.role_id, "secretIdFile": file, "mount": login.mount}
+    report = examine(vault={"auth": auth})
+    assert report.state("vault: login") == "ok"
+    assert "method approle" in report.line("vault: login")
+    assert any(f"for {seconds} s" in report.line("vault: login") for seconds in range(560, 601))
+    role = f"auth/{login.mount}/role/{logins.ROLE}"
+    transit.post(role, {"token_ttl": "48h", "token_max_ttl": "48h"})
+    long = examine(vault={"auth": auth})
+    assert long.state("vault: login") == "warning"
+    assert "token_ttl=1h" in long.line("vault: login")
+    login.secret_id_file.write_text("another")
+    refused = examine(vault={"auth": auth})
+    assert refused.of("FAILED") == {"vault: login"}
+    assert "Check role, audience and mount in keys.vault.auth" in refused.line("vault: login")
+    assert refused.of("not checked") >= set(TRIED)
+
+
+def test_a_token_that_may_not_look_at_itself_is_no_failure(transit, examine):
+    token = transit.token(*transit.shipped_policies("saver", "loader"))
+    report = examine(token=token)
+    assert report.code == 0
+    assert report.state("vault: login") == "warning"
+    assert "may not ask for its capabilities" in report.line("vault: other rights")
+    assert report.state("vault: other rights") == "not checked"
+
+
+# --- the server ------------------------------------------------------------------------------------------
+
+
+def test_an_address_where_nobody_is(examine):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    report = examine(environment={"VAULT_ADDR": f"http://127.0.0.1:{port}"})
+    assert report.of("FAILED") == {"vault: server"}
+    assert f"127.0.0.1:{port} cannot be reached" in report.line("vault: server")
+    assert "Check keys.vault.address or VAULT_ADDR" in report.line("vault: server")
+    assert report.of("not checked") >= {"vault: login", *TRIED, "vault: key", "vault: other rights"}
+
+
+def test_a_server_that_hangs_is_given_up(examine):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        report = examine(vault={"timeout": "1s"}, environment={"VAULT_ADDR": address})
+    assert report.of("FAILED") == {"vault: server"}
+    assert "does not answer in time" in report.line("vault: server")
+
+
+@pytest.mark.parametrize(
+    ("environment", "fact"),
+    [
+        ({"VAULT_ADDR": ""}, "no http or https address"),
+        ({"VAULT_TOKEN": ""}, "takes the token from the environment"),
+    ],
+)
+def test_what_the_settings_leave_to_the_environment_and_is_not_there(examine, environment, fact):
+    report = examine(environment=environment)
+    assert report.of("FAILED") == {"vault: server"}
+    assert fact in report.line("vault: server")
+
+
+def test_a_certificate_of_another_authority(doctor, examine, tmp_path_factory):
+    home = tmp_path_factory.mktemp("tls")
+    for name in ("server", "other"):
+        certificate, key = logins.certificate()
+        (home / f"{name}.pem").write_text(certificate)
+        (home / f"{name}.key").write_text(key)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    files = f'tls_cert_file = "{home}/server.pem"\n  tls_key_file = "{home}/server.key"'
+    server = OpenBao(home / "home")
+    with (server.home / "server.hcl").open("a") as configuration:
+        configuration.write(f'listener "tcp" {{\n  address = "127.0.0.1:{port}"\n  {files}\n}}\n')
+    try:
+        transit = server.start().transit()
+        token = transit.token(*transit.shipped_policies("saver", "loader"), no_default_policy=False)
+        doctor.secrets.append(server.root)
+
+        def run(ca):
+            environment = {"VAULT_ADDR": f"https://127.0.0.1:{port}", "VAULT_CACERT": str(ca)}
+            return examine(token=token, vault={"mount": transit.mount}, environment=environment)
+
+        assert run(home / "server.pem").code == 0
+        wrong = run(home / "other.pem")
+        assert wrong.of("FAILED") == {"vault: server"}
+        assert "is not trusted" in wrong.line("vault: server")
+        assert "Set VAULT_CACERT" in wrong.line("vault: server")
+        assert "readable PEM file" in run(home / "none.pem").line("vault: server")
+    finally:
+        server.stop()
+
+
+def test_a_sealed_server(openbao, examine):
+    openbao.seal()
+    try:
+        report = examine(token="s.whatever", server=openbao)
+    finally:
+        openbao.unseal()
+    assert report.of("FAILED") == {"vault: server"}
+    assert "it is sealed" in report.line("vault: server")
+    assert "unseal it" in report.line("vault: server")
+
+
+# --- rights ----------------------------------------------------------------------------------------------
+
+MISSING = [
+    ("both", ["loader"], {"data key: make"}),
+    ("both", ["saver"], {"data key: open"}),
+    ("both", [], {"data key: make", "data key: open"}),
+    ("saver", [], {"data key: make"}),
+    ("loader", [], {"data key: open"}),
+    ("rewrapper", [], {"data key: rewrap", "vault: key"}),
+]
+
+
+@pytest.mark.parametrize(("role", "shipped", "lacking"), MISSING)
+def test_a_right_that_is_missing_is_mended_by_the_policy_that_is_printed(transit, examine, role, shipped, lacking):
+    name = transit.policy(NOTHING)
+    token = transit.token(name, *transit.shipped_policies(*shipped), no_default_policy=False)
+    report = examine("--role", role, token=token)
+    assert report.code == 1
+    assert report.of("FAILED") == lacking
+    for check in lacking:
+        assert "Give its role the policy below" in report.line(check)
+    transit.write_policy(name, report.policy)
+    mended = examine("--role", role, token=token)
+    assert mended.code == 0, mended.output
+    assert mended.of("warning") == set()
+
+
+def test_a_key_of_another_name_gets_a_policy_for_that_name(transit, examine):
+    transit.create_key("pci.keys-2")
+    name = transit.policy(NOTHING)
+    token = transit.token(name, no_default_policy=False)
+    transit.write_policy(name, examine(token=token, vault={"key": "pci.keys-2"}).policy)
+    assert examine(token=token, vault={"key": "pci.keys-2"}).code == 0
+    assert examine(token=token).code == 1, "and for that name alone"
+
+
+TOO_MUCH = [
+    ("saver", ["saver", "loader"], "data key: open", "FAILED"),
+    ("rewrapper", ["rewrapper", "loader"], "data key: open", "FAILED"),
+    ("loader", ["saver", "loader"], "data key: make", "warning"),
+    ("saver", ["saver", "rewrapper"], "data key: rewrap", "warning"),
+    ("both", ["saver", "loader", "rewrapper"], "data key: rewrap", "warning"),
+]
+
+
+@pytest.mark.parametrize(("role", "shipped", "check", "state"), TOO_MUCH)
+def test_a_right_that_is_too_much_is_named_and_gone_with_the_policy_that_is_printed(
+    transit, examine, role, shipped, check, state
+):
+    name = transit.policy("\n".join(_shipped(part) for part in shipped))
+    token = transit.token(name, no_default_policy=False)
+    report = examine("--role", role, token=token)
+    assert report.of("FAILED") | report.of("warning") == {check}
+    assert report.state(check) == state
+    assert report.code == (1 if state == "FAILED" else 0)
+    assert "and no other" in report.line(check)
+    transit.write_policy(name, report.policy)
+    mended = examine("--role", role, token=token)
+    assert (mended.code, mended.of("warning")) == (0, set())
+
+
+def _shipped(name):
+    return (POLICIES / f"{name}.hcl").read_text()
+
+
+NEVER = {
+    "wrap data keys of its own choice": ("encrypt/artifacts", "update"),
+    "make new keys by encrypting": ("encrypt/*", "create"),
+    "open data keys under other keys": ("decrypt/*", "update"),
+    "delete the key": ("keys/artifacts", "delete"),
+    "allow the key to be deleted": ("keys/artifacts/config", "update"),
+    "rotate the key": ("keys/artifacts/rotate", "update"),
+    "destroy old versions": ("keys/artifacts/trim", "update"),
+    "export the key": ("export/encryption-key/*", "read"),
+    "take a backup": ("backup/artifacts", "read"),
+}
+
+
+@pytest.mark.parametrize("words", NEVER)
+def test_what_no_role_needs_is_a_warning_and_is_not_tried(transit, checked, words):
+    path, capability = NEVER[words]
+    extra = f'path "transit/{path}" {{ capabilities = ["{capability}"] }}'
+    transit.configure(deletion_allowed=True)
+    report = checked(*transit.shipped_policies("saver", "loader"), transit.policy(extra))
+    assert report.code == 0
+    assert report.state("vault: other rights") == "warning"
+    assert words in report.line("vault: other rights")
+    # Whatever it may do, nothing was done: the key is there, in its first version, and no other is.
+    key = transit.server.api("GET", f"{transit.mount}/keys/artifacts")["data"]
+    assert (key["latest_version"], key["deletion_allowed"]) == (1, True)
+    assert transit.server.api("LIST", f"{transit.mount}/keys")["data"]["keys"] == ["artifacts"]
+
+
+def test_a_root_token_is_a_warning(transit, examine):
+    report = examine(token=transit.server.root)
+    assert report.code == 0
+    assert "root token" in report.line("vault: other rights")
+    assert report.policy
+
+
+_NAME = st.from_regex(re.compile(r"\w(?:[\w.-]{0,8}\w)?", re.ASCII), fullmatch=True)
+_MOUNT = st.from_regex(re.compile(r"\w[\w-]{0,8}(?:/\w[\w-]{0,8}){0,2}", re.ASCII), fullmatch=True)
+
+
+@given(st.sampled_from(Role), _MOUNT, _NAME)
+@example(Role.BOTH, "transit/artifacts", "transit")
+def test_a_policy_to_paste_is_about_one_key_of_one_mount(role, mount, key):
+    paths = re.findall('^path "(.*)" {$', policy_text(role, mount, key), re.MULTILINE)
+    assert len(paths) == {Role.BOTH: 2, Role.REWRAPPER: 2}.get(role, 1)
+    operations = {"datakey/plaintext", "decrypt", "rewrap", "keys"}
+    assert {path.removeprefix(f"{mount}/").removesuffix(f"/{key}") for path in paths} <= operations
+
+
+# --- the key ---------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def look(transit, checked):
+    """Examine a key with the right to look at it."""
+
+    def run(role="both", key="artifacts", **more):
+        policies = [transit.policy(_shipped(part).replace("/artifacts", f"/{key}")) for part in ROLES[role]]
+        reading = transit.policy(f'path "transit/keys/{key}" {{ capabilities = ["read"] }}')
+        return checked(*policies, reading, role=role, key=key, **more)
+
+    return run
+
+
+@pytest.mark.parametrize("role", ["both", "loader"])
+def test_a_key_that_is_not_there(look, role):
+    report = look(role, key="none")
+    assert report.code == 1
+    tried = "data key: open" if role == "loader" else "data key: make"
+    assert "has no key none" in report.line(tried)
+    assert "Check keys.vault.key" in report.line(tried)
+
+
+@pytest.mark.parametrize("role", ["both", "loader", "saver"])
+def test_a_context_with_a_key_that_is_not_derived(look, role):
+    report = look(role, context="team-a")
+    assert "not derived" in report.line("data key: open" if role == "loader" else "data key: make")
+    assert "derived=true" in report.line("vault: key")
+    assert report.state("vault: key") == "FAILED"
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_a_derived_key_with_a_context_is_right_and_without_one_is_not(transit, look, role):
+    transit.create_key("derived", derived=True)
+    assert look(role, key="derived", context="team-a").code == 0
+    report = look(role, key="derived")
+    assert report.code == 1
+    assert report.state("vault: key") == "FAILED"
+    assert "Set keys.vault.context" in report.line("vault: key")
+
+
+@pytest.mark.parametrize(("role", "operation"), [("saver", "datakey/plaintext"), ("loader", "decrypt")])
+def test_a_role_that_is_bound_to_a_context_is_tried_with_it(transit, checked, role, operation):
+    transit.create_key("bound", derived=True)
+    context = base64.b64encode(b"team-a").decode()
+    bound = f"""
+    path "transit/{operation}/bound" {{
+      capabilities = ["update"]
+      required_parameters = ["context"]
+      allowed_parameters = {{ "ciphertext" = [], "bits" = [], "context" = ["{context}"] }}
+    }}"""
+    reading = 'path "transit/keys/bound" { capabilities = ["read"] }'
+    policies = [transit.policy(bound), transit.policy(reading)]
+    assert checked(*policies, role=role, key="bound", context="team-a").code == 0
+    assert checked(*policies, role=role, key="bound", context="team-b").code == 1
+    unproven = checked(policies[0], role=role, key="bound", context="team-a")
+    assert "nothing proves that key bound is derived" in unproven.line("data key: make") + unproven.line(
+        "data key: open"
+    )
+
+
+def test_what_makes_a_key_easy_to_lose_is_a_warning(transit, look):
+    transit.create_key("loose", exportable=True, allow_plaintext_backup=True)
+    transit.configure("loose", deletion_allowed=True)
+    report = look(key="loose")
+    assert report.code == 0
+    assert report.of("warning") == {"vault: key"}
+    for name in ("deletion_allowed is true", "exportable is true", "allow_plaintext_backup is true"):
+        assert name in report.line("vault: key")
+
+
+def test_versions_rotation_and_a_raised_minimum_are_told(transit, look):
+    assert "latest version is 1, 0 h old; it is rotated when somebody does it" in look().line("vault: key")
+    transit.rotate()
+    transit.configure(min_decryption_version=2, auto_rotate_period="720h")
+    report = look()
+    assert "latest version is 2" in report.line("vault: key")
+    assert "rotated every 30 days" in report.line("vault: key")
+    assert "min_decryption_version is 2" in report.line("vault: key")
+    assert report.of("warning") == {"vault: key"}
+    assert look("loader").state("data key: open") == "ok"
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "words"),
+    [
+        ("rsa-2048", "warning", "takes no context"),
+        ("ed25519", "FAILED", "wraps no data keys"),
+        ("chacha20-poly1305", "ok", "chacha20"),
+    ],
+)
+def test_the_type_of_a_key_is_judged(transit, look, kind, state, words):
+    transit.create_key("typed", type=kind)
+    report = look(key="typed")
+    assert report.state("vault: key") == state
+    assert words in report.line("vault: key")
+
+
+def test_a_version_that_is_older_than_a_year_is_to_be_rotated(look):
+    report = look(now=lambda: time.time() + 400 * 86400)
+    assert report.state("vault: key") == "warning"
+    assert "400 days old" in report.line("vault: key")
+    assert "Rotate it" in report.line("vault: key")
+
+
+def test_the_text_report_ends_with_the_policy_ready_to_paste(doctor, transit):
+    token = transit.token(no_default_policy=False)
+    keys = {"provider": "vault", "vault": {"mount": transit.mount, "auth": {"method": "token"}}}
+    environment = {"VAULT_ADDR": transit.server.address, "VAULT_TOKEN": token}
+    report = doctor("--offline", settings={"keys": keys}, **environment)
+    text = doctor.text("--offline", settings={"keys": keys}, **environment).stdout
+    lines, _, policy = text.partition("\n\nThe policy that a saver and loader needs in Vault:\n\n")
+    assert policy == report.policy + "\n"
+    assert len(lines.splitlines()) == len(report.checks)

@@ -1,0 +1,51 @@
+"""The run that docs/doctor.md shows is what a real run prints, against a real server."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from harness.chain import TESTS
+from harness.openbao import POLICIES
+
+PAGE = TESTS.parent / "docs/doctor.md"
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FIGURES = re.compile(r"[0-9a-f]{16}|\d+\.\d+\.\d+|[0-9.]+ [GM]iB|\d+ s\b|mode \d+|can be (?:made|written to)|\d+ bytes")
+
+
+def test_the_run_that_is_shown_is_a_real_one(openbao, tmp_path):
+    blocks = dict(BLOCK.findall(PAGE.read_text()))
+    command = blocks["console"].removeprefix("$ ").strip()
+    # A namespace of its own: the page has the mount and the key at their default names.
+    namespace = openbao.new_namespace()
+    for path, body in (("sys/mounts/transit", {"type": "transit"}), ("transit/keys/artifacts", {})):
+        openbao.post(path, body, namespace=namespace)
+    for name in ("saver", "loader"):
+        policy = {"policy": (POLICIES / f"{name}.hcl").read_text()}
+        openbao.api("PUT", f"sys/policies/acl/{name}", policy, namespace=namespace)
+    token = openbao.post("auth/token/create", {"policies": ["saver", "loader"], "ttl": "1h"}, namespace=namespace)
+    settings = {
+        "apiVersion": "sealgate/v1alpha1",
+        "kind": "Sealgate",
+        "downstream": {"command": ["sealgate", "backend"]},
+        "keys": {"provider": "vault", "vault": {"auth": {"method": "token"}}},
+    }
+    (tmp_path / "storage").mkdir()
+    with tempfile.TemporaryDirectory(prefix="sg-") as short:
+        environment = {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "TMPDIR": short,
+            "SEALGATE_CONFIG_YAML": json.dumps(settings),
+            "SEALGATE_BACKEND_URL": f"file://{tmp_path}/storage",
+            "VAULT_ADDR": openbao.address,
+            "VAULT_NAMESPACE": namespace,
+            "VAULT_TOKEN": token["auth"]["client_token"],
+        }
+        ran = subprocess.run(command, shell=True, env=environment, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stderr) == (1, "")
+    assert FIGURES.sub("…", ran.stdout) == FIGURES.sub("…", blocks["text"])

@@ -1,0 +1,321 @@
+"""`sealgate rewrap` as an administrator runs it: a real server, a real downstream, objects that are really there."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from harness.chain import SEALGATE, TESTS, VENDOR, Proxy, eventually
+from harness.content import blob, write_tree
+
+from proxy import envelope
+from proxy.keys.vault import BATCH
+from proxy.plugin import Call, Operation
+
+DATA = blob((1 << 20) + 5)
+
+
+class Installation:
+    """A Transit engine, a store with objects sealed under its key, and the command."""
+
+    def __init__(self, transit, provider, home, downstream=None, streams=""):
+        self.transit = transit
+        self.storage = home / "storage"
+        self.storage.mkdir()
+        self.saved = []
+        self.keys = provider(transit)
+        self.settings = {
+            "apiVersion": "sealgate/v1alpha1",
+            "kind": "Sealgate",
+            "downstream": {"command": downstream or [*SEALGATE, "backend"]},
+            "keys": {
+                "provider": "vault",
+                "vault": {
+                    "address": transit.server.address,
+                    "mount": transit.mount,
+                    "timeout": "2s",
+                    "auth": {"method": "token"},
+                },
+            },
+        }
+        self.environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(TESTS.parent),
+            "SEALGATE_BACKEND_URL": f"file://{self.storage}",
+            "VENDOR_ROOT": str(self.storage),
+            "VENDOR_STREAMS": streams,
+            "VAULT_TOKEN": transit.token(*transit.shipped_policies("rewrapper")),
+        }
+
+    def save(self, *keys, data=DATA):
+        call = Call(Operation.SAVE)
+        for key in keys:
+            self.saved.append(key)
+            made = self.keys.new_data_key(call)
+            header = envelope.new_header(made.plaintext, made.wrapped, sealed_at=int(time.time()))
+            path = self.storage / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"".join(map(bytes, envelope.seal_stream(header, made.plaintext, key, iter([data])))))
+
+    def begin(self, *arguments, **more):
+        return subprocess.Popen(
+            [*SEALGATE, "rewrap", *arguments],
+            env={**self.environment, "SEALGATE_CONFIG_YAML": json.dumps(self.settings)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            **more,
+        )
+
+    def run(self, *arguments):
+        process = self.begin(*arguments)
+        out, err = process.communicate(timeout=100)
+        return process.returncode, out, err
+
+    def report(self, *arguments):
+        code, out, err = self.run(*arguments, "--output", "json")
+        assert out, err
+        return code, json.loads(out)
+
+    def versions(self):
+        """The key version of each object."""
+        headers = {key: envelope.split_stream(iter([(self.storage / key).read_bytes()]))[0] for key in self.saved}
+        return {key: header.key.key_version for key, header in headers.items()}
+
+    def opened(self, key):
+        stored = iter([(self.storage / key).read_bytes()])
+        call = Call(Operation.LOAD)
+        return b"".join(
+            map(bytes, envelope.open_stream(stored, lambda header: self.keys.unwrap(call, header.key), key))
+        )
+
+
+@pytest.fixture
+def installation(own_transit, provider, tmp_path):
+    return Installation(own_transit, provider, tmp_path)
+
+
+def test_what_was_rewrapped_is_loaded_after_the_minimum_was_raised_as_the_report_said(
+    installation, own_transit, openbao, tmp_path
+):
+    home = tmp_path / "proxy"
+    home.mkdir()
+    keys = installation.settings["keys"] | {"cache": {"ttl": "0s"}}
+    proxy = Proxy(
+        home, downstream=[*SEALGATE, "backend"], settings={"keys": keys}, environment={"VAULT_TOKEN": openbao.root}
+    )
+    installation.environment["SEALGATE_BACKEND_URL"] = f"file://{proxy.storage}"
+    argo = proxy.start().argo()
+    single, tree = proxy.work / "single", write_tree(proxy.work / "tree")
+    single.write_bytes(DATA)
+    argo.save("ns/single", single)
+    (tree / "nothing in it").rmdir()
+    argo.save("ns/tree", tree)
+    own_transit.rotate()
+    code, out, err = installation.run("ns")
+    assert (code, err) == (0, "")
+    command = re.search(rf"vault write ({own_transit.mount}/keys/artifacts/config) min_decryption_version=(\d+)", out)
+    assert command, out
+    own_transit.post(command[1], {"min_decryption_version": int(command[2])})
+    argo.load("ns/single", proxy.work / "loaded")
+    assert (proxy.work / "loaded").read_bytes() == DATA
+    argo.load("ns/tree", proxy.work / "loaded-tree")
+    assert (proxy.work / "loaded-tree/file").read_bytes() == (tree / "file").read_bytes()
+    assert argo.open_stream("ns/tree/file") == (tree / "file").read_bytes()
+    assert proxy.stop() == 0
+
+
+def test_the_server_is_asked_once_for_each_hundred_objects_and_opens_none(installation, own_transit, openbao):
+    count = 2 * BATCH + 50
+    installation.save(*(f"ns/{number:04}" for number in range(count)), data=b"x")
+    own_transit.rotate()
+    before = openbao.calls()
+    code, report = installation.report("ns", "--rate", "0")
+    assert (code, report["moved"], report["failed"]) == (0, count, 0)
+    asked = {path: number for path, number in (openbao.calls() - before).items() if own_transit.mount in path}
+    assert asked == {f"{own_transit.mount}/keys/artifacts": 1, f"{own_transit.mount}/rewrap/artifacts": 3}
+    assert set(installation.versions().values()) == {2}
+    before = openbao.calls()
+    assert installation.report("ns", "--rate", "0")[1]["current"] == count
+    assert {path for path in openbao.calls() - before if own_transit.mount in path} == {
+        f"{own_transit.mount}/keys/artifacts"
+    }
+
+
+@pytest.mark.parametrize("streams", ["", "1"])
+@pytest.mark.parametrize("transfer", ["auto", "file"])
+def test_a_vendors_plugin_gets_its_configuration_and_its_bytes_whatever_operations_it_has(
+    own_transit, provider, tmp_path, streams, transfer
+):
+    installation = Installation(own_transit, provider, tmp_path, VENDOR, streams)
+    installation.settings["spool"] = {"transfer": transfer}
+    installation.settings["downstream"]["pluginName"] = "vendor-s3"
+    installation.save("ns/a")
+    own_transit.rotate()
+    file = tmp_path / "configuration"
+    file.write_text("fault: record\nbucket: with-a-secret")
+    code, _, err = installation.run("ns/a", "--configuration", str(file))
+    assert (code, err) == (0, "")
+    told = json.loads((installation.storage / "record.json").read_text())
+    assert (told["configuration"], told["name"]) == ("fault: record\nbucket: with-a-secret", "vendor-s3")
+    (installation.storage / "record.json").unlink()
+    assert installation.versions() == {"ns/a": 2}
+    assert installation.opened("ns/a") == DATA
+
+
+def test_the_configuration_may_come_from_standard_input(own_transit, provider, tmp_path):
+    installation = Installation(own_transit, provider, tmp_path, VENDOR)
+    installation.save("ns/a", data=b"")
+    process = installation.begin("ns/a", "--configuration", "-", stdin=subprocess.PIPE)
+    process.communicate("fault: record\n", timeout=60)
+    assert json.loads((installation.storage / "record.json").read_text())["configuration"] == "fault: record\n"
+
+
+def test_the_settings_of_a_plugin_name_are_used(installation, own_transit):
+    installation.save("ns/a", data=b"")
+    own_transit.rotate()
+    installation.settings["plugins"] = {"other": {"keys": {"vault": {"mount": "elsewhere"}}}}
+    code, report = installation.report("ns", "--plugin", "other")
+    assert (code, report["failed"]) == (1, 1)
+    assert "this installation uses elsewhere" in report["faults"][0]["fact"]
+    assert installation.report("ns", "--plugin", "unknown")[1]["moved"] == 1
+
+
+def test_killed_at_any_point_every_object_is_whole_and_the_next_run_goes_on(installation, own_transit):
+    keys = [f"ns/{number:02}" for number in range(12)]
+    installation.save(*keys)
+    own_transit.rotate()
+    for killed_after in range(1, 8, 2):
+        process = installation.begin("ns", "--rate", "200")
+        eventually(lambda reached=killed_after: list(installation.versions().values()).count(2) >= reached, 30)
+        process.kill()
+        process.communicate()
+        assert all(installation.opened(key) == DATA for key in keys)
+    assert installation.run("ns")[0] == 0
+    assert set(installation.versions().values()) == {2}
+    assert all(installation.opened(key) == DATA for key in keys)
+    assert (
+        not [path for path in installation.storage.rglob(".*") if path.is_file()] or installation.report("ns")[0] == 0
+    )
+
+
+def test_sigterm_ends_it_after_the_objects_at_work_and_it_says_where_to_go_on(installation, own_transit):
+    keys = [f"ns/{number:04}" for number in range(2 * BATCH + 10)]
+    installation.save(*keys, data=b"x")
+    own_transit.rotate()
+    process = installation.begin("ns", "--rate", "150")
+    assert eventually(lambda: list(installation.versions().values()).count(2) > BATCH // 2)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert "Not finished" in out
+    assert "min_decryption_version" not in out
+    found = re.search(r"--after (\S+)", out)
+    after = found[1] if found else ""
+    assert all(version == 2 for key, version in installation.versions().items() if key <= after)
+    code, report = installation.report("ns", "--rate", "0", *(["--after", after] if after else []))
+    assert code == 0
+    assert report["found"] == len([key for key in keys if key > after])
+    assert set(installation.versions().values()) == {2}
+    assert (report["keys"]["artifacts"]["oldest_may_be"] is None) == bool(after), "a part of them tells nothing"
+
+
+def test_a_dry_run_says_what_is_stale_by_its_exit_code_and_writes_nothing(installation, own_transit):
+    installation.save("ns/a", "ns/b", data=b"x")
+    assert installation.run("ns", "--dry-run")[0] == 0
+    own_transit.rotate()
+    before = {path: path.read_bytes() for path in installation.storage.rglob("*") if path.is_file()}
+    code, report = installation.report("ns", "--dry-run")
+    assert (code, report["stale"], report["moved"]) == (1, 2, 0)
+    assert report["keys"]["artifacts"]["objects"] == {"1": 2}
+    assert {path: path.read_bytes() for path in installation.storage.rglob("*") if path.is_file()} == before
+
+
+def test_a_role_that_may_not_rewrap_is_told_so_and_nothing_changes(installation, own_transit):
+    installation.save("ns/a", data=b"x")
+    own_transit.rotate()
+    look = 'path "transit/keys/artifacts" { capabilities = ["read"] }'
+    for policies in (own_transit.shipped_policies("saver", "loader"), [own_transit.policy(look)]):
+        installation.environment["VAULT_TOKEN"] = own_transit.token(*policies)
+        code, out, err = installation.run("ns")
+        assert code == 1
+        assert "its policies do not allow this" in out + err
+        assert "policies/vault has what it needs" in out + err
+        assert installation.versions() == {"ns/a": 1}
+
+
+def test_a_server_that_is_sealed_midway_ends_it_and_the_next_run_finishes(installation, own_transit, openbao):
+    installation.save("ns/a", data=b"x")
+    own_transit.rotate()
+    openbao.seal()
+    try:
+        code, out, err = installation.run("ns")
+    finally:
+        openbao.unseal()
+    assert code == 1
+    assert "Vault is sealed" in err
+    assert len(err.strip().splitlines()) <= 2
+    assert "Not finished" in out
+    assert installation.run("ns")[0] == 0
+
+
+def test_a_derived_key_keeps_its_context(own_transit, provider, tmp_path):
+    own_transit.create_key("derived", derived=True)
+    installation = Installation(own_transit, provider, tmp_path)
+    installation.keys = provider(own_transit, key="derived", context=b"team-a")
+    installation.save("ns/a", "ns/b")
+    own_transit.rotate("derived")
+    policy = (
+        'path "transit/rewrap/derived" { capabilities = ["update"] }\n'
+        'path "transit/keys/derived" { capabilities = ["read"] }'
+    )
+    installation.environment["VAULT_TOKEN"] = own_transit.token(own_transit.policy(policy))
+    assert installation.report("ns")[1]["moved"] == 2
+    assert installation.opened("ns/a") == DATA
+
+
+def test_a_terminal_sees_a_bar_and_a_pipe_none(installation, own_transit):
+    installation.save(*(f"ns/{number}" for number in range(60)), data=b"x")
+    own_transit.rotate()
+    leader, follower = pty.openpty()
+    process = subprocess.Popen(
+        [*SEALGATE, "rewrap", "ns", "--rate", "60"],
+        env={**installation.environment, "SEALGATE_CONFIG_YAML": json.dumps(installation.settings)},
+        stdout=subprocess.PIPE,
+        stderr=follower,
+    )
+    os.close(follower)
+    shown = b""
+    try:
+        while data := os.read(leader, 4096):
+            shown += data
+    except OSError:
+        pass  # its other end was closed
+    process.communicate(timeout=60)
+    os.close(leader)
+    assert re.search(rb"done with \[#*\.*\] \d+ of 60 objects", shown), shown
+    assert shown.endswith(b"\r\x1b[K")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("../up",),
+        ("",),
+        (),
+        ("ns", "--rate", "-1"),
+        ("ns", "--rate", "nan"),
+        ("ns", "--configuration", "/does/not/exist"),
+    ],
+)
+def test_bad_usage_is_2(installation, arguments):
+    code, out, err = installation.run(*arguments)
+    assert (code, out) == (2, "")
+    assert err
+    assert "Traceback" not in err

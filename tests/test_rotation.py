@@ -1,0 +1,348 @@
+"""Moving objects to a newer key version on a plugin in memory, and what happens when that plugin is not honest."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+
+import pytest
+from harness.content import blob
+from hypothesis import given
+from hypothesis import strategies as st
+from layers.memory import MemoryPlugin
+
+from proxy import envelope
+from proxy.keys.local import LocalKeys
+from proxy.keys.provider import KeyVersions
+from proxy.plugin import Artifact, Call, DataLoss, NotConfigured, Operation, Unavailable
+from proxy.rotation import BATCH, Pace, Rotation
+from proxy.spool import Spool
+from proxy.stored import Stored, Transfer
+
+DATA = blob(300_000)
+
+
+class Recorded:
+    """The local keyring, and how often it was asked to move how many data keys."""
+
+    def __init__(self, keys):
+        self._keys = keys
+        self.batches = []
+        self.asked_versions = 0
+        self.fault = None
+
+    def versions(self, call, wrapped):
+        self.asked_versions += 1
+        return self._keys.versions(call, wrapped)
+
+    def rewrap_many(self, call, wrapped):
+        if self.fault:
+            raise self.fault
+        self.batches.append(len(wrapped))
+        return self._keys.rewrap_many(call, wrapped)
+
+
+class World:
+    """A store, a keyring with versions, and rotations over them."""
+
+    def __init__(self, home, plugin=None, transfer=Transfer.AUTO):
+        self.keyring = home / "keyring.json"
+        self.turn_to(1)
+        self.plugin = plugin or MemoryPlugin()
+        self.keys = Recorded(LocalKeys(self.keyring))
+        self.stored = Stored(self.plugin, Spool(home / "spool"), transfer)
+        self.stop = threading.Event()
+        self.call = Call(Operation.LOAD)
+
+    def turn_to(self, latest):
+        versions = {str(n): base64.b64encode(bytes([n]) * 32).decode() for n in range(1, latest + 1)}
+        self.keyring.write_text(json.dumps({"keys": {"default": {"latest": latest, "versions": versions}}}))
+        self.keyring.chmod(0o600)
+
+    def save(self, *keys, data=DATA, made=None):
+        """Seal `data` under each key, all under one data key if `made` is given."""
+        for key in keys:
+            fresh = made or LocalKeys(self.keyring).new_data_key(self.call)
+            header = envelope.new_header(fresh.plaintext, fresh.wrapped, sealed_at=1)
+            sealed = envelope.seal_stream(header, fresh.plaintext, key, iter([data]))
+            self.plugin.objects[key] = b"".join(map(bytes, sealed))
+
+    def rotate(self, prefix="ns", *, dry_run=False):
+        pace = Pace(0, self.stop.wait)
+        rotation = Rotation(
+            self.plugin, self.stored, self.keys, Artifact(prefix), pace=pace, stop=self.stop, dry_run=dry_run
+        )
+        return rotation.run(rotation.objects(prefix))
+
+    def opened(self, key):
+        keys = LocalKeys(self.keyring)
+        stored = iter([self.plugin.objects[key]])
+        return b"".join(
+            map(bytes, envelope.open_stream(stored, lambda header: keys.unwrap(self.call, header.key), key))
+        )
+
+    def header(self, key):
+        return envelope.split_stream(iter([self.plugin.objects[key]]))[0]
+
+    def body(self, key):
+        return b"".join(map(bytes, envelope.split_stream(iter([self.plugin.objects[key]]))[1]))
+
+
+@pytest.fixture(params=[(True, Transfer.AUTO), (False, Transfer.AUTO), (True, Transfer.FILE)], ids=str)
+def world(tmp_path, request):
+    streams, transfer = request.param
+    return World(tmp_path, MemoryPlugin(streams=streams), transfer)
+
+
+@pytest.fixture
+def simple(tmp_path):
+    return World(tmp_path)
+
+
+def test_the_key_envelope_is_replaced_and_nothing_else(world):
+    world.save("ns/a", "ns/b")
+    before = {key: (world.header(key), world.body(key)) for key in ("ns/a", "ns/b")}
+    world.turn_to(2)
+    report = world.rotate()
+    assert (report.found, report.moved, report.current, report.stale, report.failed) == (2, 2, 0, 0, 0)
+    for key, (header, body) in before.items():
+        assert world.header(key).authenticated == header.authenticated
+        assert world.header(key).key.key_version == 2
+        assert world.body(key) == body
+        assert world.opened(key) == DATA
+    assert report.under("default") == {2: 2}
+    assert report.may_be_raised_to("default") == 2
+    assert report.newest == {"default": KeyVersions(2, 1)}
+
+
+def test_what_is_current_is_read_no_further_than_its_header_and_not_written(simple):
+    simple.save("ns/a")
+    simple.plugin.calls.clear()
+    report = simple.rotate()
+    assert (report.current, report.moved) == (1, 0)
+    assert simple.plugin.calls == ["list_objects", "open_stream"]
+    assert simple.keys.batches == []
+
+
+def test_a_dry_run_tells_the_same_and_changes_nothing(world):
+    world.save("ns/a", "ns/b")
+    world.turn_to(2)
+    world.save("ns/c")
+    before = dict(world.plugin.objects)
+    report = world.rotate(dry_run=True)
+    assert (report.found, report.moved, report.current, report.stale) == (3, 0, 1, 2)
+    assert report.under("default") == {1: 2, 2: 1}
+    assert report.may_be_raised_to("default") == 1
+    assert world.plugin.objects == before
+    assert world.keys.batches == []
+
+
+def test_files_of_one_directory_go_on_sharing_one_data_key(simple):
+    made = LocalKeys(simple.keyring).new_data_key(simple.call)
+    simple.save(*(f"ns/tree/{number:04}" for number in range(3 * BATCH)), data=b"x", made=made)
+    simple.turn_to(2)
+    assert simple.rotate().moved == 3 * BATCH
+    assert len({simple.header(key).key for key in simple.plugin.objects}) == 1
+    assert simple.keys.batches == [1]
+
+
+@pytest.mark.parametrize(("count", "requests"), [(1, 1), (BATCH, 1), (BATCH + 1, 2), (5 * BATCH // 2, 3)])
+def test_the_key_service_is_asked_once_for_each_hundred_that_are_stale(simple, count, requests):
+    simple.save(*(f"ns/{number:04}" for number in range(0, 2 * count, 2)), data=b"")
+    simple.turn_to(2)
+    simple.save(*(f"ns/{number:04}" for number in range(1, 2 * count, 2)), data=b"")  # current ones in between
+    report = simple.rotate()
+    assert (report.moved, report.current) == (count, count)
+    assert (sum(simple.keys.batches), len(simple.keys.batches)) == (count, requests)
+    assert simple.keys.asked_versions == 1
+
+
+def test_an_interrupted_walk_says_how_far_it_came_and_what_is_left_is_whole(simple):
+    keys = [f"ns/{number:04}" for number in range(2 * BATCH)]
+    simple.save(*keys, data=b"")
+    simple.turn_to(2)
+    written = []
+    save_stream = simple.plugin.save_stream
+
+    def stopping(call, artifact, chunks):
+        save_stream(call, artifact, chunks)
+        written.append(artifact.key)
+        if len(written) == BATCH // 2:
+            simple.stop.set()
+
+    simple.plugin.save_stream = stopping
+    report = simple.rotate()
+    assert not report.finished
+    assert report.may_be_raised_to("default") in (None, 1)
+    assert all(simple.opened(key) == b"" for key in keys)
+    assert all(simple.header(key).key.key_version == 2 for key in keys if key <= report.reached)
+    assert report.moved == len(written)
+    simple.stop.clear()
+    assert simple.rotate().moved == 2 * BATCH - report.moved
+
+
+def test_what_is_not_sealed_is_counted_and_left_alone(simple):
+    simple.save("ns/a")
+    simple.plugin.objects["ns/plain"] = b"plaintext"
+    simple.turn_to(2)
+    report = simple.rotate()
+    assert (report.moved, report.not_sealed, report.failed) == (1, 1, 0)
+    assert simple.plugin.objects["ns/plain"] == b"plaintext"
+
+
+def test_one_object_that_cannot_be_moved_does_not_stop_the_others(simple):
+    simple.save("ns/a", "ns/b", "ns/c", "ns/d")
+    simple.turn_to(2)
+    damaged = simple.header("ns/b")
+    wrapped = damaged.key.wrapped_key
+    for name, changed in (("ns/b", wrapped[:20] + ("A" if wrapped[20] != "A" else "B") + wrapped[21:]),):
+        simple.plugin.objects[name] = simple.plugin.objects[name].replace(wrapped.encode(), changed.encode())
+    simple.plugin.objects["ns/c"] = simple.plugin.objects["ns/c"][:30]
+    before = dict(simple.plugin.objects)
+    report = simple.rotate()
+    assert (report.found, report.moved, report.failed) == (4, 2, 2)
+    assert {fault.key for fault in report.faults} == {"ns/b", "ns/c"}
+    assert report.may_be_raised_to("default") is None
+    assert {key: simple.plugin.objects[key] for key in ("ns/b", "ns/c")} == {
+        key: before[key] for key in ("ns/b", "ns/c")
+    }
+
+
+class Unsteady(MemoryPlugin):
+    """Reads the second time otherwise than the first."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+        self.reads = 0
+
+    def open_stream(self, call, artifact):
+        self.reads += 1
+        whole = b"".join(super().open_stream(call, artifact))
+        yield self.change(whole) if self.reads == 2 else whole
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda whole: whole[:-1],
+        lambda whole: whole[: len(whole) // 2],
+        lambda whole: whole[:-1] + bytes([whole[-1] ^ 1]),
+        lambda whole: whole + b"\0",
+        lambda whole: whole[:40],
+        lambda whole: b"plaintext",
+        lambda whole: b"",
+    ],
+)
+def test_an_object_that_reads_otherwise_the_second_time_is_left_as_it_was(tmp_path, change):
+    world = World(tmp_path, Unsteady(change))
+    world.save("ns/a")
+    world.turn_to(2)
+    before = world.plugin.objects["ns/a"]
+    report = world.rotate()
+    assert (report.moved, report.failed) == (0, 1)
+    assert world.plugin.objects["ns/a"] == before
+    world.plugin.change = lambda whole: whole
+    assert world.rotate().moved == 1
+    assert world.opened("ns/a") == DATA
+
+
+def test_an_object_that_was_saved_anew_meanwhile_is_left_as_it_is(tmp_path):
+    world = World(tmp_path)
+    world.save("ns/a")
+    old = world.plugin.objects["ns/a"]
+    world.save("ns/a", data=b"newer")
+    newer = world.plugin.objects["ns/a"]
+    world.plugin = Unsteady(lambda _: newer)
+    world.plugin.objects["ns/a"] = old
+    world.stored = Stored(world.plugin, Spool(tmp_path / "spool"), Transfer.AUTO)
+    world.turn_to(2)
+    report = world.rotate()
+    assert (report.moved, report.failed) == (0, 1)
+    assert "replaced while it was moved" in report.faults[0].fact
+
+
+def test_a_downstream_that_cannot_be_reached_ends_the_walk(tmp_path):
+    class Gone(MemoryPlugin):
+        def open_stream(self, call, artifact):
+            raise Unavailable("the connection broke")
+            yield
+
+    world = World(tmp_path, Gone())
+    world.save(*(f"ns/{number}" for number in range(500)), data=b"")
+    report = world.rotate()
+    assert isinstance(report.stopped_by, Unavailable)
+    assert not report.finished
+
+
+def test_a_key_service_that_refuses_ends_the_walk_with_its_word(simple):
+    simple.save("ns/a")
+    simple.turn_to(2)
+    before = dict(simple.plugin.objects)
+    simple.keys.fault = Unavailable("Vault is sealed")
+    report = simple.rotate()
+    assert report.stopped_by is simple.keys.fault
+    assert (report.moved, report.stale, report.finished) == (0, 1, False)
+    assert simple.plugin.objects == before
+
+
+def test_another_providers_objects_are_told_and_asked_about_once(simple):
+    simple.save("ns/a", "ns/b")
+
+    class Foreign(Recorded):
+        def versions(self, call, wrapped):
+            self.asked_versions += 1
+            raise NotConfigured("the data key was wrapped by local, and this installation asks Vault")
+
+    simple.keys = Foreign(None)
+    report = simple.rotate()
+    assert (report.found, report.failed, simple.keys.asked_versions) == (2, 2, 1)
+
+
+def test_a_listing_that_leads_elsewhere_is_refused(simple):
+    simple.plugin.list_objects = lambda call, artifact: ["other/a"]
+    with pytest.raises(DataLoss, match="outside the prefix"):
+        simple.rotate()
+
+
+def test_a_key_that_is_not_canonical_is_a_fault_of_its_own(simple):
+    simple.save("ns/a")
+    simple.turn_to(2)
+    simple.plugin.objects["ns/../b"] = b"x"
+    report = simple.rotate()
+    assert (report.moved, report.failed) == (1, 1)
+
+
+def test_one_whole_key_is_moved_alone(simple):
+    simple.save("ns/a", "ns/b")
+    simple.turn_to(2)
+    assert simple.rotate("ns/a").moved == 1
+    assert simple.header("ns/b").key.key_version == 1
+
+
+class Clock:
+    def __init__(self):
+        self.now = 50.0
+        self.waits = []
+
+    def wait(self, seconds):
+        self.waits.append(seconds)
+        self.now += seconds
+
+
+@given(rate=st.floats(0.1, 10_000), starts=st.integers(1, 50))
+def test_no_more_start_in_a_second_than_the_rate(rate, starts):
+    clock = Clock()
+    pace = Pace(rate, clock.wait, lambda: clock.now)
+    for _ in range(starts):
+        pace.start()
+    assert clock.now - 50.0 == pytest.approx((starts - 1) / rate)
+
+
+def test_without_a_rate_nobody_waits():
+    clock = Clock()
+    pace = Pace(0, clock.wait, lambda: clock.now)
+    for _ in range(100):
+        pace.start()
+    assert clock.waits == []
