@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import sys
@@ -36,6 +37,9 @@ keys:
   # How long a data key that was opened is remembered, whatever Vault says meanwhile.
   cache: {{ttl: 10m, entries: 1024}}
 
+# Who may do what with which artifact: files and directories, or documents in place, which is what a pod needs.
+policies: [{policies}]
+
 spool:
   # auto takes the disk beside the socket where the sealed copy fits, and a stream where it does not.
   transfer: auto
@@ -61,6 +65,11 @@ spec:
     - name: user-interface
       effect: allow
       match: {operations: [read, write, list, stat], identity: {components: [server]}}
+    # Who a pod says that it is, Vault must have seen at its login; who deletes need not log in.
+    - name: proven
+      effect: require
+      match: {operations: [read, write]}
+      require: {attestedIdentity: true}
   encryption:
     - {name: everything, write: required, readPlaintext: deny}
 """
@@ -125,6 +134,7 @@ def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.en
         mount=wishes.mount,
         key=wishes.key,
         role=pods.name,
+        policies=json.dumps(str(directory.absolute() / "policies")),
     )
     files = {
         "sealgate.yaml": configuration,
@@ -175,7 +185,7 @@ def _vault_commands(mount: str, key: str, namespace: str, roles: tuple[_Role, ..
             f"vault write auth/kubernetes/role/{role.name} \\",
             f"  bound_service_account_names={role.account} \\",
             f"  bound_service_account_namespaces={','.join(role.namespaces)} \\",
-            "  token_policies=sealgate-saver,sealgate-loader token_no_default_policy=true token_ttl=1h",
+            "  token_policies=sealgate-saver,sealgate-loader token_ttl=1h",
         ]
     return "\n".join(lines) + "\n"
 

@@ -58,7 +58,7 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
         ("artifacts-ui", "argo-system", "argo-server"),
     ):
         auth = login(role, namespace, who)
-        assert set(auth["policies"]) == {"sealgate-saver", "sealgate-loader"}
+        assert set(auth["policies"]) == {"default", "sealgate-saver", "sealgate-loader"}
         assert auth["token_type"] == "batch"
         for key in ("workflow-artifacts", "pci"):
             path = f"sealing/transit/datakey/plaintext/{key}"

@@ -131,17 +131,18 @@ def test_the_doctor_runs_in_each_namespace_with_the_workflows_own_account_and_co
     doctors = [found for found in of(case).objects() if found["kind"] == "Pod"]
     wanted = [] if case == "by-hand" else values["tenants"]["namespaces"]
     assert [found["metadata"]["namespace"] for found in doctors] == wanted
+    names = [driver["name"] for driver in of(case).controller()["artifactDrivers"] if driver["name"] != "plain-s3"]
     for found in doctors:
-        (container,) = found["spec"]["containers"]
-        assert container["command"] == ["sealgate", "doctor"]
         assert found["metadata"]["annotations"]["helm.sh/hook"] == "test"
-        assert (
-            found["spec"]["serviceAccountName"]
-            == of(case).controller()["workflowDefaults"]["spec"]["serviceAccountName"]
-        )
+        account = of(case).controller()["workflowDefaults"]["spec"]["serviceAccountName"]
+        assert found["spec"]["serviceAccountName"] == account
         written = {one["name"]: one for one in of(case).controller()["executor"]["env"]}
-        for one in container["env"]:
-            assert written[one["name"]] == one
+        for name, container in zip(names, found["spec"]["containers"], strict=True):
+            assert container["command"] == ["sealgate", "doctor"]
+            assert f"--plugin={name}" in container["args"]
+            assert f"--scratch={found['metadata']['namespace']}/.sealgate-doctor" in container["args"]
+            for one in container["env"]:
+                assert written[one["name"]] == one
         _require_mounts(found["spec"])
 
 

@@ -6,7 +6,6 @@ import re
 import subprocess
 
 import pytest
-import yaml
 from harness.chain import SEALGATE
 from harness.openbao import OpenBao
 
@@ -33,6 +32,10 @@ def run(tmp_path):
     return run
 
 
+def sealgate(place, *arguments):
+    return subprocess.run([*SEALGATE, *arguments], cwd=place, capture_output=True, text=True, check=False)
+
+
 def written(directory):
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
@@ -48,12 +51,37 @@ def test_what_it_writes_is_a_valid_configuration_with_comments(run, tmp_path):
     assert "s3://artifacts/prefix" in text
 
 
-def test_the_policy_is_one_document_of_the_kind_that_policies_are(run, tmp_path):
+def test_the_policy_is_valid_also_where_what_is_probably_not_meant_is_a_fault(run, tmp_path):
     run("here", *GIVEN)
-    policy = yaml.safe_load((tmp_path / "here/policies/own-namespace.yaml").read_text())
-    assert (policy["apiVersion"], policy["kind"]) == ("sealgate/v1alpha1", "ArtifactPolicy")
-    assert policy["spec"]["defaultDecision"] == "deny"
-    assert all(rule["effect"] in {"allow", "deny", "require"} for rule in policy["spec"]["rules"])
+    checked = sealgate(tmp_path, "policy", "check", "--strict", "here/policies")
+    assert checked.returncode == 0, checked.stdout
+    (named,) = config.parse((tmp_path / "here/sealgate.yaml").read_text(), "sealgate.yaml").policies
+    assert named == tmp_path / "here/policies"
+
+
+@pytest.mark.parametrize(
+    ("operation", "key", "namespace", "component", "more", "decision"),
+    [
+        ("Save", "team-a/x", "team-a", "sidecar", ("--attested",), "ALLOW"),
+        ("Load", "team-a/x", "team-a", "init", ("--attested",), "ALLOW"),
+        ("Save", "team-a/x", "team-a", "sidecar", (), "DENY"),
+        ("Save", "team-b/x", "team-a", "sidecar", ("--attested",), "DENY"),
+        ("Load", "uploads/team-a/u/x", "team-a", "init", ("--attested",), "ALLOW"),
+        ("Save", "uploads/team-a/u/x", "team-a", "sidecar", ("--attested",), "DENY"),
+        ("Delete", "team-a/x", "team-a", "gc", (), "ALLOW"),
+        ("Delete", "team-b/x", "team-a", "gc", (), "DENY"),
+        ("OpenStream", "team-b/x", "argo", "server", ("--attested",), "ALLOW"),
+        ("SaveStream", "uploads/team-a/u/x", "argo", "server", ("--attested",), "ALLOW"),
+        ("Delete", "team-a/x", "argo", "server", ("--attested",), "DENY"),
+    ],
+)
+def test_the_policy_decides_as_its_comments_say(run, tmp_path, operation, key, namespace, component, more, decision):
+    run("here", *GIVEN)
+    who = ("--namespace", namespace, "--component", component, *more)
+    explained = sealgate(
+        tmp_path, "policy", "explain", "--policy", "here/policies", "--op", operation, "--key", key, *who
+    )
+    assert explained.stdout.startswith(decision), explained.stdout
 
 
 def test_what_the_environment_tells_is_not_asked_for(run, tmp_path):
