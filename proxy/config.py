@@ -16,6 +16,7 @@ from proxy.plugin import NotConfigured, one_line
 
 API_VERSION = "sealgate/v1alpha1"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST_AUDIT_WAIT = 60
 
 
 class Duration(float):
@@ -152,6 +153,59 @@ class SpoolSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     transfer: Literal["auto", "file", "stream"] = "auto"
 
 
+class _Sink(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="type"):
+    """Where the audit trail goes."""
+
+
+class StdoutSink(_Sink, frozen=True, tag="stdout"):
+    """Standard output: in a pod, the container's log."""
+
+
+class FileSink(_Sink, frozen=True, tag="file"):
+    """A file that is appended to."""
+
+    path: Path
+
+
+class OtlpSink(_Sink, frozen=True, tag="otlp"):
+    """A collector, where `OTEL_EXPORTER_OTLP_ENDPOINT` says: a second copy, which may lose records."""
+
+
+class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """How accesses are recorded (docs/audit.md)."""
+
+    sinks: tuple[StdoutSink | FileSink | OtlpSink, ...] = (StdoutSink(),)
+    require: Literal["any", "all"] = "any"
+    mode: Literal["fail-closed", "fail-open"] = "fail-closed"
+    phases: Literal["both", "outcome"] = "both"
+    wait: Duration = Duration(2)
+    hmac_key_file: Path | None = None
+    """A secret of at least 32 bytes, under which artifact keys are hidden that a policy wants hidden."""
+    signing_key: str = ""
+    """The key of Vault's Transit that certifies trails. A local keyring certifies with the key that wraps."""
+
+    def __post_init__(self) -> None:
+        """Require that there is somewhere to record."""
+        if all(isinstance(sink, OtlpSink) for sink in self.sinks):
+            raise ValueError("`sinks` must name stdout or a file: a collector may lose records")
+        if not 0 < self.wait <= _LONGEST_AUDIT_WAIT:
+            raise ValueError("`wait` must be longer than nothing, and at most `60s`")
+
+
+class PrometheusSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """Where the page for Prometheus is."""
+
+    address: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 9464
+
+
+class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """What is told of calls. Traces and where everything goes are the `OTEL_*` variables' affair."""
+
+    metrics: Literal["none", "otlp", "prometheus"] = "none"
+    prometheus: PrometheusSettings = PrometheusSettings()
+
+
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """A whole configuration."""
 
@@ -161,6 +215,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     keys: KeySettings | None = None
     paths: PathSettings = PathSettings()
     spool: SpoolSettings = SpoolSettings()
+    audit: AuditSettings = AuditSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     policies: tuple[Any, ...] = ()
     """Files, directories, and documents in place; `parse` makes them paths and `Document`s."""
     require_policy: bool = False

@@ -81,6 +81,11 @@ class Roots:
             finally:
                 destination.discard()
 
+    def remove(self, path: Path) -> None:
+        """Remove what lies at `path`, through no link. What cannot be removed stays."""
+        with suppress(OSError), self._parent(path, follow_last=False) as (parent, name, _):
+            _remove(name, parent)
+
     @contextmanager
     def _parent(self, path: Path, *, follow_last: bool = True) -> Iterator[tuple[int, str, str]]:
         """The directory that holds `path`, open, the last segment, and where that is; links are resolved inside."""
@@ -200,12 +205,15 @@ class Destination:
 
     def discard(self) -> None:
         """Remove what was begun and not committed."""
-        if not self._made:
-            return
-        with suppress(OSError):
-            os.unlink(self._temporary, dir_fd=self._parent)
-            return
-        shutil.rmtree(self._temporary, ignore_errors=True, dir_fd=self._parent)
+        if self._made:
+            _remove(self._temporary, self._parent)
+
+
+def _remove(name: str, parent: int) -> None:
+    with suppress(OSError):
+        os.unlink(name, dir_fd=parent)
+        return
+    shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
+from proxy.facts import AuditFacts, DecisionFacts, KeyFacts, TraceFacts
 from proxy.terms import Terms
 
 if TYPE_CHECKING:
@@ -95,32 +96,6 @@ class SealedFacts:
 
 
 @dataclass(slots=True)
-class DecisionFacts:
-    """What the `Governed` layer decided in this call. That layer alone writes it."""
-
-    effective: str = ""
-    """`allow`, `deny` or `skip`; empty where nothing was decided."""
-    proposed: str = ""
-    """The same if every rule were enforced, those on trial too."""
-    code: str = ""
-    """Why, in one word, such as `OK`, `NO_RULE` or `LIMIT_BYTES`."""
-    policy: str = ""
-    """The name of the document that decided."""
-    rule: str = ""
-    """The name of its rule, `default`, `builtin`, or `encryption/NAME`."""
-    digest: str = ""
-    """SHA-256 over all documents; empty where there is none."""
-    mode: str = "enforce"
-    """`warn` or `shadow` where `proposed` denies by a trial alone."""
-    would_deny: tuple[str, ...] = ()
-    """Each rule on trial that would have denied, as `policy/rule`."""
-    annotations: tuple[tuple[str, str], ...] = ()
-    """What the deciding rule wants in the audit record."""
-    hmac_key: bool = False
-    """Whether it wants the artifact's key there as an HMAC alone."""
-
-
-@dataclass(slots=True)
 class Call:
     """One operation on its way through the layers: how long it may take, and what was learned so far."""
 
@@ -135,6 +110,11 @@ class Call:
     decision: DecisionFacts = field(default_factory=DecisionFacts)
     terms: Terms = field(default_factory=Terms)
     """`Governed` alone writes it."""
+    keys: KeyFacts = field(default_factory=KeyFacts)
+    audit: AuditFacts = field(default_factory=AuditFacts)
+    trace: TraceFacts = field(default_factory=TraceFacts)
+    before_effects: Callable[[], None] | None = field(default=None, repr=False)
+    """What must come before any effect; set by the layer above the one that decides."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
     _cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     _on_cancel: list[Callable[[], object]] = field(default_factory=list, repr=False)
@@ -142,6 +122,12 @@ class Call:
     def remaining(self) -> float | None:
         """Seconds until the deadline, never below zero, or None without one."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
+
+    def decided(self) -> None:
+        """Told by the layer that decides, once all is decided and allowed, before the layers below it act."""
+        act, self.before_effects = self.before_effects, None
+        if act is not None:
+            act()
 
     def cancel(self) -> None:
         """Tell everything that works for this call to stop. Harmless when repeated or after the end."""
@@ -338,6 +324,10 @@ class TimedOut(Unavailable):
     """Something that this call needs did not answer in time."""
 
     transient = "i/o timeout"
+
+
+class AuditBlocked(TimedOut):
+    """An access cannot be recorded, and so it does not happen."""
 
 
 class LimitReached(PluginError):

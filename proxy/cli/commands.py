@@ -16,6 +16,7 @@ _OWN_OPTIONS = {
     "rewrap": ("move stored artifacts to the newest key version without opening them", "proxy.cli.rewrap"),
     "doctor": ("check a configuration end to end, and tell what to do about each fault", "proxy.cli.doctor"),
     "policy": ("check, test, explain and replay policies", "proxy.cli.policy"),
+    "audit": ("verify an audit trail, ask it, make a page of it", "proxy.cli.audit"),
 }
 """Commands that say by themselves what they take, in a module that is loaded for them alone: help, and the module,
 which has `add_options` and `run`."""

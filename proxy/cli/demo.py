@@ -70,12 +70,12 @@ def _chain(home: Path) -> Iterator[_Chain]:
     }
     environment.pop("SEALGATE_CONFIG_YAML", None)
     socket = home / "plugins/crypt/socket"
-    with (home / "log").open("wb") as log:
+    with (home / "log").open("wb") as log, (home / "audit.jsonl").open("wb") as trail:
         command = [sys.executable, "-m", "proxy.cli", "serve", str(socket)]
-        proxy = subprocess.Popen(command, env=environment, stderr=log)
+        proxy = subprocess.Popen(command, env=environment, stdout=trail, stderr=log)
         try:
             with closing(Downstream(Endpoint(socket, _START_SECONDS))) as client:
-                yield _Chain(home, client)
+                yield _Chain(home, client, environment)
         except BaseException:
             print((home / "log").read_text(errors="replace"), file=sys.stderr)
             raise
@@ -93,7 +93,9 @@ def _write_keyring(path: Path) -> None:
 class _Chain:
     """The steps, in order. Each one's docstring is what it says on the screen."""
 
-    def __init__(self, home: Path, client: Downstream) -> None:
+    def __init__(self, home: Path, client: Downstream, environment: dict[str, str]) -> None:
+        self._trail = home / "audit.jsonl"
+        self._environment = environment
         self._work = home / "work"
         self._storage = home / "storage"
         self._client = client
@@ -118,6 +120,8 @@ class _Chain:
             self.cut,
             self.deny,
             self.delete,
+            self.audit,
+            self.forge,
         )
 
     def start(self) -> None:
@@ -185,6 +189,26 @@ class _Chain:
         self._client.delete(Call(Operation.DELETE), Artifact(_KEY))
         self._require(not self._stored(_KEY).exists(), "the object is still in storage")
         self._say("nothing of it is left in storage")
+
+    def audit(self) -> None:
+        """Verify the audit trail: each step has left its records."""
+        done = self._verify(self._trail)
+        self._require(done.returncode == 0, done.stdout)
+        for line in done.stdout.splitlines():
+            self._say(line)
+
+    def forge(self) -> None:
+        """Make a denial in the trail an access that was allowed, and verify again."""
+        touched = self._work / "touched.jsonl"
+        text = self._trail.read_text()
+        touched.write_text(text.replace('"action":"Denied"', '"action":"Allowed"', 1))
+        done = self._verify(touched)
+        self._require(done.returncode == 1, "a touched trail was verified")
+        self._say(next(line for line in done.stdout.splitlines() if line.startswith("altered")))
+
+    def _verify(self, trail: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "proxy.cli", "audit", "verify", str(trail)]
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
 
     def _stored(self, key: str) -> Path:
         return self._storage / key

@@ -142,7 +142,7 @@ def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.en
         "vault.sh": _vault_commands(wishes.mount, wishes.key, vault_namespace, (pods, server)),
     }
     _write(directory, files)
-    _tell(directory, storage)
+    _tell(directory, storage, namespaces[0])
 
 
 def _found(name: str, given: str | None, environment: Mapping[str, str]) -> str:
@@ -211,13 +211,14 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
         raise BadRequest(f"{directory} cannot be written to: {reason}", says="init") from None
 
 
-def _tell(directory: Path, storage: str) -> None:
+def _tell(directory: Path, storage: str, namespace: str) -> None:
     for name, what in (
         ("sealgate.yaml", "the configuration"),
         ("policies/own-namespace.yaml", "who may do what with which artifact"),
         ("vault.sh", "the key, the policies and the roles that Vault needs"),
     ):
         print(f"{directory / name!s:<44} {what}")
-    print("\nNext:")
-    print(f"  sh {directory}/vault.sh   # by whoever may write Vault's policies")
-    print(f"  SEALGATE_CONFIG={directory}/sealgate.yaml SEALGATE_BACKEND_URL={storage} sealgate doctor")
+    variables = f"SEALGATE_CONFIG={directory}/sealgate.yaml SEALGATE_BACKEND_URL={storage}"
+    print("\nNext, the first by whoever may write Vault's policies, the second where workflows run:")
+    print(f"  sh {directory}/vault.sh")
+    print(f"  {variables} sealgate doctor --plugin crypt --scratch {namespace}/.sealgate-doctor")

@@ -11,8 +11,10 @@ from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from proxy.plugin import Artifact, ArtifactPlugin, Call, Capabilities, Chunk, NotConfigured, PluginError
+from proxy.plugin import Artifact, ArtifactPlugin, Call, Capabilities, Chunk, NotConfigured, Operation, PluginError
 from proxy.rpc.server import ArtifactServer
+from proxy.rpc.watched import Watch
+from proxy.telemetry.log import configure
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,6 +31,7 @@ class Composed:
     """A plugin to serve, and what to let go of when it is not served any more."""
 
     plugin: ArtifactPlugin
+    watch: Watch | None = None
     closing: tuple[Callable[[], None], ...] = ()
 
 
@@ -37,7 +40,7 @@ def run(compose: Callable[[], Composed], socket: str) -> int:
 
     Returns 0 after calls have drained, and 2 if the socket cannot be bound.
     """
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    configure()
     # The system may deliver a signal on any thread, and Python's handlers run when this one wakes. So what wakes it
     # is written on the spot, by the interpreter itself.
     signals, arrived = os.pipe()
@@ -48,7 +51,7 @@ def run(compose: Callable[[], Composed], socket: str) -> int:
     if os.getpid() == 1:
         signal.signal(signal.SIGCHLD, _reap)
     plugin = Starting(compose)
-    server = ArtifactServer(plugin)
+    server = ArtifactServer(plugin, plugin.watching)
     try:
         server.start(socket)
     except OSError as error:
@@ -82,6 +85,12 @@ class Starting:
         """Let go of everything that the plugin holds."""
         for close in self._composed.closing if self._composed else ():
             close()
+
+    def watching(self, operation: Operation) -> Watch | None:
+        """Who is shown a call; one that needs no configuration does not wait for it."""
+        if operation is not Operation.GET_CAPABILITIES:
+            self._done.wait()
+        return self._composed.watch if self._composed else None
 
     def _run(self, ready: Callable[[], None]) -> None:
         try:

@@ -29,9 +29,12 @@ def serve_backend(socket: str) -> int:
 
     def composed() -> Composed:
         from backend import ObjectStoreBackend  # noqa: PLC0415 - off the path to the socket
+        from proxy.cli.telemetry import telemetry  # noqa: PLC0415 - off the path to the socket
         from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
+        from proxy.telemetry import names  # noqa: PLC0415 - off the path to the socket
 
-        return Composed(Governed(ObjectStoreBackend()))
+        watch = telemetry(None, names.BACKEND_SERVICE)
+        return Composed(Governed(ObjectStoreBackend()), watch, (watch.close,) if watch else ())
 
     return run(composed, os.path.abspath(socket))
 
@@ -46,6 +49,10 @@ def compose(path: str) -> Composed:
 
     from proxy import config  # noqa: PLC0415 - off the path to the socket
     from proxy.cli.policies import load_policies  # noqa: PLC0415 - off the path to the socket
+    from proxy.cli.telemetry import telemetry  # noqa: PLC0415 - off the path to the socket
+    from proxy.cli.trail import audit_log  # noqa: PLC0415 - off the path to the socket
+    from proxy.layers.audited import Audited  # noqa: PLC0415 - off the path to the socket
+    from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
     from proxy.rpc.client import Downstream  # noqa: PLC0415 - off the path to the socket
     from proxy.spool import Spool, remove_leftovers  # noqa: PLC0415 - off the path to the socket
 
@@ -57,28 +64,28 @@ def compose(path: str) -> Composed:
     spool_directory = settings.spool.directory or socket.parent
     remove_leftovers(spool_directory)
     spool = Spool(spool_directory)
-    downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name)
-    layers = stack(settings, policies, keys, downstream, spool)
-    return Composed(layers, closing=(downstream.close, spool.close))
+    watch = telemetry(settings.telemetry)
+    shown = watch.calling if watch else None
+    downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name, shown=shown)
+    trail = audit_log(settings, keys, watch)
+    governed = stack(settings, policies, keys, downstream, spool)
+    plugin = Audited(governed, trail, discard=Roots(settings.paths.roots).remove)
+    closing = (downstream.close, spool.close, trail.close, *([watch.close] if watch else []))
+    return Composed(plugin, watch, closing)
 
 
 def stack(
     settings: Settings, policies: PolicySet, keys: KeyProvider, downstream: ArtifactPlugin, spool: Spool
 ) -> ArtifactPlugin:
-    """The layers around a downstream. Read bottom to top: that is the way of a Save."""
+    """The layers around a downstream, below the one that records. Read bottom to top: that is the way of a Save."""
     from proxy.cli.policies import identified  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.governed import Governed  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.sealed import Sealed  # noqa: PLC0415 - off the path to the socket
     from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
     from proxy.stored import Transfer  # noqa: PLC0415 - off the path to the socket
 
-    sealed = Sealed(
-        downstream,
-        keys,
-        roots=Roots(settings.paths.roots),
-        spool=spool,
-        transfer=Transfer(settings.spool.transfer),
-    )
+    roots, transfer = Roots(settings.paths.roots), Transfer(settings.spool.transfer)
+    sealed = Sealed(downstream, keys, roots=roots, spool=spool, transfer=transfer)
     return Governed(sealed, policies, identify=identified(keys), looks=sealed)
 
 
@@ -88,7 +95,7 @@ def key_provider(settings: Settings) -> KeyProvider:
     if keys.provider == "vault":
         from proxy.cli.vault import cached_vault_keys  # noqa: PLC0415 - off the path to the socket
 
-        return cached_vault_keys(keys)
+        return cached_vault_keys(keys, settings.audit.signing_key)
     from proxy.keys.local import LocalKeys  # noqa: PLC0415 - off the path to the socket
 
     assert keys.local is not None  # noqa: S101 - for the type checker: the settings were validated

@@ -16,10 +16,12 @@ from proxy.plugin import NotConfigured
 _NAMESPACE = "${identity.namespace}"
 
 
-def cached_vault_keys(keys: KeySettings, environment: Mapping[str, str] = os.environ) -> CachedKeys:
+def cached_vault_keys(
+    keys: KeySettings, signing_key: str = "", environment: Mapping[str, str] = os.environ
+) -> CachedKeys:
     """The provider behind its cache, already on its way to a login."""
     assert keys.vault is not None  # noqa: S101 - for the type checker: the settings were validated
-    provider = vault_keys(keys.vault, environment)
+    provider = vault_keys(keys.vault, environment, signing_key=signing_key)
     provider.warm_up()
     return CachedKeys(provider, keys.cache.ttl, keys.cache.entries)
 
@@ -29,6 +31,7 @@ def vault_keys(
     environment: Mapping[str, str] = os.environ,
     *,
     service_account: Path = identity.SERVICE_ACCOUNT,
+    signing_key: str = "",
 ) -> VaultKeys:
     """The provider itself.
 
@@ -51,7 +54,7 @@ def vault_keys(
         patience=settings.timeout,
     )
     context = _context(settings.context, environment, service_account)
-    return VaultKeys(server, TransitKey(settings.mount, settings.key, context.encode()))
+    return VaultKeys(server, TransitKey(settings.mount, settings.key, context.encode()), signing_key=signing_key)
 
 
 def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:

@@ -14,7 +14,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from proxy.keys.provider import DataKey, KeyProvider
+from proxy.keys.provider import DataKey, KeyProvider, SignedBy
 from proxy.keys.single_flight import SingleFlight
 from proxy.plugin import Call, Operation, PluginError, Unavailable, WrappedKey
 
@@ -80,6 +80,8 @@ class CachedKeys:
         if self._ttl <= 0 or self._most <= 0:
             return self._inner.unwrap(call, wrapped)
         known = self._remembered(wrapped)
+        if known:
+            call.keys.remembered += 1
         return known or self._flights.run(call, wrapped, lambda: self._ask(call, wrapped))
 
     def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:
@@ -89,6 +91,14 @@ class CachedKeys:
     def attested(self, call: Call) -> Mapping[str, str]:
         """Of the provider."""
         return self._inner.attested(call)
+
+    def sign(self, call: Call, data: bytes) -> SignedBy:
+        """Of the provider."""
+        return self._inner.sign(call, data)
+
+    def public_keys(self, call: Call) -> dict[int, bytes]:
+        """Of the provider."""
+        return self._inner.public_keys(call)
 
     def check(self, call: Call) -> str:
         """Of the provider: what is remembered proves nothing."""

@@ -16,14 +16,19 @@ from typing import Annotated
 
 import msgspec
 from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from proxy.keys.provider import DataKey, KeyVersions
+from proxy.keys.provider import DataKey, KeyVersions, SignedBy
 from proxy.plugin import Call, NotConfigured, PluginError, Tampered, WrappedKey, shown_key
 
 _KEY_SIZE = 32
 _NONCE_SIZE = 12
 _LARGEST_KEYRING = 1 << 20
+_CERTIFYING_LABEL = b"sealgate audit certifying key v1"
 
 
 _Version = Annotated[int, msgspec.Meta(ge=1, le=(1 << 32) - 1)]
@@ -91,6 +96,23 @@ class LocalKeys:
         """Nothing: whoever can read a file proves nothing by it."""
         return {}
 
+    def sign(self, call: Call, data: bytes) -> SignedBy:  # noqa: ARG002 - a file answers at once
+        """Sign with the key that is derived from the newest version of this provider's key."""
+        keyring = self._keyring()
+        version = self._find(keyring, self._key).latest
+        signature = _certifying_key(self._version(keyring, self._key, version)).sign(data)
+        return SignedBy(self._key, version, signature)
+
+    def public_keys(self, call: Call) -> dict[int, bytes]:  # noqa: ARG002 - a file answers at once
+        """See `KeyProvider.public_keys`."""
+        keyring = self._keyring()
+        return {
+            version: _certifying_key(self._version(keyring, self._key, version))
+            .public_key()
+            .public_bytes(Encoding.Raw, PublicFormat.Raw)
+            for version in self._find(keyring, self._key).versions
+        }
+
     def check(self, call: Call) -> str:
         """Make a data key and unwrap it."""
         made = self.new_data_key(call)
@@ -156,6 +178,11 @@ def _require_ours(wrapped: WrappedKey) -> None:
             f"the data key was wrapped by {wrapped.provider}, and this installation has a local keyring",
             remedy="Configure keys.provider as where the artifact was saved",
         )
+
+
+def _certifying_key(key: bytes) -> Ed25519PrivateKey:
+    seed = HKDF(SHA256(), _KEY_SIZE, salt=None, info=_CERTIFYING_LABEL).derive(key)
+    return Ed25519PrivateKey.from_private_bytes(seed)
 
 
 def _parse_wrap(wrapped: WrappedKey) -> tuple[int, bytes]:

@@ -28,8 +28,20 @@ class KeyVersions:
     """Data keys that are wrapped under an older one cannot be opened (Vault: `min_decryption_version`)."""
 
 
+@dataclass(frozen=True, slots=True)
+class SignedBy:
+    """An Ed25519 signature, and which version of which key made it."""
+
+    key: str
+    version: int
+    signature: bytes
+
+
 class KeyProvider(Protocol):
-    """Makes data keys and unwraps them. Its errors are `PluginError`s that carry no key material."""
+    """Makes data keys and unwraps them, and vouches for audit trails.
+
+    Its errors are `PluginError`s that carry no key material.
+    """
 
     def new_data_key(self, call: Call, key: str = "") -> DataKey:
         """A fresh data key, wrapped under the newest version of `key`. One request to the provider.
@@ -50,6 +62,17 @@ class KeyProvider(Protocol):
 
     def attested(self, call: Call) -> Mapping[str, str]:
         """What the login to the provider proved of this process, by the provider's own names; empty: nothing."""
+
+    def sign(self, call: Call, data: bytes) -> SignedBy:
+        """Sign `data` with the newest version of the key that certifies audit trails.
+
+        Raises:
+            NotConfigured: there is none.
+            Denied: this process may not.
+        """
+
+    def public_keys(self, call: Call) -> dict[int, bytes]:
+        """The public half of each version of that key, 32 bytes each."""
 
     def check(self, call: Call) -> str:
         """Prove that a data key can be made and unwrapped, and tell under which key, in a few words."""

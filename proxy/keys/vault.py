@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.keys import vault_faults as faults
-from proxy.keys.provider import DataKey, KeyVersions
+from proxy.keys.provider import DataKey, KeyVersions, SignedBy
 from proxy.keys.single_flight import SingleFlight
 from proxy.keys.vault_auth import Auth, Authenticated, tokens
 from proxy.keys.vault_faults import Answer, Request, TokenRefused
@@ -33,11 +33,12 @@ log = logging.getLogger("sealgate.vault")
 BATCH = 100
 """Data keys to a rewrap request: OpenBao takes at most 1000 strings in one."""
 _DATA_KEY_SIZE = 32
+_SIGNATURE_SIZE = 64
 _NAME = re.compile(r"\w(?:[\w.-]*\w)?", re.ASCII)
 """What Vault takes as the name of a key, and so nothing that would lead out of the path."""
 _MOUNT = re.compile(r"\w[\w-]*(?:/\w[\w-]*)*", re.ASCII)
 _WRAP = re.compile(r"vault:v([1-9][0-9]{0,9}):([A-Za-z0-9+/]+={0,2})", re.ASCII)
-_DATAKEY, _DECRYPT, _REWRAP = "datakey/plaintext", "decrypt", "rewrap"
+_DATAKEY, _DECRYPT, _REWRAP, _SIGN = "datakey/plaintext", "decrypt", "rewrap", "sign"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,7 @@ class VaultKeys:
         server: VaultServer,
         key: TransitKey,
         *,
+        signing_key: str = "",
         transport: Transport | None = None,
         clock: Clock = time.monotonic,
         jitter: Jitter = uniform,
@@ -98,9 +100,11 @@ class VaultKeys:
         self._wire = wire
         self._vault = Authenticated(requests, tokens(server.auth, requests, self._server, clock, jitter), clock)
         self._key = key
+        self._signing_key = signing_key
         self._derived: set[str] = set()
         self._proofs: SingleFlight[str, None] = SingleFlight()
-        _check_name(key.key)
+        for name in (key.key, *([signing_key] if signing_key else [])):
+            _check_name(name)
         if not _MOUNT.fullmatch(key.mount):
             raise NotConfigured(f'"{shown_key(key.mount)}" is no mount in Vault', remedy="Check keys.vault.mount")
 
@@ -196,6 +200,34 @@ class VaultKeys:
         """What Vault knows of whom it gave the token to: the metadata of the login, such as that of Kubernetes."""
         return self._vault.metadata(call)
 
+    def sign(self, call: Call, data: bytes) -> SignedBy:
+        """Sign with the newest version of the signing key, which must be of the type ed25519."""
+        key = self._required_signing_key()
+        answer = self._ask(call, _SIGN, key, {"input": base64.b64encode(data).decode()})
+        text = answer.data.get("signature")
+        version = _version(text)
+        signature = _decoded(str(text).rpartition(":")[2])
+        if not version or len(signature) != _SIGNATURE_SIZE:
+            raise NotConfigured(
+                f"key {key} makes no Ed25519 signature", says="vault", remedy="Create a key of the type ed25519"
+            )
+        return SignedBy(key, version, signature)
+
+    def public_keys(self, call: Call) -> dict[int, bytes]:
+        """See `KeyProvider.public_keys`."""
+        key, mount = self._required_signing_key(), self._key.mount
+        answer = self._vault.send(call, Request(f"{mount}/keys/{key}", None, self._server, mount, key))
+        versions = answer.data.get("keys")
+        if answer.data.get("type") != "ed25519" or not isinstance(versions, dict):
+            raise NotConfigured(f"key {key} is not of the type ed25519", says="vault", remedy="Check audit.signingKey")
+        found = {number: facts.get("public_key") for number, facts in versions.items() if isinstance(facts, dict)}
+        return {int(number): _decoded(text) for number, text in found.items() if str(number).isdigit()}
+
+    def _required_signing_key(self) -> str:
+        if not self._signing_key:
+            raise NotConfigured("no key signs audit trails", says="configuration", remedy="Set audit.signingKey")
+        return self._signing_key
+
     def check(self, call: Call) -> str:
         """Make a data key and unwrap it."""
         made = self.new_data_key(call)
@@ -205,16 +237,23 @@ class VaultKeys:
 
     # --- requests -----------------------------------------------------------------------------------------
 
-    def _request(self, operation: str, key: str, body: Mapping[str, Any], version: int = 0) -> Request:
+    def _request(
+        self, operation: str, key: str, body: Mapping[str, Any], version: int = 0, traceparent: str = ""
+    ) -> Request:
         mount = self._key.mount
-        return Request(f"{mount}/{operation}/{key}", body, self._server, mount, key, version)
+        return Request(f"{mount}/{operation}/{key}", body, self._server, mount, key, version, traceparent)
 
     def _look(self, key: str) -> Request:
         mount = self._key.mount
         return Request(f"{mount}/keys/{key}", None, self._server, mount, key)
 
     def _ask(self, call: Call, operation: str, key: str, body: Mapping[str, Any], version: int = 0) -> Answer:
-        answer = self._vault.send(call, self._request(operation, key, body, version))
+        began = time.monotonic()
+        with call.trace.step(f"vault {self._key.mount}/{operation}") as traceparent:
+            answer = self._vault.send(call, self._request(operation, key, body, version, traceparent))
+        call.keys.requests += 1
+        call.keys.seconds += time.monotonic() - began
+        call.keys.request_id = str(answer.body.get("request_id", ""))
         warnings = answer.body.get("warnings")
         if isinstance(warnings, list) and any(faults.IGNORED_PARAMETER in str(warning).lower() for warning in warnings):
             raise NotConfigured(

@@ -63,6 +63,8 @@ class Request:
     key: str = ""
     version: int = 0
     """Of the wrapped data key, where there is one."""
+    traceparent: str = ""
+    """The W3C trace context that the server is asked in; empty without one."""
 
     @property
     def is_login(self) -> bool:

@@ -84,7 +84,9 @@ def _send(client: hvac.Client, request: Request, token: str, timeout: float) -> 
         response = client.adapter.request(
             "get" if request.body is None else "post",
             f"/v1/{request.path}",
-            headers={"X-Vault-Token": token} if token else {},
+            headers={
+                name: value for name, value in (("X-Vault-Token", token), ("traceparent", request.traceparent)) if value
+            },
             raise_exception=False,
             timeout=(min(_CONNECT_WITHIN, timeout), timeout),
             **body,

@@ -70,12 +70,14 @@ class Governed:
         """See `ArtifactPlugin.save`."""
         ruling = self._begin(call, artifact, str(path), pending={_OBJECT, _EXISTS})
         with ruling.enforced():
+            call.decided()
             self._inner.save(call, artifact, path)
 
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """See `ArtifactPlugin.save_stream`."""
         ruling = self._begin(call, artifact, pending={_EXISTS})
         with ruling.enforced():
+            call.decided()
             self._inner.save_stream(call, artifact, chunks)
 
     # --- reading ------------------------------------------------------------------------------------------
@@ -88,12 +90,14 @@ class Governed:
                 beneath = self._inner.list_objects(call, artifact)
                 for key in (artifact.key, *beneath):
                     ruling.require(ruling.decide(key, Measures(files=len(beneath))), key)
+            call.decided()
             self._inner.load(call, artifact, path)
 
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         """See `ArtifactPlugin.open_stream`."""
         ruling = self._begin(call, artifact)
         with ruling.enforced():
+            call.decided()
             yield from self._inner.open_stream(call, artifact)
 
     # --- the rest -----------------------------------------------------------------------------------------
@@ -104,6 +108,7 @@ class Governed:
         with ruling.enforced():
             if ruling.skips or not (ruling.policy.is_baseline or self._may_go(call, artifact, ruling)):
                 return
+            call.decided()
             self._inner.delete(call, artifact)
 
     def _may_go(self, call: Call, artifact: Artifact, ruling: Ruling) -> bool:
@@ -145,15 +150,16 @@ class Governed:
         self, call: Call, artifact: Artifact, path: str = "", pending: set[str] | frozenset[str] = frozenset()
     ) -> Ruling:
         """The decision before anything else: a call that is denied has looked at nothing but its request."""
-        request = Request(str(call.operation), artifact.key, artifact.plugin, artifact.name, path)
-        ruling = Ruling(call, artifact, self._policy(call), request)
-        ruling.require(ruling.decide(artifact.key, Measures(pending=frozenset(pending))))
-        ruling.set_terms(lambda key: self._exists(call, ruling, key))
-        if _EXISTS in pending and ruling.awaits(artifact.key, {_EXISTS}):
-            exists = self._exists(call, ruling, artifact.key)
-            ruling.nothing_beneath = not exists
-            measures = Measures(exists=exists, pending=frozenset(pending) - {_EXISTS})
-            ruling.require(ruling.decide(artifact.key, measures))
+        with call.trace.step("policy"):
+            request = Request(str(call.operation), artifact.key, artifact.plugin, artifact.name, path)
+            ruling = Ruling(call, artifact, self._policy(call), request)
+            ruling.require(ruling.decide(artifact.key, Measures(pending=frozenset(pending))))
+            ruling.set_terms(lambda key: self._exists(call, ruling, key))
+            if _EXISTS in pending and ruling.awaits(artifact.key, {_EXISTS}):
+                exists = self._exists(call, ruling, artifact.key)
+                ruling.nothing_beneath = not exists
+                measures = Measures(exists=exists, pending=frozenset(pending) - {_EXISTS})
+                ruling.require(ruling.decide(artifact.key, measures))
         return ruling
 
     def _policy(self, call: Call) -> Policy:

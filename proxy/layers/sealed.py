@@ -120,7 +120,7 @@ class Sealed:
     def _save_by_file(self, call: Call, artifact: Artifact, source: Source, header: Header, data_key: bytes) -> None:
         with self._spool.place() as place:
             stored = place / SPOOLED
-            with local_errors("the local path", written="the spool"):
+            with call.trace.step("seal"), local_errors("the local path", written="the spool"):
                 totals = _seal_to(stored, source, header, data_key, artifact.key, call)
             record(call, totals)
             call.check()
@@ -169,16 +169,22 @@ class Sealed:
     ) -> Generator[Chunk]:
         call.sealed.files += 1
         plaintext = metered(call, artifact.key, chunks)
-        for sealed in envelope.seal_stream(header, data_key, artifact.key, plaintext):
-            call.check()
-            call.sealed.stored_bytes += len(sealed)
-            yield sealed
+        with call.trace.step("seal"):
+            for sealed in envelope.seal_stream(header, data_key, artifact.key, plaintext):
+                call.check()
+                call.sealed.stored_bytes += len(sealed)
+                yield sealed
 
     def _new_key(self, call: Call, chosen: str) -> tuple[Header, bytes]:
         data_key = self._keys.new_data_key(call, chosen or call.terms.key)
         call.sealed.key = data_key.wrapped
         header = envelope.new_header(
-            data_key.plaintext, data_key.wrapped, sealed_at=int(time.time()), context=call.terms.context
+            data_key.plaintext,
+            data_key.wrapped,
+            sealed_at=int(time.time()),
+            context=call.terms.context,
+            audit_chain=call.audit.chain,
+            audit_sequence=call.audit.sequence,
         )
         return header, data_key.plaintext
 
@@ -216,7 +222,7 @@ class Sealed:
 
     def _open_spooled(self, call: Call, artifact: Artifact, stored: Path, destination: Destination) -> None:
         unlock, admit, plain = self._unlock(call), admitting(call), call.terms.reads_plaintext
-        with left_behind(stored) as (found, is_directory):
+        with left_behind(stored) as (found, is_directory), call.trace.step("open"):
             if is_directory:
                 modes = (PUBLIC_FILE, PUBLIC_DIRECTORY)
                 with destination.new_directory(PUBLIC_DIRECTORY) as into:
@@ -263,11 +269,12 @@ class Sealed:
     def _open(self, call: Call, artifact: Artifact, stored: Iterator[Chunk], unlock: Unlock) -> Iterator[Chunk]:
         arriving = counted(stored, lambda size: record(call, Totals(0, 0, size)))
         opened = envelope.open_stream(arriving, unlock, artifact.key, admitting(call), plain=call.terms.reads_plaintext)
-        for plaintext in opened:
-            call.check()
-            call.terms.meter.count(len(plaintext))
-            call.sealed.plaintext_bytes += len(plaintext)
-            yield plaintext
+        with call.trace.step("open"):
+            for plaintext in opened:
+                call.check()
+                call.terms.meter.count(len(plaintext))
+                call.sealed.plaintext_bytes += len(plaintext)
+                yield plaintext
         call.terms.meter.end()
 
     def _unlock(self, call: Call) -> Unlock:

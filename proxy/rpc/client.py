@@ -7,7 +7,7 @@ not mean that it is.
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from proxy.plugin import (
 from proxy.rpc import artifact_pb2 as pb
 from proxy.rpc import wire
 from proxy.rpc.endpoint import Endpoint
+from proxy.rpc.watched import Underneath
 
 LARGEST_ANSWER = 16 << 20
 """More than Argo itself would take of a plugin, so that an answer too large for Argo gets our text."""
@@ -65,10 +66,17 @@ M = TypeVar("M", bound=Message)
 
 
 class Downstream:
-    """The plugin at `endpoint`, told that its name is `plugin_name` where one is given."""
+    """The plugin at `endpoint`, told that its name is `plugin_name` where one is given.
 
-    def __init__(self, endpoint: Endpoint, plugin_name: str | None = None) -> None:
+    Args:
+        shown: makes a channel whose calls are looked at out of another.
+    """
+
+    def __init__(
+        self, endpoint: Endpoint, plugin_name: str | None = None, *, shown: Callable[[Any], Any] | None = None
+    ) -> None:
         self._endpoint = endpoint
+        self._shown: Callable[[Any], Any] = shown or (lambda channel: channel)
         self._plugin_name = plugin_name
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
@@ -120,9 +128,9 @@ class Downstream:
         """See `ArtifactPlugin.open_stream`. Data in the frame that ends the stream is kept."""
         request = pb.OpenStreamRequest(artifact=self._named(artifact)).SerializeToString()
         with self._connection(call) as channel:
-            stub: Any = channel.unary_stream(f"{_PREFIX}{Operation.OPEN_STREAM}")
+            underneath = Underneath(channel, call)
+            stub = self._shown(underneath).unary_stream(f"{_PREFIX}{Operation.OPEN_STREAM}")
             stream = stub(request, **_terms(call))
-            call.on_cancel(stream.cancel)
             try:
                 for frame in stream:
                     data = wire.data_of(frame)
@@ -137,15 +145,16 @@ class Downstream:
                     if answer.is_end:
                         return
             finally:
-                stream.cancel()
+                underneath.cancel()
+                if isinstance(stream, Generator):
+                    stream.close()
 
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """See `ArtifactPlugin.save_stream`. A downstream that confirms before it has all of it is not believed."""
         sent = _Sent(pb.SaveStreamArtifactRequest(output_artifact=self._named(artifact)).SerializeToString(), chunks)
         with self._connection(call) as channel:
-            stub: Any = channel.stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
+            stub = self._shown(Underneath(channel, call)).stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
             answering = stub.future(sent.frames(), **_terms(call))
-            call.on_cancel(answering.cancel)
             try:
                 answer = _answer(pb.SaveArtifactResponse, answering.result())
             except (grpc.RpcError, grpc.FutureCancelledError):
@@ -171,9 +180,8 @@ class Downstream:
 
     def _ask(self, call: Call, operation: Operation, request: Message, answer: type[M]) -> M:
         with self._connection(call) as channel:
-            stub: Any = channel.unary_unary(f"{_PREFIX}{operation}")
+            stub = self._shown(Underneath(channel, call)).unary_unary(f"{_PREFIX}{operation}")
             answering = stub.future(request.SerializeToString(), **_terms(call))
-            call.on_cancel(answering.cancel)
             return _answer(answer, answering.result())
 
     @contextmanager

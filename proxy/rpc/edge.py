@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from proxy.facts import current_call
 from proxy.plugin import (
     Artifact,
     ArtifactPlugin,
@@ -28,6 +29,7 @@ from proxy.plugin import (
     PluginError,
     Refused,
 )
+from proxy.rpc.watched import Watch, Watching
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -47,24 +49,29 @@ class Edge:
     Args:
         plugin: what the calls are for.
         settle: returns once a cancellation that has already happened has reached the call.
+        watching: tells who is shown the calls.
     """
 
-    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None]) -> None:
+    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None], watching: Watching) -> None:
         self._plugin = plugin
         self._settle = settle
+        self._watching = watching
 
     def unary(self, operation: Operation) -> Callable[[bytes, grpc.ServicerContext], bytes]:
         """The behaviour of one RPC that takes one message and answers one."""
 
         def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
             answer: Message | None = None
-            with _Attempt(operation, context) as attempt:
+            with self._attempt(operation, context) as attempt:
                 answer = self._answer(attempt, request)
             if attempt.refused is not None:
                 answer = attempt.answer_type()(error=attempt.refused)
             return answer.SerializeToString() if answer else attempt.abort()
 
         return behave
+
+    def _attempt(self, operation: Operation, context: grpc.ServicerContext) -> _Attempt:
+        return _Attempt(operation, context, self._watching(operation))
 
     def _answer(self, attempt: _Attempt, message: bytes) -> Message:
         from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
@@ -101,7 +108,7 @@ class Edge:
         from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
         from proxy.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-        with _Attempt(Operation.OPEN_STREAM, context) as attempt:
+        with self._attempt(Operation.OPEN_STREAM, context) as attempt:
             artifact = attempt.on(wire.artifact_from(wire.parse(pb.OpenStreamRequest, request), "artifact"))
             with contextlib.closing(self._plugin.open_stream(attempt.call, artifact)) as chunks:
                 for chunk in chunks:
@@ -116,7 +123,7 @@ class Edge:
         """The behaviour of SaveStream: the artifact first, then its chunks; stored only at a clean end."""
         from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
 
-        with _Attempt(Operation.SAVE_STREAM, context) as attempt:
+        with self._attempt(Operation.SAVE_STREAM, context) as attempt:
             first, chunks = _first_frame(requests, attempt.call, self._settle)
             self._plugin.save_stream(attempt.call, attempt.on(first), chunks)
             return pb.SaveArtifactResponse(success=True).SerializeToString()
@@ -128,7 +135,7 @@ class Edge:
 class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
     """One call at the edge: what it works on, and how it ended."""
 
-    def __init__(self, operation: Operation, context: grpc.ServicerContext) -> None:
+    def __init__(self, operation: Operation, context: grpc.ServicerContext, watch: Watch | None) -> None:
         remaining = context.time_remaining()
         bounded = remaining is not None and remaining < _FOR_EVER
         self._began = time.monotonic()
@@ -140,6 +147,10 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         self._context = context
         self._key = ""
         self.error: PluginError | None = None
+        current_call.set(self.call)
+        self._watch = watch
+        if watch is not None:
+            watch.began(self.call)
         if not context.add_callback(self.call.cancel):
             self.call.cancel()
 
@@ -150,17 +161,26 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
         if error is None:
-            self._log("done")
+            self._ended("OK", "")
             return False
         if isinstance(error, PluginError):
             self.error = error
         elif isinstance(error, Exception):
             self.error = self._defect(error)
         else:  # GeneratorExit: the caller went away
-            self._log("CANCELLED")
+            self._ended("CANCELLED", "")
             return False
-        self._log("refused" if self.refused is not None else error_status(self.error))
+        if self.refused is not None:
+            self._ended("OK", "artifact_error")
+        else:
+            self._ended(error_status(self.error), _name_of(error))
         return True
+
+    def _ended(self, outcome: str, kind: str) -> None:
+        if self._watch is not None:
+            self._watch.ended(self.call, outcome, kind)
+        self._log("refused" if kind == "artifact_error" else "done" if outcome == "OK" else outcome)
+        current_call.set(None)
 
     @property
     def refused(self) -> str | None:
@@ -213,6 +233,11 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
             facts.stored_bytes,
             self.call.id,
         )
+
+
+def _name_of(error: BaseException) -> str:
+    """The name of an error of ours; of another only that it was none."""
+    return type(error).__name__ if isinstance(error, PluginError) else "Unexpected"
 
 
 def error_status(error: PluginError) -> str:

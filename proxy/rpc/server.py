@@ -17,6 +17,7 @@ import grpc
 
 from proxy.plugin import ArtifactPlugin, Call, Operation
 from proxy.rpc.edge import LARGEST_MESSAGE, Edge
+from proxy.rpc.watched import Watching, nobody, watched
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,14 +40,14 @@ _OPTIONS = (
 
 
 class ArtifactServer:
-    """Serves one plugin on one socket."""
+    """Serves one plugin on one socket. `watching` tells who is shown its calls."""
 
-    def __init__(self, plugin: ArtifactPlugin) -> None:
+    def __init__(self, plugin: ArtifactPlugin, watching: Watching = nobody) -> None:
         self._lock = threading.Lock()
         self._ready = False
         self._health: Any = None
         services: list[grpc.GenericRpcHandler] = [
-            _ArtifactService(plugin, self._settle),
+            _ArtifactService(plugin, self._settle, watching),
             _Late("grpc.health.v1.Health", self._load_health),
             _Late("grpc.reflection.v1alpha.ServerReflection", _load_reflection),
         ]
@@ -133,16 +134,20 @@ class ArtifactServer:
 class _ArtifactService(grpc.GenericRpcHandler):
     """The eight RPCs, by name."""
 
-    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None]) -> None:
-        edge = Edge(plugin, settle)
-        self._handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {
+    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None], watching: Watching) -> None:
+        edge = Edge(plugin, settle, watching)
+        handlers: dict[Operation, grpc.RpcMethodHandler[Any, Any]] = {
             Operation.OPEN_STREAM: grpc.unary_stream_rpc_method_handler(edge.open_stream),
             Operation.SAVE_STREAM: grpc.stream_unary_rpc_method_handler(edge.save_stream),
         }
         for operation in (Operation.LOAD, Operation.SAVE, Operation.DELETE, Operation.LIST_OBJECTS):
-            self._handlers[operation] = grpc.unary_unary_rpc_method_handler(edge.unary(operation))
+            handlers[operation] = grpc.unary_unary_rpc_method_handler(edge.unary(operation))
         for operation in (Operation.IS_DIRECTORY, Operation.GET_CAPABILITIES):
-            self._handlers[operation] = grpc.unary_unary_rpc_method_handler(edge.unary(operation))
+            handlers[operation] = grpc.unary_unary_rpc_method_handler(edge.unary(operation))
+        self._handlers = {
+            str(operation): watched(operation, handler, f"/{SERVICE}/{operation}", watching)
+            for operation, handler in handlers.items()
+        }
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         service, _, method = details.method.removeprefix("/").partition("/")

@@ -33,7 +33,8 @@ class Proxy:
     """`sealgate serve` in front of a downstream, with a home of its own.
 
     Its home holds `work` (the allowed root), `storage` (what the downstream stores), `keyring.json`,
-    `log` (everything the process wrote), and the socket's directory. It is started by the command `within`.
+    `log` (what the process wrote on standard error), `audit.jsonl` (what it wrote on standard output), and
+    the socket's directory. It is started by the command `within`.
     """
 
     def __init__(
@@ -67,6 +68,9 @@ class Proxy:
             **(settings or {}),
         }
         self.log = home / "log"
+        self.trail = home / "audit.jsonl"
+        self.output_to: int | None = None
+        """A descriptor in place of the trail."""
         self._environment = dict(environment or {})
         self._arguments = arguments
         self.within = within
@@ -82,12 +86,12 @@ class Proxy:
             "SEALGATE_CONFIG_YAML": json.dumps(self.settings),
             **self._environment,
         }
-        with self.log.open("ab") as log:
+        with self.log.open("ab") as log, self.trail.open("ab") as trail:
             self.process = subprocess.Popen(
                 [*self.within, *SEALGATE, "serve", str(self.socket), *self._arguments],
                 env={name: value for name, value in environment.items() if value},
                 stdin=subprocess.DEVNULL,
-                stdout=log,
+                stdout=trail if self.output_to is None else self.output_to,
                 stderr=log,
             )
         self.await_socket()
@@ -111,7 +115,8 @@ class Proxy:
         return client
 
     def output(self) -> str:
-        return self.log.read_text(errors="replace")
+        """The log as a reader would have it: level, logger and event, a line each."""
+        return "".join(map(_readable, self.log.read_text(errors="replace").splitlines(keepends=True)))
 
     def stop(self) -> int:
         """End it as Argo does, and return its exit code."""
@@ -140,6 +145,14 @@ class Proxy:
         """What lies in spools now, other than locks."""
         beside = self.socket.parent
         return [path for path in beside.glob(".sealgate-spool-*/*") if path.name != "lock"]
+
+
+def _readable(line: str) -> str:
+    try:
+        facts = json.loads(line)
+        return f"{facts['level'].upper()} {facts['logger']}: {facts['event']}\n"
+    except (ValueError, KeyError, TypeError):
+        return line
 
 
 def eventually(condition, seconds: float = 20.0) -> bool:

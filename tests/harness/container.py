@@ -40,11 +40,21 @@ class Image:
         chroot = ["chroot", f"--userspec={uid}:{uid}", str(self.root)]
         return [*_INSIDE, str(self.root), *pairs, "--", *_NOT_PRIVILEGED, *chroot, *arguments]
 
-    def run(self, *arguments: str, uid: int = 8737) -> subprocess.CompletedProcess[str]:
+    def run(
+        self,
+        *arguments: str,
+        uid: int = 8737,
+        mounts: Mapping[str, Path] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> subprocess.CompletedProcess[str]:
+        """One command in it, to its end."""
         with tempfile.TemporaryDirectory() as tmp:
             Path(tmp).chmod(0o1777)
-            command = self.command({"/tmp": Path(tmp)}, arguments, uid)
-            return subprocess.run(command, env=self.stage.environment, capture_output=True, text=True, check=False)
+            places = mounts or {"/tmp": Path(tmp)}
+            _hand_over(places, uid)
+            command = self.command(places, arguments, uid)
+            given = {**self.stage.environment, **(environment or {})}
+            return subprocess.run(command, env=given, capture_output=True, text=True, check=False)
 
     @contextmanager
     def started(
@@ -56,8 +66,7 @@ class Image:
         uid: int = 8737,
     ) -> Iterator[None]:
         """A container of it, once its socket is there. What the machine has of `mounts` becomes the user's."""
-        for path in (found for place in mounts.values() for found in (place, *place.rglob("*"))):
-            os.chown(path, uid, uid)
+        _hand_over(mounts, uid)
         with tempfile.TemporaryFile() as log:
             command = self.command(mounts, arguments, uid)
             process = subprocess.Popen(command, env={**self.stage.environment, **environment}, stdout=log, stderr=log)
@@ -94,6 +103,11 @@ class Image:
                 closing(Argo(socket)) as argo,
             ):
                 yield argo, tmp
+
+
+def _hand_over(mounts: Mapping[str, Path], uid: int) -> None:
+    for path in (found for place in mounts.values() for found in (place, *place.rglob("*"))):
+        os.chown(path, uid, uid)
 
 
 @contextmanager

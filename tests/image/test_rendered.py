@@ -12,7 +12,7 @@ from harness.argo import Argo
 from harness.container import shared_tmp
 from harness.golang import HELM, installed
 from harness.openbao import OpenBao
-from keys.vault.logins import ServiceAccount
+from keys.vault.logins import ServiceAccount, certificate, token_reviewer
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 LOCAL = (
@@ -104,6 +104,80 @@ def test_a_vendor_s_container_and_sealgate_meet_where_it_was_rendered(images, sh
         require_round_trip(stack.enter_context(closing(Argo(socket))), shared, store)
 
 
+@contextmanager
+def pod_of(cluster, namespace, account):
+    """A container's /tmp, and what it has mounted: a token of its service account among it."""
+    with shared_tmp() as tmp:
+        token = tmp / "service-account"
+        token.mkdir()
+        service_account = {"namespace": namespace, "serviceaccount": {"name": account, "uid": "u1"}}
+        claims = {"sub": f"system:serviceaccount:{namespace}:{account}", "kubernetes.io": service_account}
+        (token / "token").write_text(cluster.token(**claims))
+        (token / "namespace").write_text(namespace)
+        yield tmp, {"/tmp": tmp, "/var/run/secrets/kubernetes.io/serviceaccount": token}
+
+
+@pytest.fixture
+def kubernetes_login(vault):
+    """Vault's method kubernetes, with a cluster that knows one service account."""
+    cluster = ServiceAccount()
+    with token_reviewer("system:serviceaccount:team-a:argo-workflow") as reviewer:
+        vault.post("sys/auth/kubernetes", {"type": "kubernetes"})
+        configuration = {
+            "kubernetes_host": f"http://127.0.0.1:{reviewer.server_port}",
+            "disable_local_ca_jwt": True,
+            "kubernetes_ca_cert": certificate()[0],
+            "token_reviewer_jwt": cluster.token(),
+        }
+        vault.post("auth/kubernetes/config", configuration)
+        yield cluster
+        vault.api("DELETE", "sys/auth/kubernetes")
+
+
+def test_the_test_of_the_chart_succeeds(images, helm, vault, kubernetes_login, tmp_path):
+    keys = f"configuration.keys.vault.address={vault.address}"
+    rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", keys, "--set", FILES)
+    vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], tmp_path)
+    doctor = rendered.the("Pod", "-doctor")
+    (container,) = doctor["spec"]["containers"]
+    with pod_of(kubernetes_login, "team-a", "argo-workflow") as (tmp, mounts):
+        downward = tmp / "downward"
+        downward.mkdir()
+        told = doctor["metadata"]["annotations"]["sealgate/artifact-configuration"]
+        (downward / "artifact-configuration").write_text(told)
+        done = images["default"].run(
+            *container["command"],
+            *container["args"],
+            mounts={**mounts, "/sealgate": downward},
+            environment=variables(container),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "FAILED" not in done.stdout
+        assert not any(path.is_file() for path in (tmp / "storage").rglob("*"))
+
+
+def test_a_first_installation_by_init_works_from_the_policy_to_the_store(images, vault, kubernetes_login, tmp_path):
+    image = images["default"]
+    with pod_of(kubernetes_login, "team-a", "argo-workflow") as (tmp, mounts):
+        given = ("--address", vault.address, "--storage", "file:///tmp/storage")
+        made = image.run("sealgate", "init", "/tmp/first", *given, mounts=mounts)  # the namespace it finds by itself
+        assert made.returncode == 0, made.stderr
+        vault.administered((tmp / "first/vault.sh").read_text(), tmp_path)
+        environment = {"SEALGATE_CONFIG": "/tmp/first/sealgate.yaml", "SEALGATE_BACKEND_URL": "file:///tmp/storage"}
+        options = made.stdout.rpartition(" sealgate doctor ")[2].split()
+        looked = image.run("sealgate", "doctor", *options, mounts=mounts, environment=environment)
+        assert looked.returncode == 0, looked.stdout + looked.stderr
+        socket = tmp / "artifact-plugins/crypt/socket"
+        with (
+            image.started(mounts, [*image.stage.entrypoint, "/tmp/artifact-plugins/crypt/socket"], environment, socket),
+            closing(Argo(socket)) as argo,
+        ):
+            require_round_trip(argo, tmp, tmp / "storage")
+            with pytest.raises(grpc.RpcError) as refused:
+                argo.save("team-b/a.bin", Path("/tmp/argo/outputs/a.bin"))
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
 def test_each_identity_gets_from_vault_what_it_needs_by_what_was_rendered(images, helm, vault, tmp_path):
     cluster = ServiceAccount()
     vault.post("sys/auth/jwt", {"type": "jwt"})
@@ -115,15 +189,13 @@ def test_each_identity_gets_from_vault_what_it_needs_by_what_was_rendered(images
 
     @contextmanager
     def running(container, namespace, account):
-        with shared_tmp() as tmp, closing(Argo(tmp / "artifact-plugins/crypt/socket")) as argo:
-            token = tmp / "service-account"
-            token.mkdir()
-            subject = f"system:serviceaccount:{namespace}:{account}"
-            (token / "token").write_text(cluster.token(sub=subject))
-            mounts = {"/tmp": tmp, "/var/run/secrets/kubernetes.io/serviceaccount": token}
-            arguments = [*images["default"].stage.entrypoint, *server["args"]]
+        with pod_of(cluster, namespace, account) as (tmp, mounts):
             socket = tmp / "artifact-plugins/crypt/socket"
-            with images["default"].started(mounts, arguments, variables(container), socket):
+            arguments = [*images["default"].stage.entrypoint, *server["args"]]
+            with (
+                images["default"].started(mounts, arguments, variables(container), socket),
+                closing(Argo(socket)) as argo,
+            ):
                 yield argo, tmp
 
     for container, namespace, account in ((pod, "team-a", "argo-workflow"), (server, "argo", "argo-server")):

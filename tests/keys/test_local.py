@@ -9,7 +9,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -265,3 +268,23 @@ def test_no_error_shows_key_material(keys, written, call):
         line = raised.value.line(call, "a/b")
         assert made.wrapped.wrapped_key[10:30] not in line
         assert OLD not in line
+
+
+def test_the_key_that_certifies_trails_is_of_a_version_and_outlives_a_rotation(keyring, call):
+    keys = LocalKeys(keyring)
+    made = keys.sign(call, b"a certificate")
+    document = json.loads(keyring.read_text())
+    document["keys"]["default"]["versions"]["2"] = base64.b64encode(bytes(32)).decode()
+    document["keys"]["default"]["latest"] = 2
+    keyring.write_text(json.dumps(document))
+    public = keys.public_keys(call)
+    assert (made.version, keys.sign(call, b"").version, set(public)) == (1, 2, {1, 2})
+    Ed25519PublicKey.from_public_bytes(public[1]).verify(made.signature, b"a certificate")
+    assert public[1] != public[2]
+
+
+def test_the_key_that_certifies_trails_is_derived_as_the_document_says(keyring, call):
+    (key,) = json.loads(keyring.read_text())["keys"]["default"]["versions"].values()
+    seed = HKDF(SHA256(), 32, salt=None, info=b"sealgate audit certifying key v1").derive(base64.b64decode(key))
+    public = Ed25519PrivateKey.from_private_bytes(seed).public_key().public_bytes_raw()
+    assert LocalKeys(keyring).public_keys(call) == {1: public}

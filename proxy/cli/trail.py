@@ -1,0 +1,73 @@
+"""The audit trail as the settings describe it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from proxy import identity
+from proxy.config import FileSink, OtlpSink, Settings
+from proxy.keys import KeyProvider
+from proxy.plugin import Call, NotConfigured
+from proxy.telemetry.audit import AuditLog, Mode, Phases, Require, Terms
+from proxy.telemetry.chain import Certification
+from proxy.telemetry.environment import Signal, endpoint
+from proxy.telemetry.sinks import Copy, File, Sink, Stdout
+from proxy.telemetry.watch import Telemetry
+
+_LEAST_SECRET, _LARGEST_SECRET = 32, 1 << 16
+
+
+def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = None) -> AuditLog:
+    """The trail of this process. Nothing is written before the first access.
+
+    Raises:
+        NotConfigured: the secret that hides artifact keys cannot be read.
+    """
+    audit = settings.audit
+    sinks: list[Sink] = []
+    copies: list[Copy] = []
+    for place in audit.sinks:
+        if isinstance(place, OtlpSink):
+            copies.append(_collector())
+        else:
+            sinks.append(File(place.path) if isinstance(place, FileSink) else Stdout())
+    terms = Terms(
+        Mode(audit.mode), Require(audit.require), Phases(audit.phases), audit.wait, _secret(audit.hmac_key_file)
+    )
+    known = identity.asserted()
+
+    def certify(call: Call, text: bytes) -> Certification:
+        made = keys.sign(call, text)
+        return Certification(made.key, made.version, made.signature)
+
+    certifies = settings.required_keys().provider == "local" or bool(audit.signing_key)
+    return AuditLog(sinks, lambda: known, terms, certify if certifies else None, copies=copies, watch=watch)
+
+
+def _collector() -> Copy:
+    if not endpoint(Signal.LOGS, os.environ):
+        raise NotConfigured(
+            "audit.sinks names otlp, and nothing says where the collector is",
+            says="configuration",
+            remedy="Set OTEL_EXPORTER_OTLP_ENDPOINT",
+        )
+    from proxy.telemetry.copies import Collector  # noqa: PLC0415 - only where it is asked for
+
+    return Collector()
+
+
+def _secret(path: Path | None) -> bytes:
+    if path is None:
+        return b""
+    try:
+        with path.open("rb") as file:
+            secret = file.read(_LARGEST_SECRET)
+    except OSError as error:
+        reason = os.strerror(error.errno or 0).lower()
+        raise NotConfigured(f"the secret in {path} cannot be read: {reason}", remedy="Check its path") from None
+    if len(secret) < _LEAST_SECRET:
+        raise NotConfigured(
+            f"the secret in {path} has fewer than {_LEAST_SECRET} bytes", remedy="Write a longer one, at random"
+        )
+    return secret

@@ -1,0 +1,1 @@
+"""What the program tells about itself: the audit trail, traces, metrics and the log."""

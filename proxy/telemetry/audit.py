@@ -1,0 +1,226 @@
+"""The audit trail of this process: what the `Audited` layer writes to, and what makes an access wait for its record."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from proxy.identity import Identity
+from proxy.plugin import Artifact, AuditBlocked, Call, PluginError, Unavailable
+from proxy.telemetry.accesses import Access, session
+from proxy.telemetry.chain import Certification, Chain
+from proxy.telemetry.records import Phase, Record, Session
+from proxy.telemetry.sinks import Copy, Lagging, Sink
+from proxy.telemetry.watch import Telemetry
+
+log = logging.getLogger("sealgate.audit")
+
+_LONGEST_BEGINNING = 60.0
+"""Seconds that an access without a deadline waits for the first one's certificate."""
+
+Certify = Callable[[Call, bytes], Certification]
+"""Has a text signed by the certifying key."""
+
+
+class Mode(StrEnum):
+    """What becomes of an access that cannot be recorded."""
+
+    FAIL_CLOSED = "fail-closed"
+    FAIL_OPEN = "fail-open"
+
+
+class Require(StrEnum):
+    """How many sinks must take a record."""
+
+    ANY = "any"
+    ALL = "all"
+
+
+class Phases(StrEnum):
+    """Which records an access with effects leaves."""
+
+    BOTH = "both"
+    OUTCOME = "outcome"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the settings say of the trail."""
+
+    mode: Mode = Mode.FAIL_CLOSED
+    require: Require = Require.ANY
+    phases: Phases = Phases.BOTH
+    wait: float = 2.0
+    """Seconds that an access waits for its record to be taken."""
+    hmac_key: bytes = field(default=b"", repr=False)
+    """Hides artifact keys that a policy wants hidden."""
+
+
+class AuditLog:
+    """Chains records and hands them to the sinks, one after the other, from any thread.
+
+    The chain begins with the first record. `certify` signs its certificate; without it the chain is not signed.
+    """
+
+    def __init__(
+        self,
+        sinks: Sequence[Sink],
+        identity: Callable[[], Identity],
+        terms: Terms,
+        certify: Certify | None = None,
+        *,
+        copies: Sequence[Copy] = (),
+        watch: Telemetry | None = None,
+    ) -> None:
+        self._sinks = [Lagging(sink) for sink in sinks]
+        self._copies = copies
+        self._identity = identity
+        self._terms = terms
+        self._certify = certify
+        self._chain: Chain | None = None
+        self._writing = threading.Lock()
+        self._beginning = threading.Lock()
+        self._watch = watch or Telemetry(None, None)
+
+    @property
+    def records_attempts(self) -> bool:
+        """Whether an access is recorded before its effects, too."""
+        return self._terms.phases == Phases.BOTH
+
+    def access(self, call: Call, artifact: Artifact) -> Access:
+        """An access that is about to be recorded."""
+        return Access(call, artifact, self._terms.hmac_key)
+
+    def attempt(self, access: Access) -> None:
+        """Record what is about to happen, and note on the call where.
+
+        Raises:
+            AuditBlocked: it cannot be recorded, so it may not happen.
+        """
+        call = access.call
+        self._write(call, Phase.ATTEMPT, access.attempt)
+
+    def outcome(self, access: Access, error: BaseException | None, listed: int = 0) -> None:
+        """Record what has happened.
+
+        Raises:
+            AuditBlocked: it cannot be recorded.
+        """
+        self._write(access.call, Phase.OUTCOME, lambda sequence, by: access.outcome(sequence, by, error, listed))
+
+    def close(self) -> None:
+        """End the chain with a record that says so, and let go of the sinks."""
+        with self._writing:
+            if self._chain is not None:
+                facts = Session(records=self._chain.length + 1)
+                fault = self._put(self._chain, session(self._chain.length, self._identity(), Phase.END, facts))
+                if fault:
+                    log.error("the end of the audit trail could not be recorded: %s", fault)
+            for sink in self._sinks:
+                sink.close()
+            for copy in self._copies:
+                copy.close()
+            self._sinks = []
+
+    # --- one record ---------------------------------------------------------------------------------------
+
+    def _write(self, call: Call, phase: Phase, make: Callable[[int, Identity], Record]) -> None:
+        try:
+            chain = self._begun(call)
+            with self._turn():
+                fault = self._put(chain, make(chain.length, self._identity()))
+                if not fault and phase is Phase.ATTEMPT:
+                    call.audit.chain, call.audit.sequence = chain.uid, chain.length - 1
+        except AuditBlocked as blocked:
+            fault = blocked.fact
+        if not fault:
+            self._watch.recorded(phase)
+            return
+        log.error("an access could not be recorded: %s [d=%s]", fault, call.id)
+        if self._terms.mode != Mode.FAIL_OPEN:
+            raise AuditBlocked(
+                f"the access cannot be recorded: {fault}",
+                says="audit, AUDIT_BLOCKED",
+                remedy="Make room for the audit trail, or have somebody read it",
+            )
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if not self._writing.acquire(timeout=self._terms.wait):
+            raise AuditBlocked("the records before it are not taken")
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    def _put(self, chain: Chain, record: Record) -> str:
+        """Write one record, with the lock held; why it does not count as written, or nothing."""
+        sealed = chain.sealed(record)
+        until = time.monotonic() + self._terms.wait
+        all_taken = {sink.name: sink.write(sealed.line, until) for sink in self._sinks}
+        for name, taken in all_taken.items():
+            if taken.fault:
+                self._watch.not_recorded(name, taken.fault)
+        if any(taken.there for taken in all_taken.values()):
+            chain.added(sealed)
+            for copy in self._copies:
+                copy.add(sealed.line)
+        else:
+            for sink in self._sinks:
+                sink.forget_last()
+        faults = [f"{name}: {taken.fault}" for name, taken in all_taken.items() if taken.fault]
+        enough = len(faults) < len(all_taken) if self._terms.require == Require.ANY else not faults
+        return "" if enough else "; ".join(faults) or "the trail has ended"
+
+    # --- the beginning ------------------------------------------------------------------------------------
+
+    def _begun(self, call: Call) -> Chain:
+        """The chain, with its first record written. Whoever comes first begins it, the others wait."""
+        if self._chain is not None:
+            return self._chain
+        remaining = call.remaining()
+        if not self._beginning.acquire(timeout=_LONGEST_BEGINNING if remaining is None else remaining):
+            raise AuditBlocked("the trail has not begun yet")
+        try:
+            if self._chain is None:
+                self._chain = self._begin(call)
+        finally:
+            self._beginning.release()
+        return self._chain
+
+    def _begin(self, call: Call) -> Chain:
+        chain, terms = Chain(), self._terms
+        certified, reason = None, "no certifying key is configured"
+        if self._certify is not None:
+            certify = self._certify
+            try:
+                certified = chain.certify(self._identity(), lambda text: certify(call, text))
+            except Unavailable as fault:
+                if terms.mode != Mode.FAIL_OPEN:
+                    raise AuditBlocked(f"the certifying key does not answer: {fault.fact}") from None
+                reason = "the certifying key did not answer"
+            except PluginError as fault:
+                # Chained all the same, and the first record says that nobody vouches for it.
+                reason = f"the certifying key refused: {type(fault).__name__}"
+                log.warning("the audit trail is not signed: %s", fault.fact)
+        if certified is None:
+            chain.unsigned()
+        facts = Session(
+            attestation="certified" if certified else "none",
+            reason="" if certified else reason,
+            certified=certified,
+            mode=terms.mode,
+            require=terms.require,
+            phases=terms.phases,
+            sinks=tuple(sink.name for sink in self._sinks),
+        )
+        with self._turn():
+            not_taken = self._put(chain, session(0, self._identity(), Phase.START, facts))
+        if not_taken:
+            raise AuditBlocked(not_taken)
+        return chain

@@ -1,0 +1,57 @@
+"""Every name that telemetry uses for an attribute or a metric. OpenTelemetry still renames some of its own."""
+
+from __future__ import annotations
+
+SERVICE = "sealgate"
+BACKEND_SERVICE = "sealgate-backend"
+
+# OpenTelemetry's conventions for RPC, version 1.44.
+STATUS_CODE = "rpc.response.status_code"
+ERROR_TYPE = "error.type"
+RPC_SYSTEM = "rpc.system.name"
+RPC_METHOD = "rpc.method"
+
+# Argo's and Kubernetes' facts of the process, on the resource.
+WORKFLOW_NAME = "argo.workflow.name"
+WORKFLOW_UID = "argo.workflow.uid"
+NODE_ID = "argo.node.id"
+POD_NAME = "k8s.pod.name"
+POD_UID = "k8s.pod.uid"
+NAMESPACE = "k8s.namespace.name"
+
+# Sealgate's own, on spans.
+OPERATION = "sealgate.operation"
+CALL_ID = "sealgate.call.id"
+COMPONENT = "sealgate.component"
+DECISION = "sealgate.policy.decision"
+PROPOSED = "sealgate.policy.proposed"
+CODE = "sealgate.policy.code"
+POLICY = "sealgate.policy.name"
+RULE = "sealgate.policy.rule"
+PLAINTEXT_BYTES = "sealgate.bytes.plaintext"
+STORED_BYTES = "sealgate.bytes.ciphertext"
+FILES = "sealgate.files"
+KEY_NAME = "sealgate.key.name"
+KEY_VERSION = "sealgate.key.version"
+AUDIT_CHAIN = "sealgate.audit.chain_uid"
+AUDIT_SEQUENCE = "sealgate.audit.seq"
+VAULT_REQUEST_ID = "sealgate.vault.request_id"
+
+# On metrics alone.
+DIRECTION = "direction"
+MODE = "sealgate.policy.mode"
+SINK = "sealgate.audit.sink"
+REASON = "sealgate.audit.reason"
+PHASE = "sealgate.audit.phase"
+SOURCE = "sealgate.key.source"
+
+# Metrics.
+CALL_DURATION = "rpc.server.call.duration"
+ARTIFACT_SIZE = "sealgate.artifact.size"
+VAULT_DURATION = "sealgate.vault.request.duration"
+DECISIONS = "sealgate.policy.decisions"
+WOULD_DENY = "sealgate.policy.would_deny"
+AUDIT_RECORDS = "sealgate.audit.records"
+AUDIT_FAILURES = "sealgate.audit.failures"
+PLAINTEXT_READS = "sealgate.plaintext_reads"
+DATA_KEYS = "sealgate.data_keys"

@@ -1,0 +1,255 @@
+"""The audit trail of a whole proxy: each operation and outcome, and what a kill, a full disk and a full pipe leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+from harness.chain import SEALGATE, Proxy, eventually
+from harness.outcome import OF_A_LIBRARY, assert_own_line, outcome
+from harness.stand import LARGE, OPERATIONS, Stand, filled
+from harness.trails import full_pipe, read
+
+from proxy import envelope
+
+EFFECTS = [operation for operation in OPERATIONS if operation not in {"ListObjects", "IsDirectory"}]
+
+ARGO = {
+    "ARGO_WORKFLOW_NAME": "train-7x2p",
+    "ARGO_WORKFLOW_UID": "0e7b",
+    "ARGO_POD_NAME": "train-7x2p-main-1",
+    "ARGO_POD_UID": "77aa",
+    "ARGO_NODE_ID": "train-7x2p-2",
+    "ARGO_CONTAINER_NAME": "init-artifact-crypt",
+    "SEALGATE_NAMESPACE": "team-a",
+    "SEALGATE_SERVICE_ACCOUNT": "trainer",
+}
+
+
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory):
+    proxy = Proxy(tmp_path_factory.mktemp("audited"), environment=ARGO | {"VENDOR_STREAMS": "1"}).start()
+    yield proxy
+    assert proxy.stop() == 0
+    assert verified(proxy) == (0, set()), proxy.trail.read_text()
+
+
+@pytest.fixture
+def stand(audited, key) -> Stand:
+    return filled(audited, key)
+
+
+def verified(proxy: Proxy, *arguments: str) -> tuple[int, set[str]]:
+    """The exit code of `audit verify`, and the flaws it names."""
+    command = [*SEALGATE, "audit", "verify", str(proxy.trail), "--output", "json", *arguments]
+    environment = {**os.environ, "SEALGATE_CONFIG_YAML": json.dumps(proxy.settings)}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode in {0, 1}, done.stderr
+    return done.returncode, {finding["flaw"] for finding in json.loads(done.stdout)["findings"]}
+
+
+def records_of(proxy: Proxy, operation: str, key: str) -> list[dict]:
+    return [
+        record
+        for record in read(proxy.trail)
+        if record.get("api", {}).get("operation") == operation and record["resource"]["uid"] == key
+    ]
+
+
+def phases(records: list[dict]) -> list[str]:
+    return [record["unmapped"]["phase"] for record in records]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_success_leaves_an_attempt_and_an_outcome_or_an_outcome_alone(stand, operation):
+    before = len(records_of(stand.proxy, operation, stand.key(operation)))
+    assert stand.attempt(operation).code == "OK"
+    records = records_of(stand.proxy, operation, stand.key(operation))[before:]
+    assert phases(records) == (["attempt", "outcome"] if operation in EFFECTS else ["outcome"])
+    last = records[-1]
+    assert (last["status"], last["status_code"], last["action"]) == ("Success", "OK", "Allowed")
+    assert last["actor"] == {
+        "attested": False,
+        "namespace": "team-a",
+        "service_account": "trainer",
+        "workflow": "train-7x2p",
+        "workflow_uid": "0e7b",
+        "pod": "train-7x2p-main-1",
+        "pod_uid": "77aa",
+        "node": "train-7x2p-2",
+        "component": "init",
+    }
+    if operation in {"Load", "OpenStream", "Save", "SaveStream"}:
+        assert last["unmapped"]["io"]["plaintext_bytes"] == LARGE
+        assert last["unmapped"]["io"]["files"] == 1
+        assert last["unmapped"]["crypto"] == {"key": "default", "key_version": 1, "provider": "local"}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_denial_leaves_one_record(audited, operation):
+    stand = Stand(audited, f"denied/../{operation}")
+    before = len(read(audited.trail))
+    assert stand.attempt(operation).code == "INVALID_ARGUMENT"
+    (record,) = read(audited.trail)[before:]
+    assert (record["action"], record["status_code"]) == ("Denied", "BAD_KEY")
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_downstreams_refusal_is_recorded_without_its_text(stand, operation):
+    before = len(read(stand.proxy.trail))
+    fault = "refuse-early" if operation == "SaveStream" else "refuse"
+    found = stand.attempt(operation, f"fault: {fault} on {operation}")
+    assert found.code != "OK", found
+    record = read(stand.proxy.trail)[before:][-1]
+    assert record["status"] == "Failure"
+    assert record["status_detail"] == "Refused"
+    assert "vendor" not in json.dumps(record).replace("vendor_name", "")
+
+
+def test_the_sealed_object_names_the_record_that_wrote_it(stand):
+    assert stand.attempt("Save").code == "OK"
+    stored = stand.proxy.storage / stand.new
+    with stored.open("rb") as file:
+        header, _ = envelope.read_header(lambda size, offset: os.pread(file.fileno(), size, offset))
+    (attempt, _) = records_of(stand.proxy, "Save", stand.new)
+    assert header.audit_chain == attempt["attestation"]["chain_uid"]
+    assert header.audit_sequence == attempt["metadata"]["sequence"]
+    assert verified(stand.proxy, "--object", str(stored)) == (0, set())
+    without = [line for line in stand.proxy.trail.read_bytes().splitlines() if json.loads(line) != attempt]
+    cut = stand.proxy.home / "cut.jsonl"
+    cut.write_bytes(b"\n".join(without[: attempt["metadata"]["sequence"]]))
+    command = [*SEALGATE, "audit", "verify", str(cut), "--object", str(stored)]
+    environment = {**os.environ, "SEALGATE_CONFIG_YAML": json.dumps(stand.proxy.settings)}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert b"is not there" in done.stdout
+
+
+def test_nothing_secret_is_in_the_trail(stand):
+    argo = stand.proxy.argo("secretKey: hunter2-of-the-author\n")
+    assert outcome(stand.tries(argo)["Save"]).code == "OK"
+    keys = json.loads(stand.proxy.keyring.read_text())["keys"]["default"]["versions"].values()
+    text = stand.proxy.trail.read_text()
+    assert not [secret for secret in ("hunter2", *keys, *OF_A_LIBRARY) if secret in text]
+
+
+@pytest.mark.parametrize("operation", ["Save", "Load", "Delete"])
+def test_killed_between_attempt_and_outcome_the_access_is_recorded(start, key, operation):
+    proxy = start()
+    stand = filled(proxy, key)
+    before = len(read(proxy.trail))
+    argo = proxy.argo("fault: hang")
+    call = threading.Thread(target=lambda: outcome(stand.tries(argo)[operation]))
+    call.start()
+    assert eventually(lambda: len(read(proxy.trail)) > before)
+    proxy.kill()
+    call.join()
+    (record,) = read(proxy.trail)[before:]
+    assert (record["unmapped"]["phase"], record["api"]["operation"]) == ("attempt", operation)
+    assert verified(proxy) == (0, set())
+    assert verified(proxy, "--expect-closed") == (1, {"open"})
+
+
+def with_a_file_on_a_full_disk(proxy: Proxy, home: Path) -> Path:
+    """A file system of 64 KiB for the trail, which is full but for what the first records take."""
+    disk = home / "disk"
+    disk.mkdir()
+    proxy.settings["audit"] = {"sinks": [{"type": "file", "path": str(disk / "audit.jsonl")}]}
+    return disk
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_with_a_full_disk_nothing_happens_that_is_not_recorded(full_disk, operation):
+    stand, disk = full_disk
+    filler = disk / "filler"
+    filler.write_bytes(bytes(disk_free(disk)))
+    stored = sorted(path.name for path in stand.proxy.storage.rglob("*"))
+    found = stand.attempt(operation)
+    assert_own_line(found, "UNAVAILABLE", operation, stand.key(operation))
+    assert "AUDIT_BLOCKED" in found.text
+    assert "no space left on device" in found.text
+    assert not stand.target.exists()
+    assert sorted(path.name for path in stand.proxy.storage.rglob("*")) == stored
+    filler.unlink()
+    assert stand.attempt(operation).code == "OK"
+    stand.target.unlink(missing_ok=True)
+
+
+def disk_free(disk: Path) -> int:
+    state = os.statvfs(disk)
+    return state.f_bavail * state.f_frsize
+
+
+@pytest.fixture
+def full_disk(make, key, tmp_path):
+    proxy = make()
+    disk = with_a_file_on_a_full_disk(proxy, tmp_path)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], check=False).returncode:
+        pytest.skip("a file system of its own cannot be mounted here")
+    try:
+        proxy.trail = disk / "audit.jsonl"
+        yield filled(proxy.start(), key), disk
+        proxy.stop()
+        assert verified(proxy) == (0, set())
+    finally:
+        subprocess.run(["umount", "--lazy", str(disk)], check=True)
+
+
+def test_a_blocked_pipe_on_standard_output_holds_nobody_up_past_the_bound(tmp_path):
+    reading, writing = full_pipe()
+    proxy = Proxy(tmp_path, settings={"audit": {"wait": "100ms"}})
+    proxy.output_to = writing
+    proxy.start()
+    stand = Stand(proxy, "blocked")
+    try:
+        for _ in range(3):
+            found = stand.attempt("Save", timeout=60)
+            assert_own_line(found, "UNAVAILABLE", "Save", stand.new)
+            assert "nobody reads standard output" in found.text
+        assert not list(proxy.storage.iterdir())
+        drained = threading.Thread(target=lambda: proxy.trail.write_bytes(read_all(reading)))
+        drained.start()
+        assert eventually(lambda: stand.attempt("Save").code == "OK")
+        os.close(writing)
+        assert proxy.stop() == 0
+        drained.join()
+        trail = proxy.trail.read_bytes().lstrip(b"\0")
+        proxy.trail.write_bytes(trail)
+        assert phases(read(proxy.trail)) == ["session.start", "attempt", "outcome", "session.end"]
+    finally:
+        proxy.stop()
+        os.close(reading)
+
+
+def read_all(fd: int) -> bytes:
+    return b"".join(iter(lambda: os.read(fd, 65536), b""))
+
+
+def test_a_session_ends_with_a_record_that_says_so(start):
+    proxy = start()
+    proxy.argo().is_directory("ns/a")
+    assert proxy.stop() == 0
+    assert phases(read(proxy.trail)) == ["session.start", "outcome", "session.end"]
+    assert verified(proxy, "--expect-closed") == (0, set())
+
+
+def test_a_trail_in_a_file_goes_on_after_a_restart(make, tmp_path):
+    path = tmp_path / "audit.jsonl"
+    proxy = make(settings={"audit": {"sinks": [{"type": "file", "path": str(path)}]}})
+    for _ in range(2):
+        proxy.start().argo().is_directory("ns/a")
+        proxy.kill()
+    assert phases(read(path)) == ["session.start", "outcome"] * 2
+    assert proxy.trail.read_bytes() == b""
+
+
+def test_open_lets_accesses_happen_that_cannot_be_recorded(make, tmp_path):
+    sinks = [{"type": "file", "path": str(tmp_path / "absent" / "audit.jsonl")}]
+    proxy = make(settings={"audit": {"sinks": sinks, "mode": "fail-open"}}).start()
+    proxy.argo().save_stream("ns/a", b"some bytes")
+    assert proxy.argo().open_stream("ns/a") == b"some bytes"
+    assert "could not be recorded" in proxy.output()

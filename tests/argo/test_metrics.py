@@ -1,0 +1,177 @@
+"""Metrics of a whole proxy and a second copy of its trail, received over the network; and what is made of the names."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+from harness.chain import Proxy, eventually
+from harness.otlp import Collector, value_of
+from harness.outcome import outcome
+
+from proxy.telemetry import names
+
+ROOT = Path(__file__).parents[2]
+
+
+def exercised(proxy: Proxy) -> Proxy:
+    argo = proxy.argo()
+    argo.save_stream("ns/a", bytes(100_000))
+    argo.open_stream("ns/a")
+    assert outcome(lambda: argo.load("a/../b", proxy.work / "x")).code == "INVALID_ARGUMENT"
+    assert outcome(lambda: argo.open_stream("ns/absent")).code != "OK"
+    return proxy
+
+
+def points(metric):
+    kind = metric.WhichOneof("data")
+    return [
+        ({item.key: value_of(item.value) for item in point.attributes}, point)
+        for point in getattr(metric, kind).data_points
+    ]
+
+
+def test_pushed_metrics_are_deltas_and_name_no_pod(tmp_path):
+    with Collector() as collector:
+        environment = {**collector.environment(), "ARGO_WORKFLOW_NAME": "train-7x2p", "ARGO_POD_NAME": "pod-1"}
+        proxy = exercised(Proxy(tmp_path, settings={"telemetry": {"metrics": "otlp"}}, environment=environment).start())
+        assert proxy.stop() == 0
+        found = {metric.name: metric for metric in collector.metrics()}
+        resources = str([m for m in collector.messages if "Metrics" in type(m).__name__])
+    assert set(found) == {
+        names.CALL_DURATION,
+        names.ARTIFACT_SIZE,
+        names.DECISIONS,
+        names.AUDIT_RECORDS,
+    }
+    calls = points(found[names.CALL_DURATION])
+    assert sum(point.count for _, point in calls) == 4
+    assert {a[names.STATUS_CODE] for a, _ in calls} == {"OK", "INVALID_ARGUMENT"}
+    assert {a.get(names.ERROR_TYPE) for a, _ in calls} == {None, "BadRequest", "artifact_error"}
+    assert found[names.CALL_DURATION].histogram.aggregation_temporality == 1  # delta
+    sizes = {a[names.DIRECTION]: p.sum for a, p in points(found[names.ARTIFACT_SIZE])}
+    assert sizes == {"write": 100_000, "read": 100_000}
+    assert found[names.ARTIFACT_SIZE].WhichOneof("data") == "exponential_histogram"
+    records = {a[names.PHASE]: p.as_int for a, p in points(found[names.AUDIT_RECORDS])}
+    assert records == {"attempt": 3, "outcome": 4}
+    assert "train-7x2p" not in resources
+    assert "pod-1" not in resources
+    assert "ns/a" not in resources
+
+
+def test_a_histogram_leads_to_a_trace(tmp_path):
+    with Collector() as collector:
+        settings = {"telemetry": {"metrics": "otlp"}}
+        proxy = exercised(Proxy(tmp_path, settings=settings, environment=collector.environment()).start())
+        assert proxy.stop() == 0
+        assert eventually(collector.spans)
+        (durations,) = [metric for metric in collector.metrics() if metric.name == names.CALL_DURATION]
+        exemplars = {exemplar.trace_id.hex() for _, point in points(durations) for exemplar in point.exemplars}
+        assert exemplars
+        assert exemplars <= {span.trace_id for span in collector.spans()}
+
+
+@pytest.fixture
+def page(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    settings = {"telemetry": {"metrics": "prometheus", "prometheus": {"port": port}}}
+    proxy = exercised(Proxy(tmp_path, settings=settings).start())
+    yield lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
+    assert proxy.stop() == 0
+
+
+def test_prometheus_finds_the_same_on_a_page(page):
+    text = page()
+    assert re.search(
+        r'rpc_server_call_duration_seconds_count\{.*rpc_method="artifact.ArtifactService/SaveStream".*\} 1', text
+    )
+    assert "sealgate_audit_records_total{" in text
+
+
+METRICS = {
+    names.CALL_DURATION,
+    names.ARTIFACT_SIZE,
+    names.VAULT_DURATION,
+    names.DECISIONS,
+    names.WOULD_DENY,
+    names.AUDIT_RECORDS,
+    names.AUDIT_FAILURES,
+    names.PLAINTEXT_READS,
+    names.DATA_KEYS,
+}
+
+
+def emitted() -> set[str]:
+    """Every metric that the code has, by the name that Prometheus knows it by."""
+    units = {names.CALL_DURATION: "_seconds", names.VAULT_DURATION: "_seconds", names.ARTIFACT_SIZE: "_bytes"}
+    plain = {value.replace(".", "_") + units.get(value, "_total") for value in METRICS}
+    parts = {f"{name}{part}" for name in plain for part in ("_bucket", "_sum", "_count") if not name.endswith("_total")}
+    return plain | parts
+
+
+def expressions(kind: str) -> list[str]:
+    if kind == "dashboard":
+        board = json.loads((ROOT / "charts/telemetry/dashboard.json").read_text())
+        return [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
+    rules = yaml.safe_load((ROOT / "charts/telemetry/alerts.yaml").read_text())
+    return [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+
+
+@pytest.mark.parametrize("kind", ["dashboard", "alerts"])
+def test_what_is_drawn_and_alerted_on_is_what_the_code_emits(kind):
+    used = set()
+    for expression in expressions(kind):
+        found = set(re.findall(r"(?:sealgate|rpc_server)_\w+(?=\{|\[)", expression))
+        assert found, expression
+        used |= found
+    assert used <= emitted(), used - emitted()
+
+
+def test_the_names_that_prometheus_sees_are_the_ones_that_are_checked_against(page):
+    seen = set(re.findall(r"^((?:sealgate|rpc_server)_\w+)\{", page(), re.MULTILINE))
+    assert seen
+    assert seen <= emitted(), seen - emitted()
+
+
+@pytest.mark.parametrize("kind", ["dashboard", "alerts"])
+def test_the_labels_that_are_used_are_those_of_the_code(kind):
+    labels = {value.replace(".", "_") for value in vars(names).values() if isinstance(value, str)} | {
+        "le",
+        "rule",
+        "job",
+    }
+    for expression in expressions(kind):
+        used = set(re.findall(r"(\w+)\s*(?:=~|!=|=)\s*\"", expression))
+        for group in re.findall(r"by \(([^)]*)\)", expression):
+            used |= {label.strip() for label in group.split(",")}
+        assert used <= labels, (expression, used - labels)
+
+
+def test_a_copy_of_the_trail_goes_to_a_collector(tmp_path):
+    with Collector() as collector:
+        settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}}
+        proxy = exercised(Proxy(tmp_path, settings=settings, environment=collector.environment()).start())
+        assert proxy.stop() == 0
+        assert [record.body.string_value for record in collector.records()] == proxy.trail.read_text().splitlines()
+        assert {record.event_name for record in collector.records()} == {"sealgate.artifact.access"}
+
+
+def test_a_copy_alone_is_refused(tmp_path):
+    proxy = Proxy(tmp_path, settings={"audit": {"sinks": [{"type": "otlp"}]}}).start()
+    found = outcome(lambda: proxy.argo().is_directory("ns/a"))
+    assert found.code == "FAILED_PRECONDITION"
+    assert "a collector may lose records" in found.text
+    assert proxy.stop() == 0
+
+
+def test_a_copy_that_does_not_arrive_holds_nobody_up(tmp_path):
+    settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}}
+    proxy = exercised(Proxy(tmp_path, settings=settings, environment=Collector().environment()).start())
+    assert proxy.stop() == 0
+    assert len(proxy.trail.read_text().splitlines()) == 9

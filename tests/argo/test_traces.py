@@ -1,0 +1,225 @@
+"""Spans of a whole proxy, received over the network: each operation and outcome, span by span, parent by parent."""
+
+from __future__ import annotations
+
+import pytest
+from harness.chain import Proxy, eventually
+from harness.otlp import Collector
+from harness.outcome import outcome
+from harness.stand import LARGE, OPERATIONS, Stand, filled
+from harness.trails import read
+
+from proxy.rpc import artifact_pb2 as pb
+
+TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
+
+
+@pytest.fixture(scope="module")
+def collector():
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module", params=["file", "stream"])
+def traced(request, tmp_path_factory, collector):
+    environment = {
+        **collector.environment(),
+        "VENDOR_STREAMS": "1",
+        "OTEL_BSP_SCHEDULE_DELAY": "10",
+        "ARGO_WORKFLOW_NAME": "train-7x2p",
+    }
+    settings = {"spool": {"transfer": request.param}}
+    proxy = Proxy(tmp_path_factory.mktemp("traced"), settings=settings, environment=environment).start()
+    yield proxy
+    assert proxy.stop() == 0
+    assert "Failed to detach" not in proxy.output()
+    assert "Traceback" not in proxy.output()
+
+
+@pytest.fixture
+def stand(traced, key) -> Stand:
+    return filled(traced, key)
+
+
+def id_of_last(proxy, operation, key):
+    """The decision id of the last call, by the trail."""
+    found = [r for r in read(proxy.trail) if r.get("api", {}).get("operation") == operation]
+    return found[-1]["metadata"]["correlation_uid"]
+
+
+def spans_of(collector, call_id, expected=None):
+    """The RPC's span of a call, and everything in its trace."""
+
+    def roots():
+        return [span for span in collector.spans() if span.attributes.get("sealgate.call.id") == call_id]
+
+    assert eventually(roots), collector.spans()
+    (root,) = roots()
+
+    def below():
+        return [span for span in collector.spans() if span.trace_id == root.trace_id and span.span_id != root.span_id]
+
+    assert eventually(lambda: expected is None or {span.name for span in below()} >= expected), below()
+    return root, below()
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_success_is_one_span_of_the_rpc_with_the_parts_below_it(stand, collector, operation):
+    assert stand.attempt(operation).code == "OK"
+    asked = {"policy", f"/artifact.ArtifactService/{stand.asked(operation)}"}
+    expected = asked | ({"seal"} if operation.startswith("Save") else set())
+    expected |= {"open"} if operation in {"Load", "OpenStream"} else set()
+    root, below = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)), expected)
+    assert (root.kind, root.status, root.attributes["rpc.response.status_code"]) == ("SERVER", "UNSET", "OK")
+    assert root.name == f"/artifact.ArtifactService/{operation}"
+    assert root.resource["argo.workflow.name"] == "train-7x2p"
+    assert root.resource["service.name"] == "sealgate"
+    assert {span.parent_id for span in below} == {root.span_id}
+    names = {span.name for span in below}
+    assert names - {"/artifact.ArtifactService/GetCapabilities"} == expected
+    assert [span.kind for span in below if span.name.startswith("/")] == ["CLIENT"] * len(
+        [name for name in names if name.startswith("/")]
+    )
+    if names & {"seal", "open"}:
+        assert root.attributes["sealgate.bytes.plaintext"] == LARGE
+        assert root.attributes["sealgate.key.name"] == "default"
+    record = [r for r in read(stand.proxy.trail) if r["metadata"].get("correlation_uid")][-1]
+    assert record["unmapped"]["trace"] == {"trace_id": root.trace_id, "span_id": root.span_id}
+    if operation not in {"ListObjects", "IsDirectory"}:
+        assert root.attributes["sealgate.audit.chain_uid"] == record["attestation"]["chain_uid"]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_refusal_in_the_answer_is_an_error(stand, collector, operation):
+    fault = "refuse-early" if stand.asked(operation) == "SaveStream" else "refuse"
+    assert stand.attempt(operation, f"fault: {fault} on {stand.asked(operation)}").code != "OK"
+    root, _ = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)))
+    assert (root.status, root.attributes["error.type"]) == ("ERROR", "artifact_error")
+    assert root.attributes["rpc.response.status_code"] == "OK"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_denial_is_the_callers_error_and_no_text_of_it_is_exported(traced, collector, operation):
+    stand = Stand(traced, f"denied/../{operation}")
+    assert stand.attempt(operation).code == "INVALID_ARGUMENT"
+    root, below = spans_of(collector, id_of_last(traced, operation, stand.key(operation)))
+    assert (root.status, root.message, root.events) == ("UNSET", "", [])
+    assert root.attributes["rpc.response.status_code"] == "INVALID_ARGUMENT"
+    assert root.attributes["sealgate.policy.code"] == "BAD_KEY"
+    assert {span.name for span in below} == {"policy"}
+
+
+def test_an_error_of_the_server_is_one_and_names_no_artifact(stand, collector):
+    stored = stand.proxy.storage / stand.stored
+    stored.write_bytes(stored.read_bytes()[:-5])
+    for operation in ("Load", "OpenStream"):
+        assert stand.attempt(operation).code == "DATA_LOSS"
+        root, below = spans_of(collector, id_of_last(stand.proxy, operation, stand.stored))
+        assert (root.status, root.message, root.events) == ("ERROR", "", [])
+        assert root.attributes["error.type"] == "Tampered"
+        (opened,) = [span for span in below if span.name == "open"]
+        assert (opened.status, opened.attributes["error.type"]) == ("ERROR", "Tampered")
+        assert stand.stored not in str((root, below))
+
+
+def test_a_reader_that_goes_away_is_cancelled(stand, collector):
+    argo = stand.proxy.argo()
+    frames = argo.frames(stand.stored)
+    next(frames)
+    frames.cancel()
+    assert eventually(lambda: [r for r in read(stand.proxy.trail) if r.get("status_code") == "CANCELLED"])
+    root, _ = spans_of(collector, id_of_last(stand.proxy, "OpenStream", stand.stored))
+    assert root.attributes["rpc.response.status_code"] == "CANCELLED"
+    assert root.status == "UNSET"
+
+
+def test_the_callers_trace_goes_on(stand, collector):
+    metadata = (("traceparent", TRACEPARENT), ("x-own", "1"), ("x-own", "2"))
+    argo = stand.proxy.argo()
+    request = pb.IsDirectoryRequest(artifact=argo.artifact(stand.stored))
+    argo.unary("IsDirectory", request, pb.IsDirectoryResponse, metadata=metadata)
+    root, _ = spans_of(collector, id_of_last(stand.proxy, "IsDirectory", stand.stored))
+    assert (root.trace_id, root.parent_id) == (TRACE, PARENT)
+
+
+def start(home, environment, **options):
+    return Proxy(home, environment={"VENDOR_STREAMS": "1", **environment}, **options).start()
+
+
+def test_without_a_caller_that_traces_the_environment_is_the_parent(tmp_path, collector):
+    proxy = start(tmp_path, {**collector.environment(), "TRACEPARENT": TRACEPARENT})
+    proxy.argo().is_directory("ns/of-the-environment")
+    root, _ = spans_of(collector, id_of_last(proxy, "IsDirectory", ""))
+    assert (root.trace_id, root.parent_id) == (TRACE, PARENT)
+    proxy.stop()
+
+
+def test_over_http_the_same_arrives(tmp_path):
+    with Collector(http=True) as collector:
+        proxy = start(tmp_path, collector.environment())
+        proxy.argo().is_directory("ns/a")
+        root, _ = spans_of(collector, id_of_last(proxy, "IsDirectory", ""))
+        assert root.kind == "SERVER"
+        proxy.stop()
+
+
+@pytest.mark.parametrize("container", ["init-artifact-crypt", "artifact-plugin-crypt"])
+def test_in_a_container_that_is_killed_without_warning_spans_leave_before_the_answer(tmp_path, collector, container):
+    environment = {**collector.environment(), "ARGO_CONTAINER_NAME": container, "ARGO_POD_NAME": "pod"}
+    proxy = start(tmp_path, environment)
+    proxy.argo().is_directory("ns/a")
+    call_id = id_of_last(proxy, "IsDirectory", "")
+    assert [span for span in collector.spans() if span.attributes.get("sealgate.call.id") == call_id]
+    proxy.kill()
+    proxy.stop()
+
+
+def test_what_is_left_is_exported_at_the_end(tmp_path, collector):
+    environment = {**collector.environment(), "ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_NODE_ID": "1"}
+    proxy = start(tmp_path, environment)
+    proxy.argo().is_directory("ns/a")
+    assert proxy.stop() == 0
+    spans_of(collector, id_of_last(proxy, "IsDirectory", ""))
+
+
+@pytest.mark.parametrize("fault", ["absent", "hangs"])
+@pytest.mark.parametrize("container", ["init-artifact-crypt", "artifact-plugin-crypt"])
+def test_a_collector_that_is_away_fails_no_call_and_then_gets_what_comes(tmp_path, fault, container):
+    collector = Collector()
+    if fault == "hangs":
+        collector.start().hanging.set()
+    environment = {
+        **collector.environment(),
+        "ARGO_CONTAINER_NAME": container,
+        "ARGO_NODE_ID": "1",
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "10000",  # milliseconds, which the library would take for seconds
+    }
+    proxy = start(tmp_path, environment)
+    source = proxy.work / "source"
+    source.write_bytes(b"some bytes")
+    for number in range(5):
+        assert outcome(lambda number=number: proxy.argo(timeout=30).save(f"ns/{number}", source)).code == "OK"
+    collector.stop()
+    assert "Traceback" not in proxy.output()
+    assert proxy.stop() == 0
+
+
+def test_a_collector_that_comes_back_gets_what_happens_from_then_on(tmp_path):
+    collector = Collector()
+    proxy = start(tmp_path, collector.environment())
+    proxy.argo().is_directory("ns/while-it-is-away")
+    with collector:
+        assert eventually(lambda: proxy.argo().is_directory("ns/a") or collector.spans(), seconds=60)
+        proxy.stop()
+
+
+@pytest.mark.parametrize("variable", [None, "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER"])
+def test_nothing_of_opentelemetry_is_loaded_unless_there_is_somewhere_to_send_spans(tmp_path, collector, variable):
+    environment = {"OTEL_SDK_DISABLED": {**collector.environment(), "OTEL_SDK_DISABLED": "true"}}
+    environment |= {"OTEL_TRACES_EXPORTER": {**collector.environment(), "OTEL_TRACES_EXPORTER": "none"}, None: {}}
+    proxy = start(tmp_path, {**environment[variable], "PYTHONPROFILEIMPORTTIME": "1"})
+    proxy.argo().save_stream("ns/a", b"some bytes")
+    proxy.stop()
+    assert "cryptography" in proxy.output()
+    assert "opentelemetry" not in proxy.output()

@@ -1,0 +1,92 @@
+"""Trails made, read, and taken for what they are."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from proxy.identity import Identity
+from proxy.plugin import Artifact, Call, Operation
+from proxy.telemetry.accesses import Access
+from proxy.telemetry.audit import AuditLog, Terms
+from proxy.telemetry.chain import Certification
+from proxy.telemetry.sinks import NotTaken
+from proxy.telemetry.trail import Line
+from proxy.telemetry.verify import verify
+
+WHO = Identity(namespace="team-a", workflow="train-7x2p", pod="train-7x2p-1", component="init")
+
+
+class Authority:
+    """A certifying key outside of the process."""
+
+    def __init__(self) -> None:
+        self._key = Ed25519PrivateKey.generate()
+        self.public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+
+    def certify(self, call: Call, text: bytes) -> Certification:
+        return Certification("audit", 1, self._key.sign(text))
+
+
+class Memory:
+    """A sink that keeps lines, or takes none while `fault` says why."""
+
+    def __init__(self, name: str = "memory") -> None:
+        self.name = name
+        self.lines: list[bytes] = []
+        self.fault = ""
+
+    def write(self, line: bytes, seconds: float) -> None:
+        if self.fault:
+            raise NotTaken(self.fault)
+        self.lines.append(line)
+
+    def close(self) -> None:
+        pass
+
+    def records(self) -> list[dict]:
+        return [json.loads(line) for line in self.lines]
+
+
+def log_of(*sinks, authority: Authority | None = None, **terms) -> AuditLog:
+    return AuditLog(sinks, lambda: WHO, Terms(**terms), authority.certify if authority else None)
+
+
+def trail_of(count: int, authority: Authority | None, *, closed: bool = True) -> list[bytes]:
+    """The lines of a process that made `count` accesses."""
+    sink = Memory()
+    log = log_of(sink, authority=authority)
+    for number in range(count):
+        log.outcome(Access(Call(Operation.LIST_OBJECTS), Artifact(f"ns/{number}", name="main")), None, 1)
+    if closed:
+        log.close()
+    return sink.lines
+
+
+def verdict_on(lines: list[bytes], *authorities: Authority, **options):
+    trail = (Line("trail", number, line.rstrip(b"\n")) for number, line in enumerate(lines, start=1))
+    return verify(trail, [authority.public for authority in authorities], **options)
+
+
+def flaws(lines: list[bytes], *authorities: Authority, **options) -> set[str]:
+    return {finding.flaw.value for finding in verdict_on(lines, *authorities, **options).findings}
+
+
+def read(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_bytes().splitlines()]
+
+
+def full_pipe() -> tuple[int, int]:
+    """A pipe that has no room for another line."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    try:
+        while True:
+            os.write(writing, bytes(4096))
+    except BlockingIOError:
+        os.set_blocking(writing, True)
+    return reading, writing

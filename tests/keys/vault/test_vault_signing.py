@@ -1,0 +1,93 @@
+"""The certificate of an audit trail: signed by a key of the server that the process does not have."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from harness.chain import SEALGATE, Proxy
+from harness.trails import read
+
+from proxy.keys.vault_auth import StaticToken
+from proxy.plugin import Call, Denied, NotConfigured, Operation
+
+
+@pytest.fixture
+def call():
+    return Call(Operation.SAVE)
+
+
+def test_a_signature_is_that_of_the_keys_newest_version(transit, provider, call):
+    transit.create_key("audit", type="ed25519")
+    transit.rotate("audit")
+    keys = provider(transit, signing_key="audit")
+    made = keys.sign(call, b"a certificate")
+    public = keys.public_keys(call)
+    assert (made.key, made.version, set(public)) == ("audit", 2, {1, 2})
+    Ed25519PublicKey.from_public_bytes(public[2]).verify(made.signature, b"a certificate")
+
+
+def test_the_shipped_policies_allow_just_that(transit, provider, call):
+    transit.create_key("audit", type="ed25519")
+    certifier, auditor = (
+        provider(transit, StaticToken(transit.token(*transit.shipped_policies(name))), signing_key="audit")
+        for name in ("certifier", "auditor")
+    )
+    assert certifier.sign(call, b"a certificate").version == 1
+    assert auditor.public_keys(call)
+    with pytest.raises(Denied):
+        certifier.public_keys(call)
+    with pytest.raises(Denied):
+        auditor.sign(call, b"a certificate")
+
+
+@pytest.mark.parametrize("kind", ["aes256-gcm96", "rsa-2048", None])
+def test_a_key_of_another_type_or_none_certifies_nothing(transit, provider, call, kind):
+    if kind:
+        transit.create_key("audit", type=kind)
+    keys = provider(transit, signing_key="audit")
+    with pytest.raises(NotConfigured):
+        keys.sign(call, b"a certificate")
+
+
+def test_without_a_signing_key_nobody_is_asked(transit, provider, call):
+    with pytest.raises(NotConfigured, match="no key signs audit trails"):
+        provider(transit).sign(call, b"a certificate")
+
+
+def test_the_provider_tells_the_call_what_it_was_asked(transit, provider, call):
+    provider(transit).new_data_key(call)
+    assert call.keys.requests == 1
+    assert len(call.keys.request_id) == 36
+    assert call.keys.seconds > 0
+
+
+@pytest.mark.parametrize("signing_key", ["audit", "absent", ""])
+def test_a_proxys_trail_is_certified_by_the_server_or_says_that_nobody_vouches_for_it(
+    openbao, own_transit, tmp_path, signing_key
+):
+    own_transit.create_key("audit", type="ed25519")
+    vault = {"mount": own_transit.mount, "auth": {"method": "token"}}
+    environment = {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.root}
+    settings = {"keys": {"provider": "vault", "vault": vault}, "audit": {"signingKey": signing_key}}
+    proxy = Proxy(tmp_path, settings=settings, environment=environment).start()
+    proxy.argo().save_stream("ns/a", b"some bytes")
+    assert proxy.stop() == 0
+    start, _, outcome, _ = read(proxy.trail)
+    session = start["unmapped"]["session"]
+    assert outcome["unmapped"]["vault"]["request_id"]
+    assert openbao.calls()[f"{own_transit.mount}/sign/audit"] == (signing_key == "audit")
+    done = subprocess.run(
+        [*SEALGATE, "audit", "verify", str(proxy.trail), "--expect-closed", "--allow-unsigned"],
+        env={**os.environ, **environment, "SEALGATE_CONFIG_YAML": json.dumps(proxy.settings)}
+        if signing_key == "audit"
+        else {name: value for name, value in os.environ.items() if not name.startswith("SEALGATE")},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert session["attestation"] == ("certified" if signing_key == "audit" else "none")
+    assert (b"certified by audit version 1" in done.stdout) == (signing_key == "audit")

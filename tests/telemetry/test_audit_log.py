@@ -1,0 +1,185 @@
+"""An access waits for its record, and does not happen without it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from harness.trails import Authority, Memory, flaws, log_of, verdict_on
+
+from proxy.plugin import Artifact, AuditBlocked, Call, NotConfigured, Operation, Unavailable
+from proxy.telemetry.accesses import Access
+from proxy.telemetry.audit import AuditLog, Terms
+
+AUTHORITY = Authority()
+
+
+def access(operation=Operation.LOAD):
+    return Access(Call(operation), Artifact("ns/a"))
+
+
+def test_an_attempt_tells_the_call_where_its_record_stands():
+    sink = Memory()
+    log = log_of(sink, authority=AUTHORITY)
+    one = access()
+    log.attempt(one)
+    record = sink.records()[-1]
+    assert one.call.audit.sequence == record["metadata"]["sequence"] == 1
+    assert one.call.audit.chain == record["attestation"]["chain_uid"]
+
+
+def test_what_cannot_be_recorded_does_not_happen_and_the_next_record_leaves_no_gap():
+    sink = Memory()
+    log = log_of(sink, authority=AUTHORITY)
+    log.outcome(access(), None)
+    sink.fault = "no space left on device"
+    with pytest.raises(AuditBlocked, match="memory: no space left on device"):
+        log.attempt(access())
+    sink.fault = ""
+    log.outcome(access(), None)
+    log.close()
+    assert flaws(sink.lines, AUTHORITY, expect_closed=True) == set()
+    assert len(sink.lines) == 4
+
+
+def test_open_must_be_chosen_and_then_lets_the_access_happen():
+    sink = Memory()
+    sink.fault = "away"
+    log = log_of(sink, authority=AUTHORITY, mode="fail-open")
+    log.attempt(access())
+    log.outcome(access(), None)
+    sink.fault = ""
+    log.outcome(access(), None)
+    assert sink.records()[0]["unmapped"]["session"]["mode"] == "fail-open"
+    assert flaws(sink.lines, AUTHORITY) == set()
+
+
+def test_one_of_several_sinks_is_enough_and_the_other_catches_up():
+    one, another = Memory("one"), Memory("another")
+    log = log_of(one, another, authority=AUTHORITY)
+    another.fault = "away"
+    log.outcome(access(), None)
+    another.fault = ""
+    log.close()
+    assert one.lines == another.lines
+    assert flaws(one.lines, AUTHORITY, expect_closed=True) == set()
+
+
+def test_all_of_several_sinks_can_be_required():
+    one, another = Memory("one"), Memory("another")
+    log = log_of(one, another, authority=AUTHORITY, require="all")
+    log.outcome(access(), None)
+    another.fault = "away"
+    with pytest.raises(AuditBlocked, match="another: away"):
+        log.attempt(access())
+    another.fault = ""
+    log.close()
+    assert one.lines == another.lines
+    assert flaws(one.lines, AUTHORITY, expect_closed=True) == set()
+
+
+def test_many_threads_write_one_chain():
+    sink = Memory()
+    log = log_of(sink, authority=AUTHORITY)
+
+    def work():
+        for _ in range(50):
+            one = access()
+            log.attempt(one)
+            log.outcome(one, None)
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    log.close()
+    verdict = verdict_on(sink.lines, AUTHORITY, expect_closed=True)
+    assert verdict.good, verdict.findings
+    assert verdict.chains[0].records == 8 * 50 * 2 + 2
+    assert verdict.chains[0].unfinished == 0
+
+
+def test_nobody_waits_longer_than_the_bound_behind_a_sink_that_hangs():
+    class Hanging(Memory):
+        def __init__(self):
+            super().__init__()
+            self.go_on = threading.Event()
+            self.entered = threading.Event()
+
+        def write(self, line, seconds):
+            self.entered.set()
+            self.go_on.wait()
+            super().write(line, seconds)
+
+    sink = Hanging()
+    sink.go_on.set()
+    log = log_of(sink, authority=AUTHORITY, wait=0.05)
+    log.outcome(access(), None)
+    sink.go_on.clear()
+    sink.entered.clear()
+    first = threading.Thread(target=lambda: log.outcome(access(), None))
+    first.start()
+    sink.entered.wait()
+    with pytest.raises(AuditBlocked, match="the records before it are not taken"):
+        log.attempt(access())
+    sink.go_on.set()
+    first.join()
+
+
+def certified_by(certify, mode="fail-closed"):
+    sink = Memory()
+    return sink, AuditLog([sink], Identities, Terms(mode=mode), certify)
+
+
+def Identities():  # noqa: N802 - it stands for the constructor
+    from harness.trails import WHO  # noqa: PLC0415 - one use
+
+    return WHO
+
+
+def test_without_the_right_to_sign_the_trail_is_chained_and_says_so():
+    def refuse(call, text):
+        raise NotConfigured("no such key")
+
+    sink, log = certified_by(refuse)
+    log.outcome(access(), None)
+    log.close()
+    session = sink.records()[0]["unmapped"]["session"]
+    assert session == {
+        "attestation": "none",
+        "reason": "the certifying key refused: NotConfigured",
+        "mode": "fail-closed",
+        "phases": "both",
+        "require": "any",
+        "sinks": ["memory"],
+    }
+    assert flaws(sink.lines, AUTHORITY) == {"unsigned"}
+    assert flaws(sink.lines, allow_unsigned=True, expect_closed=True) == set()
+
+
+def test_while_the_certifying_key_does_not_answer_nothing_happens_and_then_it_does():
+    away = True
+
+    def certify(call, text):
+        if away:
+            raise Unavailable("vault is sealed")
+        return AUTHORITY.certify(call, text)
+
+    sink, log = certified_by(certify)
+    with pytest.raises(AuditBlocked, match="the certifying key does not answer"):
+        log.attempt(access())
+    assert sink.lines == []
+    away = False
+    log.attempt(access())
+    assert flaws(sink.lines, AUTHORITY) == set()
+
+
+def test_the_end_is_recorded_once_and_only_after_a_beginning():
+    sink = Memory()
+    log_of(sink, authority=AUTHORITY).close()
+    assert sink.lines == []
+    log = log_of(sink, authority=AUTHORITY)
+    log.outcome(access(), None)
+    log.close()
+    assert sink.records()[-1]["unmapped"]["session"] == {"records": 3}

@@ -1,0 +1,102 @@
+"""What a record may say, and how long it may be."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+
+import msgspec
+from harness.trails import WHO, Authority, Memory, log_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.identity import Identity
+from proxy.plugin import Artifact, BadRequest, Call, Denied, DownstreamStatus, Operation, Refused, Truncated, WrappedKey
+from proxy.telemetry.accesses import Access
+from proxy.telemetry.chain import Chain
+from proxy.telemetry.records import LONGEST
+
+AUDITED = [operation for operation in Operation if operation is not Operation.GET_CAPABILITIES]
+TEXT = st.text(max_size=2000) | st.text(alphabet='"\\\n\0é\U0001f600', max_size=2000)
+
+
+@given(
+    st.sampled_from(AUDITED),
+    TEXT,
+    TEXT,
+    st.lists(TEXT, min_size=len(fields(Identity)), max_size=len(fields(Identity))),
+    st.sampled_from([None, Denied("no"), Truncated("cut"), DownstreamStatus("x\n", "y"), ValueError("z")]),
+)
+def test_a_line_is_one_line_of_at_most_4096_bytes_whatever_comes_from_outside(operation, key, name, identity, error):
+    call = Call(operation)
+    call.decision.policy = call.decision.rule = call.decision.code = call.decision.effective = name
+    call.sealed.key = WrappedKey("vault", name, key, "vault:v1:AAAA", 7)
+    call.keys.request_id, call.keys.requests = name, 1
+    chain = Chain()
+    access = Access(call, Artifact(key.encode(errors="replace").decode(), name=name, plugin=name))
+    for record in (access.attempt(1, Identity(*identity)), access.outcome(2, Identity(*identity), error, 10**9)):
+        sealed = chain.sealed(record)
+        chain.added(sealed)
+        assert len(sealed.line) < LONGEST
+        assert sealed.line.startswith(b'{"sealgate_audit":1,')
+        assert sealed.line.endswith(b"}\n")
+        assert sealed.line.count(b"\n") == 1
+        assert json.loads(sealed.line)["sealgate_audit"] == 1
+
+
+def outcome(error=None, operation=Operation.LOAD, **artifact):
+    call = Call(operation)
+    artifact = Artifact(**{"key": "ns/a", **artifact})
+    return msgspec.to_builtins(Access(call, artifact).outcome(1, WHO, error, 0))
+
+
+def test_the_texts_of_others_are_in_no_record():
+    secret = "hunter2"
+    for error in (Refused(secret), DownstreamStatus("ABORTED", secret), ValueError(secret), BadRequest(secret)):
+        record = outcome(error, configuration=secret)
+        assert secret not in json.dumps(record)
+        assert record["status"] == "Failure"
+    assert outcome(DownstreamStatus(f"no name: {secret}", ""))["status_code"] == "UNKNOWN"
+    assert outcome(ValueError(secret))["status_detail"] == "Unexpected"
+
+
+def test_a_wrapped_data_key_is_in_no_record():
+    call = Call(Operation.LOAD)
+    call.sealed.key = WrappedKey("vault", "transit", "artifacts", "vault:v3:c2VjcmV0", 3, b"context-of-a-tenant")
+    text = json.dumps(msgspec.to_builtins(Access(call, Artifact("ns/a")).outcome(1, WHO, None, 0)))
+    assert "c2VjcmV0" not in text
+    assert "context-of-a-tenant" not in text
+    assert '"key_version": 3' in text
+
+
+def test_a_key_that_was_refused_is_shown_in_part_and_told_by_its_digest():
+    call = Call(Operation.LOAD)
+    call.decision.effective = "deny"
+    key = "a/../" + "b" * 300 + "\n"
+    record = msgspec.to_builtins(Access(call, Artifact(key)).outcome(1, WHO, BadRequest("bad key"), 0))
+    assert len(record["resource"]["uid"]) <= 121
+    assert len(record["unmapped"]["key_sha256"]) == 64
+    assert "key_sha256" not in outcome()["unmapped"]
+
+
+def test_a_denial_is_told_from_an_error_and_from_a_success():
+    assert [outcome(error)["action_id"] for error in (None, Truncated(""), Denied(""))] == [1, 1, 2]
+    assert [outcome(error)["disposition_id"] for error in (None, Truncated(""), Denied(""))] == [1, 27, 2]
+    assert [outcome(error)["severity_id"] for error in (None, Truncated(""), Denied(""))] == [1, 4, 3]
+
+
+def test_each_operation_has_its_activity():
+    activities = {operation: outcome(operation=operation)["activity_name"] for operation in AUDITED}
+    assert set(activities.values()) == {"Decrypt", "Encrypt", "Delete", "List", "Read"}
+    assert all(outcome(operation=o)["type_uid"] == 600500 + outcome(operation=o)["activity_id"] for o in AUDITED)
+
+
+def test_the_first_record_says_how_the_trail_is_kept():
+    sink = Memory()
+    log_of(sink, authority=Authority(), mode="fail-open", require="all", phases="outcome").outcome(
+        Access(Call(Operation.LOAD), Artifact("ns/a")), None
+    )
+    session = sink.records()[0]["unmapped"]["session"]
+    assert (session["mode"], session["require"], session["phases"]) == ("fail-open", "all", "outcome")
+    assert session["sinks"] == ["memory"]
+    assert session["attestation"] == "certified"

@@ -1,0 +1,104 @@
+"""A sink takes a line whole and in time, or says that it did not."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+
+import pytest
+from harness.trails import Memory, full_pipe
+
+from proxy.telemetry.sinks import File, Lagging, NotTaken, Stdout
+
+LINE = b'{"a line": 1}\n'
+
+
+def test_a_pipe_that_nobody_reads_is_given_up_in_time_and_left_as_it_is():
+    reading, writing = full_pipe()
+    before = time.monotonic()
+    with pytest.raises(NotTaken, match="nobody reads"):
+        Stdout(writing).write(LINE, 0.05)
+    assert time.monotonic() - before < 10
+    assert os.get_blocking(writing)
+    os.read(reading, 65536)
+    Stdout(writing).write(LINE, 10)
+    os.close(reading)
+
+
+def test_a_pipe_whose_reader_has_gone_takes_nothing():
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.raises(NotTaken):
+        Stdout(writing).write(LINE, 10)
+
+
+def test_a_full_disk_takes_nothing():
+    full = os.open("/dev/full", os.O_WRONLY)
+    with pytest.raises(NotTaken, match="no space left"):
+        Stdout(full).write(LINE, 10)
+
+
+def test_a_file_is_appended_to_and_private(tmp_path, umask):
+    path = tmp_path / "trail"
+    for _ in range(2):
+        sink = File(path)
+        sink.write(LINE, 10)
+        sink.close()
+    assert path.read_bytes() == LINE * 2
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600 & ~umask
+
+
+def test_a_file_that_was_moved_away_is_begun_anew(tmp_path):
+    path = tmp_path / "trail"
+    sink = File(path)
+    sink.write(LINE, 10)
+    path.rename(tmp_path / "rotated")
+    sink.write(LINE, 10)
+    assert path.read_bytes() == (tmp_path / "rotated").read_bytes() == LINE
+
+
+def test_a_line_that_somebody_left_unfinished_is_ended_first(tmp_path):
+    path = tmp_path / "trail"
+    path.write_bytes(b'{"half a li')
+    File(path).write(LINE, 10)
+    assert path.read_bytes() == b'{"half a li\n' + LINE
+
+
+@pytest.mark.parametrize("kind", ["pipe", "link", "directory", "nowhere"])
+def test_what_is_no_regular_file_takes_nothing(tmp_path, kind):
+    path = tmp_path / "trail"
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "link":
+        path.symlink_to(tmp_path / "target")
+    elif kind == "directory":
+        path.mkdir()
+    else:
+        path = tmp_path / "absent" / "trail"
+    with pytest.raises(NotTaken):
+        File(path).write(LINE, 10)
+
+
+def test_a_sink_that_comes_back_is_given_what_it_missed_in_order():
+    sink = Memory()
+    lagging = Lagging(sink)
+    until = time.monotonic() + 60
+    sink.fault = "away"
+    assert lagging.write(b"1\n", until).fault == "away"
+    assert not lagging.write(b"2\n", until).there
+    sink.fault = ""
+    assert lagging.write(b"3\n", until).there
+    assert sink.lines == [b"1\n", b"2\n", b"3\n"]
+
+
+def test_what_a_sink_misses_is_bounded():
+    sink = Memory()
+    lagging = Lagging(sink)
+    sink.fault = "away"
+    for number in range(10_000):
+        lagging.write(b"%d\n" % number, 0)
+    sink.fault = ""
+    lagging.write(b"the last\n", 0)
+    assert len(sink.lines) == 256
+    assert sink.lines[-1] == b"the last\n"
