@@ -55,10 +55,11 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
     for role, namespace, who in (
         ("artifacts", "team-a", "steps"),
         ("artifacts", "team-b", "executor"),
+        ("artifacts", "team-b", "artifact-gc"),  # its audit trail is certified
         ("artifacts-ui", "argo-system", "argo-server"),
     ):
         auth = login(role, namespace, who)
-        assert set(auth["policies"]) == {"default", "sealgate-saver", "sealgate-loader"}
+        assert set(auth["policies"]) == {"default", "sealgate-saver", "sealgate-loader", "sealgate-certifier"}
         assert auth["token_type"] == "batch"
         for key in ("workflow-artifacts", "pci"):
             path = f"sealing/transit/datakey/plaintext/{key}"
@@ -70,6 +71,8 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
                 with pytest.raises(ApiError) as fault:
                     vault.post(f"sealing/transit/{refused}", body, namespace=name, token=auth["client_token"])
                 assert fault.value.status in {403, 404, 405}
+        signed = vault.post("sealing/transit/sign/audit", {"input": "eA=="}, namespace=name, token=auth["client_token"])
+        assert signed["data"]["signature"].startswith("vault:v1:")
         with pytest.raises(ApiError, match="missing 'context'"):
             vault.post("sealing/transit/datakey/plaintext/pci", {}, namespace=name, token=auth["client_token"])
 
@@ -77,7 +80,6 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
 @pytest.mark.parametrize(
     ("role", "namespace", "who"),
     [
-        ("artifacts", "team-a", "artifact-gc"),
         ("artifacts", "team-c", "steps"),
         ("artifacts", "argo-system", "argo-server"),
         ("artifacts-ui", "team-a", "steps"),
@@ -100,6 +102,7 @@ def test_the_roles_of_the_method_kubernetes_are_those_of_the_accounts(of, vault,
     pods = vault.api("GET", "auth/kubernetes/role/argo-artifacts")["data"]
     assert pods["bound_service_account_names"] == ["argo-workflow"]
     assert pods["bound_service_account_namespaces"] == ["team-a"]
+    assert pods["token_policies"] == ["sealgate-saver", "sealgate-loader"]
     server = vault.api("GET", "auth/kubernetes/role/argo-artifacts-server")["data"]
     assert server["bound_service_account_names"] == ["argo-server"]
     assert server["bound_service_account_namespaces"] == ["argo"]

@@ -8,19 +8,26 @@ import pytest
 import yaml
 from rendering import CHART
 
+from proxy.telemetry import names
+
 pytestmark = pytest.mark.timeout(900, func_only=False)
 
+SECONDS, BYTES, COUNTER = "_seconds", "_bytes", "_total"
 METRICS = {
-    "rpc_server_call_duration_seconds": {"rpc_method", "rpc_response_status_code", "error_type"},
-    "sealgate_artifact_size_bytes": {"direction", "operation"},
-    "sealgate_vault_request_duration_seconds": {"operation", "outcome"},
-    "sealgate_policy_decisions_total": {"operation", "decision", "code", "mode"},
-    "sealgate_policy_would_deny_total": {"policy", "rule"},
-    "sealgate_audit_records_total": {"sink"},
-    "sealgate_audit_failures_total": {"sink", "reason"},
-    "sealgate_plaintext_reads_total": {"policy"},
+    names.CALL_DURATION + SECONDS: (names.RPC_SYSTEM, names.RPC_METHOD, names.STATUS_CODE, names.ERROR_TYPE),
+    names.ARTIFACT_SIZE + BYTES: (names.OPERATION, names.DIRECTION),
+    names.VAULT_DURATION + SECONDS: (names.OPERATION, names.STATUS_CODE),
+    names.DECISIONS + COUNTER: (names.OPERATION, names.DECISION, names.CODE, names.MODE),
+    names.WOULD_DENY + COUNTER: (names.POLICY, names.RULE),
+    names.AUDIT_RECORDS + COUNTER: (names.PHASE,),
+    names.AUDIT_FAILURES + COUNTER: (names.SINK, names.REASON),
+    names.PLAINTEXT_READS + COUNTER: (names.POLICY,),
+    names.DATA_KEYS + COUNTER: (names.SOURCE,),
 }
-"""The instruments of Sealgate, by the names that they have in Prometheus, and their attributes."""
+"""The instruments of Sealgate and their attributes; Prometheus adds the unit, and has underscores for dots."""
+METRICS = {
+    metric.replace(".", "_"): {name.replace(".", "_") for name in attributes} for metric, attributes in METRICS.items()
+}
 
 
 def queries():
@@ -39,7 +46,7 @@ CASES = [pytest.param(query, text, id=title) for title, query, text in queries()
 @pytest.mark.parametrize(("query", "text"), CASES)
 def test_a_query_parses_and_asks_for_what_there_is(query, text):
     promql_parser.parse(query)
-    (metric,) = set(re.findall(r"\b(?:rpc_server|sealgate)_\w+", query))
+    (metric,) = set(re.findall(r"\b((?:rpc_server|sealgate)_\w+)[\[{]", query))
     name = re.sub(r"_(bucket|count|sum)$", "", metric)
     assert name in METRICS
     asked = set(re.findall(r"\bby \(([^)]*)\)", query)[0].replace(" ", "").split(","))

@@ -168,6 +168,7 @@ def test_a_first_installation_by_init_works_from_the_policy_to_the_store(images,
         looked = image.run("sealgate", "doctor", *options, mounts=mounts, environment=environment)
         assert looked.returncode == 0, looked.stdout + looked.stderr
         socket = tmp / "artifact-plugins/crypt/socket"
+        environment |= {"ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_NODE_ID": "w-1"}  # a pod, not the server
         with (
             image.started(mounts, [*image.stage.entrypoint, "/tmp/artifact-plugins/crypt/socket"], environment, socket),
             closing(Argo(socket)) as argo,
