@@ -49,7 +49,7 @@ COPY --from=vendor --chmod=0555 ${VENDOR_PLUGIN} /vendor/plugin
 # Ours copied into theirs: for a program that needs more of its image than one file.
 FROM vendor AS in-vendor
 COPY --from=build /laid-out /
-ENV PATH=/opt/sealgate/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+ENV PATH=/opt/sealgate/bin:${PATH}
 USER 8737:8737
 ENTRYPOINT ["sealgate", "serve"]
 

@@ -1,7 +1,6 @@
 """What Argo parses, strictly.
 
-Argo's own Go module is not to be had from the module proxy, so: workflows are parsed by the types that Hera generates
-from Argo's API, and the controller's settings by a schema of our own that knows the fields this chart writes, and
+The suite does without Argo's own source: workflows are parsed by the types that Hera generates from Argo's API, and the controller's settings by a schema of our own that knows the fields this chart writes, and
 Kubernetes' schema of a container. Where SEALGATE_TEST_ARGO_SOURCE names a checkout of Argo Workflows, Argo's own
 types parse both as well (test_chart_argo.py).
 """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -23,6 +24,8 @@ while [ "$1" != -- ]; do mount --bind "$2" "$root$1"; shift 2; done
 shift; exec "$@"
 """
 _INSIDE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", _SETUP, "-")
+_CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin") or "chroot"
+"""Looked up here: the PATH of an image is not the machine's."""
 _NOT_PRIVILEGED = ("setpriv", "--no-new-privs", "--bounding-set=-all,+sys_chroot,+setuid,+setgid", "--inh-caps=-all")
 
 
@@ -37,7 +40,7 @@ class Image:
         for name in ("/dev", "/proc", *mounts):
             (self.root / name[1:]).mkdir(parents=True, exist_ok=True)
         pairs = [str(part) for pair in mounts.items() for part in pair]
-        chroot = ["chroot", f"--userspec={uid}:{uid}", str(self.root)]
+        chroot = [_CHROOT, f"--userspec={uid}:{uid}", str(self.root)]
         return [*_INSIDE, str(self.root), *pairs, "--", *_NOT_PRIVILEGED, *chroot, *arguments]
 
     def run(

@@ -52,7 +52,7 @@ def instructions(dockerfile: Path) -> list[tuple[str, str]]:
 class Build:
     """Builds the stages of a Dockerfile that are asked for, and those that they need."""
 
-    def __init__(self, place: Path, context: Path, images: dict[str, Path], arguments: dict[str, str]) -> None:
+    def __init__(self, place: Path, context: Path, images: dict[str, Stage], arguments: dict[str, str]) -> None:
         self._place = place
         self._context = context
         self._images = images
@@ -86,7 +86,8 @@ class Build:
             shutil.copytree(below.root, stage.root, symlinks=True, dirs_exist_ok=True)
             stage = Stage(stage.root, base, dict(below.environment), dict(below.labels), below.user, below.entrypoint)
         elif base in self._images:
-            shutil.copytree(self._images[base], stage.root, symlinks=True, dirs_exist_ok=True)
+            shutil.copytree(self._images[base].root, stage.root, symlinks=True, dirs_exist_ok=True)
+            stage.environment.update(self._images[base].environment)
         arguments: dict[str, str] = {}
         for word, rest in parts:
             self._one(stage, word, rest, arguments)
@@ -97,7 +98,8 @@ class Build:
             name, _, default = rest.partition("=")
             arguments[name] = self._given.get(name, default)
         elif word in {"ENV", "LABEL"}:
-            pairs = dict(pair.split("=", 1) for pair in shlex.split(_filled(rest, arguments)))
+            values = {**stage.environment, **arguments}
+            pairs = dict(pair.split("=", 1) for pair in shlex.split(_filled(rest, values)))
             (stage.environment if word == "ENV" else stage.labels).update(pairs)
         elif word == "WORKDIR":
             stage.workdir = rest

@@ -14,6 +14,7 @@ from harness.dockerfile import ROOT, Build, Stage, overlay_works
 from harness.once import made_once
 
 VENDOR = "vendor/plugin:1"
+VENDOR_PATH = "/usr/share/vendor/bin:/usr/bin"
 VERSION, REVISION = "1.2.3", "0123456789"
 TARGETS = ("sealgate", "with-vendor", "in-vendor", "default")
 
@@ -44,5 +45,6 @@ def _built(place: Path) -> dict[str, object]:
     (vendor / "artifact-server").write_text(f"#!/opt/sealgate/bin/python3\n{program}")
     (vendor / "artifact-server").chmod(0o755)
     arguments = {"VENDOR": VENDOR, "VERSION": VERSION, "REVISION": REVISION}
-    build = Build(place / "stages", ROOT, {VENDOR: vendor}, arguments)
+    image = Stage(vendor, "", {"PATH": VENDOR_PATH})
+    build = Build(place / "stages", ROOT, {VENDOR: image}, arguments)
     return {name: {**asdict(build.stage(name)), "root": str(build.stage(name).root)} for name in TARGETS}

@@ -101,6 +101,7 @@ def test_what_a_vendor_s_image_has_stays_as_it_was(images):
     root = images["in-vendor"].root
     assert (root / "usr/share/vendor/data").read_text() == "the vendor's own"
     assert not (root / "vendor").exists()
+    assert images["in-vendor"].stage.environment["PATH"] == "/opt/sealgate/bin:/usr/share/vendor/bin:/usr/bin"
 
 
 def test_its_interpreter_loads_its_own_libraries_alone(images):
