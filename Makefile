@@ -14,7 +14,11 @@ ENGINE ?= $(shell command -v docker || command -v podman || command -v buildah)
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: help demo test test-large check fix bench docs image release stubs lock vectors snapshots clean
+=======
+.PHONY: help demo test test-large check fix bench docs stubs lock vectors refusals clean
+>>>>>>> main
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -74,8 +78,13 @@ lock: $(STAMP) ## resolve the dependencies anew
 vectors: $(STAMP) ## generate tests/vectors anew
 	$(BIN)/python -m tests.vectors.generate
 
+<<<<<<< HEAD
 snapshots: $(STAMP) ## render the chart's snapshots anew
 	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k looked_at
+=======
+refusals: $(STAMP) ## write docs/refusals.md anew
+	PYTHONPATH=tests $(BIN)/python -m harness.refusals
+>>>>>>> main
 
 clean: ## remove what was set up and built
 	rm -rf .venv build dist

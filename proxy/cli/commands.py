@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,10 @@ def run(arguments: Sequence[str]) -> int:
         print(f"sealgate {options.command}: {fault.fact} ({fault.says}).{remedy}", file=sys.stderr)
         return BAD_USAGE if isinstance(fault, BadRequest | NotConfigured) else NOT_SO
     except KeyboardInterrupt:
+        return NOT_SO
+    except BrokenPipeError:
+        # Whoever read the output has enough of it; the interpreter must not try to write the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return NOT_SO
 
 

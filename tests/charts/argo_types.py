@@ -1,8 +1,9 @@
 """What Argo parses, strictly.
 
-The suite does without Argo's own source: workflows are parsed by the types that Hera generates from Argo's API, and the controller's settings by a schema of our own that knows the fields this chart writes, and
-Kubernetes' schema of a container. Where SEALGATE_TEST_ARGO_SOURCE names a checkout of Argo Workflows, Argo's own
-types parse both as well (test_chart_argo.py).
+The suite does without Argo's own source: workflows are parsed by the types that Hera generates from Argo's API, and
+the controller's settings by a schema of our own that knows the fields this chart writes, and Kubernetes' schema of a
+container. Where SEALGATE_TEST_ARGO_SOURCE names a checkout of Argo Workflows, Argo's own types parse both as well
+(test_chart_argo.py).
 """
 
 from __future__ import annotations
