@@ -253,10 +253,14 @@ class BadRequest(PluginError):
     status = "INVALID_ARGUMENT"
 
 
-class Denied(PluginError):
-    """A policy says no. Its line has at most 400 bytes, whatever a policy's own message and the key are."""
+class NotPermitted(PluginError):
+    """Somebody who has a say in it says no, such as the key service."""
 
     status = "PERMISSION_DENIED"
+
+
+class Denied(NotPermitted):
+    """A policy says no. Its line has at most 400 bytes, whatever a policy's own message and the key are."""
 
     def _line(self, call: Call, key: str) -> str:
         remedy = self.remedy.rstrip(".")

@@ -68,7 +68,7 @@ class KeyProvider(Protocol):
 
         Raises:
             NotConfigured: there is none.
-            Denied: this process may not.
+            NotPermitted: this process may not.
         """
 
     def public_keys(self, call: Call) -> dict[int, bytes]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from proxy.plugin import Denied, NotConfigured, PluginError, Tampered, TimedOut, Unavailable
+from proxy.plugin import NotConfigured, NotPermitted, PluginError, Tampered, TimedOut, Unavailable
 
 IGNORED_PARAMETER = "ignored"
 """Vault drops a parameter that it does not know, and says so in a warning that holds this word."""
@@ -72,7 +72,7 @@ class Request:
         return self.path.startswith("auth/") and self.path.endswith("/login")
 
 
-class TokenRefused(Denied):
+class TokenRefused(NotPermitted):
     """403: the token has ended, or its policies do not allow this. The two look the same."""
 
 
@@ -137,7 +137,7 @@ LOGIN: tuple[tuple[int, str, Rule], ...] = (
         400,
         "",
         Rule(
-            Denied,
+            NotPermitted,
             "Vault refuses the login",
             "Check role, audience and mount in keys.vault.auth against Vault's own configuration of that method",
         ),
@@ -147,7 +147,7 @@ LOGIN: tuple[tuple[int, str, Rule], ...] = (
         "",
         # Vault says the same when it cannot ask the cluster who this is, which passes.
         Rule(
-            Denied,
+            NotPermitted,
             "Vault refuses the login",
             "Check that the role in keys.vault.auth admits this service account, namespace and audience",
             tries=3,

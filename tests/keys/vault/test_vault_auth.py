@@ -13,7 +13,7 @@ from harness.chain import eventually
 from logins import ServiceAccount
 
 from proxy.keys.vault_auth import AppRoleLogin, JwtLogin, StaticToken, TokenFile
-from proxy.plugin import Call, Denied, NotConfigured, Operation
+from proxy.plugin import Call, NotConfigured, NotPermitted, Operation
 
 BOTH = ("saver", "loader")
 
@@ -76,7 +76,7 @@ def test_a_login_in_a_namespace(vault, provider, call, tmp_path):
 def test_a_wrong_secret_is_refused_as_a_login(transit, provider, call, policies, tmp_path):
     login = logins.approle(transit, tmp_path, policies)
     login.secret_id_file.write_text("00000000-0000-0000-0000-000000000000")
-    with pytest.raises(Denied, match="Vault refuses the login"):
+    with pytest.raises(NotPermitted, match="Vault refuses the login"):
         provider(transit, login).new_data_key(call)
 
 
@@ -84,7 +84,7 @@ def test_a_token_of_another_cluster_is_refused_as_a_login(transit, provider, cal
     login = logins.jwt(transit, account, tmp_path / "jwt", policies)
     for wrong in (ServiceAccount().token(), account.token(aud=["other"]), account.token(sub="other"), "no.jwt.at-all"):
         login.jwt_path.write_text(wrong)
-        with pytest.raises(Denied, match="Vault refuses the login"):
+        with pytest.raises(NotPermitted, match="Vault refuses the login"):
             provider(transit, login).new_data_key(call)
 
 
@@ -94,14 +94,14 @@ def test_a_cluster_that_cannot_be_asked_is_a_login_refused(transit, provider, ca
         login = logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)
         keys = provider(transit, login)
         keys.check(call)
-    with pytest.raises(Denied, match="Vault refuses the login"):
+    with pytest.raises(NotPermitted, match="Vault refuses the login"):
         provider(transit, login).new_data_key(call)
     keys.check(call)  # who holds a token needs nobody
 
 
 def test_a_mount_that_is_not_there_is_named_as_what_to_check(transit, provider, call, tmp_path):
     (tmp_path / "jwt").write_text("a.b.c")
-    with pytest.raises((NotConfigured, Denied)) as raised:
+    with pytest.raises((NotConfigured, NotPermitted)) as raised:
         provider(transit, JwtLogin("nowhere", "role", tmp_path / "jwt")).new_data_key(call)
     assert "keys.vault.auth" in raised.value.remedy
 
@@ -153,7 +153,7 @@ def test_a_token_that_expired_is_replaced_within_the_call(transit, provider, cal
     def has_ended():
         try:
             short.unwrap(call, made.wrapped)
-        except Denied:
+        except NotPermitted:
             return True
         return False
 
@@ -170,7 +170,7 @@ def test_a_role_that_was_revoked_is_refused_and_the_next_call_is_right_once_it_i
     keys.new_data_key(call)
     transit.write_policy(policy, 'path "transit/*" { capabilities = ["deny"] }')
     for _ in range(2):
-        with pytest.raises(Denied, match="does not allow this role to use key artifacts"):
+        with pytest.raises(NotPermitted, match="does not allow this role to use key artifacts"):
             keys.new_data_key(call)
     transit.write_policy(policy, 'path "transit/datakey/plaintext/artifacts" { capabilities = ["update"] }')
     keys.new_data_key(call)
@@ -182,7 +182,7 @@ def test_a_token_that_is_revoked_after_a_policy_was_mended_is_replaced_all_the_s
     login = logins.approle(transit, tmp_path, policies)
     keys = provider(transit, login, clock=Clock())
     transit.write_policy(policies[0], 'path "transit/*" { capabilities = ["deny"] }')
-    with pytest.raises(Denied):
+    with pytest.raises(NotPermitted):
         keys.new_data_key(call)
     transit.write_policy(policies[0], 'path "transit/datakey/plaintext/artifacts" { capabilities = ["update"] }')
     keys.new_data_key(call)
@@ -192,7 +192,7 @@ def test_a_token_that_is_revoked_after_a_policy_was_mended_is_replaced_all_the_s
 
 def test_a_token_that_is_given_and_refused_is_an_error_at_once(openbao, own_transit, provider, call):
     token = own_transit.token(*own_transit.shipped_policies("loader"))
-    with pytest.raises(Denied, match="it has ended, or its policies do not allow this") as raised:
+    with pytest.raises(NotPermitted, match="it has ended, or its policies do not allow this") as raised:
         provider(own_transit, StaticToken(token)).new_data_key(call)
     assert "keys.vault.auth" in raised.value.remedy
     assert openbao.calls()[f"{own_transit.mount}/datakey/plaintext/artifacts"] == 1
@@ -295,7 +295,7 @@ def test_a_token_is_used_to_its_end_where_no_other_is_to_be_had(openbao, own_tra
         keys.new_data_key(call)
     assert openbao.calls()[f"auth/{login.mount}/login"] == 2  # the second in vain, and no third for now
     clock.now += 101
-    with pytest.raises(Denied, match="refuses the login"):
+    with pytest.raises(NotPermitted, match="refuses the login"):
         keys.new_data_key(call)
 
 
@@ -305,7 +305,7 @@ def test_a_policy_that_says_no_does_not_make_a_login_of_each_call(openbao, own_t
     keys = provider(own_transit, login, key="other", clock=clock)
     for seconds, so_far in ((0, 2), (1, 2), (3, 2), (2, 3)):
         clock.now += seconds
-        with pytest.raises(Denied):
+        with pytest.raises(NotPermitted):
             keys.new_data_key(call)
         assert openbao.calls()[f"auth/{login.mount}/login"] == so_far
 

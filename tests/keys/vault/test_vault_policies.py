@@ -6,7 +6,7 @@ import pytest
 from harness.openbao import POLICIES, ApiError
 
 from proxy.keys.vault_auth import StaticToken
-from proxy.plugin import Denied
+from proxy.plugin import NotPermitted
 
 OPERATIONS = ("save", "load", "rewrap", "certify", "verify")
 MAY = {
@@ -42,7 +42,7 @@ def test_a_role_can_do_its_own_work_and_no_other(transit, provider, call, role, 
     if operation in MAY[role]:
         attempt(operation, keys, call, wrapped)
         return
-    with pytest.raises(Denied, match=r"refuses the token for key (artifacts|audit)") as raised:
+    with pytest.raises(NotPermitted, match=r"refuses the token for key (artifacts|audit)") as raised:
         attempt(operation, keys, call, wrapped)
     assert "policies/vault" in raised.value.remedy
 
@@ -54,7 +54,7 @@ def test_a_role_can_use_no_other_key(transit, provider, call, role, operation):
     wrapped = provider(transit, key="other").new_data_key(call).wrapped
     token = transit.token(*transit.shipped_policies(role))
     keys = provider(transit, StaticToken(token), key="other", signing_key="other")
-    with pytest.raises(Denied, match="key other"):
+    with pytest.raises(NotPermitted, match="key other"):
         attempt(operation, keys, call, wrapped)
 
 

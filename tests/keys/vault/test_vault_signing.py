@@ -13,7 +13,7 @@ from harness.chain import SEALGATE, Proxy
 from harness.trails import read
 
 from proxy.keys.vault_auth import StaticToken
-from proxy.plugin import Call, Denied, NotConfigured, Operation
+from proxy.plugin import Call, NotConfigured, NotPermitted, Operation
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ def test_the_shipped_policies_allow_just_that(transit, provider, call):
     )
     assert certifier.sign(call, b"a certificate").version == 1
     assert auditor.public_keys(call)
-    with pytest.raises(Denied):
+    with pytest.raises(NotPermitted):
         certifier.public_keys(call)
-    with pytest.raises(Denied):
+    with pytest.raises(NotPermitted):
         auditor.sign(call, b"a certificate")
 
 
