@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import chain, decisions, files, footprint
+from bench import chain, decisions, files, footprint, telling
 from bench.measure import Row, say
 from bench.setting import MIB, Setting, working_place
 from bench.table import kept, machine, shown
@@ -20,6 +20,7 @@ _GROUPS = {
     "directory": chain.directory,
     "calls": chain.small_calls,
     "decisions": decisions.decisions,
+    "telling": telling.rows,
     "start": footprint.start,
     "large": footprint.large_calls,
 }

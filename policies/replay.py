@@ -67,7 +67,7 @@ def replayed(lines: Iterable[str | bytes], policies: PolicySet) -> Replay:
             if line.strip():
                 result.unusable += 1
             continue
-        if _at(record, "unmapped", "phase") in {"attempt", "start", "end"}:
+        if _at(record, "unmapped", "phase") in {"attempt", "session.start", "session.end"}:
             continue
         asked = _asked(record)
         if asked is None:

@@ -179,6 +179,8 @@ class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     mode: Literal["fail-closed", "fail-open"] = "fail-closed"
     phases: Literal["both", "outcome"] = "both"
     wait: Duration = Duration(2)
+    digest: Literal["none", "sha256"] = "none"
+    """Of the ciphertext of a single file: costs reading it once more."""
     hmac_key_file: Path | None = None
     """A secret of at least 32 bytes, under which artifact keys are hidden that a policy wants hidden."""
     signing_key: str = ""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from proxy.facts import AuditFacts, DecisionFacts, KeyFacts, TraceFacts
+from proxy.facts import AuditFacts, DecisionFacts, KeyFacts, StoredFacts, TraceFacts
 from proxy.terms import Terms
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Call:
     terms: Terms = field(default_factory=Terms)
     """`Governed` alone writes it."""
     keys: KeyFacts = field(default_factory=KeyFacts)
+    stored: StoredFacts = field(default_factory=StoredFacts)
     audit: AuditFacts = field(default_factory=AuditFacts)
     trace: TraceFacts = field(default_factory=TraceFacts)
     before_effects: Callable[[], None] | None = field(default=None, repr=False)

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from harness.chain import write_keyring
 from harness.library import LIBRARY
+from harness.trails import write_trail
 
 from policies import cases, load
 from policies.documents import read
 from proxy import config
+from proxy.keys.local import LocalKeys
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -62,11 +64,13 @@ def test_the_commands_of_a_walk_through_succeed_in_turn(text, tmp_path):
     (tmp_path / "report.txt").write_bytes(os.urandom(100_000))
     (tmp_path / "storage").mkdir()
     shutil.copytree(LIBRARY, tmp_path / "library")
+    keyring = write_keyring(tmp_path / "keyring.json")
+    write_trail(tmp_path / "audit.jsonl", LocalKeys(keyring))
     settings = {
         "apiVersion": "sealgate/v1alpha1",
         "kind": "Sealgate",
         "downstream": {"command": ["sealgate", "backend"]},
-        "keys": {"provider": "local", "local": {"keyring": str(write_keyring(tmp_path / "keyring.json"))}},
+        "keys": {"provider": "local", "local": {"keyring": str(keyring)}},
     }
     environment = {
         "PATH": f"{BIN}:{os.environ['PATH']}",
