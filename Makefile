@@ -14,11 +14,7 @@ ENGINE ?= $(shell command -v docker || command -v podman || command -v buildah)
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-<<<<<<< HEAD
-.PHONY: help demo test test-large check fix bench docs image release stubs lock vectors snapshots clean
-=======
-.PHONY: help demo test test-large check fix bench docs stubs lock vectors refusals clean
->>>>>>> main
+.PHONY: help demo test test-large check fix bench docs image release stubs lock vectors refusals snapshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -78,13 +74,11 @@ lock: $(STAMP) ## resolve the dependencies anew
 vectors: $(STAMP) ## generate tests/vectors anew
 	$(BIN)/python -m tests.vectors.generate
 
-<<<<<<< HEAD
-snapshots: $(STAMP) ## render the chart's snapshots anew
-	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k looked_at
-=======
 refusals: $(STAMP) ## write docs/refusals.md anew
 	PYTHONPATH=tests $(BIN)/python -m harness.refusals
->>>>>>> main
+
+snapshots: $(STAMP) ## render the chart's snapshots anew
+	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k looked_at
 
 clean: ## remove what was set up and built
 	rm -rf .venv build dist
