@@ -51,7 +51,7 @@ def test_each_call_is_decided_for_whom_it_was_made():
 
 
 def test_an_access_counts_once():
-    assert replayed([record(phase="attempt"), record(), record(phase="start")], OWN).calls == 1
+    assert replayed([record(phase="attempt"), record(), record(phase="session.start")], OWN).calls == 1
 
 
 def test_what_is_not_known_any_more_is_not_held_against_a_call():
