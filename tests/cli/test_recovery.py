@@ -157,7 +157,7 @@ def test_without_a_configuration_the_answer_names_it(run, report):
     assert b"SEALGATE_CONFIG" in refused.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "backend", "demo", "seal", "open", "inspect", "rewrap", "doctor"])
+@pytest.mark.parametrize("command", ["serve", "backend", "init", "demo", "seal", "open", "inspect", "rewrap", "doctor"])
 def test_every_command_has_help(run, command):
     shown = run(command, "--help")
     assert shown.returncode == 0

@@ -322,3 +322,26 @@ def test_nothing_is_looked_up_or_renewed(openbao, own_transit, provider, login, 
         f"{mount}/datakey/plaintext/artifacts": 3,
         f"{mount}/decrypt/artifacts": 3,
     }
+
+
+def test_what_a_login_proves_is_told_and_costs_no_request(transit, provider, tmp_path, call, policies, account):
+    claims = {
+        "/kubernetes.io/namespace": "service_account_namespace",
+        "/kubernetes.io/serviceaccount/name": "service_account_name",
+    }
+    keys = provider(transit, logins.jwt(transit, account, tmp_path / "jwt", policies, claim_mappings=claims))
+    found = keys.attested(call)
+    assert (found["service_account_namespace"], found["service_account_name"]) == ("ns", "sa")
+    assert keys.attested(call) is found
+
+
+def test_kubernetes_tells_namespace_and_service_account_by_itself(transit, provider, tmp_path, call, policies, account):
+    with logins.token_reviewer() as reviewer:
+        address = f"http://127.0.0.1:{reviewer.server_port}"
+        login = logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)
+        found = provider(transit, login).attested(call)
+    assert (found["service_account_namespace"], found["service_account_name"]) == ("ns", "sa")
+
+
+def test_a_token_that_somebody_else_got_proves_nothing(keys, call):
+    assert keys.attested(call) == {}

@@ -81,6 +81,19 @@ def test_a_context_with_a_key_that_is_not_derived_is_refused_by_every_operation(
             refused(call, replace(plain, derivation_context=b"team-a"))
 
 
+def test_one_data_key_that_is_too_old_does_not_keep_the_others_from_being_rewrapped(team_a, transit, provider, call):
+    old = team_a.new_data_key(call).wrapped
+    transit.rotate("derived")
+    good = team_a.new_data_key(call)
+    transit.rotate("derived")
+    transit.configure("derived", min_decryption_version=2)
+    fresh = provider(transit, key="derived", context=b"team-a")
+    refused, moved = fresh.rewrap_many(call, [old, good.wrapped])
+    assert isinstance(refused, NotConfigured)
+    assert moved.key_version == 3
+    assert fresh.unwrap(call, moved) == good.plaintext
+
+
 def test_a_derived_key_without_a_context_is_refused(transit, provider, call):
     with pytest.raises(NotConfigured, match="is derived, and there is no context"):
         provider(transit, key="derived").new_data_key(call)

@@ -8,11 +8,13 @@ from harness.openbao import POLICIES, ApiError
 from proxy.keys.vault_auth import StaticToken
 from proxy.plugin import Denied
 
-OPERATIONS = ("save", "load", "rewrap")
+OPERATIONS = ("save", "load", "rewrap", "certify", "verify")
 MAY = {
     "saver": {"save"},
     "loader": {"load"},
     "rewrapper": {"rewrap"},
+    "certifier": {"certify"},
+    "auditor": {"verify"},
 }
 
 
@@ -21,6 +23,8 @@ def attempt(operation, keys, call, wrapped):
         "save": lambda: keys.new_data_key(call),
         "load": lambda: keys.unwrap(call, wrapped),
         "rewrap": lambda: keys.rewrap(call, wrapped),
+        "certify": lambda: keys.sign(call, b"certificate"),
+        "verify": lambda: keys.public_keys(call),
     }[operation]()
 
 
@@ -31,12 +35,14 @@ def test_each_policy_that_is_shipped_is_tried_here():
 @pytest.mark.parametrize("operation", OPERATIONS)
 @pytest.mark.parametrize("role", MAY)
 def test_a_role_can_do_its_own_work_and_no_other(transit, provider, call, role, operation):
+    transit.create_key("audit", type="ed25519")
     wrapped = provider(transit).new_data_key(call).wrapped
-    keys = provider(transit, StaticToken(transit.token(*transit.shipped_policies(role))))
+    token = transit.token(*transit.shipped_policies(role))
+    keys = provider(transit, StaticToken(token), signing_key="audit")
     if operation in MAY[role]:
         attempt(operation, keys, call, wrapped)
         return
-    with pytest.raises(Denied, match="refuses the token for key artifacts") as raised:
+    with pytest.raises(Denied, match=r"refuses the token for key (artifacts|audit)") as raised:
         attempt(operation, keys, call, wrapped)
     assert "policies/vault" in raised.value.remedy
 
@@ -46,7 +52,8 @@ def test_a_role_can_do_its_own_work_and_no_other(transit, provider, call, role, 
 def test_a_role_can_use_no_other_key(transit, provider, call, role, operation):
     transit.create_key("other")
     wrapped = provider(transit, key="other").new_data_key(call).wrapped
-    keys = provider(transit, StaticToken(transit.token(*transit.shipped_policies(role))), key="other")
+    token = transit.token(*transit.shipped_policies(role))
+    keys = provider(transit, StaticToken(token), key="other", signing_key="other")
     with pytest.raises(Denied, match="key other"):
         attempt(operation, keys, call, wrapped)
 

@@ -142,7 +142,8 @@ def test_a_kubernetes_login_goes_to_its_mount(environment):
 )
 def test_the_cache_is_as_the_settings_say(openbao, own_transit, call, cache, requests):
     environment = {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.root}
-    keys = cached_vault_keys(settings({**TOKEN, "mount": own_transit.mount}, cache=cache).required_keys(), environment)
+    keys = settings({**TOKEN, "mount": own_transit.mount}, cache=cache).required_keys()
+    keys = cached_vault_keys(keys, environment=environment)
     wrapped = keys.new_data_key(call).wrapped
     for _ in range(3):
         keys.unwrap(call, wrapped)

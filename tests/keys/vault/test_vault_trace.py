@@ -56,8 +56,8 @@ def test_a_call_is_one_trace_span_by_span_and_parent_by_parent(openbao, own_tran
         *(("sealgate", span.kind, span.name) for span in (root, onward, *parts)),
         ("sealgate-backend", "SERVER", method),
     }
-    requests = [line["request"] for line in openbao.audit("calls") if line["type"] == "request"]
-    headers = [request.get("headers", {}).get("traceparent") for request in requests]
+    lines = [line["request"] for line in openbao.audit("calls") if line["type"] == "request"]
+    headers = [line.get("headers", {}).get("traceparent") for line in lines]
     assert f"00-{client.trace_id}-{parts[1].span_id}" in {text[:-3] for texts in headers for text in texts or ()}
 
 
