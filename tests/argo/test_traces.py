@@ -137,9 +137,12 @@ def test_a_reader_that_goes_away_is_cancelled(stand, collector):
 
 def test_an_answer_after_the_deadline_is_no_success(stand, collector):
     assert stand.attempt("IsDirectory", "fault: hang on IsDirectory", timeout=1).code == "DEADLINE_EXCEEDED"
-    assert eventually(
-        lambda: [r for r in read(stand.proxy.trail) if r.get("api", {}).get("operation") == "IsDirectory"]
-    )
+    ours = {"operation": "IsDirectory", "service": {"name": "artifact.ArtifactService"}}
+
+    def recorded():
+        return [r for r in read(stand.proxy.trail) if r.get("api") == ours and r["resource"]["uid"] == stand.stored]
+
+    assert eventually(recorded)
     root, _ = spans_of(collector, id_of_last(stand.proxy, "IsDirectory", stand.stored))
     assert root.attributes["rpc.response.status_code"] in {"DEADLINE_EXCEEDED", "CANCELLED"}
 
