@@ -22,7 +22,7 @@ from proxy.keys import vault_faults as faults
 from proxy.keys.provider import DataKey, KeyVersions, SignedBy
 from proxy.keys.single_flight import SingleFlight
 from proxy.keys.vault_auth import Auth, Authenticated, tokens
-from proxy.keys.vault_faults import Answer, Request, TokenRefused
+from proxy.keys.vault_faults import Answer, Request, TokenRefused, Unanswered
 from proxy.keys.vault_inspection import Inspection
 from proxy.keys.vault_requests import Clock, Jitter, Requests, Transport, uniform
 from proxy.keys.vault_wire import Wire
@@ -147,7 +147,10 @@ class VaultKeys:
             self._require_derived(call, _DECRYPT, wrapped.key_name, body, wrapped.key_version)
         body |= _context(wrapped.derivation_context)
         answer = self._ask(call, _DECRYPT, wrapped.key_name, body, wrapped.key_version)
-        plaintext = _decoded(answer.data.get("plaintext"))
+        text = answer.data.get("plaintext")
+        if not isinstance(text, str):
+            raise _not_vault(self._server)
+        plaintext = _decoded(text)
         if len(plaintext) != _DATA_KEY_SIZE:
             raise Tampered(
                 f"what the header holds as a wrapped data key is something else under key {wrapped.key_name}",
@@ -368,9 +371,5 @@ def _decoded(text: object) -> bytes:
         return b""
 
 
-def _not_vault(server: str) -> NotConfigured:
-    return NotConfigured(
-        f"what answers at {server} does not answer as Vault does",
-        says="vault key provider",
-        remedy="Check keys.vault.address, and what stands before it",
-    )
+def _not_vault(server: str) -> PluginError:
+    return faults.UNANSWERED[Unanswered.NOT_VAULT].fault(Request("", server=server), Unanswered.NOT_VAULT)
