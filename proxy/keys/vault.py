@@ -17,9 +17,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.keys import vault_faults as faults
+from proxy.keys import vault_wire
 from proxy.keys.provider import DataKey, KeyVersions, SignedBy
 from proxy.keys.single_flight import SingleFlight
-from proxy.keys.vault_auth import Auth, Authenticated, tokens
+from proxy.keys.vault_auth import Auth, Authenticated, is_header, tokens
 from proxy.keys.vault_faults import Answer, Request, TokenRefused
 from proxy.keys.vault_forms import (
     check_mount,
@@ -33,7 +34,6 @@ from proxy.keys.vault_forms import (
 )
 from proxy.keys.vault_inspection import Inspection
 from proxy.keys.vault_requests import Clock, Jitter, Requests, Transport, uniform
-from proxy.keys.vault_wire import Wire
 from proxy.plugin import Call, NotConfigured, Operation, PluginError, Tampered, WrappedKey, shown_key
 
 log = logging.getLogger("sealgate.vault")
@@ -98,7 +98,7 @@ class VaultKeys:
         clock: Clock = time.monotonic,
         jitter: Jitter = uniform,
     ) -> None:
-        wire = transport or Wire(server.address, namespace=server.namespace, ca_file=server.ca_file)
+        wire = transport or vault_wire.Wire(server.address, namespace=server.namespace, ca_file=server.ca_file)
         requests = Requests(wire, server.patience, clock=clock, jitter=jitter)
         self._server = server.shown
         self._wire = wire
@@ -110,12 +110,18 @@ class VaultKeys:
         for name in (key.key, *([signing_key] if signing_key else [])):
             check_name(name)
         check_mount(key.mount)
+        if not is_header(server.namespace):
+            raise NotConfigured(
+                f'"{shown_key(server.namespace)}" is no namespace in Vault',
+                remedy="Check keys.vault.namespace or VAULT_NAMESPACE",
+            )
 
     def warm_up(self) -> None:
         """Load the client and log in, behind the caller's back. A call that comes first waits for the same login."""
         threading.Thread(target=self._warm_up, name="sealgate-vault", daemon=True).start()
 
     def _warm_up(self) -> None:
+        vault_wire.load()
         try:
             self._vault.ready(Call(Operation.GET_CAPABILITIES))
         except PluginError as fault:
@@ -150,7 +156,10 @@ class VaultKeys:
             self._require_derived(call, _DECRYPT, wrapped.key_name, body, wrapped.key_version)
         body |= context_field(wrapped.derivation_context)
         answer = self._ask(call, _DECRYPT, wrapped.key_name, body, wrapped.key_version)
-        plaintext = decoded(answer.data.get("plaintext"))
+        text = answer.data.get("plaintext")
+        if not isinstance(text, str):
+            raise not_vault(self._server)
+        plaintext = decoded(text)
         if len(plaintext) != _DATA_KEY_SIZE:
             raise Tampered(
                 f"what the header holds as a wrapped data key is something else under key {wrapped.key_name}",

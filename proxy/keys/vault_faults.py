@@ -48,6 +48,7 @@ class Unanswered(Enum):
     TLS = "TLS"
     ADDRESS = "address"
     CA_FILE = "CA file"
+    NOT_VAULT = "not Vault's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +130,11 @@ UNANSWERED: Mapping[Unanswered, Rule] = {
     ),
     Unanswered.CA_FILE: Rule(
         NotConfigured, "the file of trusted certificates cannot be used", "Set VAULT_CACERT to a readable PEM file"
+    ),
+    Unanswered.NOT_VAULT: Rule(
+        NotConfigured,
+        "what answers at {server} does not answer as Vault does",
+        "Check keys.vault.address, and what stands before it",
     ),
 }
 

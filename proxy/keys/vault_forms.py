@@ -6,8 +6,9 @@ import base64
 import binascii
 import re
 
-from proxy.keys.vault_faults import Request
-from proxy.plugin import NotConfigured, shown_key
+from proxy.keys import vault_faults as faults
+from proxy.keys.vault_faults import Request, Unanswered
+from proxy.plugin import NotConfigured, PluginError, shown_key
 
 _NAME = re.compile(r"\w(?:[\w.-]*\w)?", re.ASCII)
 """What Vault takes as the name of a key, and so nothing that would lead out of the path."""
@@ -67,10 +68,6 @@ def decoded(text: object) -> bytes:
         return b""
 
 
-def not_vault(server: str) -> NotConfigured:
+def not_vault(server: str) -> PluginError:
     """An answer has not the form of Vault's."""
-    return NotConfigured(
-        f"what answers at {server} does not answer as Vault does",
-        says="vault key provider",
-        remedy="Check keys.vault.address, and what stands before it",
-    )
+    return faults.UNANSWERED[Unanswered.NOT_VAULT].fault(Request("", server=server), Unanswered.NOT_VAULT)

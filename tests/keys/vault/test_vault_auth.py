@@ -6,6 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import logins
 import pytest
@@ -13,6 +14,7 @@ from harness.chain import eventually
 from logins import ServiceAccount
 
 from proxy.keys.vault_auth import AppRoleLogin, JwtLogin, StaticToken, TokenFile
+from proxy.keys.vault_faults import Answer
 from proxy.plugin import Call, NotConfigured, NotPermitted, Operation
 
 BOTH = ("saver", "loader")
@@ -129,6 +131,32 @@ def test_a_secret_that_cannot_be_read_is_named_by_its_setting(transit, provider,
         with pytest.raises(NotConfigured, match=fact) as raised:
             provider(transit, auth).new_data_key(call)
         assert raised.value.remedy == f"Check keys.vault.auth.{setting}"
+
+
+@pytest.mark.parametrize("written_to", [False, True])
+def test_a_pipe_or_a_device_is_no_secret_and_nobody_waits_for_what_comes_of_it(
+    transit, provider, call, tmp_path, written_to
+):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR) if written_to else None
+    for path in (pipe, Path("/dev/zero")):
+        for auth in (TokenFile(path), JwtLogin("jwt", "role", path), AppRoleLogin("approle", "id", path)):
+            with pytest.raises(NotConfigured, match="it is no regular file"):
+                provider(transit, auth).new_data_key(call)
+    if writer is not None:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("token", ["", "a\nb", "a\r\nX-Vault-Namespace: b", "schlüssel", " a", 7], ids=repr)
+def test_a_login_that_gives_what_is_no_token_is_not_vaults(transit, provider, call, tmp_path, token):
+    class Giving:
+        def send(self, request, _, timeout):
+            return Answer(200, {"auth": {"client_token": token, "lease_duration": 60}})
+
+    (tmp_path / "jwt").write_text("a.b.c")
+    with pytest.raises(NotConfigured, match="answer to the login holds no token"):
+        provider(transit, JwtLogin("jwt", "role", tmp_path / "jwt"), transport=Giving()).new_data_key(call)
 
 
 # --- tokens that end -------------------------------------------------------------------------------------

@@ -332,6 +332,13 @@ def test_an_answer_that_is_none_of_vault_is_no_data_key(transit, provider, call,
         keys.new_data_key(call)
 
 
+@pytest.mark.parametrize("data", [None, {}, {"plaintext": 7}], ids=str)
+def test_a_page_that_stands_before_vault_does_not_make_an_artifact_damaged(transit, provider, call, data):
+    keys = provider(transit, transport=Answers(200, {"data": data}))
+    with pytest.raises(NotConfigured, match="does not answer as Vault does"):
+        keys.unwrap(call, WrappedKey("vault", transit.mount, "artifacts", WRAP, 1))
+
+
 @pytest.mark.parametrize(
     "results",
     [None, [], [{}], [{"ciphertext": "AAAA"}], [None], [{"ciphertext": WRAP}] * 2, [{"ciphertext": "vault:v1:AAAA"}]],
