@@ -119,9 +119,9 @@ def emitted() -> set[str]:
 
 def expressions(kind: str) -> list[str]:
     if kind == "dashboard":
-        board = json.loads((ROOT / "charts/telemetry/dashboard.json").read_text())
+        board = json.loads((ROOT / "charts/sealgate/files/dashboard.json").read_text())
         return [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
-    rules = yaml.safe_load((ROOT / "charts/telemetry/alerts.yaml").read_text())
+    rules = yaml.safe_load((ROOT / "charts/sealgate/files/alerts.yaml").read_text())
     return [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
 
 

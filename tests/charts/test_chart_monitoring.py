@@ -34,7 +34,11 @@ def queries():
     dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
     for panel in dashboard["panels"]:
         for target in panel["targets"]:
-            yield panel["title"], target["expr"].replace("$__rate_interval", "5m"), target["legendFormat"]
+            yield (
+                panel["title"],
+                target["expr"].replace("$__rate_interval", "5m").replace("$__range", "1d"),
+                target["legendFormat"],
+            )
     for group in yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]:
         for rule in group["rules"]:
             yield rule["alert"], rule["expr"], json.dumps(rule["annotations"])
@@ -49,7 +53,7 @@ def test_a_query_parses_and_asks_for_what_there_is(query, text):
     (metric,) = set(re.findall(r"\b((?:rpc_server|sealgate)_\w+)[\[{]", query))
     name = re.sub(r"_(bucket|count|sum)$", "", metric)
     assert name in METRICS
-    asked = set(re.findall(r"\bby \(([^)]*)\)", query)[0].replace(" ", "").split(","))
+    asked = {name.strip() for names in re.findall(r"\bby \(([^)]*)\)", query) for name in names.split(",")}
     asked |= set(re.findall(r"(\w+)(?==~?\"|!=\")", query))
     assert asked - {"le"} <= METRICS[name]
     shown = set(re.findall(r"\{\{ ?(?:\$labels\.)?(\w+) ?\}\}", text))
