@@ -64,11 +64,11 @@ def _address(settings: VaultKeySettings, environment: Mapping[str, str]) -> str:
             says="configuration",
             remedy="Set keys.vault.address or VAULT_ADDR",
         )
-    if any(mark in server for mark in "/?#"):
+    if server.endswith("/v1") or "?" in server or "#" in server:
         raise NotConfigured(
-            "the address of Vault has a path",
+            "the address of Vault is that of its API",
             says="configuration",
-            remedy="Name scheme, host and port alone in keys.vault.address or VAULT_ADDR, without /v1",
+            remedy="Leave /v1 and what follows out of keys.vault.address or VAULT_ADDR",
         )
     return address
 
