@@ -260,7 +260,7 @@ def test_the_configuration_goes_on_byte_for_byte(auto):
     [
         ("sealgate: {}\nbucket: x\n", "bucket: x\n"),
         ("sealgate: {}\ndownstream: |\n  any: {text\n", "any: {text\n"),
-        ("sealgate: {}\ndownstream: {bucket: y}\n", "bucket: y\n"),
+        ("sealgate: {}\ndownstream: {bucket: z}\n", "bucket: z\n"),
     ],
 )
 def test_a_block_for_sealgate_is_taken_out(auto, text, forwarded):
