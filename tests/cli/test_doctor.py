@@ -373,8 +373,8 @@ def test_the_policies_to_paste_are_a_part_of_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     script = (
-        "import policies; from proxy.cli.doctor.vault import policy_text; from proxy.cli.doctor.checks import Role;"
-        "print(policies.__file__); [print(policy_text(role, 'mount', 'key')) for role in Role]"
+        "import policies; from proxy.cli.doctor.rights import Needs; from proxy.cli.doctor.checks import Role;"
+        "print(policies.__file__); [print(Needs(role, 'mount', 'key').policy) for role in Role]"
     )
     environment = {"PYTHONPATH": str(tmp_path / "installed")}
     ran = subprocess.run(
