@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import base64
+import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from proxy.keys import vault_faults as faults
 from proxy.keys.vault_auth import Authenticated
@@ -36,6 +38,8 @@ class ServerFacts:
     version: str
     """Empty where it keeps that to itself, or something before it does."""
     sealed: bool
+    in_clear: bool
+    """Whether whoever stands between here and there can read the token and the data keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +98,7 @@ class Inspection:
             raise faults.UNANSWERED[outcome].fault(request, outcome)
         version = outcome.body.get("version")
         shown = version if isinstance(version, str) and _VERSION.fullmatch(version) else ""
-        return ServerFacts(shown, outcome.body.get("sealed") is True)
+        return ServerFacts(shown, outcome.body.get("sealed") is True, _in_clear(self._server.address))
 
     def log_in(self, call: Call) -> float | None:
         """Have a token, and tell for how many seconds it lives: infinity, or None if nobody may say."""
@@ -205,3 +209,14 @@ class Inspection:
 def _count(data: Mapping[str, Any], name: str) -> int:
     number = data.get(name)
     return number if isinstance(number, int) and number >= 0 else 0
+
+
+def _in_clear(address: str) -> bool:
+    """Whether requests leave this machine without TLS. The address has been asked already, and so is one."""
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = host == "localhost"
+    return parts.scheme == "http" and not loopback

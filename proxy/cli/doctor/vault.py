@@ -81,6 +81,11 @@ class VaultChecks:
             yield failed("it is sealed", "Have Vault's operator unseal it")
         else:
             yield ok(f"it answers{', and says that its version is ' + server.version if server.version else ''}")
+        if server.in_clear:
+            yield warning(
+                "its address begins with http: whoever stands between reads the token and every data key",
+                "Use https, with VAULT_CACERT if Vault's authority is your own",
+            )
 
     def _log_in(self, call: Call) -> Iterator[Finding]:
         auth = self._settings.auth

@@ -192,6 +192,21 @@ def test_a_certificate_of_another_authority(doctor, examine, tmp_path_factory):
         server.stop()
 
 
+def test_an_address_without_tls_is_a_warning_unless_it_is_this_machine(own_transit, openbao, examine):
+    token = own_transit.token(*own_transit.shipped_policies("saver", "loader"), no_default_policy=False)
+
+    def run(host):
+        environment = {"VAULT_ADDR": f"http://{host}:{openbao.port}"}
+        return examine(token=token, vault={"mount": own_transit.mount}, environment=environment)
+
+    # That address leads here, too, and does not look like it.
+    report = run("0.0.0.0")
+    assert report.code == 0
+    assert report.of("warning") == {"vault: server"}
+    assert "reads the token and every data key" in report.line("vault: server")
+    assert run("localhost").of("warning") == run("127.0.0.1").of("warning") == set()
+
+
 def test_a_sealed_server(openbao, examine):
     openbao.seal()
     try:
