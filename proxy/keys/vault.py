@@ -100,6 +100,7 @@ class VaultKeys:
     ) -> None:
         wire = transport or vault_wire.Wire(server.address, namespace=server.namespace, ca_file=server.ca_file)
         requests = Requests(wire, server.patience, clock=clock, jitter=jitter)
+        self._place = server
         self._server = server.shown
         self._wire = wire
         self._vault = Authenticated(requests, tokens(server.auth, requests, self._server, clock, jitter), clock)
@@ -129,7 +130,7 @@ class VaultKeys:
 
     def inspection(self) -> Inspection:
         """A look at the server, the token and the key that this provider works with."""
-        return Inspection(self._wire, self._vault, self._server, self._key.mount, self._key.key, self._key.context)
+        return Inspection(self._wire, self._vault, self._place, self._key)
 
     # --- the protocol -------------------------------------------------------------------------------------
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
 import pytest
 from harness.chain import SEALGATE, VENDOR, eventually, write_keyring
 from harness.users import as_user, with_small_disk
+
+from proxy.cli.doctor.checks import Check, findings, ok
 
 ROUND_TRIP = ("downstream: start", "storage: save", "storage: sealed", "storage: load", "storage: delete")
 
@@ -284,6 +287,32 @@ def test_a_downstream_that_hangs_is_given_up(doctor, sent):
     assert report.state("storage: delete") == "ok"
 
 
+def test_a_check_that_blocks_is_left_behind_and_the_others_are_made(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def blocks(_):
+        yield ok("before it blocks")
+        with open(pipe, "rb") as nobody_writes:
+            yield ok(nobody_writes.name)
+
+    checks = [
+        Check("blocks", blocks),
+        Check("needs it", lambda _: [ok("")], needs=("blocks",)),
+        Check("another", lambda _: [ok("made")]),
+    ]
+    try:
+        found = [(finding.check, finding.state.value, finding.fact) for finding in findings(checks, 0.1)]
+    finally:
+        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+    assert found == [
+        ("blocks", "ok", "before it blocks"),
+        ("blocks", "FAILED", "it was not done within 0.1 s"),
+        ("needs it", "not checked", 'it needs "blocks"'),
+        ("another", "ok", "made"),
+    ]
+
+
 def test_what_argo_would_send_is_never_shown_not_even_by_a_downstream_that_repeats_it(doctor, sent):
     text = "fault: repeat on Save\nsecretAccessKey: wJalrXUtnFEMI-K7MDENG\n"
     doctor.secrets.append("wJalrXUtnFEMI-K7MDENG")
@@ -344,8 +373,8 @@ def test_the_policies_to_paste_are_a_part_of_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     script = (
-        "import policies; from proxy.cli.doctor.vault import policy_text; from proxy.cli.doctor.checks import Role;"
-        "print(policies.__file__); [print(policy_text(role, 'mount', 'key')) for role in Role]"
+        "import policies; from proxy.cli.doctor.rights import Needs; from proxy.cli.doctor.checks import Role;"
+        "print(policies.__file__); [print(Needs(role, 'mount', 'key').policy) for role in Role]"
     )
     environment = {"PYTHONPATH": str(tmp_path / "installed")}
     ran = subprocess.run(

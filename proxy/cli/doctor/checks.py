@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ from proxy.plugin import Call, DeadlineExceeded, DownstreamStatus, Operation, Pl
 
 POLICIES = "policies"
 """The check that nothing can be saved without."""
+_GRACE = 1.0
+"""Seconds after its deadline that a check has to say so itself."""
 
 
 class State(StrEnum):
@@ -102,7 +105,7 @@ def _of(check: Check, passed: set[str], seconds: float) -> Iterator[Finding]:
         yield not_checked(f'it needs "{lacking[0]}"')
         return
     try:
-        yield from check.run(Call(Operation.GET_CAPABILITIES, time.monotonic() + seconds))
+        yield from _on_a_thread(check, seconds)
     except DeadlineExceeded:
         yield failed(f"it was not done within {seconds:g} s", "See what takes so long, or raise --timeout")
     except (Refused, DownstreamStatus) as answer:
@@ -110,3 +113,25 @@ def _of(check: Check, passed: set[str], seconds: float) -> Iterator[Finding]:
         yield failed(words, "Look at its own settings and its rights in storage, and with --verbose at its log")
     except PluginError as fault:
         yield failed(f"{fault.fact} ({fault.says})", fault.remedy or "Look at the log, with --verbose")
+
+
+def _on_a_thread(check: Check, seconds: float) -> Iterator[Finding]:
+    """What the check finds. One that never looks at its deadline, as at a pipe without a writer, is left behind."""
+    found: list[Finding] = []
+    ended: list[BaseException | None] = []
+
+    def run() -> None:
+        fault = None
+        try:
+            found.extend(check.run(Call(Operation.GET_CAPABILITIES, time.monotonic() + seconds)))
+        except BaseException as raised:  # noqa: BLE001 - it is raised again where it is waited for
+            fault = raised
+        ended.append(fault)
+
+    thread = threading.Thread(target=run, name=f"sealgate-doctor {check.name}", daemon=True)
+    thread.start()
+    thread.join(seconds + _GRACE)
+    outcome = ended[0] if ended else DeadlineExceeded("the check does not end")
+    yield from tuple(found)
+    if outcome is not None:
+        raise outcome

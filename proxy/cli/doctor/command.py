@@ -8,22 +8,24 @@ import logging
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from proxy import config
+from policies import templates
+from policies.load import key_name
+from proxy import config, identity
 from proxy.cli import author as authors
 from proxy.cli.doctor.checks import POLICIES, Check, Finding, Role, State, failed, findings, not_checked, ok
 from proxy.cli.doctor.places import PlaceChecks
 from proxy.cli.doctor.storage import StorageChecks, scratch_artifact
 from proxy.cli.doctor.vault import MAKE, OPEN, VaultChecks
-from proxy.cli.policies import load_policies
+from proxy.cli.policies import load_policies, words
 from proxy.config import LocalKeySettings, Settings
 from proxy.keys import DataKey
 from proxy.keys.local import LocalKeys
-from proxy.plugin import Call, NotConfigured, one_line
+from proxy.plugin import Call, NotConfigured, PluginError, one_line
 
 _CONFIGURATION = "configuration"
 _ROLE = "what the identity of this configuration is meant to do; default both: save and load"
@@ -158,9 +160,26 @@ def _keys(subject: Subject) -> list[Check]:
     if keys is None:
         return [named]
     if keys.provider == "vault" and keys.vault is not None:
-        return [named, *VaultChecks(keys.vault, subject.options.role).checks()]
+        others, signing = _keys_of_policies(subject.settings), subject.settings.audit.signing_key
+        return [
+            named,
+            *VaultChecks(keys.vault, subject.options.role, other_keys=others, signing_key=signing).checks(),
+        ]
     assert keys.local is not None  # noqa: S101 - for the type checker: the settings were validated
     return [named, *LocalChecks(keys.local).checks()]
+
+
+def _keys_of_policies(settings: Settings) -> frozenset[str]:
+    """Names of the keys that policies choose in this process. What they lack, the check of them tells."""
+    found: set[str] = set()
+    known = words(identity.asserted())
+    with suppress(PluginError):
+        for document in load_policies(settings).documents:
+            for rule in document.spec.encryption:
+                for key in (rule.key, *rule.author_keys):
+                    with suppress(templates.NotKnown, ValueError):
+                        found.add(key_name(templates.filled(key, known, document.spec.params))[1])
+    return frozenset(found) - {""}
 
 
 def _policies(subject: Subject) -> list[Check]:

@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cached_property
-from importlib import resources
 
 from proxy.cli.doctor.checks import Check, Finding, Role, failed, not_checked, ok, warning
+from proxy.cli.doctor.rights import Needs, found
 from proxy.cli.vault import vault_keys
 from proxy.config import JwtAuth, KubernetesAuth, TokenAuth, TokenFileAuth, VaultKeySettings
 from proxy.keys.vault import VaultKeys
 from proxy.keys.vault_faults import ContextMissing, TokenRefused, VersionTooOld
-from proxy.keys.vault_inspection import Inspection, KeyFacts
+from proxy.keys.vault_inspection import DATAKEY, DECRYPT, Inspection, KeyFacts
 from proxy.plugin import Call, NotConfigured, Tampered, Unavailable, WrappedKey
 
 MAKE, OPEN = "data key: make", "data key: open"
@@ -27,29 +27,26 @@ _LONG_LOGIN = _DAY
 _WRAPS = ("aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "managed_key")
 """Types that wrap data keys and detect a change of them; RSA wraps, too, and cannot be derived."""
 _LESS = "Leave its role the policy below, and no other"
-_OTHER_KEY = "sealgate-doctor-no-such-key"
-_WRITE = frozenset({"create", "update"})
-_NEVER: tuple[tuple[str, frozenset[str], str], ...] = (
-    ("encrypt/{key}", _WRITE, "wrap data keys of its own choice (encrypt)"),
-    (f"encrypt/{_OTHER_KEY}", frozenset({"create"}), "make new keys by encrypting (create on encrypt)"),
-    (f"decrypt/{_OTHER_KEY}", _WRITE, "open data keys under other keys of the mount (decrypt)"),
-    ("keys/{key}", frozenset({"delete"}), "delete the key"),
-    ("keys/{key}/config", _WRITE, "allow the key to be deleted or exported (config)"),
-    ("keys/{key}/rotate", _WRITE, "rotate the key"),
-    ("keys/{key}/trim", _WRITE, "destroy old versions of the key (trim)"),
-    ("export/encryption-key/{key}", frozenset({"read"}), "export the key"),
-    ("backup/{key}", frozenset({"read"}), "take a backup of the key"),
-)
-"""What no role of Sealgate needs: never tried, only asked for."""
+_OTHER_CONTEXT = b"sealgate-doctor-no-such-context"
 
 
 class VaultChecks:
     """The questions, in order; what one learned, the next ones use."""
 
-    def __init__(self, settings: VaultKeySettings, role: Role, now: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        settings: VaultKeySettings,
+        role: Role,
+        *,
+        other_keys: frozenset[str] = frozenset(),
+        signing_key: str = "",
+        now: Callable[[], float] = time.time,
+    ) -> None:
         self._now = now
         self._settings = settings
         self._role = role
+        self._other_keys = other_keys
+        self._signing_key = signing_key
         self._made: WrappedKey | None = None
         self._plaintext = b""
 
@@ -61,6 +58,7 @@ class VaultChecks:
             Check(MAKE, self._make, needs=(_LOGIN,)),
             Check(OPEN, self._open, needs=(_LOGIN,)),
             Check(_REWRAP, self._rewrap, needs=(_LOGIN,)),
+            *([Check("vault: context", self._context, needs=(_LOGIN,))] if self._settings.context else []),
             Check("vault: key", self._look, needs=(_LOGIN,)),
             Check("vault: other rights", self._other_rights, needs=(_LOGIN,)),
         ]
@@ -83,6 +81,11 @@ class VaultChecks:
             yield failed("it is sealed", "Have Vault's operator unseal it")
         else:
             yield ok(f"it answers{', and says that its version is ' + server.version if server.version else ''}")
+        if server.in_clear:
+            yield warning(
+                "its address begins with http: whoever stands between reads the token and every data key",
+                "Use https, with VAULT_CACERT if Vault's authority is your own",
+            )
 
     def _log_in(self, call: Call) -> Iterator[Finding]:
         auth = self._settings.auth
@@ -108,9 +111,10 @@ class VaultChecks:
     # --- rights that are tried ----------------------------------------------------------------------------
 
     def _make(self, call: Call) -> Iterator[Finding]:
-        try:
-            made = self._keys.new_data_key(call)
-        except TokenRefused:
+        made = None
+        with suppress(TokenRefused):
+            made = self._keys.new_data_key(call) if self._may(call, DATAKEY) else None
+        if made is None:
             yield self._refused(Role.SAVER, "make data keys")
             return
         self._made, self._plaintext = made.wrapped, made.plaintext
@@ -159,13 +163,32 @@ class VaultChecks:
                 raise
         except TokenRefused:
             # A role that is bound to a context may try nothing without it.
-            if not has_context:
+            if not has_context or not self._may(call, DECRYPT):
                 raise
             with suppress(Tampered, VersionTooOld):
                 self._keys.unwrap(call, self._inspection.made_up(in_context=True))
         except VersionTooOld:
             pass  # it would have been opened if it were a younger one
         return b""
+
+    def _may(self, call: Call, operation: str) -> bool:
+        """Whether policies allow it in the context. Else a refusal would read as a key that nothing proves."""
+        return not self._settings.context or self._inspection.allows(call, operation, self._inspection.context)
+
+    def _context(self, call: Call) -> Iterator[Finding]:
+        loose = [
+            verb
+            for operation, verb in ((DATAKEY, "make"), (DECRYPT, "open"))
+            if self._inspection.allows(call, operation, _OTHER_CONTEXT)
+        ]
+        if loose:
+            yield warning(
+                f"this identity may {' and '.join(loose)} data keys in any context: it is not bound to its own",
+                "Leave its role the policy below, and no other: else contexts keep nobody apart",
+                self._policy,
+            )
+        else:
+            yield ok("this identity may neither make nor open data keys in another context")
 
     def _allowed(self, role: Role, verb: str, fact: str) -> Finding:
         if role in self._role.parts:
@@ -184,8 +207,19 @@ class VaultChecks:
         )
 
     @property
+    def _needs(self) -> Needs:
+        return Needs(
+            self._role,
+            self._settings.mount,
+            self._settings.key,
+            self._inspection.context,
+            self._other_keys,
+            self._signing_key,
+        )
+
+    @property
     def _policy(self) -> str:
-        return policy_text(self._role, self._settings.mount, self._settings.key)
+        return self._needs.policy
 
     # --- what is only asked for ---------------------------------------------------------------------------
 
@@ -196,6 +230,9 @@ class VaultChecks:
             where = f"{self._settings.mount}/keys/{self._settings.key}"
             if Role.REWRAPPER in self._role.parts:
                 yield failed(f"this identity may not read {where}", "Give its role the policy below", self._policy)
+            elif self._settings.context:
+                fact = f"this identity may not read {where}, which proves a derived key to who is bound to a context"
+                yield warning(fact, "Give its role the policy below", self._policy)
             else:
                 yield not_checked(f"this identity may not read {where}, and need not", "Look there as an operator")
             return
@@ -240,9 +277,8 @@ class VaultChecks:
             )
 
     def _other_rights(self, call: Call) -> Iterator[Finding]:
-        never = [(path.replace("{key}", self._settings.key), too_many, verb) for path, too_many, verb in _NEVER]
         try:
-            found = self._inspection.capabilities(call, [path for path, _, _ in never])
+            rights = found(call, self._inspection, self._needs)
         except TokenRefused:
             yield not_checked(
                 "this identity may not ask for its capabilities, so whether it may export, back up, change, rotate or "
@@ -250,22 +286,15 @@ class VaultChecks:
                 "Ask as an operator: vault token capabilities; or run this with the policy default",
             )
             return
-        if any("root" in capabilities for capabilities in found.values()):
+        if rights.root:
             yield warning("the token is a root token: it may do everything", _LESS, self._policy)
-            return
-        excess = [verb for path, too_many, verb in never if found[path] & too_many]
-        if excess:
-            yield warning(f"this identity may also {'; '.join(excess)}", _LESS, self._policy)
+        elif rights.excess:
+            yield warning(f"this identity may also {'; '.join(rights.excess)}", _LESS, self._policy)
         else:
-            yield ok("this identity may not export, back up, change, rotate or delete the key, nor use others")
-
-
-def policy_text(role: Role, mount: str, key: str) -> str:
-    """What a role needs of Vault, for one key: the policies that are shipped, with the names of this installation."""
-    shipped = resources.files("policies") / "vault"
-    texts = [(shipped / f"{part}.hcl").read_text() for part in sorted(role.parts, reverse=True)]
-    lines = [line for text in texts for line in text.splitlines() if not line.startswith("# Put the mount")]
-    return "\n".join(lines).replace('"transit/', f'"{mount}/').replace('/artifacts"', f'/{key}"')
+            others = "and no other that Vault lists" if rights.listed else "and Vault lists no others"
+            yield ok(
+                f"of what was asked, nothing is too much: none of {rights.asked} paths that no role needs, {others}"
+            )
 
 
 def _not_derived(key: str) -> NotConfigured:

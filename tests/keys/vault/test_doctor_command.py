@@ -15,8 +15,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.cli.doctor.checks import Role, findings
-from proxy.cli.doctor.vault import VaultChecks, policy_text
+from proxy.cli.doctor.rights import Needs
+from proxy.cli.doctor.vault import VaultChecks
 from proxy.config import TokenFileAuth, VaultKeySettings
+from proxy.keys.vault_auth import StaticToken
+from proxy.keys.vault_inspection import Right
 
 ROLES = {"saver": ["saver"], "loader": ["loader"], "both": ["saver", "loader"], "rewrapper": ["rewrapper"]}
 NOTHING = 'path "nothing/of/this" { capabilities = ["read"] }'
@@ -33,14 +36,23 @@ def doctor(tmp_path):
 def examine(doctor, transit):
     """Run it with a token for the policies; what it makes is for a role that may do that alone."""
 
-    def run(*arguments, policies=(), token=None, vault=None, environment=None, server=transit.server, offline=True):
+    def run(
+        *arguments,
+        policies=(),
+        token=None,
+        vault=None,
+        environment=None,
+        server=transit.server,
+        offline=True,
+        more=None,
+    ):
         given = token or transit.token(*policies, no_default_policy=False)
         doctor.secrets += [given, transit.server.root]
         settings = {"mount": transit.mount, "auth": {"method": "token"}, "timeout": "5s", **(vault or {})}
         return doctor(
             *arguments,
             *(("--offline",) if offline else ()),
-            settings={"keys": {"provider": "vault", "vault": settings}},
+            settings={"keys": {"provider": "vault", "vault": settings}, **(more or {})},
             **{"VAULT_ADDR": server.address, "VAULT_TOKEN": given, **(environment or {})},
         )
 
@@ -51,13 +63,13 @@ def examine(doctor, transit):
 def checked(transit, tmp_path):
     """The same checks without a process of their own: a list of them is a list for whoever makes it."""
 
-    def run(*policies, role="both", now=time.time, **settings):
-        (tmp_path / "token").write_text(transit.token(*policies, no_default_policy=False))
+    def run(*policies, role="both", now=time.time, bare=False, **settings):
+        (tmp_path / "token").write_text(transit.token(*policies, no_default_policy=bare))
         auth = TokenFileAuth(tmp_path / "token")
         settings = VaultKeySettings(auth, address=transit.server.address, mount=transit.mount, **settings)
         found = [
             {"check": finding.check, "state": finding.state.value, "fact": finding.fact, "remedy": finding.remedy}
-            for finding in findings(VaultChecks(settings, Role(role), now).checks(), 60)
+            for finding in findings(VaultChecks(settings, Role(role), now=now).checks(), 60)
         ]
         return Report(any(line["state"] == "FAILED" for line in found), "", found, "")
 
@@ -73,6 +85,7 @@ def test_the_policies_that_are_shipped_are_enough_for_a_role_and_not_too_much(tr
     assert report.code == 0, report.output
     assert report.of("FAILED") | report.of("warning") == set()
     assert report.state("vault: other rights") == "ok"
+    assert "of what was asked, nothing is too much" in report.line("vault: other rights")
     assert "version 1" in report.line("data key: make") or role not in {"saver", "both"}
     assert report.state("vault: key") == ("ok" if role == "rewrapper" else "not checked")
     assert report.policy == ""
@@ -179,6 +192,21 @@ def test_a_certificate_of_another_authority(doctor, examine, tmp_path_factory):
         server.stop()
 
 
+def test_an_address_without_tls_is_a_warning_unless_it_is_this_machine(own_transit, openbao, examine):
+    token = own_transit.token(*own_transit.shipped_policies("saver", "loader"), no_default_policy=False)
+
+    def run(host):
+        environment = {"VAULT_ADDR": f"http://{host}:{openbao.port}"}
+        return examine(token=token, vault={"mount": own_transit.mount}, environment=environment)
+
+    # That address leads here, too, and does not look like it.
+    report = run("0.0.0.0")
+    assert report.code == 0
+    assert report.of("warning") == {"vault: server"}
+    assert "reads the token and every data key" in report.line("vault: server")
+    assert run("localhost").of("warning") == run("127.0.0.1").of("warning") == set()
+
+
 def test_a_sealed_server(openbao, examine):
     openbao.seal()
     try:
@@ -255,32 +283,124 @@ def _shipped(name):
     return (POLICIES / f"{name}.hcl").read_text()
 
 
-NEVER = {
-    "wrap data keys of its own choice": ("encrypt/artifacts", "update"),
-    "make new keys by encrypting": ("encrypt/*", "create"),
-    "open data keys under other keys": ("decrypt/*", "update"),
-    "delete the key": ("keys/artifacts", "delete"),
-    "allow the key to be deleted": ("keys/artifacts/config", "update"),
-    "rotate the key": ("keys/artifacts/rotate", "update"),
-    "destroy old versions": ("keys/artifacts/trim", "update"),
-    "export the key": ("export/encryption-key/*", "read"),
-    "take a backup": ("backup/artifacts", "read"),
-}
+NEVER = [
+    ("wrap data keys of its own choice", "encrypt/artifacts", "update"),
+    ("make new keys by encrypting", "encrypt/*", "create"),
+    ("make new keys", "keys/+", "update"),
+    ("make data keys under other keys", "datakey/+/+", "update"),
+    ("open data keys under other keys", "decrypt/*", "update"),
+    ("rewrap data keys under other keys", "rewrap/+", "update"),
+    ("delete the key", "keys/artifacts", "delete"),
+    ("take the key out of use", "keys/artifacts/soft-delete", "delete"),
+    ("bring a deleted key back", "keys/artifacts/soft-delete-restore", "update"),
+    ("allow the key to be deleted", "keys/artifacts/config", "update"),
+    ("rotate the key", "keys/artifacts/rotate", "update"),
+    ("destroy old versions", "keys/artifacts/trim", "update"),
+    ("bring in a key of its own", "keys/artifacts/import_version", "update"),
+    ("bring in a key of its own", "keys/+/import", "update"),
+    ("put a key from a backup in place", "restore", "update"),
+    ("put a key from a backup in place", "restore/*", "update"),
+    ("export the key", "export/encryption-key/*", "read"),
+    ("export the key", "export/encryption-key/artifacts/*", "read"),
+    ("export the key", "export/hmac-key/artifacts", "read"),
+    ("export the key", "byok-export/+/+", "read"),
+    ("take a backup", "backup/artifacts", "read"),
+    ("change the settings of the mount", "config/*", "update"),
+]
 
 
-@pytest.mark.parametrize("words", NEVER)
-def test_what_no_role_needs_is_a_warning_and_is_not_tried(transit, checked, words):
-    path, capability = NEVER[words]
-    extra = f'path "transit/{path}" {{ capabilities = ["{capability}"] }}'
+@pytest.mark.parametrize("bare", [False, True], ids=["", "and Vault lists no rights"])
+@pytest.mark.parametrize(("words", "path", "capability"), NEVER)
+def test_what_no_role_needs_is_a_warning_and_is_not_tried(transit, checked, words, path, capability, bare):
+    extra = f'path "transit/{path}" {{ capabilities = ["{capability}"] }}\n'
+    extra += 'path "sys/capabilities-self" { capabilities = ["update"] }'
     transit.configure(deletion_allowed=True)
-    report = checked(*transit.shipped_policies("saver", "loader"), transit.policy(extra))
+    report = checked(*transit.shipped_policies("saver", "loader"), transit.policy(extra), bare=bare)
     assert report.code == 0
     assert report.state("vault: other rights") == "warning"
     assert words in report.line("vault: other rights")
+    assert f"{transit.mount}/" not in report.line("vault: other rights"), "one right is told once"
     # Whatever it may do, nothing was done: the key is there, in its first version, and no other is.
     key = transit.server.api("GET", f"{transit.mount}/keys/artifacts")["data"]
     assert (key["latest_version"], key["deletion_allowed"]) == (1, True)
+    assert not key.get("soft_deleted")
     assert transit.server.api("LIST", f"{transit.mount}/keys")["data"]["keys"] == ["artifacts"]
+
+
+@pytest.mark.parametrize("path", ["decrypt/payroll", "rewrap/b*", "datakey/plaintext/pay*", "hmac/artifacts"])
+def test_a_right_that_nobody_could_guess_is_named_as_vault_lists_it(transit, checked, path):
+    extra = transit.policy(f'path "transit/{path}" {{ capabilities = ["update", "list"] }}')
+    shipped = transit.shipped_policies("saver", "loader")
+    report = checked(*shipped, extra)
+    assert report.state("vault: other rights") == "warning"
+    assert f"this identity may also update {transit.mount}/{path}. " in report.line("vault: other rights")
+    unlisted = checked(
+        *shipped, extra, transit.policy('path "sys/capabilities-self" { capabilities = ["update"] }'), bare=True
+    )
+    assert unlisted.state("vault: other rights") == "ok"
+    assert "and Vault lists no others" in unlisted.line("vault: other rights"), "it claims no more than it knows"
+
+
+def test_to_look_at_keys_and_what_is_denied_is_not_too_much(transit, checked):
+    harmless = """
+    path "transit/keys/*" { capabilities = ["read", "list"] }
+    path "transit/decrypt/payroll" { capabilities = ["deny"] }
+    path "transit/*" { capabilities = ["list"] }
+    path "other/decrypt/artifacts" { capabilities = ["update"] }"""
+    report = checked(*transit.shipped_policies("saver", "loader"), transit.policy(harmless))
+    assert report.state("vault: other rights") == "ok"
+
+
+def test_a_long_list_of_rights_is_cut(transit, checked):
+    many = "".join(f'path "transit/decrypt/k{number}" {{ capabilities = ["update"] }}\n' for number in range(50))
+    report = checked(*transit.shipped_policies("saver", "loader"), transit.policy(many))
+    assert report.line("vault: other rights").count("decrypt/k") == 8
+    assert "42 more such rights" in report.line("vault: other rights")
+
+
+@pytest.mark.parametrize("parent", [False, True], ids=["a token of it", "a token of its parent"])
+def test_rights_in_a_namespace_are_those_of_its_mounts(openbao, provider, call, parent):
+    transit = openbao.transit(openbao.new_namespace(), "transit")
+    if parent:
+        text = f"""
+        path "{transit.namespace}/transit/decrypt/payroll" {{ capabilities = ["update"] }}
+        path "transit/decrypt/elsewhere" {{ capabilities = ["update"] }}
+        path "{transit.namespace}/sys/internal/ui/resultant-acl" {{ capabilities = ["read"] }}"""
+        name = openbao.transit().policy(text.replace('"transit/', '"another/'))
+        token = openbao.post("auth/token/create", {"policies": [name]})["auth"]["client_token"]
+    else:
+        text = 'path "transit/decrypt/payroll" { capabilities = ["update"] }'
+        token = transit.token(transit.policy(text), no_default_policy=False)
+    listed = provider(transit, StaticToken(token)).inspection().listed(call)
+    assert listed == [Right("decrypt/payroll", is_prefix=False, capabilities=frozenset({"update"}))]
+
+
+def test_keys_that_policies_choose_and_the_one_that_signs_trails_are_needed(transit, examine, doctor):
+    transit.create_key("pci")
+    transit.create_key("audit", type="ed25519")
+    rule = {"name": "pci", "match": {"keys": ["pci/**"]}, "key": f"{transit.mount}/keys/${{params.tier}}"}
+    document = {
+        "apiVersion": "sealgate/v1alpha1",
+        "kind": "ArtifactPolicy",
+        "metadata": {"name": "keys"},
+        "spec": {"params": {"tier": "pci"}, "encryption": [rule]},
+    }
+    more = {"policies": [document], "audit": {"sinks": [{"type": "stdout"}], "signingKey": "audit"}}
+    name = transit.policy(NOTHING)
+    token = transit.token(name, no_default_policy=False)
+    lacking = examine(token=token, more=more)
+    assert "1 load" in lacking.line("policies")
+    assert {line[6:-3] for line in lacking.policy.splitlines() if line.startswith("path")} == {
+        f"{transit.mount}/{path}"
+        for path in (
+            "datakey/plaintext/artifacts", "datakey/plaintext/pci", "decrypt/artifacts", "decrypt/pci", "sign/audit",
+        )
+    }  # fmt: skip
+    transit.write_policy(name, lacking.policy)
+    assert examine(token=token, more=more).of("warning") == set()
+    without = examine(token=token)
+    assert without.of("warning") == {"vault: other rights"}
+    assert f"update {transit.mount}/decrypt/pci" in without.line("vault: other rights")
 
 
 def test_a_root_token_is_a_warning(transit, examine):
@@ -297,7 +417,7 @@ _MOUNT = st.from_regex(re.compile(r"\w[\w-]{0,8}(?:/\w[\w-]{0,8}){0,2}", re.ASCI
 @given(st.sampled_from(Role), _MOUNT, _NAME)
 @example(Role.BOTH, "transit/artifacts", "transit")
 def test_a_policy_to_paste_is_about_one_key_of_one_mount(role, mount, key):
-    paths = re.findall('^path "(.*)" {$', policy_text(role, mount, key), re.MULTILINE)
+    paths = re.findall('^path "(.*)" {$', Needs(role, mount, key).policy, re.MULTILINE)
     assert len(paths) == {Role.BOTH: 2, Role.REWRAPPER: 2}.get(role, 1)
     operations = {"datakey/plaintext", "decrypt", "rewrap", "keys"}
     assert {path.removeprefix(f"{mount}/").removesuffix(f"/{key}") for path in paths} <= operations
@@ -345,24 +465,81 @@ def test_a_derived_key_with_a_context_is_right_and_without_one_is_not(transit, l
     assert "Set keys.vault.context" in report.line("vault: key")
 
 
-@pytest.mark.parametrize(("role", "operation"), [("saver", "datakey/plaintext"), ("loader", "decrypt")])
-def test_a_role_that_is_bound_to_a_context_is_tried_with_it(transit, checked, role, operation):
+# --- a context -------------------------------------------------------------------------------------------
+
+BOUND = {"key": "bound", "context": "team-a"}
+
+
+@pytest.fixture
+def bound(transit):
+    """The text of shipped policies, for a key that is derived."""
     transit.create_key("bound", derived=True)
-    context = base64.b64encode(b"team-a").decode()
-    bound = f"""
-    path "transit/{operation}/bound" {{
-      capabilities = ["update"]
-      required_parameters = ["context"]
-      allowed_parameters = {{ "ciphertext" = [], "bits" = [], "context" = ["{context}"] }}
-    }}"""
-    reading = 'path "transit/keys/bound" { capabilities = ["read"] }'
-    policies = [transit.policy(bound), transit.policy(reading)]
-    assert checked(*policies, role=role, key="bound", context="team-a").code == 0
-    assert checked(*policies, role=role, key="bound", context="team-b").code == 1
-    unproven = checked(policies[0], role=role, key="bound", context="team-a")
+    return lambda *names: "\n".join(_shipped(name).replace("/artifacts", "/bound") for name in names)
+
+
+@pytest.mark.parametrize(("role", "part"), [("saver", "saver-bound"), ("loader", "loader-bound")])
+def test_a_role_that_is_bound_to_a_context_is_tried_with_it(transit, checked, bound, role, part):
+    policy = transit.policy(bound(part))
+    report = checked(policy, role=role, **BOUND)
+    assert (report.code, report.of("warning")) == (0, set())
+    assert report.state("vault: context") == "ok"
+    other = checked(policy, role=role, key="bound", context="team-b")
+    assert other.of("FAILED") == {"data key: make" if role == "saver" else "data key: open"}
+    transit.write_policy(policy, bound(part).partition("\n# Whether")[0])
+    unproven = checked(policy, role=role, **BOUND)
     assert "nothing proves that key bound is derived" in unproven.line("data key: make") + unproven.line(
         "data key: open"
     )
+    assert unproven.state("vault: key") == "warning"
+
+
+UNBOUND = [("saver", ["saver"], "make"), ("loader", ["loader"], "open"), ("both", ["saver", "loader"], "make and open")]
+
+
+@pytest.mark.parametrize(("role", "shipped", "verbs"), UNBOUND)
+def test_a_role_that_no_policy_binds_to_its_context_is_a_warning(transit, examine, bound, role, shipped, verbs):
+    name = transit.policy(bound(*shipped))
+    token = transit.token(name, no_default_policy=False)
+    report = examine("--role", role, token=token, vault=BOUND)
+    assert report.code == 0
+    assert report.of("warning") == {"vault: context", "vault: key"}
+    assert f"may {verbs} data keys in any context" in report.line("vault: context")
+    transit.write_policy(name, report.policy)
+    mended = examine("--role", role, token=token, vault=BOUND)
+    assert (mended.code, mended.of("warning")) == (0, set())
+
+
+LACKING = [("both", ["saver-bound"]), ("both", ["loader-bound"]), ("both", []), ("saver", []), ("loader", [])]
+
+
+@pytest.mark.parametrize(("role", "shipped"), LACKING)
+def test_a_right_that_a_bound_role_lacks_is_mended_by_a_policy_that_binds(transit, examine, bound, role, shipped):
+    name = transit.policy(NOTHING)
+    token = transit.token(name, transit.policy(bound(*shipped) or NOTHING), no_default_policy=False)
+    report = examine("--role", role, token=token, vault=BOUND)
+    lacking = {"saver": "data key: make", "loader": "data key: open"}
+    parts = {"saver", "loader"} if role == "both" else {role}
+    assert report.of("FAILED") == {lacking[part] for part in parts if f"{part}-bound" not in shipped}
+    assert all("may not" in report.line(check) for check in report.of("FAILED"))
+    transit.write_policy(name, report.policy)
+    mended = examine("--role", role, token=token, vault=BOUND)
+    assert (mended.code, mended.of("warning")) == (0, set()), mended.output
+    assert examine("--role", role, token=token, vault={**BOUND, "context": "team-b"}).code == 1
+
+
+def test_a_context_that_is_the_pods_namespace_is_in_the_policy_as_vault_compares_it(transit, examine, bound):
+    vault = {"key": "bound", "context": "${identity.namespace}"}
+    report = examine(policies=[transit.policy(NOTHING)], vault=vault, environment={"SEALGATE_NAMESPACE": "team-z"})
+    assert report.policy.count(f'"context" = ["{base64.b64encode(b"team-z").decode()}"]') == 2
+
+
+def test_a_rewrapper_sends_batches_that_no_policy_can_bind(transit, examine, bound):
+    policy = transit.policy(bound("rewrapper"))
+    report = examine("--role", "rewrapper", policies=[policy], vault=BOUND)
+    assert (report.code, report.of("warning")) == (0, set())
+
+
+# --- and more of the key ---------------------------------------------------------------------------------
 
 
 def test_what_makes_a_key_easy_to_lose_is_a_warning(transit, look):

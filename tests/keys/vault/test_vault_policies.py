@@ -16,6 +16,10 @@ MAY = {
     "certifier": {"certify"},
     "auditor": {"verify"},
 }
+BOUND = {"saver-bound": {"save"}, "loader-bound": {"load"}}
+"""The same for one context, `team-a` in what is shipped."""
+TRAILS = {"certifier", "auditor"}
+"""Of audit trails: test_vault_signing.py has them."""
 
 
 def attempt(operation, keys, call, wrapped):
@@ -29,7 +33,7 @@ def attempt(operation, keys, call, wrapped):
 
 
 def test_each_policy_that_is_shipped_is_tried_here():
-    assert {path.stem for path in POLICIES.glob("*.hcl")} == set(MAY)
+    assert {path.stem for path in POLICIES.glob("*.hcl")} == {*MAY, *BOUND} | TRAILS
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -65,6 +69,9 @@ FORBIDDEN = {
     "rotate": ("POST", "keys/artifacts/rotate", {}),
     "allow deletion": ("POST", "keys/artifacts/config", {"deletion_allowed": True}),
     "delete": ("DELETE", "keys/artifacts", None),
+    "take out of use": ("DELETE", "keys/artifacts/soft-delete", None),
+    "import": ("POST", "keys/artifacts/import_version", {"ciphertext": "AAAA"}),
+    "restore": ("POST", "restore/artifacts", {"backup": "AAAA", "force": True}),
     "export": ("GET", "export/encryption-key/artifacts", None),
     "back up": ("GET", "backup/artifacts", None),
     "trim": ("POST", "keys/artifacts/trim", {"min_available_version": 1}),
@@ -73,7 +80,7 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize(("method", "path", "body"), FORBIDDEN.values(), ids=FORBIDDEN)
 def test_all_roles_together_cannot(transit, method, path, body):
-    token = transit.token(*transit.shipped_policies(*MAY))
+    token = transit.token(*transit.shipped_policies(*MAY, *BOUND))
     with pytest.raises(ApiError) as raised:
         transit.server.api(method, f"{transit.mount}/{path}", body, token=token)
     assert raised.value.status == 403
@@ -89,3 +96,48 @@ def test_the_rewrapper_alone_may_look_at_the_key(transit):
         with pytest.raises(ApiError) as raised:
             look(role)
         assert raised.value.status == 403
+
+
+# --- bound to a context ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def derived(transit):
+    transit.delete_key()
+    transit.create_key("artifacts", derived=True)
+    return transit
+
+
+@pytest.mark.parametrize("operation", ["save", "load", "rewrap"])
+@pytest.mark.parametrize("role", BOUND)
+def test_a_bound_role_can_do_its_own_work_in_its_own_context_alone(derived, provider, call, role, operation):
+    token = StaticToken(derived.token(*derived.shipped_policies(role)))
+    for context in (b"team-a", b"team-b"):
+        wrapped = provider(derived, context=context).new_data_key(call).wrapped
+        keys = provider(derived, token, context=context)
+        if operation in BOUND[role] and context == b"team-a":
+            attempt(operation, keys, call, wrapped)
+        else:
+            with pytest.raises(NotPermitted):
+                attempt(operation, keys, call, wrapped)
+
+
+AROUND = {
+    "without a context": lambda wrapped, own: {"ciphertext": wrapped},
+    "in a batch": lambda wrapped, own: {"batch_input": [{"ciphertext": wrapped, "context": own}]},
+    "in a batch with its own context beside it": lambda wrapped, own: {
+        "batch_input": [{"ciphertext": wrapped, "context": "dGVhbS1i"}],
+        "context": own,
+    },
+    "with a context twice": lambda wrapped, own: {"ciphertext": wrapped, "context": own, "Context": "dGVhbS1i"},
+}
+
+
+@pytest.mark.parametrize("body", AROUND.values(), ids=AROUND)
+def test_a_bound_loader_opens_nothing(derived, provider, call, body):
+    """The bindings hold for the requests that this code does not send, too."""
+    wrapped = provider(derived, context=b"team-b").new_data_key(call).wrapped.wrapped_key
+    token = derived.token(*derived.shipped_policies("loader-bound"))
+    with pytest.raises(ApiError) as raised:
+        derived.post(f"{derived.mount}/decrypt/artifacts", body(wrapped, "dGVhbS1h"), token=token)
+    assert raised.value.status == 403

