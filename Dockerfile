@@ -1,30 +1,57 @@
 # syntax=docker/dockerfile:1
-# The proxy and the bundled backend. To wrap a vendor's plugin, copy it in:
-#   FROM vendor/plugin AS vendor
-#   FROM sealgate
-#   COPY --from=vendor /artifact-server /vendor/plugin
+# docs/install-image.md says how each target is built. Pin the bases by digest with their build arguments.
+ARG PYTHON=python:3.13-slim-bookworm
+ARG BASE=debian:bookworm-slim
+ARG VENDOR=scratch
 
-FROM python:3.13-slim-bookworm AS build
+FROM ${PYTHON} AS build
 WORKDIR /build
-COPY requirements.lock pyproject.toml README.md LICENSE ./
+COPY requirements.lock requirements-build.lock ./
+RUN python -m venv /tool \
+ && /tool/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --requirement requirements-build.lock \
+ && /tool/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --requirement requirements.lock \
+    --target /packages
+COPY pyproject.toml README.md LICENSE ./
+COPY image image
 COPY proxy proxy
 COPY policies policies
 COPY backend backend
-# The build tool comes by hash, too; it stays in this stage.
-COPY requirements-dev.lock ./
-RUN python -m venv /tool \
- && /tool/bin/pip install --no-cache-dir --require-hashes --requirement requirements-dev.lock \
- && python -m venv /opt/sealgate \
- && /opt/sealgate/bin/pip install --no-cache-dir --require-hashes --only-binary :all: --requirement requirements.lock \
- && /tool/bin/python -m hatchling build --target wheel \
- && /opt/sealgate/bin/pip install --no-cache-dir --no-deps --no-index dist/*.whl \
- && /opt/sealgate/bin/pip uninstall --yes pip \
- && /opt/sealgate/bin/python -m compileall -q /opt/sealgate/lib
+# The last line runs what was laid out where there is nothing else: what it lacks shows here.
+RUN /tool/bin/python -m hatchling build --target wheel \
+ && /tool/bin/pip install --no-cache-dir --no-deps --no-index --target /packages dist/*.whl \
+ && PATH=/tool/bin:$PATH python image/tree.py /packages /laid-out \
+ && chroot /laid-out /opt/sealgate/bin/sealgate --help
 
-FROM python:3.13-slim-bookworm
-COPY --from=build /opt/sealgate /opt/sealgate
-ENV PATH=/opt/sealgate/bin:$PATH \
-    PYTHONDONTWRITEBYTECODE=1
+# Sealgate and the bundled backend.
+FROM ${BASE} AS sealgate
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Sealgate" \
+      org.opencontainers.image.description="An artifact plugin for Argo Workflows that encrypts what another one stores" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
+COPY --from=build /laid-out /
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+ENV PATH=/opt/sealgate/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 # Numeric, so that runAsNonRoot can tell; any other user works as well.
 USER 8737:8737
 ENTRYPOINT ["sealgate", "serve"]
+
+# VENDOR is the image of the plugin to wrap, VENDOR_PLUGIN the path of its program there.
+FROM ${VENDOR} AS vendor
+
+# Theirs copied into ours: for a program that is one file.
+FROM sealgate AS with-vendor
+ARG VENDOR_PLUGIN=/artifact-server
+COPY --from=vendor --chmod=0555 ${VENDOR_PLUGIN} /vendor/plugin
+
+# Ours copied into theirs: for a program that needs more of its image than one file.
+FROM vendor AS in-vendor
+COPY --from=build /laid-out /
+ENV PATH=/opt/sealgate/bin:${PATH}
+USER 8737:8737
+ENTRYPOINT ["sealgate", "serve"]
+
+# Without --target: the plain image.
+FROM sealgate

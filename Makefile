@@ -4,13 +4,17 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
-LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes \
+LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
+ENGINE ?= $(shell command -v docker || command -v podman || command -v buildah)
 # As many test processes as there are processors.
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-large check fix bench docs stubs lock vectors clean
+.PHONY: help demo test test-large check fix bench docs image release stubs lock vectors refusals snapshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,6 +48,17 @@ fix: $(STAMP) ## format, and mend what the linter can
 bench: $(STAMP) ## the figures of docs/performance.md, side by side with their peers
 	$(BIN)/python -m bench
 
+image: ## the image, where Docker, Podman or Buildah is
+	@test -n "$(ENGINE)" || { echo "make image: there is no docker, podman or buildah; name one as ENGINE" >&2; exit 2; }
+	$(ENGINE) build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --tag sealgate:$(VERSION) .
+
+release: $(STAMP) ## the wheel, the source archive and the list of parts, in dist/, the same bytes each time
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m hatchling build
+	PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
+		--output-format JSON --output-file dist/sealgate-$(VERSION).cdx.json requirements.lock
+	cd dist && sha256sum * > SHA256SUMS
+
 docs: $(STAMP) ## write into the documents what the tests see
 	$(BIN)/python -m pytest -n $(JOBS) --write-docs tests/keys/vault/test_vault_fault_table.py
 
@@ -52,11 +67,18 @@ stubs: $(STAMP) ## generate the protobuf stubs anew
 		proxy/rpc/artifact.proto proxy/envelope/envelope.proto
 
 lock: $(STAMP) ## resolve the dependencies anew
-	$(LOCK) --upgrade -o requirements.lock
-	$(LOCK) --upgrade --group dev -o requirements-dev.lock
+	$(LOCK) pyproject.toml --upgrade -o requirements.lock
+	$(LOCK) pyproject.toml --upgrade --group dev -o requirements-dev.lock
+	$(LOCK) --group pyproject.toml:build --upgrade -o requirements-build.lock
 
 vectors: $(STAMP) ## generate tests/vectors anew
 	$(BIN)/python -m tests.vectors.generate
+
+refusals: $(STAMP) ## write docs/refusals.md anew
+	PYTHONPATH=tests $(BIN)/python -m harness.refusals
+
+snapshots: $(STAMP) ## render the chart's snapshots anew
+	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k looked_at
 
 clean: ## remove what was set up and built
 	rm -rf .venv build dist

@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import chain, files, footprint
+from bench import chain, decisions, files, footprint, telling
 from bench.measure import Row, say
 from bench.setting import MIB, Setting, working_place
 from bench.table import kept, machine, shown
@@ -19,6 +19,8 @@ _GROUPS = {
     "slow": chain.slow_storage,
     "directory": chain.directory,
     "calls": chain.small_calls,
+    "decisions": decisions.decisions,
+    "telling": telling.rows,
     "start": footprint.start,
     "large": footprint.large_calls,
 }

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 from bench.setting import MIB, ROOT
 
@@ -113,10 +114,43 @@ def bare(home: Path) -> Server:
     return Server(home, BARE)
 
 
-def proxy(home: Path, downstream: Path, root: Path, transfer: str = "auto") -> Server:
-    """Sealgate in front of the plugin on the socket `downstream`; its spool is beneath `home`."""
+def proxy(
+    home: Path,
+    downstream: Path,
+    root: Path,
+    transfer: str = "auto",
+    *,
+    trail: Path | None = None,
+    collector: Path | None = None,
+) -> Server:
+    """Sealgate in front of the plugin on the socket `downstream`; its spool is beneath `home`.
+
+    The audit trail goes to standard output, or to the file `trail`; spans go to a `collector`, if there is one.
+    """
+    settings = _settings(home, downstream, root, transfer)
+    if trail is not None:
+        settings["audit"] = {"sinks": [{"type": "file", "path": str(trail)}]}
+    environment = {"SEALGATE_CONFIG_YAML": json.dumps(settings)}
+    if collector is not None:
+        environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"unix:{collector}"
+        environment["OTEL_EXPORTER_OTLP_INSECURE"] = "true"
+    return Server(home, [SEALGATE, "serve"], environment)
+
+
+def silent_proxy(home: Path, downstream: Path, root: Path) -> Server:
+    """The same without the layer that records accesses."""
+    settings = _settings(home, downstream, root, "auto")
+    return Server(home, [*SERVERS, "silent", "-"], {"SEALGATE_CONFIG_YAML": json.dumps(settings)})
+
+
+def collector(home: Path) -> Server:
+    """Takes spans, and does nothing with them."""
+    return Server(home, [*SERVERS, "collector", "-"])
+
+
+def _settings(home: Path, downstream: Path, root: Path, transfer: str) -> dict[str, Any]:
     home.mkdir(exist_ok=True)
-    settings = {
+    return {
         "apiVersion": "sealgate/v1alpha1",
         "kind": "Sealgate",
         "downstream": {"socket": str(downstream)},
@@ -124,7 +158,6 @@ def proxy(home: Path, downstream: Path, root: Path, transfer: str = "auto") -> S
         "paths": {"roots": [str(root)]},
         "spool": {"directory": str(home), "transfer": transfer},
     }
-    return Server(home, [SEALGATE, "serve"], {"SEALGATE_CONFIG_YAML": json.dumps(settings)})
 
 
 def _storage(home: Path) -> dict[str, str]:

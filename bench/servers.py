@@ -1,24 +1,34 @@
 """Processes to measure against, on the server's own code: `python -m bench.servers KIND … SOCKET`.
 
-`relay DOWNSTREAM` passes on everything unchanged; `slow RATE` is the bundled backend on a storage that
+`relay DOWNSTREAM` passes on everything unchanged; `silent -` is the proxy without its audit trail; `collector -`
+takes spans and forgets them; `slow RATE` is the bundled backend on a storage that
 takes and gives RATE bytes a second, whichever way the bytes come.
 """
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from collections.abc import Generator, Iterator
+from concurrent import futures
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
+
 from backend import ObjectStoreBackend
+from proxy import config
 from proxy.cli.process import Composed, run
+from proxy.cli.serve import key_provider
 from proxy.layers.governed import Governed
+from proxy.layers.sealed import Sealed
+from proxy.paths import Roots
 from proxy.plugin import Artifact, Call, Chunk
 from proxy.rpc.client import Downstream
 from proxy.rpc.endpoint import Endpoint
+from proxy.spool import Spool
 
 
 class Slow:
@@ -67,7 +77,35 @@ class Slow:
         time.sleep(max(0.0, began + size / self._rate - time.monotonic()))
 
 
+def silent() -> Composed:
+    """The stack of `sealgate serve` below the layer that records accesses."""
+    settings = config.load()
+    endpoint = Endpoint(settings.required_downstream().socket or Path(), 30)
+    downstream, spool = Downstream(endpoint), Spool(settings.spool.directory or Path())
+    sealed = Sealed(downstream, key_provider(settings), roots=Roots(settings.paths.roots), spool=spool)
+    return Composed(Governed(sealed), closing=(downstream.close, spool.close))
+
+
+def collector(socket: str) -> int:
+    """Serve what takes every message of any method, and answers with nothing in it."""
+    server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[_Forgets()])
+    server.add_insecure_port(f"unix:{socket}")
+    server.start()
+    signal.signal(signal.SIGTERM, lambda *_: server.stop(0))
+    server.wait_for_termination()
+    return 0
+
+
+class _Forgets(grpc.GenericRpcHandler):
+    def service(self, _details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
+        return grpc.unary_unary_rpc_method_handler(lambda _message, _context: b"")
+
+
 def main(kind: str, which: str, socket: str) -> int:
+    if kind == "collector":
+        return collector(socket)
+    if kind == "silent":
+        return run(silent, socket)
     if kind == "relay":
         downstream = Downstream(Endpoint(Path(which), 30))
         return run(lambda: Composed(downstream, closing=(downstream.close,)), Path(socket))

@@ -227,7 +227,7 @@ def _value(event: yaml.ScalarEvent) -> Any:
     if _DISPUTED.fullmatch(text):
         raise _fault("{word} means different things to different readers: write it in quotes", event)
     if _INTEGER.fullmatch(text):
-        if len(text) > _MOST_DIGITS:
+        if len(text.lstrip("+-")) > _MOST_DIGITS:
             raise _fault("the number is too large", event)
         return int(text)
     return float(text) if _NUMBER.fullmatch(text) else text

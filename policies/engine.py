@@ -7,17 +7,19 @@ the one that is ordered: its first match wins.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from policies import keys, templates
 from policies.facts import NOTHING_YET, READS, WRITES, Decision, Encryption, Measures, Request, Verdict
 from policies.load import PolicySet, key_name
 from policies.rules import Matching, Process, awaited, broken_limit, broken_requirement
-from policies.schema import AuditNote, EncryptionRule, Rule, Spec
+from policies.schema import ArtifactPolicy, AuditNote, EncryptionRule, Rule, Spec
 
 BASELINE_LISTING = 10_000
 """The most names that a listing gives where there is no policy."""
 _HINTS = 3
+_ASK = "Ask the owner of the policies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class ReadyRule:
     on_error: str
     matching: Matching
     message: str
+    """For the author: the rule's own, or whom to ask."""
 
     @property
     def name(self) -> str:
@@ -74,9 +77,7 @@ class Policy:
         self.skips_links = bool(specs) and all(spec.symlinks == "skip" for spec in specs)
         self.default = _default(specs)
         self.rules = [
-            _ready(document.metadata.name, document.spec, rule, process)
-            for document in documents.documents
-            for rule in document.spec.rules
+            _ready(document, rule, process) for document in documents.documents for rule in document.spec.rules
         ]
         counting = [document for document in documents.documents if document.spec.enforcement == "enforce"]
         self._encryption = [
@@ -88,6 +89,7 @@ class Policy:
             (ready.policy, ready.rule.name): ready.rule.audit for ready in self.rules if ready.rule.audit != AuditNote()
         }
         self._by_operation: dict[str, list[ReadyRule]] = {}
+        self._by_segment: dict[str, _BySegment] = {}
 
     def match(self, request: Request) -> Matched:
         """Everything about a request that cannot change any more."""
@@ -96,7 +98,7 @@ class Policy:
         denies: list[tuple[ReadyRule, str]] = []
         requires: list[tuple[ReadyRule, str]] = []
         allows: list[ReadyRule] = []
-        for ready in self._for(request.operation):
+        for ready in self._possible(request):
             answer = ready.matching.match(request)
             if answer is False:
                 continue
@@ -122,10 +124,10 @@ class Policy:
             unknown = answer if isinstance(answer, str) else ready.unknown
             if unknown or ready.result is None:
                 fact = f"the encryption rule cannot be evaluated: {unknown}"
-                return Verdict("deny", "ERROR", ready.policy, f"encryption/{ready.rule.name}", fact)
+                return Verdict("deny", "ERROR", ready.policy, f"encryption/{ready.rule.name}", fact, _ASK)
             return ready.result
         if self._encryption:
-            return Verdict("deny", "NO_KEY", fact="no encryption rule covers this key")
+            return Verdict("deny", "NO_KEY", fact="no encryption rule covers this key", advice=_ASK)
         return Encryption()
 
     def audit_note(self, verdict: Verdict) -> AuditNote | None:
@@ -139,11 +141,19 @@ class Policy:
         starts: list[str] = []
         for ready in self._for(request.operation):
             patterns = ready.matching.keys
-            if ready.rule.effect == "allow" and patterns and ready.matching.matches_but_for_keys(request):
+            counts = ready.rule.effect == "allow" and ready.mode == "enforce"
+            if counts and patterns and ready.matching.matches_but_for_keys(request):
                 starts += [_start(text) for text in patterns.texts if "${" not in text]
         found = list(dict.fromkeys(start for start in starts if start))[:_HINTS]
-        advice = f"Your keys start with {' or '.join(found)}" if found else ""
+        advice = f"Your keys start with {' or '.join(found)}" if found else _ASK
         return Verdict("deny", "NO_RULE", fact=f"no allow rule covers this key{whose}", advice=advice)
+
+    def _possible(self, request: Request) -> Sequence[ReadyRule]:
+        """The rules that could mean the request, by the first segment of its key, in their order."""
+        if request.operation not in self._by_segment:
+            self._by_segment[request.operation] = _BySegment(self._for(request.operation))
+        index = self._by_segment[request.operation]
+        return index.rules.get(request.key.partition("/")[0], index.others)
 
     def _for(self, operation: str) -> list[ReadyRule]:
         if operation not in self._by_operation:
@@ -153,6 +163,21 @@ class Policy:
                 if operation in ready.matching.operations and ready.matching.identity is not False
             ]
         return self._by_operation[operation]
+
+
+class _BySegment:
+    """Rules by the first segment that all of a rule's patterns begin with, so that few are looked at."""
+
+    def __init__(self, rules: Sequence[ReadyRule]) -> None:
+        self.rules: dict[str, list[ReadyRule]] = {}
+        self.others: list[ReadyRule] = []
+        """Those whose patterns begin with a star, or that have none: they are in each list."""
+        for ready in rules:
+            firsts = ready.matching.first_segments()
+            for first in firsts or self.rules:
+                self.rules.setdefault(first, list(self.others)).append(ready)
+            if not firsts:
+                self.others.append(ready)
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +257,7 @@ class Matched:
         if self.policy.is_baseline and listing > BASELINE_LISTING:
             fact = f"{listing} names exceeds maxListing {BASELINE_LISTING}"
             return Verdict("deny", "LIMIT_LISTING", "baseline", "default", fact, "List a directory further down")
-        return Verdict("allow", "OK" if self.policy.is_baseline else "DEFAULT_ALLOW")
+        return Verdict("allow", "OK", "baseline") if self.policy.is_baseline else Verdict("allow", "DEFAULT_ALLOW")
 
     def _encrypted(self, allowed: Verdict, measures: Measures) -> Verdict:
         """What the encryption list, which is always enforced, makes of an operation that is allowed."""
@@ -245,7 +270,8 @@ class Matched:
             fact = "the stored object was never sealed, and plaintext is not read here"
             advice = "Only sealed objects are read; save the artifact again through Sealgate"
             rule = "default" if found.rule == "default" else f"encryption/{found.rule}"
-            return Verdict("deny", "PLAINTEXT", found.policy, rule, fact, advice)
+            policy = "baseline" if self.policy.is_baseline else found.policy
+            return Verdict("deny", "PLAINTEXT", policy, rule, fact, advice)
         return allowed
 
     def _awaits(self, measures: Measures) -> frozenset[str]:
@@ -275,11 +301,12 @@ def _default(specs: Sequence[Spec]) -> _Default:
     )
 
 
-def _ready(policy: str, spec: Spec, rule: Rule, process: Process) -> ReadyRule:
-    try:
-        message = templates.filled(rule.message, process.identity, spec.params)
-    except templates.NotKnown:
-        message = ""
+def _ready(document: ArtifactPolicy, rule: Rule, process: Process) -> ReadyRule:
+    policy, spec = document.metadata.name, document.spec
+    message = f"Ask {document.metadata.annotations.get('owner') or f'the owner of policy {policy}'}"
+    if rule.message:
+        with suppress(templates.NotKnown):
+            message = templates.filled(rule.message, process.identity, spec.params)
     mode = rule.enforcement or spec.enforcement
     matching = Matching.of(rule.match, rule.when, process, spec.params)
     return ReadyRule(policy, rule, mode, spec.on_error, matching, message)

@@ -33,7 +33,7 @@ def fault_of(pattern: str) -> str:
 
 @lru_cache(maxsize=4096)
 def compiled(pattern: str) -> Matcher:
-    """Whether a key matches `pattern`, which has no fault. Keys and patterns may begin with a slash, or not."""
+    """Whether a key, or a path without its first slash, matches `pattern`, which has no fault."""
     pattern = pattern.removeprefix("/")
     if pattern == "**":
         return lambda _: True

@@ -22,6 +22,7 @@ from policies.validate import Fault, converted, meant, printable
 KIND, TEST_KIND = "ArtifactPolicy", "ArtifactPolicyTest"
 SUFFIXES = (".yaml", ".yml", ".json")
 _MOST_DOCUMENTS = 256
+_LONGEST_ANNOTATION = 240
 _KEY_NAME = re.compile(r"(?:(?P<mount>\w[\w-]*(?:/\w[\w-]*)*)/keys/)?(?P<name>\w(?:[\w.-]*\w)?)", re.ASCII)
 
 
@@ -169,6 +170,9 @@ def key_name(text: str) -> tuple[str, str]:
 
 def _faults_of(policy: ArtifactPolicy, installation: Installation) -> Iterator[Fault]:
     spec = policy.spec
+    for name, text in policy.metadata.annotations.items():
+        if not text.isprintable() or len(text) > _LONGEST_ANNOTATION:
+            yield Fault(("metadata", "annotations", name), "an annotation is one short line of plain text")
     for name, value in spec.params.items():
         if fault := templates.word_fault(value) if value else "is empty":
             yield Fault(("spec", "params", name), f"params.{name} {fault}")

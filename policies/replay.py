@@ -7,7 +7,6 @@ key, actor, amounts and outcome are read.
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,7 +52,7 @@ class Replay:
     """Lines that are no record of a call, or whose key is not there in full."""
     now_denied: int = 0
     now_allowed: int = 0
-    by_rule: Counter[str] = field(default_factory=Counter)
+    by_rule: dict[str, int] = field(default_factory=dict)
     """How often each rule would deny what was allowed."""
     examples: list[Change] = field(default_factory=list)
 
@@ -68,7 +67,7 @@ def replayed(lines: Iterable[str | bytes], policies: PolicySet) -> Replay:
             if line.strip():
                 result.unusable += 1
             continue
-        if _at(record, "unmapped", "phase") in {"attempt", "start", "end"}:
+        if _at(record, "unmapped", "phase") in {"attempt", "session.start", "session.end"}:
             continue
         asked = _asked(record)
         if asked is None:
@@ -91,7 +90,8 @@ def _compare(
         return
     if verdict.outcome == "deny":
         result.now_denied += 1
-        result.by_rule[f"{verdict.policy}/{verdict.rule}".lstrip("/") + f" {verdict.code}"] += 1
+        rule = f"{verdict.policy}/{verdict.rule}".lstrip("/") + f" {verdict.code}"
+        result.by_rule[rule] = result.by_rule.get(rule, 0) + 1
     else:
         result.now_allowed += 1
     if len(result.examples) < _EXAMPLES:

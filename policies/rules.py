@@ -48,7 +48,9 @@ class Patterns:
         return cls(tuple(texts), tuple(matchers), unknown)
 
     def match(self, text: str) -> Answer:
-        """Whether one of them matches `text`."""
+        """Whether one of them matches `text`. What a request does not have matches none."""
+        if not text:
+            return False
         for matches in self.matchers:
             if matches(text):
                 return True
@@ -77,7 +79,7 @@ class Matching:
             return Patterns.filled(texts, process.identity, params) if texts else None
 
         fields: tuple[tuple[str, Callable[[Request], str], Patterns | None], ...] = (
-            ("localPaths", lambda request: request.path, patterns(match.local_paths)),
+            ("localPaths", lambda request: request.path.removeprefix("/"), patterns(match.local_paths)),
             ("artifactNames", lambda request: request.artifact, patterns(match.artifact_names)),
             ("plugins", lambda request: request.plugin, patterns(match.plugins)),
         )
@@ -115,6 +117,13 @@ class Matching:
         if unsure or self.condition is None:
             return unsure or True
         return self.condition(request)
+
+    def first_segments(self) -> frozenset[str]:
+        """What the first segment of a key must be one of; empty: it may be any."""
+        if not self.keys or self.keys.unknown:
+            return frozenset()
+        firsts = frozenset(text.partition("/")[0] for text in self.keys.texts)
+        return frozenset() if any("*" in first or "?" in first for first in firsts) else firsts
 
     def matches_but_for_keys(self, request: Request) -> bool:
         """Whether the request would be meant if its key were another."""

@@ -60,7 +60,9 @@ class Metadata(Part, frozen=True):
     """What a document is called."""
 
     name: Annotated[Label, Meta(description="A DNS label, unique among all documents.")]
-    annotations: Annotated[dict[str, str], Meta(description="Free; owner and runbook are shown by explain.")] = {}
+    annotations: Annotated[
+        dict[str, str], Meta(description="Free; a refusal without a message tells the author to ask the owner.")
+    ] = {}
 
 
 class IdentityMatch(Part, frozen=True):

@@ -16,11 +16,12 @@ from proxy.plugin import NotConfigured, one_line
 
 API_VERSION = "sealgate/v1alpha1"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_LONGEST_DURATION = 7 * 24 * 3600.0
 _LONGEST_AUDIT_WAIT = 60
 
 
 class Duration(float):
-    """Seconds, written as `30s`, `10m`, `1h`, `250ms`."""
+    """Seconds, written as `30s`, `10m`, `1h`, `250ms`; at most seven days."""
 
     __slots__ = ()
 
@@ -179,6 +180,8 @@ class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     mode: Literal["fail-closed", "fail-open"] = "fail-closed"
     phases: Literal["both", "outcome"] = "both"
     wait: Duration = Duration(2)
+    digest: Literal["none", "sha256"] = "none"
+    """Of the ciphertext of a single file: costs reading it once more."""
     hmac_key_file: Path | None = None
     """A secret of at least 32 bytes, under which artifact keys are hidden that a policy wants hidden."""
     signing_key: str = ""
@@ -335,6 +338,9 @@ def _decode(kind: type, value: Any) -> Any:
         number = value.rstrip("mhs")
         unit = _UNITS.get(value[len(number) :])
         if unit is not None and number.isascii() and number.replace(".", "", 1).isdigit():
-            return Duration(float(number) * unit)
+            seconds = float(number) * unit
+            if seconds > _LONGEST_DURATION:
+                raise ValueError("a duration is `168h` at most")
+            return Duration(seconds)
     expected = "a path" if kind is Path else "a duration such as `30s` or `10m`"
     raise ValueError(f"expected {expected}")

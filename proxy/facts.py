@@ -50,6 +50,15 @@ class KeyFacts:
 
 
 @dataclass(slots=True)
+class StoredFacts:
+    """What went to the downstream or came from it. The `Digested` layer writes it, where there is one."""
+
+    files: int = 0
+    sha256: str = ""
+    """Of the ciphertext, header included; empty unless it was one file."""
+
+
+@dataclass(slots=True)
 class AuditFacts:
     """Where the record of this call's attempt stands in the audit trail. The `Audited` layer writes it."""
 

@@ -35,6 +35,8 @@ class Identity:
     """Argo's node of the workflow, not the machine."""
     component: str = ""
     """In which of Argo's containers: `init`, `sidecar`, `gc` or `server`."""
+    attested: bool = False
+    """Whether the key service has proven namespace and service account; all the rest is asserted always."""
 
 
 def asserted(environment: Mapping[str, str] = os.environ, service_account: Path = SERVICE_ACCOUNT) -> Identity:

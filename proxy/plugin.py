@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from proxy.facts import AuditFacts, DecisionFacts, KeyFacts, TraceFacts
+from proxy.facts import AuditFacts, DecisionFacts, KeyFacts, StoredFacts, TraceFacts
 from proxy.terms import Terms
 
 if TYPE_CHECKING:
@@ -111,6 +111,7 @@ class Call:
     terms: Terms = field(default_factory=Terms)
     """`Governed` alone writes it."""
     keys: KeyFacts = field(default_factory=KeyFacts)
+    stored: StoredFacts = field(default_factory=StoredFacts)
     audit: AuditFacts = field(default_factory=AuditFacts)
     trace: TraceFacts = field(default_factory=TraceFacts)
     before_effects: Callable[[], None] | None = field(default=None, repr=False)
@@ -252,10 +253,14 @@ class BadRequest(PluginError):
     status = "INVALID_ARGUMENT"
 
 
-class Denied(PluginError):
-    """A policy says no. Its line has at most 400 bytes, whatever a policy's own message and the key are."""
+class NotPermitted(PluginError):
+    """Somebody who has a say in it says no, such as the key service."""
 
     status = "PERMISSION_DENIED"
+
+
+class Denied(NotPermitted):
+    """A policy says no. Its line has at most 400 bytes, whatever a policy's own message and the key are."""
 
     def _line(self, call: Call, key: str) -> str:
         remedy = self.remedy.rstrip(".")

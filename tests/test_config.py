@@ -91,7 +91,16 @@ def test_json_is_read_as_well():
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("30s", 30), ("10m", 600), ("1h", 3600), ("250ms", 0.25), ("1.5h", 5400), ("0s", 0), ("0.5s", 0.5)],
+    [
+        ("30s", 30),
+        ("10m", 600),
+        ("1h", 3600),
+        ("250ms", 0.25),
+        ("1.5h", 5400),
+        ("0s", 0),
+        ("0.5s", 0.5),
+        ("168h", 604_800),
+    ],
 )
 def test_a_duration_is_a_number_and_a_unit(text, seconds):
     settings = parse(f"{HEAD}downstream: {{socket: /s, startTimeout: {text}}}", "config.yaml")
@@ -222,6 +231,11 @@ for text in ("30", "30 s", "s", "", "-1s", "1d", "1e3s", "0x10s", "٣s", "1..5s"
     FAULTS[f"duration {text!r}"] = (
         f"{HEAD}downstream: {{socket: /s, startTimeout: '{text}'}}",
         "3:26: expected a duration such as `30s` or `10m`",
+    )
+for text in ("9999999999h", "168.1h", "604801s", "9" * 400 + "ms"):
+    FAULTS[f"duration {text[:12]!r} of more than a week"] = (
+        f"{HEAD}keys:\n  provider: vault\n  vault: {{auth: {{method: token}}, timeout: {text}}}",
+        "5:34: a duration is `168h` at most",
     )
 
 

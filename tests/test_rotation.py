@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import json
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from harness.content import blob
@@ -15,8 +17,18 @@ from layers.memory import MemoryPlugin
 from proxy import envelope
 from proxy.keys.local import LocalKeys
 from proxy.keys.provider import KeyVersions
-from proxy.plugin import Artifact, Call, DataLoss, NotConfigured, Operation, Unavailable
-from proxy.rotation import BATCH, Pace, Rotation
+from proxy.plugin import (
+    Artifact,
+    Call,
+    Cancelled,
+    DataLoss,
+    Denied,
+    NotConfigured,
+    Operation,
+    TimedOut,
+    Unavailable,
+)
+from proxy.rotation import BATCH, Pace, Patience, Rotation
 from proxy.spool import Spool
 from proxy.stored import Stored, Transfer
 
@@ -32,9 +44,12 @@ class Recorded:
         self.asked_versions = 0
         self.fault = None
 
-    def versions(self, call, wrapped):
+    def require_own(self, wrapped):
+        self._keys.require_own(wrapped)
+
+    def versions(self, call, key):
         self.asked_versions += 1
-        return self._keys.versions(call, wrapped)
+        return self._keys.versions(call, key)
 
     def rewrap_many(self, call, wrapped):
         if self.fault:
@@ -52,7 +67,7 @@ class World:
         self.plugin = plugin or MemoryPlugin()
         self.keys = Recorded(LocalKeys(self.keyring))
         self.stored = Stored(self.plugin, Spool(home / "spool"), transfer)
-        self.stop = threading.Event()
+        self.patience = Patience(60)
         self.call = Call(Operation.LOAD)
 
     def turn_to(self, latest):
@@ -69,11 +84,16 @@ class World:
             self.plugin.objects[key] = b"".join(map(bytes, sealed))
 
     def rotate(self, prefix="ns", *, dry_run=False):
-        pace = Pace(0, self.stop.wait)
-        rotation = Rotation(
-            self.plugin, self.stored, self.keys, Artifact(prefix), pace=pace, stop=self.stop, dry_run=dry_run
+        rotation = self.rotation(prefix, dry_run=dry_run)
+        with self.patience.watching():
+            return rotation.run(rotation.objects(prefix))
+
+    def rotation(self, prefix="ns", *, dry_run=False):
+        pace = Pace(0, self.patience.stop.wait)
+        artifact = Artifact(prefix)
+        return Rotation(
+            self.plugin, self.stored, self.keys, artifact, pace=pace, patience=self.patience, dry_run=dry_run
         )
-        return rotation.run(rotation.objects(prefix))
 
     def opened(self, key):
         keys = LocalKeys(self.keyring)
@@ -121,7 +141,7 @@ def test_what_is_current_is_read_no_further_than_its_header_and_not_written(simp
     simple.plugin.calls.clear()
     report = simple.rotate()
     assert (report.current, report.moved) == (1, 0)
-    assert simple.plugin.calls == ["list_objects", "open_stream"]
+    assert simple.plugin.calls == ["list_objects", "open_stream", "open_stream"]  # the prefix itself, and the object
     assert simple.keys.batches == []
 
 
@@ -169,16 +189,17 @@ def test_an_interrupted_walk_says_how_far_it_came_and_what_is_left_is_whole(simp
         save_stream(call, artifact, chunks)
         written.append(artifact.key)
         if len(written) == BATCH // 2:
-            simple.stop.set()
+            simple.patience.ask_to_stop()
 
     simple.plugin.save_stream = stopping
     report = simple.rotate()
     assert not report.finished
-    assert report.may_be_raised_to("default") in (None, 1)
+    assert report.may_be_raised_to("default") is None
     assert all(simple.opened(key) == b"" for key in keys)
+    assert report.reached
     assert all(simple.header(key).key.key_version == 2 for key in keys if key <= report.reached)
     assert report.moved == len(written)
-    simple.stop.clear()
+    simple.patience = Patience(60)
     assert simple.rotate().moved == 2 * BATCH - report.moved
 
 
@@ -218,8 +239,8 @@ class Unsteady(MemoryPlugin):
         self.reads = 0
 
     def open_stream(self, call, artifact):
-        self.reads += 1
         whole = b"".join(super().open_stream(call, artifact))
+        self.reads += 1
         yield self.change(whole) if self.reads == 2 else whole
 
 
@@ -271,7 +292,11 @@ def test_a_downstream_that_cannot_be_reached_ends_the_walk(tmp_path):
 
     world = World(tmp_path, Gone())
     world.save(*(f"ns/{number}" for number in range(500)), data=b"")
-    report = world.rotate()
+    with pytest.raises(Unavailable):
+        world.rotate()
+    rotation = world.rotation()
+    with world.patience.watching():
+        report = rotation.run(sorted(world.plugin.objects))
     assert isinstance(report.stopped_by, Unavailable)
     assert not report.finished
 
@@ -291,13 +316,151 @@ def test_another_providers_objects_are_told_and_asked_about_once(simple):
     simple.save("ns/a", "ns/b")
 
     class Foreign(Recorded):
-        def versions(self, call, wrapped):
-            self.asked_versions += 1
+        def require_own(self, wrapped):
             raise NotConfigured("the data key was wrapped by local, and this installation asks Vault")
 
     simple.keys = Foreign(None)
     report = simple.rotate()
-    assert (report.found, report.failed, simple.keys.asked_versions) == (2, 2, 1)
+    assert (report.found, report.failed, simple.keys.asked_versions) == (2, 2, 0)
+    assert report.stopped_by is None
+
+
+def test_a_key_service_that_refuses_everything_ends_the_walk_after_one_question(simple):
+    simple.save(*(f"ns/{number:04}" for number in range(3 * BATCH)), data=b"")
+
+    class Refusing(Recorded):
+        def versions(self, call, key):
+            self.asked_versions += 1
+            raise Denied("the role may not look at the key")
+
+    simple.keys = Refusing(LocalKeys(simple.keyring))
+    report = simple.rotate()
+    assert isinstance(report.stopped_by, Denied)
+    assert (report.found, simple.keys.asked_versions) == (BATCH, 1)
+
+
+def test_a_key_that_is_not_there_stops_nobody_elses_rotation(simple):
+    simple.save("ns/a", "ns/b")
+    simple.turn_to(2)
+    simple.plugin.objects["ns/a"] = relabelled(simple, "ns/a", key_name="nobodys")
+    report = simple.rotate()
+    assert (report.moved, report.failed) == (1, 1)
+
+
+def relabelled(world, key, **changed):
+    """An object with another key envelope, as whoever holds the storage could write it."""
+    header, body = envelope.split_stream(iter([world.plugin.objects[key]]))
+    return replace(header, key=replace(header.key, **changed)).encode() + b"".join(map(bytes, body))
+
+
+@pytest.mark.parametrize("victim", ["ns/a", "ns/b"])
+def test_a_header_that_claims_another_version_than_its_wrap_is_one_fault_and_never_current(simple, victim):
+    simple.save("ns/a", "ns/b", "ns/c")
+    simple.turn_to(2)
+    simple.plugin.objects[victim] = relabelled(simple, victim, key_version=7)
+    report = simple.rotate()
+    assert (report.moved, report.current, report.failed) == (2, 0, 1)
+    assert report.faults[0].key == victim
+    assert report.may_be_raised_to("default") is None
+
+
+def test_a_version_that_the_key_does_not_have_is_a_fault_and_asked_for_again_in_case_it_was_rotated(simple):
+    simple.save("ns/a")
+    simple.turn_to(2)
+    simple.save("ns/b")
+    simple.turn_to(1)
+    report = simple.rotate()
+    assert (report.current, report.failed, simple.keys.asked_versions) == (1, 1, 2)
+    assert "1 is the newest" in report.faults[0].fact
+
+
+def test_an_object_that_is_deleted_on_the_way_is_gone_and_no_fault(simple):
+    simple.save("ns/a", "ns/b")
+    simple.turn_to(2)
+    listed = simple.plugin.list_objects
+
+    def and_deleted(call, artifact):
+        found = listed(call, artifact)
+        simple.plugin.objects.pop("ns/a", None)
+        return found
+
+    simple.plugin.list_objects = and_deleted
+    report = simple.rotate()
+    assert (report.moved, report.gone, report.failed) == (1, 1, 0)
+    assert report.may_be_raised_to("default") == 2
+
+
+def test_an_object_under_the_prefix_itself_is_moved_too(simple):
+    simple.save("ns", "ns/a")
+    simple.turn_to(2)
+    assert simple.rotate().moved == 2
+    assert simple.header("ns").key.key_version == 2
+
+
+def test_a_directorys_marker_is_not_sealed_and_no_fault(simple):
+    simple.save("ns/a")
+    simple.plugin.objects["ns/dir/"] = b""
+    report = simple.rotate()
+    assert (report.current, report.not_sealed, report.failed) == (1, 1, 0)
+
+
+class Hanging(MemoryPlugin):
+    """Does not answer, until it is told that nobody waits."""
+
+    def __init__(self, on):
+        super().__init__()
+        self.on = on
+        self.hangs = threading.Event()
+
+    def _hang(self, call, what):
+        if self.on == what:
+            self.hangs.set()
+            assert call.cancelled_within(60)
+            raise Cancelled("the caller went away")
+
+    def list_objects(self, call, artifact):
+        self._hang(call, "list")
+        return super().list_objects(call, artifact)
+
+    def open_stream(self, call, artifact):
+        self._hang(call, "read")
+        yield from super().open_stream(call, artifact)
+
+    def save_stream(self, call, artifact, chunks):
+        self._hang(call, "write")
+        super().save_stream(call, artifact, chunks)
+
+
+@pytest.mark.parametrize("on", ["list", "read", "write"])
+def test_a_downstream_that_makes_no_progress_is_not_waited_for_for_ever(tmp_path, on):
+    world = World(tmp_path, Hanging(on))
+    world.save("ns/a")
+    world.turn_to(2)
+    world.patience = Patience(0.3)
+    if on == "write":
+        report = world.rotate()
+        assert isinstance(report.stopped_by, TimedOut)
+        assert (report.moved, report.finished) == (0, False)
+        return
+    with pytest.raises(TimedOut, match=r"no progress for 0\.3 s"):
+        world.rotate()
+
+
+@pytest.mark.parametrize("on", ["read", "write"])
+def test_a_walk_that_is_asked_to_stop_cancels_what_hangs(tmp_path, on):
+    world = World(tmp_path, Hanging(on))
+    world.save("ns/a", "ns/b")
+    world.turn_to(2)
+    rotation, patience = world.rotation(), world.patience
+    with patience.watching(), ThreadPoolExecutor() as pool:
+        running = pool.submit(rotation.run, ["ns/a", "ns/b"])
+        assert world.plugin.hangs.wait(60)
+        patience.ask_to_stop()
+        patience.ask_to_stop()  # and at once
+        report = running.result(60)
+    assert not report.finished
+    assert (report.moved, report.failed, report.stopped_by) == (0, 0, None)
+    assert all(world.opened(key) == DATA for key in ("ns/a", "ns/b"))
 
 
 def test_a_listing_that_leads_elsewhere_is_refused(simple):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +34,10 @@ def run(arguments: Sequence[str]) -> int:
         return BAD_USAGE if isinstance(fault, BadRequest | NotConfigured) else NOT_SO
     except KeyboardInterrupt:
         return NOT_SO
+    except BrokenPipeError:
+        # Whoever read the output has enough of it; the interpreter must not try to write the rest at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return NOT_SO
 
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
@@ -51,6 +56,17 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     backend = commands.add_parser("backend", help="the bundled downstream plugin, on an object store")
     backend.add_argument("socket", metavar="SOCKET", help="where to serve")
     backend.set_defaults(run=_backend)
+
+    init = commands.add_parser(
+        "init", help="write a configuration, a policy and Vault's commands for a first installation"
+    )
+    init.add_argument("directory", type=Path, metavar="DIRECTORY", nargs="?", default=Path("sealgate"))
+    init.add_argument("--address", metavar="URL", help="of Vault or OpenBao; else VAULT_ADDR")
+    init.add_argument("--storage", metavar="URL", help="where artifacts are stored; else SEALGATE_BACKEND_URL")
+    init.add_argument("--namespace", metavar="NAME", action="append", help="in which workflows run; may be repeated")
+    init.add_argument("--mount", default="transit", help="of Vault's Transit engine; default: %(default)s")
+    init.add_argument("--key", default="artifacts", help="in it; default: %(default)s")
+    init.set_defaults(run=_init)
 
     demo = commands.add_parser("demo", help="the whole chain on this machine, nothing to configure")
     demo.add_argument("--file", type=Path, metavar="F", help="send this file through instead of a made-up one")
@@ -89,6 +105,14 @@ def _backend(options: argparse.Namespace) -> int:
     from proxy.cli.serve import serve_backend  # noqa: PLC0415 - each command loads its own
 
     return serve_backend(options.socket)
+
+
+def _init(options: argparse.Namespace) -> int:
+    from proxy.cli.init import Wishes, init  # noqa: PLC0415 - each command loads its own
+
+    namespaces = tuple(options.namespace or ())
+    init(options.directory, Wishes(options.address, options.storage, namespaces, options.mount, options.key))
+    return DONE
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -20,6 +20,22 @@ from proxy.rpc.endpoint import Endpoint
 _KEY = "team-a/train-7x2p/model.bin"
 _OTHER_KEY = "team-a/train-7x2p/metrics.bin"
 _START_SECONDS = 30.0
+_POLICY = {
+    "apiVersion": "sealgate/v1alpha1",
+    "kind": "ArtifactPolicy",
+    "metadata": {"name": "demo"},
+    "spec": {
+        "rules": [
+            {"name": "everybody", "effect": "allow"},
+            {
+                "name": "no-secrets",
+                "effect": "deny",
+                "match": {"keys": ["**/*.pem"]},
+                "message": "do not store credentials as artifacts",
+            },
+        ]
+    },
+}
 _SHOWN = 32
 _LARGEST_MADE_UP = 3_000_000
 
@@ -61,6 +77,7 @@ def _chain(home: Path) -> Iterator[_Chain]:
         "downstream": {"command": [sys.executable, "-m", "proxy.cli", "backend"]},
         "keys": {"provider": "local", "local": {"keyring": str(home / "keyring.json")}},
         "paths": {"roots": [str(home / "work")]},
+        "policies": [_POLICY],
     }
     (home / "sealgate.json").write_text(json.dumps(configuration, indent=2))
     environment = {
@@ -118,6 +135,7 @@ class _Chain:
             self.tamper,
             self.swap,
             self.cut,
+            self.climb,
             self.deny,
             self.delete,
             self.audit,
@@ -180,9 +198,15 @@ class _Chain:
         self._refused("DATA_LOSS", lambda: self._load(_KEY))
         stored.write_bytes(original)
 
-    def deny(self) -> None:
-        """Ask for a key that climbs out of its place; the policy refuses."""
+    def climb(self) -> None:
+        """Ask for a key that climbs out of its place; such a key is refused whatever the policy."""
         self._refused("INVALID_ARGUMENT", lambda: self._load("team-a/../team-b/model.bin"))
+
+    def deny(self) -> None:
+        """Save a private key, which the policy denies."""
+        key = _KEY.replace("model.bin", "server.pem")
+        self._refused("PERMISSION_DENIED", lambda: self._client.save(Call(Operation.SAVE), Artifact(key), self._sent))
+        self._require(not self._stored(key).exists(), "a denied Save stored something")
 
     def delete(self) -> None:
         """Delete it, as garbage collection does."""

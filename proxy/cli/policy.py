@@ -40,7 +40,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
     test = commands.add_parser("test", help="run the test documents beside policies")
     test.add_argument("path", type=Path, metavar="FILE|DIR")
-    test.add_argument("--run", default="", metavar="TEXT", help="only cases whose name holds it")
+    test.add_argument("--run", dest="only", default="", metavar="TEXT", help="only cases whose name holds it")
     test.add_argument("--coverage", action="store_true", help="tell which rules no case has shown, and fail for them")
     _takes_output(test, "text", "json", "junit", "github")
     test.set_defaults(act=_test)
@@ -114,7 +114,7 @@ def _test(options: argparse.Namespace) -> int:
     results = []
     for suite in cases.suites_at(options.path):
         began = time.perf_counter()
-        for result in suite.run(coverage, options.run):
+        for result in suite.run(coverage, options.only):
             ended = time.perf_counter()
             results.append(replace(result, seconds=ended - began))
             began = ended
@@ -146,7 +146,8 @@ def _explain(options: argparse.Namespace) -> int:
     decision = policy.decide(request, measures)
     lines = list(traced(policy, request, measures))
     if options.output == "json":
-        answer = {**asdict(decision), "awaits": [], "rules": [asdict(line) for line in lines]}
+        answer = {**asdict(decision), "rules": [asdict(line) for line in lines]}
+        del answer["awaits"]  # nothing is: a request is explained with every fact that is given
         print(json.dumps(answer, indent=2))
     else:
         print(_explained(request, decision.effective, decision.proposed, lines))

@@ -58,7 +58,7 @@ def replay(result: Replay, kind: str) -> str:
         f"{change.was} -> {change.verdict.outcome} {change.verdict.says}"
         for change in result.examples
     ]
-    lines += [f"  {count} by {rule}" for rule, count in result.by_rule.most_common()]
+    lines += [f"  {count} by {rule}" for rule, count in sorted(result.by_rule.items(), key=lambda item: -item[1])]
     lines.append(
         f"{result.now_denied} of {result.calls} calls would now be denied, {result.now_allowed} would now be allowed"
         + (f"; {result.unusable} lines could not be used" if result.unusable else "")

@@ -33,23 +33,30 @@ def seal(source: str, target: str, artifact_key: str) -> None:
         NotConfigured: no key provider is configured.
     """
     _check_key(artifact_key)
-    call = Call(Operation.SAVE)
-    made = key_provider(config.load()).new_data_key(call)
-    binding = Binding.ARTIFACT_KEY if artifact_key else Binding.NONE
-    header = envelope.new_header(made.plaintext, made.wrapped, sealed_at=int(time.time()), binding=binding)
     _require_absent(target)
     with Progress("sealed", "MiB") as progress:
         if _STREAM in (source, target):
             with _chunks(source) as chunks, _sink(target, _PRIVATE_FILE) as sink:
-                _pour(envelope.seal_stream(header, made.plaintext, artifact_key, chunks), sink, progress)
+                header, data_key = _made(artifact_key)
+                _pour(envelope.seal_stream(header, data_key, artifact_key, chunks), sink, progress)
             return
         with _source(source) as plain, _destination(target) as into:
+            header, data_key = _made(artifact_key)
             if plain.is_directory:
                 with into.new_directory(_PRIVATE_DIRECTORY) as fd:
-                    envelope.seal_tree(plain.fd, fd, header, made.plaintext, artifact_key, progress.step)
+                    envelope.seal_tree(plain.fd, fd, header, data_key, artifact_key, progress.step)
             else:
                 with into.new_file(_PRIVATE_FILE) as fd:
-                    envelope.seal_file(plain.fd, fd, header, made.plaintext, artifact_key, progress.step)
+                    envelope.seal_file(plain.fd, fd, header, data_key, artifact_key, progress.step)
+
+
+def _made(artifact_key: str) -> tuple[Header, bytes]:
+    """A header and the data key for it. Asked for last: until then a mistake costs the key provider nothing."""
+    made = key_provider(config.load()).new_data_key(Call(Operation.SAVE))
+    binding = Binding.ARTIFACT_KEY if artifact_key else Binding.NONE
+    return envelope.new_header(
+        made.plaintext, made.wrapped, sealed_at=int(time.time()), binding=binding
+    ), made.plaintext
 
 
 def open_(source: str, target: str, artifact_key: str) -> None:
@@ -62,6 +69,7 @@ def open_(source: str, target: str, artifact_key: str) -> None:
         DataLoss: the source is not what was sealed under `artifact_key`.
     """
     _check_key(artifact_key)
+    _require_absent(target)
     call = Call(Operation.LOAD)
     keys = key_provider(config.load())
 
@@ -73,7 +81,6 @@ def open_(source: str, target: str, artifact_key: str) -> None:
             )
         return keys.unwrap(call, header.key)
 
-    _require_absent(target)
     with Progress("opened", "MiB") as progress:
         if _STREAM in (source, target):
             with _chunks(source) as chunks, _sink(target, _FILE) as sink:

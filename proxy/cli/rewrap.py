@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -20,33 +20,58 @@ from proxy.cli.vault import vault_keys
 from proxy.config import KeySettings, Settings
 from proxy.keys.local import LocalKeys
 from proxy.keys.provider import Rewrapper
+from proxy.layers.authors import forwarded
 from proxy.plugin import Artifact, BadRequest, one_line, shown_key
-from proxy.rotation import Pace, Report, Rotation
+from proxy.rotation import Pace, Patience, Report, Rotation
 from proxy.rpc.client import Downstream
 from proxy.spool import Spool
 from proxy.stored import Stored, Transfer
 
+_SLOWEST = 0.01
+_LONGEST = 86_400.0
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Say what `sealgate rewrap` takes."""
-    parser.description = "Exit codes: 0 nothing is left under an older version, 1 something is, 2 bad usage."
+    parser.description = (
+        "Exit codes: 0 nothing that was looked at is left under an older version, 1 something is, or could not be "
+        "looked at, 2 bad usage or configuration."
+    )
     parser.add_argument("prefix", metavar="PREFIX", help="the first segments of the keys, or one whole key")
     parser.add_argument("--dry-run", action="store_true", help="only tell what lies under which key version")
     parser.add_argument("--after", default="", metavar="KEY", help="go on behind this key, as an earlier run said")
     parser.add_argument("--rate", type=_rate, default=100.0, metavar="N", help="objects a second at most; 0: no limit")
+    parser.add_argument(
+        "--timeout",
+        type=_seconds,
+        default=600.0,
+        metavar="SECONDS",
+        help="what an object may take without progress; default 600",
+    )
     parser.add_argument("--plugin", metavar="NAME", help="as this plugin, with plugins.NAME laid over")
     author.add_option(parser)
     parser.add_argument("--output", choices=("text", "json"), default="text")
 
 
 def _rate(text: str) -> float:
-    try:
-        rate = float(text)
-    except ValueError:
-        rate = -1.0
-    if not 0 <= rate < float("inf"):
-        raise argparse.ArgumentTypeError("a number of objects a second, or 0 for no limit")
+    rate = _number(text)
+    if rate and not _SLOWEST <= rate < float("inf"):
+        raise argparse.ArgumentTypeError(f"a number of objects a second from {_SLOWEST}, or 0 for no limit")
     return rate
+
+
+def _seconds(text: str) -> float:
+    seconds = _number(text)
+    if not 0 < seconds <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"a number of seconds up to {_LONGEST:.0f}")
+    return seconds
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
 
 
 def run(options: argparse.Namespace) -> int:
@@ -59,14 +84,14 @@ def run(options: argparse.Namespace) -> int:
     if fault := canonical.fault_of(options.prefix):
         raise BadRequest(fault, remedy="Give the prefix as the first segments of a key, such as ns/workflow")
     configuration = author.author_configuration(options.configuration)
-    artifact = Artifact(options.prefix, plugin=options.plugin or "", configuration=configuration)
+    artifact = forwarded(Artifact(options.prefix, plugin=options.plugin or "", configuration=configuration))
     settings = config.load(plugin=options.plugin)
-    stop = _stopped_by_signals()
-    with _storage(settings) as (downstream, stored):
-        pace = Pace(options.rate, stop.wait)
-        rotation = Rotation(
-            downstream, stored, _keys(settings), artifact, pace=pace, stop=stop, dry_run=options.dry_run
-        )
+    patience = Patience(options.timeout)
+    _obey_signals(patience)
+    with _storage(settings) as (downstream, stored), patience.watching():
+        pace = Pace(options.rate, patience.stop.wait)
+        keys = _keys(settings)
+        rotation = Rotation(downstream, stored, keys, artifact, pace=pace, patience=patience, dry_run=options.dry_run)
         objects = [key for key in rotation.objects(options.prefix) if key > options.after]
         with Progress("looked at" if options.dry_run else "done with", "objects", len(objects)) as progress:
             report = rotation.run(objects, progress.step)
@@ -77,17 +102,16 @@ def run(options: argparse.Namespace) -> int:
     return 1 if report.failed or report.stale or not report.finished else 0
 
 
-def _stopped_by_signals() -> threading.Event:
-    """Set by the first SIGINT or SIGTERM; the second one ends the process, which harms nothing either."""
-    stop = threading.Event()
+def _obey_signals(patience: Patience) -> None:
+    """The first SIGINT or SIGTERM ends the walk, the second cancels what is being written, the third kills."""
 
     def handle(number: int, _: object) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        stop.set()
+        if patience.stop.is_set():
+            signal.signal(number, signal.SIG_DFL)
+        patience.ask_to_stop()
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, handle)
-    return stop
 
 
 @contextmanager
@@ -122,11 +146,13 @@ def _json(report: Report) -> str:
         }
         for name, versions in sorted(report.newest.items())
     }
-    counts = {name: getattr(report, name) for name in ("found", "moved", "current", "stale", "not_sealed", "failed")}
+    counts = {
+        name: getattr(report, name) for name in ("found", "moved", "current", "stale", "not_sealed", "gone", "failed")
+    }
     faults = [{"key": fault.key, "fact": fault.fact, "remedy": fault.remedy} for fault in report.faults]
-    return json.dumps(
-        {**counts, "keys": keys, "faults": faults, "finished": report.finished, "reached": report.reached}, indent=2
-    )
+    walk = {"finished": report.finished, "whole": report.whole, "reached": report.reached}
+    stopped_by = report.stopped_by.fact if report.stopped_by else None
+    return json.dumps({**counts, "keys": keys, "faults": faults, **walk, "stopped_by": stopped_by}, indent=2)
 
 
 def _text(report: Report, keys: KeySettings) -> str:
@@ -136,6 +162,7 @@ def _text(report: Report, keys: KeySettings) -> str:
         f"current already              {report.current}",
         f"under an older version still {report.stale}",
         f"not sealed, left alone       {report.not_sealed}",
+        f"deleted since they were seen {report.gone}",
         f"failed, left as they were    {report.failed}",
     ]
     lines += [f'  "{shown_key(fault.key)}": {one_line(f"{fault.fact}. {fault.remedy}")}' for fault in report.faults]
@@ -147,18 +174,19 @@ def _text(report: Report, keys: KeySettings) -> str:
             lines.append(f"key {name} version {version}{newest}: {count} objects")
         lines += _verdict(report, name, keys)
     if not report.finished:
-        lines.append(f"Not finished. To go on: --after {report.reached}" if report.reached else "Not finished.")
+        lines.append(
+            f"Not finished. To go on: --after {shlex.quote(report.reached)}" if report.reached else "Not finished."
+        )
     return "\n".join(lines)
 
 
 def _verdict(report: Report, name: str, keys: KeySettings) -> list[str]:
     oldest = report.may_be_raised_to(name)
     if oldest is None:
-        return [
-            f"Whether the oldest version of key {name} may be given up is not known: not every object was looked at."
-        ]
+        why = "some objects failed" if report.failed else "not every object was looked at"
+        return [f"Which versions of key {name} are still needed is not known: {why}."]
     if oldest <= report.newest[name].oldest:
-        return []
+        return [f"Version {oldest} of key {name} is the oldest that opens anything already."]
     told = f"No object here needs a version of key {name} below {oldest}. If none elsewhere does"
     if keys.vault is None or keys.provider != "vault":
         return [f"{told}, older versions may be removed from the keyring."]

@@ -52,6 +52,7 @@ def compose(path: str) -> Composed:
     from proxy.cli.telemetry import telemetry  # noqa: PLC0415 - off the path to the socket
     from proxy.cli.trail import audit_log  # noqa: PLC0415 - off the path to the socket
     from proxy.layers.audited import Audited  # noqa: PLC0415 - off the path to the socket
+    from proxy.layers.digested import Digested  # noqa: PLC0415 - off the path to the socket
     from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
     from proxy.rpc.client import Downstream  # noqa: PLC0415 - off the path to the socket
     from proxy.spool import Spool, remove_leftovers  # noqa: PLC0415 - off the path to the socket
@@ -68,7 +69,8 @@ def compose(path: str) -> Composed:
     shown = watch.calling if watch else None
     downstream = Downstream(endpoint(settings, socket), settings.required_downstream().plugin_name, shown=shown)
     trail = audit_log(settings, keys, watch)
-    governed = stack(settings, policies, keys, downstream, spool)
+    stored = Digested(downstream) if settings.audit.digest == "sha256" else downstream
+    governed = stack(settings, policies, keys, stored, spool)
     plugin = Audited(governed, trail, discard=Roots(settings.paths.roots).remove)
     closing = (downstream.close, spool.close, trail.close, *([watch.close] if watch else []))
     return Composed(plugin, watch, closing)

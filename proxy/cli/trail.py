@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from proxy import identity
+from proxy.cli.policies import identified
 from proxy.config import FileSink, OtlpSink, Settings
+from proxy.identity import Identity
 from proxy.keys import KeyProvider
 from proxy.plugin import Call, NotConfigured
-from proxy.telemetry.audit import AuditLog, Mode, Phases, Require, Terms
+from proxy.telemetry.audit import AuditLog, Authority, Mode, Phases, Require, Terms
 from proxy.telemetry.chain import Certification
 from proxy.telemetry.environment import Signal, endpoint
 from proxy.telemetry.sinks import Copy, File, Sink, Stdout
@@ -35,14 +38,27 @@ def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = N
     terms = Terms(
         Mode(audit.mode), Require(audit.require), Phases(audit.phases), audit.wait, _secret(audit.hmac_key_file)
     )
-    known = identity.asserted()
+    certifies = settings.required_keys().provider == "local" or bool(audit.signing_key)
+    return AuditLog(
+        sinks, identity.asserted(), terms, authority(keys) if certifies else None, copies=copies, watch=watch
+    )
+
+
+def authority(keys: KeyProvider) -> Authority:
+    """Who vouches for trails: the key provider, which also knows whom it gave its token to."""
 
     def certify(call: Call, text: bytes) -> Certification:
         made = keys.sign(call, text)
         return Certification(made.key, made.version, made.signature)
 
-    certifies = settings.required_keys().provider == "local" or bool(audit.signing_key)
-    return AuditLog(sinks, lambda: known, terms, certify if certifies else None, copies=copies, watch=watch)
+    def identify(call: Call) -> Identity:
+        found = identified(keys)(call)
+        if not found.attested:
+            return identity.asserted()
+        proven = {"namespace": found.identity["namespace"], "service_account": found.identity["serviceAccount"]}
+        return replace(identity.asserted(), **proven, attested=True)
+
+    return Authority(certify, identify)
 
 
 def _collector() -> Copy:

@@ -10,7 +10,7 @@ from proxy import identity
 from proxy.config import AppRoleAuth, JwtAuth, KeySettings, KubernetesAuth, TokenAuth, VaultKeySettings
 from proxy.keys.cache import CachedKeys
 from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
-from proxy.keys.vault_auth import AppRoleLogin, Auth, JwtLogin, StaticToken, TokenFile
+from proxy.keys.vault_auth import AppRoleLogin, Auth, JwtLogin, StaticToken, TokenFile, is_header
 from proxy.plugin import NotConfigured
 
 _NAMESPACE = "${identity.namespace}"
@@ -38,23 +38,39 @@ def vault_keys(
     Raises:
         NotConfigured: what the settings leave to the environment is not there.
     """
-    address = settings.address or environment.get("VAULT_ADDR", "")
-    if not address.startswith(("https://", "http://")):
-        raise NotConfigured(
-            "there is no http or https address of Vault",
-            says="configuration",
-            remedy="Set keys.vault.address or VAULT_ADDR",
-        )
-    ca_file = environment.get("VAULT_CACERT", "")
+    ca_file = _value("", environment, "VAULT_CACERT")
     server = VaultServer(
-        address,
+        _address(settings, environment),
         _auth(settings, environment),
-        namespace=settings.namespace or environment.get("VAULT_NAMESPACE", ""),
+        namespace=_value(settings.namespace, environment, "VAULT_NAMESPACE"),
         ca_file=Path(ca_file) if ca_file else None,
         patience=settings.timeout,
     )
     context = _context(settings.context, environment, service_account)
     return VaultKeys(server, TransitKey(settings.mount, settings.key, context.encode()), signing_key=signing_key)
+
+
+def _value(setting: str, environment: Mapping[str, str], name: str) -> str:
+    """The setting, and else the variable; what fills in either may leave a line break at its end."""
+    return (setting or environment.get(name, "")).strip()
+
+
+def _address(settings: VaultKeySettings, environment: Mapping[str, str]) -> str:
+    address = _value(settings.address, environment, "VAULT_ADDR").rstrip("/")
+    scheme, _, server = address.partition("://")
+    if scheme not in {"http", "https"} or not server:
+        raise NotConfigured(
+            "there is no http or https address of Vault",
+            says="configuration",
+            remedy="Set keys.vault.address or VAULT_ADDR",
+        )
+    if server.endswith("/v1") or "?" in server or "#" in server:
+        raise NotConfigured(
+            "the address of Vault is that of its API",
+            says="configuration",
+            remedy="Leave /v1 and what follows out of keys.vault.address or VAULT_ADDR",
+        )
+    return address
 
 
 def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
@@ -64,8 +80,8 @@ def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
     if isinstance(auth, AppRoleAuth):
         return AppRoleLogin(auth.mount, auth.role_id, auth.secret_id_file)
     if isinstance(auth, TokenAuth):
-        token = environment.get("VAULT_TOKEN", "").strip()
-        if not token or not token.isascii() or not token.isprintable():
+        token = _value("", environment, "VAULT_TOKEN")
+        if not token or not is_header(token):
             raise NotConfigured(
                 "keys.vault.auth takes the token from the environment, and there is none",
                 says="configuration",

@@ -86,10 +86,14 @@ class LocalKeys:
                 outcomes.append(fault)
         return outcomes
 
-    def versions(self, call: Call, wrapped: WrappedKey) -> KeyVersions:  # noqa: ARG002 - a file answers at once
-        """Which versions the file holds of the key that wraps it; see `Rewrapper.versions`."""
+    def require_own(self, wrapped: WrappedKey) -> None:
+        """See `Rewrapper.require_own`."""
         _require_ours(wrapped)
-        found = self._find(self._keyring(), wrapped.key_name)
+        _parse_wrap(wrapped)
+
+    def versions(self, call: Call, key: str) -> KeyVersions:  # noqa: ARG002 - a file answers at once
+        """Which versions of a key the file holds; see `Rewrapper.versions`."""
+        found = self._find(self._keyring(), key)
         return KeyVersions(found.latest, min(found.versions, default=found.latest))
 
     def attested(self, call: Call) -> Mapping[str, str]:  # noqa: ARG002 - nobody logs in to a file

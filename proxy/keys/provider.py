@@ -68,7 +68,7 @@ class KeyProvider(Protocol):
 
         Raises:
             NotConfigured: there is none.
-            Denied: this process may not.
+            NotPermitted: this process may not.
         """
 
     def public_keys(self, call: Call) -> dict[int, bytes]:
@@ -81,11 +81,19 @@ class KeyProvider(Protocol):
 class Rewrapper(Protocol):
     """What else a rotation asks of a provider."""
 
-    def versions(self, call: Call, wrapped: WrappedKey) -> KeyVersions:
-        """Which versions there are of the key that `wrapped` names. Needs no right to open data keys.
+    def require_own(self, wrapped: WrappedKey) -> None:
+        """Hold a header to what this provider could have written, without asking anybody.
 
         Raises:
-            NotConfigured: this provider is not the one that wrapped it, or has no such key.
+            NotConfigured: this provider is not the one that wrapped it.
+            Tampered: the header contradicts itself.
+        """
+
+    def versions(self, call: Call, key: str) -> KeyVersions:
+        """Which versions of a key there are. Needs no right to open data keys.
+
+        Raises:
+            NotConfigured: there is no such key.
         """
 
     def rewrap_many(self, call: Call, wrapped: Sequence[WrappedKey]) -> list[WrappedKey | PluginError]:

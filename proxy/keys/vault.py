@@ -7,9 +7,7 @@ wrapped anew without seeing them (`rewrap`). What goes wrong, and what follows, 
 from __future__ import annotations
 
 import base64
-import binascii
 import logging
-import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -19,13 +17,23 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.keys import vault_faults as faults
+from proxy.keys import vault_wire
 from proxy.keys.provider import DataKey, KeyVersions, SignedBy
 from proxy.keys.single_flight import SingleFlight
-from proxy.keys.vault_auth import Auth, Authenticated, tokens
+from proxy.keys.vault_auth import Auth, Authenticated, is_header, tokens
 from proxy.keys.vault_faults import Answer, Request, TokenRefused
+from proxy.keys.vault_forms import (
+    check_mount,
+    check_name,
+    context_field,
+    decoded,
+    not_vault,
+    underived,
+    unproven,
+    version_of,
+)
 from proxy.keys.vault_inspection import Inspection
 from proxy.keys.vault_requests import Clock, Jitter, Requests, Transport, uniform
-from proxy.keys.vault_wire import Wire
 from proxy.plugin import Call, NotConfigured, Operation, PluginError, Tampered, WrappedKey, shown_key
 
 log = logging.getLogger("sealgate.vault")
@@ -34,10 +42,6 @@ BATCH = 100
 """Data keys to a rewrap request: OpenBao takes at most 1000 strings in one."""
 _DATA_KEY_SIZE = 32
 _SIGNATURE_SIZE = 64
-_NAME = re.compile(r"\w(?:[\w.-]*\w)?", re.ASCII)
-"""What Vault takes as the name of a key, and so nothing that would lead out of the path."""
-_MOUNT = re.compile(r"\w[\w-]*(?:/\w[\w-]*)*", re.ASCII)
-_WRAP = re.compile(r"vault:v([1-9][0-9]{0,9}):([A-Za-z0-9+/]+={0,2})", re.ASCII)
 _DATAKEY, _DECRYPT, _REWRAP, _SIGN = "datakey/plaintext", "decrypt", "rewrap", "sign"
 
 
@@ -94,7 +98,7 @@ class VaultKeys:
         clock: Clock = time.monotonic,
         jitter: Jitter = uniform,
     ) -> None:
-        wire = transport or Wire(server.address, namespace=server.namespace, ca_file=server.ca_file)
+        wire = transport or vault_wire.Wire(server.address, namespace=server.namespace, ca_file=server.ca_file)
         requests = Requests(wire, server.patience, clock=clock, jitter=jitter)
         self._place = server
         self._server = server.shown
@@ -105,15 +109,20 @@ class VaultKeys:
         self._derived: set[str] = set()
         self._proofs: SingleFlight[str, None] = SingleFlight()
         for name in (key.key, *([signing_key] if signing_key else [])):
-            _check_name(name)
-        if not _MOUNT.fullmatch(key.mount):
-            raise NotConfigured(f'"{shown_key(key.mount)}" is no mount in Vault', remedy="Check keys.vault.mount")
+            check_name(name)
+        check_mount(key.mount)
+        if not is_header(server.namespace):
+            raise NotConfigured(
+                f'"{shown_key(server.namespace)}" is no namespace in Vault',
+                remedy="Check keys.vault.namespace or VAULT_NAMESPACE",
+            )
 
     def warm_up(self) -> None:
         """Load the client and log in, behind the caller's back. A call that comes first waits for the same login."""
         threading.Thread(target=self._warm_up, name="sealgate-vault", daemon=True).start()
 
     def _warm_up(self) -> None:
+        vault_wire.load()
         try:
             self._vault.ready(Call(Operation.GET_CAPABILITIES))
         except PluginError as fault:
@@ -128,27 +137,30 @@ class VaultKeys:
     def new_data_key(self, call: Call, key: str = "") -> DataKey:
         """A fresh data key, wrapped under the newest version of `key`, or of this provider's own."""
         key = key or self._key.key
-        _check_name(key)
+        check_name(key)
         body = {"bits": 8 * _DATA_KEY_SIZE}
         if self._key.context:
             self._require_derived(call, _DATAKEY, key, body)
-        answer = self._ask(call, _DATAKEY, key, body | _context(self._key.context))
-        text, plaintext = answer.data.get("ciphertext"), _decoded(answer.data.get("plaintext"))
-        version = _version(text)
+        answer = self._ask(call, _DATAKEY, key, body | context_field(self._key.context))
+        text, plaintext = answer.data.get("ciphertext"), decoded(answer.data.get("plaintext"))
+        version = version_of(text)
         if not isinstance(text, str) or not version or len(plaintext) != _DATA_KEY_SIZE:
-            raise _not_vault(self._server)
+            raise not_vault(self._server)
         wrapped = WrappedKey("vault", self._key.mount, key, text, version, self._key.context)
         return DataKey(plaintext, wrapped)
 
     def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:
         """The data key that `wrapped` stands for; see `KeyProvider.unwrap`."""
-        self._check(wrapped)
+        self.require_own(wrapped)
         body = {"ciphertext": wrapped.wrapped_key}
         if wrapped.derivation_context:
             self._require_derived(call, _DECRYPT, wrapped.key_name, body, wrapped.key_version)
-        body |= _context(wrapped.derivation_context)
+        body |= context_field(wrapped.derivation_context)
         answer = self._ask(call, _DECRYPT, wrapped.key_name, body, wrapped.key_version)
-        plaintext = _decoded(answer.data.get("plaintext"))
+        text = answer.data.get("plaintext")
+        if not isinstance(text, str):
+            raise not_vault(self._server)
+        plaintext = decoded(text)
         if len(plaintext) != _DATA_KEY_SIZE:
             raise Tampered(
                 f"what the header holds as a wrapped data key is something else under key {wrapped.key_name}",
@@ -174,27 +186,29 @@ class VaultKeys:
         groups: dict[tuple[str, bool], list[_Item]] = {}
         for item in items:
             try:
-                self._check(item.wrapped)
+                self.require_own(item.wrapped)
             except PluginError as fault:
                 item.outcome = fault
                 continue
             # A batch has a context in all of its items or in none.
             groups.setdefault((item.wrapped.key_name, bool(item.wrapped.derivation_context)), []).append(item)
         for (key, has_context), group in groups.items():
-            if has_context:
-                first = group[0].wrapped
-                self._require_derived(call, _REWRAP, key, {"ciphertext": first.wrapped_key}, first.key_version)
+            unsafe = self._not_derived(call, key) if has_context else None
             for start in range(0, len(group), BATCH):
-                self._rewrap_batch(call, key, group[start : start + BATCH])
+                batch = group[start : start + BATCH]
+                if unsafe is None:
+                    self._rewrap_batch(call, key, batch)
+                for item in batch:
+                    item.outcome = item.outcome or unsafe
         return [item.outcome for item in items if item.outcome is not None]
 
-    def versions(self, call: Call, wrapped: WrappedKey) -> KeyVersions:
-        """Which versions there are of the key that wraps it; see `Rewrapper.versions`."""
-        self._check(wrapped)
-        data = self._vault.send(call, self._look(wrapped.key_name)).data
+    def versions(self, call: Call, key: str) -> KeyVersions:
+        """Which versions of a key there are; see `Rewrapper.versions`."""
+        check_name(key)
+        data = self._vault.send(call, self._look(key)).data
         newest, oldest = data.get("latest_version"), data.get("min_decryption_version")
         if not isinstance(newest, int) or not isinstance(oldest, int):
-            raise _not_vault(self._server)
+            raise not_vault(self._server)
         return KeyVersions(newest, oldest)
 
     def attested(self, call: Call) -> Mapping[str, str]:
@@ -206,8 +220,8 @@ class VaultKeys:
         key = self._required_signing_key()
         answer = self._ask(call, _SIGN, key, {"input": base64.b64encode(data).decode()})
         text = answer.data.get("signature")
-        version = _version(text)
-        signature = _decoded(str(text).rpartition(":")[2])
+        version = version_of(text)
+        signature = decoded(str(text).rpartition(":")[2])
         if not version or len(signature) != _SIGNATURE_SIZE:
             raise NotConfigured(
                 f"key {key} makes no Ed25519 signature", says="vault", remedy="Create a key of the type ed25519"
@@ -222,7 +236,7 @@ class VaultKeys:
         if answer.data.get("type") != "ed25519" or not isinstance(versions, dict):
             raise NotConfigured(f"key {key} is not of the type ed25519", says="vault", remedy="Check audit.signingKey")
         found = {number: facts.get("public_key") for number, facts in versions.items() if isinstance(facts, dict)}
-        return {int(number): _decoded(text) for number, text in found.items() if str(number).isdigit()}
+        return {int(number): decoded(text) for number, text in found.items() if str(number).isdigit()}
 
     def _required_signing_key(self) -> str:
         if not self._signing_key:
@@ -267,13 +281,14 @@ class VaultKeys:
     def _rewrap_batch(self, call: Call, key: str, batch: Sequence[_Item]) -> None:
         body = {
             "batch_input": [
-                {"ciphertext": item.wrapped.wrapped_key} | _context(item.wrapped.derivation_context) for item in batch
+                {"ciphertext": item.wrapped.wrapped_key} | context_field(item.wrapped.derivation_context)
+                for item in batch
             ]
         }
         answer = self._ask(call, _REWRAP, key, body)
         results = answer.data.get("batch_results")
         if not isinstance(results, list) or len(results) != len(batch):
-            raise _not_vault(self._server)
+            raise not_vault(self._server)
         for item, result in zip(batch, results, strict=True):
             item.outcome = self._moved(item.wrapped, result if isinstance(result, dict) else {})
 
@@ -281,15 +296,15 @@ class VaultKeys:
         if error := result.get("error"):
             return faults.item_fault(str(error), self._request(_REWRAP, old.key_name, {}, old.key_version))
         text = result.get("ciphertext")
-        version = _version(text)
+        version = version_of(text)
         if not isinstance(text, str) or version < old.key_version:
-            raise _not_vault(self._server)
+            raise not_vault(self._server)
         return WrappedKey("vault", old.mount, old.key_name, text, version, old.derivation_context)
 
     # --- what is checked before Vault is asked -------------------------------------------------------------
 
-    def _check(self, wrapped: WrappedKey) -> None:
-        """Hold a header, which anybody may have written, to this provider and to what Vault could have written."""
+    def require_own(self, wrapped: WrappedKey) -> None:
+        """Hold a header, which anybody may have written, to what Vault could have written; see `Rewrapper`."""
         if wrapped.provider != "vault":
             raise NotConfigured(
                 f"the data key was wrapped by {wrapped.provider}, and this installation asks Vault",
@@ -301,8 +316,8 @@ class VaultKeys:
                 f"uses {self._key.mount}",
                 remedy="Configure keys.vault.mount as where the artifact was saved",
             )
-        _check_name(wrapped.key_name)
-        if wrapped.key_version < 1 or _version(wrapped.wrapped_key) != wrapped.key_version:
+        check_name(wrapped.key_name)
+        if wrapped.key_version < 1 or version_of(wrapped.wrapped_key) != wrapped.key_version:
             raise Tampered("the wrapped data key in the header is damaged", says="vault key provider")
 
     def _require_derived(self, call: Call, operation: str, key: str, body: Mapping[str, Any], version: int = 0) -> None:
@@ -320,19 +335,23 @@ class VaultKeys:
                 # Perhaps the token had ended, and there is a fresh one by now.
                 derived = self._refused_without_context(call, request)
         if derived is None:
-            raise NotConfigured(
-                f"nothing proves that key {request.key} is derived: the role may neither use it without a context "
-                "nor look at it",
-                says="vault",
-                remedy=f"Give the role's policy read on {request.mount}/keys/{request.key}",
-            )
+            raise unproven(request)
         if not derived:
-            raise NotConfigured(
-                f"key {request.key} is not derived, and so Vault would ignore the context",
-                says="vault",
-                remedy="Create a key with derived=true, or remove keys.vault.context",
-            )
+            raise underived(request.key)
         self._derived.add(request.key)
+
+    def _not_derived(self, call: Call, key: str) -> PluginError | None:
+        """Why a context would be no protection. Told by a look at the key: any one data key may not open any more."""
+        if key in self._derived:
+            return None
+        try:
+            derived = self._vault.send(call, self._look(key)).data.get("derived") is True
+        except TokenRefused:
+            return unproven(self._request("", key, {}))
+        if not derived:
+            return underived(key)
+        self._derived.add(key)
+        return None
 
     def _refused_without_context(self, call: Call, request: Request) -> bool | None:
         """Whether the key insists on a context; None if the role may not even ask."""
@@ -343,35 +362,3 @@ class VaultKeys:
         except TokenRefused:
             return None
         return False
-
-
-def _check_name(name: str) -> None:
-    if not _NAME.fullmatch(name) or ".." in name:
-        raise NotConfigured(
-            f'"{shown_key(name)}" is no name that a key in Vault can have', remedy="Letters, digits, _, - and . inside"
-        )
-
-
-def _version(text: object) -> int:
-    """The key version that a wrapped data key names; 0 if the text is none."""
-    found = _WRAP.fullmatch(text) if isinstance(text, str) else None
-    return int(found[1]) if found and int(found[1]) < 1 << 32 else 0
-
-
-def _context(context: bytes) -> dict[str, str]:
-    return {"context": base64.b64encode(context).decode()} if context else {}
-
-
-def _decoded(text: object) -> bytes:
-    try:
-        return base64.b64decode(text, validate=True) if isinstance(text, str) else b""
-    except (binascii.Error, ValueError):
-        return b""
-
-
-def _not_vault(server: str) -> NotConfigured:
-    return NotConfigured(
-        f"what answers at {server} does not answer as Vault does",
-        says="vault key provider",
-        remedy="Check keys.vault.address, and what stands before it",
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Mapping
@@ -94,15 +95,26 @@ def read_secret(path: Path, setting: str) -> str:
         NotConfigured: there is no such file, or nothing in it that could be sent.
     """
     try:
-        with open(path, "rb") as file:
-            text = file.read(_LARGEST_SECRET).decode("ascii").strip()
+        with open(path, "rb", opener=_open_without_waiting) as file:
+            is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            text = file.read(_LARGEST_SECRET).decode("ascii").strip() if is_regular else ""
     except (OSError, UnicodeDecodeError) as error:
         reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not text"
     else:
-        reason = "" if text and text.isprintable() else "it is empty" if not text else "it is not one line of text"
+        empty = "it is empty" if is_regular else "it is no regular file"
+        reason = "" if text and is_header(text) else "it is not one line of text" if text else empty
     if reason:
         raise NotConfigured(f"the secret in {path} cannot be read: {reason}", says="vault", remedy=f"Check {setting}")
     return text
+
+
+def is_header(text: str) -> bool:
+    """Whether a request can carry it as it is."""
+    return text.isascii() and text.isprintable() and text == text.strip()
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would wait for its writer
 
 
 # --- tokens ----------------------------------------------------------------------------------------------
@@ -265,7 +277,7 @@ class LoginTokens:
         auth = answer.body.get("auth")
         token = auth.get("client_token") if isinstance(auth, dict) else None
         seconds = auth.get("lease_duration") if isinstance(auth, dict) else None
-        if not isinstance(token, str) or not token or not isinstance(seconds, int):
+        if not isinstance(token, str) or not token or not is_header(token) or not isinstance(seconds, int):
             raise NotConfigured(
                 "Vault's answer to the login holds no token",
                 says="vault",

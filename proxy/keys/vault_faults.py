@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-from proxy.plugin import Denied, NotConfigured, PluginError, Tampered, TimedOut, Unavailable
+from proxy.plugin import NotConfigured, NotPermitted, PluginError, Tampered, TimedOut, Unavailable
 
 IGNORED_PARAMETER = "ignored"
 """Vault drops a parameter that it does not know, and says so in a warning that holds this word."""
@@ -48,6 +48,7 @@ class Unanswered(Enum):
     TLS = "TLS"
     ADDRESS = "address"
     CA_FILE = "CA file"
+    NOT_VAULT = "not Vault's"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ class Request:
         return self.path.startswith("auth/") and self.path.endswith("/login")
 
 
-class TokenRefused(Denied):
+class TokenRefused(NotPermitted):
     """403: the token has ended, or its policies do not allow this. The two look the same."""
 
 
@@ -130,6 +131,11 @@ UNANSWERED: Mapping[Unanswered, Rule] = {
     Unanswered.CA_FILE: Rule(
         NotConfigured, "the file of trusted certificates cannot be used", "Set VAULT_CACERT to a readable PEM file"
     ),
+    Unanswered.NOT_VAULT: Rule(
+        NotConfigured,
+        "what answers at {server} does not answer as Vault does",
+        "Check keys.vault.address, and what stands before it",
+    ),
 }
 
 LOGIN: tuple[tuple[int, str, Rule], ...] = (
@@ -137,7 +143,7 @@ LOGIN: tuple[tuple[int, str, Rule], ...] = (
         400,
         "",
         Rule(
-            Denied,
+            NotPermitted,
             "Vault refuses the login",
             "Check role, audience and mount in keys.vault.auth against Vault's own configuration of that method",
         ),
@@ -147,7 +153,7 @@ LOGIN: tuple[tuple[int, str, Rule], ...] = (
         "",
         # Vault says the same when it cannot ask the cluster who this is, which passes.
         Rule(
-            Denied,
+            NotPermitted,
             "Vault refuses the login",
             "Check that the role in keys.vault.auth admits this service account, namespace and audience",
             tries=3,

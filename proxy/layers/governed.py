@@ -160,6 +160,10 @@ class Governed:
                 ruling.nothing_beneath = not exists
                 measures = Measures(exists=exists, pending=frozenset(pending) - {_EXISTS})
                 ruling.require(ruling.decide(artifact.key, measures))
+            if _EXISTS in pending and not ruling.policy.is_baseline:
+                # Storing in place of a directory removes what is in it.
+                for key in self._inner.list_objects(call, artifact):
+                    ruling.require(ruling.decide(key, Measures(exists=True, pending=frozenset({_OBJECT}))), key)
         return ruling
 
     def _policy(self, call: Call) -> Policy:

@@ -53,6 +53,7 @@ _OF_THE_LIBRARY = (
     "Channel closed",
     "Exception iterating requests",
     "Cancelling all calls",
+    "Locally cancelled",
     "Connection reset",
     "Broken pipe",
     "Endpoint closing",

@@ -178,7 +178,9 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
 
     def _ended(self, outcome: str, kind: str) -> None:
         if self._watch is not None:
-            self._watch.ended(self.call, outcome, kind)
+            # An answer after the deadline is one that nobody saw.
+            late = outcome == "OK" and self.call.remaining() == 0
+            self._watch.ended(self.call, "DEADLINE_EXCEEDED" if late else outcome, kind)
         self._log("refused" if kind == "artifact_error" else "done" if outcome == "OK" else outcome)
         current_call.set(None)
 

@@ -103,7 +103,7 @@ class Access:
             sealgate_audit=1,
             activity_id=activity,
             activity_name=name,
-            actor=actor(by, clip=clip),
+            actor=actor(by, clip),
             category_uid=6,
             class_uid=_DATASTORE,
             metadata=_metadata(sequence, call.id),
@@ -160,7 +160,7 @@ def session(sequence: int, by: Identity, phase: Phase, facts: Session) -> Record
             sealgate_audit=1,
             activity_id=activity,
             activity_name=name,
-            actor=actor(by, clip=clip),
+            actor=actor(by, clip),
             category_uid=6,
             class_uid=_LIFECYCLE,
             metadata=_metadata(sequence),
@@ -248,7 +248,8 @@ def _crypto(key: WrappedKey | None, clip: int) -> Crypto | None:
 
 def _flow(call: Call, listed: int) -> Flow:
     facts = call.sealed
-    return Flow(facts.plaintext_bytes, facts.stored_bytes, facts.files, facts.unsealed_files, listed)
+    digest = call.stored.sha256
+    return Flow(facts.plaintext_bytes, facts.stored_bytes, facts.files, facts.unsealed_files, listed, digest)
 
 
 def _key_service(call: Call, clip: int) -> KeyService | None:

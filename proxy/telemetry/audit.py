@@ -23,8 +23,15 @@ log = logging.getLogger("sealgate.audit")
 _LONGEST_BEGINNING = 60.0
 """Seconds that an access without a deadline waits for the first one's certificate."""
 
-Certify = Callable[[Call, bytes], Certification]
-"""Has a text signed by the certifying key."""
+
+@dataclass(frozen=True, slots=True)
+class Authority:
+    """Who vouches for a trail from outside of the process."""
+
+    certify: Callable[[Call, bytes], Certification]
+    """Has a text signed by the certifying key."""
+    identify: Callable[[Call], Identity]
+    """Tells whose process this is, as far as that was proven."""
 
 
 class Mode(StrEnum):
@@ -64,15 +71,15 @@ class Terms:
 class AuditLog:
     """Chains records and hands them to the sinks, one after the other, from any thread.
 
-    The chain begins with the first record. `certify` signs its certificate; without it the chain is not signed.
+    The chain begins with the first record. Without an `authority` it is not signed.
     """
 
     def __init__(
         self,
         sinks: Sequence[Sink],
-        identity: Callable[[], Identity],
+        identity: Identity,
         terms: Terms,
-        certify: Certify | None = None,
+        authority: Authority | None = None,
         *,
         copies: Sequence[Copy] = (),
         watch: Telemetry | None = None,
@@ -81,7 +88,7 @@ class AuditLog:
         self._copies = copies
         self._identity = identity
         self._terms = terms
-        self._certify = certify
+        self._authority = authority
         self._chain: Chain | None = None
         self._writing = threading.Lock()
         self._beginning = threading.Lock()
@@ -118,7 +125,7 @@ class AuditLog:
         with self._writing:
             if self._chain is not None:
                 facts = Session(records=self._chain.length + 1)
-                fault = self._put(self._chain, session(self._chain.length, self._identity(), Phase.END, facts))
+                fault = self._put(self._chain, session(self._chain.length, self._identity, Phase.END, facts))
                 if fault:
                     log.error("the end of the audit trail could not be recorded: %s", fault)
             for sink in self._sinks:
@@ -133,7 +140,7 @@ class AuditLog:
         try:
             chain = self._begun(call)
             with self._turn():
-                fault = self._put(chain, make(chain.length, self._identity()))
+                fault = self._put(chain, make(chain.length, self._identity))
                 if not fault and phase is Phase.ATTEMPT:
                     call.audit.chain, call.audit.sequence = chain.uid, chain.length - 1
         except AuditBlocked as blocked:
@@ -196,10 +203,11 @@ class AuditLog:
     def _begin(self, call: Call) -> Chain:
         chain, terms = Chain(), self._terms
         certified, reason = None, "no certifying key is configured"
-        if self._certify is not None:
-            certify = self._certify
+        authority = self._authority
+        if authority is not None:
             try:
-                certified = chain.certify(self._identity(), lambda text: certify(call, text))
+                self._identity = authority.identify(call)
+                certified = chain.certify(self._identity, lambda text: authority.certify(call, text))
             except Unavailable as fault:
                 if terms.mode != Mode.FAIL_OPEN:
                     raise AuditBlocked(f"the certifying key does not answer: {fault.fact}") from None
@@ -220,7 +228,7 @@ class AuditLog:
             sinks=tuple(sink.name for sink in self._sinks),
         )
         with self._turn():
-            not_taken = self._put(chain, session(0, self._identity(), Phase.START, facts))
+            not_taken = self._put(chain, session(0, self._identity, Phase.START, facts))
         if not_taken:
             raise AuditBlocked(not_taken)
         return chain

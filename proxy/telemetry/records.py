@@ -5,6 +5,7 @@ Nothing gets into a record but by a field here. All numbers are whole, so that c
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from enum import StrEnum
 from importlib import metadata
 
@@ -48,7 +49,10 @@ class Metadata(_Part, frozen=True):
 
 
 class Actor(_Part, frozen=True):
-    """Whom the process worked for. Asserted by the pod's environment, unless `attested` says otherwise."""
+    """Whom the process worked for, as the pod's environment asserts it.
+
+    Namespace and service account are what the key service has proven, where `attested` says so.
+    """
 
     attested: bool
     namespace: str = ""
@@ -113,6 +117,8 @@ class Flow(_Part, frozen=True):
     files: int = 0
     unsealed_files: int = 0
     listed: int = 0
+    ciphertext_sha256: str = ""
+    """Of a single stored file with its header, where `audit.digest` asks for it."""
 
 
 class KeyService(_Part, frozen=True):
@@ -257,10 +263,10 @@ def program_version() -> str:
         return "unknown"
 
 
-def actor(identity: Identity, *, attested: bool = False, clip: int = 120) -> Actor:
+def actor(identity: Identity, clip: int = 120) -> Actor:
     """Whom records name."""
-    texts = {name: shown(getattr(identity, name), clip) for name in Identity.__dataclass_fields__}
-    return Actor(attested, **texts)
+    texts = {name: shown(text, clip) for name, text in asdict(identity).items() if isinstance(text, str)}
+    return Actor(identity.attested, **texts)
 
 
 def shown(text: str, clip: int) -> str:

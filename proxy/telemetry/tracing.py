@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opentelemetry import propagate, trace
 from opentelemetry.context import Context
@@ -27,9 +27,6 @@ from proxy.plugin import Call
 from proxy.telemetry import names
 from proxy.telemetry.environment import Signal, over_http, timeout
 from proxy.telemetry.records import program_version
-
-if TYPE_CHECKING:
-    import grpc
 
 _PARENT_IS_FRESH_FOR = 3600.0
 """Seconds after which the environment's context is a link, and no parent any more."""
@@ -49,12 +46,20 @@ _KILLED_WITHOUT_WARNING = frozenset({"init", "gc"})
 class Tracing:
     """Makes and exports the spans of this process."""
 
-    def __init__(self, service: str, identity: Identity, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        service: str,
+        identity: Identity,
+        environment: Mapping[str, str] = os.environ,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._provider = TracerProvider(resource=_resource(service, identity), shutdown_on_exit=False)
         every = None if environment.get("OTEL_BSP_SCHEDULE_DELAY") else _EXPORT_EVERY_MS
         self._provider.add_span_processor(_Mending(_exporter(environment), schedule_delay_millis=every))
         self._tracer = self._provider.get_tracer("sealgate", program_version())
-        self._started = time.monotonic()
+        self._clock = clock
+        self._started = clock()
         self._propagator = _FromEnvironment(environment.get("TRACEPARENT", ""), environment.get("TRACESTATE", ""))
         propagate.set_global_textmap(self._propagator)
         self._server: Any = server_interceptor(self._provider)  # type: ignore[no-untyped-call]  # it has no types
@@ -65,11 +70,10 @@ class Tracing:
 
     # --- RPCs ---------------------------------------------------------------------------------------------
 
-    def serving(self, handler: grpc.RpcMethodHandler[Any, Any], details: Any) -> grpc.RpcMethodHandler[Any, Any]:
-        """A handler inside the instrumentation's span."""
-        self._propagator.is_parent = time.monotonic() - self._started < _PARENT_IS_FRESH_FOR
-        found: grpc.RpcMethodHandler[Any, Any] = self._server.intercept_service(lambda _: handler, details)
-        return found
+    def serving(self, handler: Any, details: Any) -> Any:
+        """A handler of the gRPC library inside the instrumentation's span."""
+        self._propagator.is_parent = self._clock() - self._started < _PARENT_IS_FRESH_FOR
+        return self._server.intercept_service(lambda _: handler, details)
 
     def calling(self, channel: Any) -> Any:
         """A channel whose calls are spans of the instrumentation."""
@@ -144,10 +148,10 @@ class Tracing:
 
         Waits at most `_FLUSH_WITHIN` seconds, and not at all for a while after it was in vain.
         """
-        if not self._flushes or time.monotonic() < self._give_up_until or not self._flushing.acquire(blocking=False):
+        if not self._flushes or self._clock() < self._give_up_until or not self._flushing.acquire(blocking=False):
             return
         if not _done_within(_FLUSH_WITHIN, self._flush_all):
-            self._give_up_until = time.monotonic() + _GIVE_UP_FOR
+            self._give_up_until = self._clock() + _GIVE_UP_FOR
 
     def _flush_all(self) -> None:
         try:

@@ -6,6 +6,7 @@ import pytest
 from harness.chain import Proxy
 from harness.content import read_tree, write_tree
 from harness.outcome import assert_own_line, outcome
+from harness.policy import document
 
 
 @pytest.fixture(params=["proxy", "bundled"])
@@ -46,10 +47,13 @@ def test_41_a_listing_has_every_object_by_its_full_and_plain_key(argo, key, tree
     assert argo.list_objects(key) == sorted(f"{key}/{name}" for name in files)
 
 
-def test_42_a_listing_that_argo_cannot_take_is_a_named_error(proxy, key):
+def test_42_a_listing_that_argo_cannot_take_is_a_named_error(proxy, start, key):
     found = outcome(lambda: proxy.argo("fault: huge\n").list_objects(key))
-    assert_own_line(found, "RESOURCE_EXHAUSTED", "ListObjects", key)
+    assert_own_line(found, "PERMISSION_DENIED", "ListObjects", key)
     assert proxy.argo().list_objects(key) == []
+    unlimited = start(settings={"policies": [document([{"effect": "allow"}])]})
+    found = outcome(lambda: unlimited.argo("fault: huge\n").list_objects(key))
+    assert_own_line(found, "RESOURCE_EXHAUSTED", "ListObjects", key)
 
 
 def test_43_an_empty_directory_has_an_empty_listing(chain, argo, key):

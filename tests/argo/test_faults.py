@@ -192,7 +192,8 @@ def test_a_listing_that_leads_out_is_not_loaded(by_streams, fault):
 
 def test_a_listing_larger_than_argo_takes_is_a_limit(stand):
     found = stand.attempt("ListObjects", "fault: huge\n")
-    assert_own_line(found, "RESOURCE_EXHAUSTED", "ListObjects", stand.stored)
+    assert_own_line(found, "PERMISSION_DENIED", "ListObjects", stand.stored)
+    assert "90000 names exceeds maxListing 10000" in found.text
     stand.assert_clean()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
+import sys
 import urllib.request
 from pathlib import Path
 
@@ -117,10 +119,33 @@ def emitted() -> set[str]:
 
 def expressions(kind: str) -> list[str]:
     if kind == "dashboard":
-        board = json.loads((ROOT / "charts/telemetry/dashboard.json").read_text())
+        board = json.loads((ROOT / "charts/sealgate/files/dashboard.json").read_text())
         return [target["expr"] for panel in board["panels"] for target in panel.get("targets", ())]
-    rules = yaml.safe_load((ROOT / "charts/telemetry/alerts.yaml").read_text())
+    rules = yaml.safe_load((ROOT / "charts/sealgate/files/alerts.yaml").read_text())
     return [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
+
+
+def test_everything_that_is_counted_is_on_the_page_under_the_names_that_are_checked_against():
+    """In a process of its own: what Prometheus's library counts, it counts for the whole process."""
+    script = """
+import socket, urllib.request
+from proxy.plugin import Call, Operation, WrappedKey
+from proxy.telemetry.metrics import Metrics, Page
+with socket.create_server(("127.0.0.1", 0)) as free:
+    port = free.getsockname()[1]
+metrics = Metrics(Page("127.0.0.1", port))
+call = Call(Operation.LOAD)
+metrics.began(call)
+call.sealed.files = call.sealed.unsealed_files = call.keys.requests = call.keys.remembered = 1
+call.decision.effective, call.decision.would_deny = "allow", ("tenants/own-prefix",)
+metrics.ended(call, "OK", "")
+metrics.recorded("outcome")
+metrics.not_recorded("stdout", "nobody reads")
+print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode())
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    seen = set(re.findall(r"^((?:sealgate|rpc_server)_\w+)\{", done.stdout, re.MULTILINE))
+    assert seen == {name for name in emitted() if name.endswith(("_total", "_bucket", "_sum", "_count"))}
 
 
 @pytest.mark.parametrize("kind", ["dashboard", "alerts"])
@@ -175,3 +200,16 @@ def test_a_copy_that_does_not_arrive_holds_nobody_up(tmp_path):
     proxy = exercised(Proxy(tmp_path, settings=settings, environment=Collector().environment()).start())
     assert proxy.stop() == 0
     assert len(proxy.trail.read_text().splitlines()) == 9
+
+
+def test_a_record_that_a_sink_does_not_take_is_counted(tmp_path):
+    sinks = [{"type": "file", "path": str(tmp_path / "absent" / "audit.jsonl")}]
+    settings = {"audit": {"sinks": sinks, "mode": "fail-open"}, "telemetry": {"metrics": "otlp"}}
+    with Collector() as collector:
+        proxy = Proxy(tmp_path, settings=settings, environment=collector.environment()).start()
+        proxy.argo().is_directory("ns/a")
+        assert proxy.stop() == 0
+        (failures,) = [metric for metric in collector.metrics() if metric.name == names.AUDIT_FAILURES]
+    ((labels, point),) = points(failures)
+    assert labels == {names.SINK: "file", names.REASON: "no such file or directory"}
+    assert point.as_int >= 1

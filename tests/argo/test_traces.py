@@ -125,6 +125,7 @@ def test_an_error_of_the_server_is_one_and_names_no_artifact(stand, collector):
 
 def test_a_reader_that_goes_away_is_cancelled(stand, collector):
     argo = stand.proxy.argo()
+    argo.save_stream(stand.stored, bytes(64 << 20))  # more than waits on its way to a reader
     frames = argo.frames(stand.stored)
     next(frames)
     frames.cancel()
@@ -132,6 +133,18 @@ def test_a_reader_that_goes_away_is_cancelled(stand, collector):
     root, _ = spans_of(collector, id_of_last(stand.proxy, "OpenStream", stand.stored))
     assert root.attributes["rpc.response.status_code"] == "CANCELLED"
     assert root.status == "UNSET"
+
+
+def test_an_answer_after_the_deadline_is_no_success(stand, collector):
+    assert stand.attempt("IsDirectory", "fault: hang on IsDirectory", timeout=1).code == "DEADLINE_EXCEEDED"
+    ours = {"operation": "IsDirectory", "service": {"name": "artifact.ArtifactService"}}
+
+    def recorded():
+        return [r for r in read(stand.proxy.trail) if r.get("api") == ours and r["resource"]["uid"] == stand.stored]
+
+    assert eventually(recorded)
+    root, _ = spans_of(collector, id_of_last(stand.proxy, "IsDirectory", stand.stored))
+    assert root.attributes["rpc.response.status_code"] in {"DEADLINE_EXCEEDED", "CANCELLED"}
 
 
 def test_the_callers_trace_goes_on(stand, collector):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import itertools
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -19,12 +17,13 @@ from pathlib import Path
 
 import boto3
 import pytest
+from harness.golang import installed
 from moto.server import ThreadedMotoServer
 
 from backend import ObjectStoreBackend
 from proxy.plugin import Artifact, Call, Operation
 
-VERSITYGW = "github.com/versity/versitygw/cmd/versitygw@v1.8.0"
+VERSITYGW = ("github.com/versity/versitygw/cmd/versitygw", "v1.8.0")
 ACCESS, SECRET = "an-access-key", "a-secret-key"
 _buckets = itertools.count()
 
@@ -93,24 +92,9 @@ def moto() -> Iterator[Server]:
 
 
 @pytest.fixture(scope="session")
-def versitygw_program() -> Path:
-    """The gateway, built once for this virtual environment."""
-    go = shutil.which("go")
-    if go is None:
-        pytest.skip("there is no Go to build versitygw with")
-    place = Path(sys.prefix, "go", "bin")
-    place.mkdir(parents=True, exist_ok=True)
-    with (place / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "versitygw").exists():
-            subprocess.run([go, "install", VERSITYGW], env=os.environ | {"GOBIN": str(place)}, check=True)
-    return place / "versitygw"
-
-
-@pytest.fixture(scope="session")
-def versitygw(versitygw_program, tmp_path_factory) -> Iterator[Server]:
+def versitygw(tmp_path_factory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("versitygw")
-    process, port = _started(versitygw_program, root)
+    process, port = _started(installed(*VERSITYGW), root)
     yield Server(f"http://127.0.0.1:{port}")
     process.kill()  # asked politely, it waits for idle connections to end
     process.wait(10)

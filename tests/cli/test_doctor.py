@@ -394,3 +394,15 @@ def test_a_policy_that_does_not_load_is_told_and_nothing_is_saved(doctor, tmp_pa
     assert f"{policy}:4:" in report.line("policies")
     assert "sealgate policy check" in report.line("policies")
     assert "storage: save" in report.of("not checked")
+
+
+def test_a_policy_decides_on_what_the_doctor_does_in_storage(doctor):
+    allows = {"name": "scratch", "effect": "allow", "match": {"operations": ["read", "write", "delete"]}}
+    metadata = {"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy", "metadata": {"name": "a"}}
+    encryption = [{"name": "everything", "write": "required"}]
+    report = doctor(settings={"policies": [metadata | {"spec": {"rules": [allows], "encryption": encryption}}]})
+    for check in ("storage: save", "storage: load", "storage: delete"):
+        assert check in report.of("ok"), report
+    allows["match"]["operations"] = ["read", "delete"]
+    report = doctor(settings={"policies": [metadata | {"spec": {"rules": [allows], "encryption": encryption}}]})
+    assert "storage: save" in report.of("FAILED")

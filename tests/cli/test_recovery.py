@@ -151,13 +151,55 @@ def test_bad_usage_is_2_and_one_line_that_says_what_is_wrong(run, report, argume
     assert b"Traceback" not in refused.stderr
 
 
+UNREACHABLE = {
+    "apiVersion": "sealgate/v1alpha1",
+    "kind": "Sealgate",
+    "keys": {
+        "provider": "vault",
+        "vault": {"address": "http://127.0.0.1:1", "timeout": "1s", "auth": {"method": "token"}},
+    },
+}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fact"),
+    [
+        (("missing", "out"), b"missing"),
+        (("missing", "-"), b"missing"),
+        (("report.txt", "there"), b"there exists already"),
+        (("-", "there"), b"there exists already"),
+        (("report.txt", "no/such/directory/out"), b"no/such/directory"),
+        (("-", "no/such/directory/out"), b"no/such/directory"),
+        ((".", "-"), b"is a directory"),
+    ],
+)
+def test_seal_looks_at_its_files_before_it_asks_for_a_key(run, report, tmp_path, arguments, fact):
+    (tmp_path / "there").write_bytes(b"precious")
+    before = set(tmp_path.iterdir())
+    refused = run("seal", *arguments, SEALGATE_CONFIG_YAML=json.dumps(UNREACHABLE), VAULT_TOKEN="t")
+    assert refused.returncode == 2
+    assert fact in refused.stderr
+    assert (tmp_path / "there").read_bytes() == b"precious"
+    assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("source", ["report.txt", "-", "tree"])
+def test_seal_leaves_nothing_where_there_is_no_key_to_be_had(run, report, tmp_path, source):
+    (tmp_path / "tree").mkdir()
+    before = set(tmp_path.iterdir())
+    refused = run("seal", source, "out", SEALGATE_CONFIG_YAML=json.dumps(UNREACHABLE), VAULT_TOKEN="t")
+    assert refused.returncode == 1
+    assert b"Vault at 127.0.0.1:1 cannot be reached" in refused.stderr
+    assert set(tmp_path.iterdir()) == before
+
+
 def test_without_a_configuration_the_answer_names_it(run, report):
     refused = run("seal", report, "out", SEALGATE_CONFIG_YAML="")
     assert refused.returncode == 2
     assert b"SEALGATE_CONFIG" in refused.stderr
 
 
-@pytest.mark.parametrize("command", ["serve", "backend", "demo", "seal", "open", "inspect", "rewrap", "doctor"])
+@pytest.mark.parametrize("command", ["serve", "backend", "init", "demo", "seal", "open", "inspect", "rewrap", "doctor"])
 def test_every_command_has_help(run, command):
     shown = run(command, "--help")
     assert shown.returncode == 0

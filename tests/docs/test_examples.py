@@ -3,14 +3,20 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from harness.chain import write_keyring
+from harness.library import LIBRARY
+from harness.trails import write_trail
 
+from policies import cases, load
+from policies.documents import read
 from proxy import config
+from proxy.keys.local import LocalKeys
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -35,6 +41,20 @@ def test_a_configuration_is_valid(text):
         assert config.parse(text, "the document", plugin).downstream
 
 
+@pytest.mark.parametrize("text", [case for case in blocks("yaml") if "kind: ArtifactPolicy\n" in case.values[0]])
+def test_a_policy_is_valid(text):
+    assert load.loaded([load.Source("the document", read(text))]).documents
+
+
+@pytest.mark.parametrize("text", [case for case in blocks("yaml") if "kind: ArtifactPolicyTest" in case.values[0]])
+def test_a_test_document_passes(text, tmp_path):
+    policies = [case.values[0] for case in blocks("yaml") if "name: tenants\n" in case.values[0]]
+    (tmp_path / "tenants.yaml").write_text(policies[0])
+    (tmp_path / "tenants.test.yaml").write_text(text)
+    (suite,) = cases.suites_at(tmp_path)
+    assert [result.faults for result in suite.run(cases.Coverage())] == [()] * len(suite.test.cases)
+
+
 WITH_VAULT = re.compile(r"^\$ vault ", re.MULTILINE)
 """Walk-throughs that need a server: tests/keys/vault runs them."""
 
@@ -43,11 +63,14 @@ WITH_VAULT = re.compile(r"^\$ vault ", re.MULTILINE)
 def test_the_commands_of_a_walk_through_succeed_in_turn(text, tmp_path):
     (tmp_path / "report.txt").write_bytes(os.urandom(100_000))
     (tmp_path / "storage").mkdir()
+    shutil.copytree(LIBRARY, tmp_path / "library")
+    keyring = write_keyring(tmp_path / "keyring.json")
+    write_trail(tmp_path / "audit.jsonl", LocalKeys(keyring))
     settings = {
         "apiVersion": "sealgate/v1alpha1",
         "kind": "Sealgate",
         "downstream": {"command": ["sealgate", "backend"]},
-        "keys": {"provider": "local", "local": {"keyring": str(write_keyring(tmp_path / "keyring.json"))}},
+        "keys": {"provider": "local", "local": {"keyring": str(keyring)}},
     }
     environment = {
         "PATH": f"{BIN}:{os.environ['PATH']}",

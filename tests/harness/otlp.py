@@ -54,11 +54,13 @@ class Received:
 
 
 class Collector:
-    """Listens on a port of its own from the beginning, on and on, whether it answers or not."""
+    """Has a port of its own from the beginning, and answers there while it is started."""
 
     def __init__(self, *, http: bool = False) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        # Bound and not listening: nobody else gets the port, and whoever connects is refused.
+        self._kept = socket.socket()
+        self._kept.bind(("127.0.0.1", 0))
+        self.port = self._kept.getsockname()[1]
         self._http = http
         self._server = None
         self.messages: list = []
@@ -74,6 +76,7 @@ class Collector:
         return {"OTEL_EXPORTER_OTLP_ENDPOINT": self.endpoint, **protocol}
 
     def start(self) -> Self:
+        self._kept.close()
         self._server = self._http_server() if self._http else self._grpc_server()
         return self
 

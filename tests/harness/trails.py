@@ -9,12 +9,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from proxy.cli.trail import authority
 from proxy.identity import Identity
+from proxy.keys import KeyProvider
 from proxy.plugin import Artifact, Call, Operation
 from proxy.telemetry.accesses import Access
 from proxy.telemetry.audit import AuditLog, Terms
 from proxy.telemetry.chain import Certification
-from proxy.telemetry.sinks import NotTaken
+from proxy.telemetry.sinks import File, NotTaken
 from proxy.telemetry.trail import Line
 from proxy.telemetry.verify import verify
 
@@ -30,6 +32,9 @@ class Authority:
 
     def certify(self, call: Call, text: bytes) -> Certification:
         return Certification("audit", 1, self._key.sign(text))
+
+    def identify(self, call: Call) -> Identity:
+        return WHO
 
 
 class Memory:
@@ -53,7 +58,7 @@ class Memory:
 
 
 def log_of(*sinks, authority: Authority | None = None, **terms) -> AuditLog:
-    return AuditLog(sinks, lambda: WHO, Terms(**terms), authority.certify if authority else None)
+    return AuditLog(sinks, WHO, Terms(**terms), authority)
 
 
 def trail_of(count: int, authority: Authority | None, *, closed: bool = True) -> list[bytes]:
@@ -65,6 +70,13 @@ def trail_of(count: int, authority: Authority | None, *, closed: bool = True) ->
     if closed:
         log.close()
     return sink.lines
+
+
+def write_trail(path: Path, keys: KeyProvider) -> None:
+    """The trail of a process with an access, certified by a key provider."""
+    log = AuditLog([File(path)], WHO, Terms(), authority(keys))
+    log.outcome(Access(Call(Operation.LOAD), Artifact("team-a/model.bin")), None)
+    log.close()
 
 
 def verdict_on(lines: list[bytes], *authorities: Authority, **options):

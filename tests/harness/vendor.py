@@ -181,6 +181,7 @@ class Vendor:
         if fault == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == "hang":
+            (ROOT / "hang-began").touch()
             while context.is_active():
                 time.sleep(0.01)
             (ROOT / "hang-ended").touch()

@@ -26,18 +26,25 @@ def test_the_stubs_are_those_of_the_protos(tmp_path):
             assert (ROOT / (name + suffix)).read_text() == (tmp_path / (name + suffix)).read_text(), "run `make stubs`"
 
 
-@pytest.mark.parametrize(("lock", "groups"), [("requirements.lock", []), ("requirements-dev.lock", ["--group", "dev"])])
-def test_the_lock_is_current(lock, groups, tmp_path):
+@pytest.mark.parametrize(
+    ("lock", "source"),
+    [
+        ("requirements.lock", ["pyproject.toml"]),
+        ("requirements-dev.lock", ["pyproject.toml", "--group", "dev"]),
+        ("requirements-build.lock", ["--group", "pyproject.toml:build"]),
+    ],
+)
+def test_the_lock_is_current(lock, source, tmp_path):
     # Resolving with the committed lock as its own preference changes it only if it does not fit any more.
     fresh = tmp_path / lock
     shutil.copy(ROOT / lock, fresh)
     terms = "--universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --quiet"
-    command = [sys.executable, "-m", "uv", "pip", "compile", "pyproject.toml", *terms.split(), *groups]
+    command = [sys.executable, "-m", "uv", "pip", "compile", *source, *terms.split()]
     subprocess.run([*command, "-o", str(fresh)], cwd=ROOT, check=True)
     assert fresh.read_text() == (ROOT / lock).read_text(), "run `make lock`"
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock", "requirements-build.lock"])
 def test_every_locked_package_has_a_hash(lock):
     packages = re.split(r"\n(?=[A-Za-z0-9])", (ROOT / lock).read_text())
     assert len(packages) > 5

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.keys import DataKey
 from proxy.keys.cache import CachedKeys
-from proxy.plugin import Call, Denied, NotConfigured, Operation, Tampered, TimedOut, Unavailable, WrappedKey
+from proxy.plugin import Call, NotConfigured, NotPermitted, Operation, Tampered, TimedOut, Unavailable, WrappedKey
 
 TTL = 100.0
 
@@ -192,7 +192,7 @@ def test_users_at_the_same_time_do_not_refresh_twice(world):
     assert len(world.keys.asked) == 2
 
 
-@pytest.mark.parametrize("refusal", [Denied, NotConfigured, Tampered])
+@pytest.mark.parametrize("refusal", [NotPermitted, NotConfigured, Tampered])
 def test_where_the_provider_refuses_the_entry_ends_at_once(world, refusal):
     made = world.made()
     assert world.asks(made)
@@ -223,7 +223,7 @@ def test_where_the_provider_cannot_be_reached_the_entry_lives_to_its_end_and_no_
 
 def test_a_failure_is_not_remembered(world):
     made = world.made()
-    for fault in (Denied("no"), Unavailable("down"), Tampered("bad")):
+    for fault in (NotPermitted("no"), Unavailable("down"), Tampered("bad")):
         world.keys.fault = fault
         with pytest.raises(type(fault)):
             world.cache.unwrap(world.call, made.wrapped)

@@ -10,7 +10,7 @@ import pytest
 from harness.chain import eventually
 
 from proxy.keys.single_flight import SingleFlight
-from proxy.plugin import Call, Cancelled, DeadlineExceeded, NotConfigured, Operation, Unavailable
+from proxy.plugin import Call, Cancelled, DeadlineExceeded, NotConfigured, Operation, TimedOut, Unavailable
 
 
 class Work:
@@ -115,6 +115,40 @@ def test_a_leader_that_gives_up_is_followed_by_another(pool, end):
     given_up.go.set()
     assert isinstance(leader.exception(), type(end))
     assert follower.result() == "result 1"
+
+
+@pytest.mark.parametrize("fault", [Unavailable("down"), TimedOut("slow")], ids=repr)
+@pytest.mark.parametrize("patience", [None, 600], ids=str)
+def test_who_has_more_time_than_the_leader_had_asks_again_and_the_others_do_not(pool, fault, patience):
+    flight, in_vain, work = SingleFlight(), Work(fault), Work()
+    work.go.set()
+    leader = pool.submit(flight.run, within(60), "key", in_vain)
+    in_vain.begun.wait(30)
+    patient = [Waiting(deadline=within(patience).deadline) for _ in range(2)]
+    hasty = [Waiting(deadline=within(40).deadline) for _ in range(2)]
+    again = [pool.submit(flight.run, call, "key", work) for call in patient]
+    told = [pool.submit(flight.run, call, "key", work) for call in hasty]
+    assert all(call.waits.wait(30) for call in (*patient, *hasty))
+    in_vain.go.set()
+    assert isinstance(leader.exception(), type(fault))
+    assert all(future.result().startswith("result") for future in again)
+    assert [type(future.exception()) for future in told] == [type(fault)] * 2
+
+
+def test_a_fault_that_does_not_pass_is_told_to_the_patient_too(pool):
+    flight, work = SingleFlight(), Work(NotConfigured("no such key"))
+    leader = pool.submit(flight.run, within(60), "key", work)
+    work.begun.wait(30)
+    patient = Waiting()
+    told = pool.submit(flight.run, patient, "key", work)
+    assert patient.waits.wait(30)
+    work.go.set()
+    assert {type(future.exception()) for future in (leader, told)} == {NotConfigured}
+    assert work.done == 1
+
+
+def within(seconds):
+    return Call(Operation.LOAD, deadline=None if seconds is None else time.monotonic() + seconds)
 
 
 def test_a_follower_waits_no_longer_than_its_own_call(pool):

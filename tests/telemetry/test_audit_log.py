@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 
 import pytest
-from harness.trails import Authority, Memory, flaws, log_of, verdict_on
+from harness.trails import WHO, Authority, Memory, flaws, log_of, verdict_on
 
 from proxy.plugin import Artifact, AuditBlocked, Call, NotConfigured, Operation, Unavailable
 from proxy.telemetry.accesses import Access
 from proxy.telemetry.audit import AuditLog, Terms
+from proxy.telemetry.audit import Authority as Vouching
 
 AUTHORITY = Authority()
 
@@ -129,13 +130,7 @@ def test_nobody_waits_longer_than_the_bound_behind_a_sink_that_hangs():
 
 def certified_by(certify, mode="fail-closed"):
     sink = Memory()
-    return sink, AuditLog([sink], Identities, Terms(mode=mode), certify)
-
-
-def Identities():  # noqa: N802 - it stands for the constructor
-    from harness.trails import WHO  # noqa: PLC0415 - one use
-
-    return WHO
+    return sink, AuditLog([sink], WHO, Terms(mode=mode), Vouching(certify, lambda call: WHO))
 
 
 def test_without_the_right_to_sign_the_trail_is_chained_and_says_so():

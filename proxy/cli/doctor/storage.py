@@ -28,6 +28,7 @@ from proxy.plugin import (
     DataLoss,
     DownstreamStatus,
     NotSealed,
+    Operation,
     PluginError,
     Refused,
     Unavailable,
@@ -118,7 +119,7 @@ class StorageChecks:
         with local_errors("a temporary file"):
             path.write_bytes(self._plaintext)
         self._attempted = True
-        self._stack.save(call, self._artifact, path)
+        self._stack.save(_to(Operation.SAVE, call), self._artifact, path)
         self._saved = True
         yield ok(f"{len(self._plaintext)} bytes were saved as {self._artifact.key}")
 
@@ -139,7 +140,7 @@ class StorageChecks:
 
     def _load(self, call: Call) -> Iterator[Finding]:
         path = self._home / "work" / "loaded"
-        self._stack.load(call, self._artifact, path)
+        self._stack.load(_to(Operation.LOAD, call), self._artifact, path)
         with local_errors("a temporary file"):
             same = path.read_bytes() == self._plaintext
         if same:
@@ -153,7 +154,7 @@ class StorageChecks:
             return
         remedy = f"Remove the object {self._artifact.key} by hand, and give the downstream the right to delete"
         try:
-            self._stack.delete(call, self._artifact)
+            self._stack.delete(_to(Operation.DELETE, call), self._artifact)
         except PluginError as fault:
             if self._saved:
                 yield failed(f"the artifact could not be removed: {fault.fact}", remedy)
@@ -181,6 +182,11 @@ class StorageChecks:
                 if len(found) > _LARGEST:
                     raise NotSealed("it is far larger than what was saved", says="downstream")
         return bytes(found)
+
+
+def _to(operation: Operation, call: Call) -> Call:
+    """The call that a policy decides on: what is done, in the time that the check has."""
+    return Call(operation, call.deadline)
 
 
 def scratch_artifact(place: str, plugin: str, configuration: str) -> Artifact:

@@ -116,7 +116,7 @@ def kubernetes(transit: Transit, reviewer: str, file: Path, account: ServiceAcco
 
 
 @contextmanager
-def token_reviewer() -> Iterator[ThreadingHTTPServer]:
+def token_reviewer(subject: str = SUBJECT) -> Iterator[ThreadingHTTPServer]:
     """What of a cluster's API server the method kubernetes asks.
 
     A stand-in without faults of its own: there is no cluster. Vault's side of the method is the real one.
@@ -127,7 +127,7 @@ def token_reviewer() -> Iterator[ThreadingHTTPServer]:
             self.rfile.read(int(self.headers["Content-Length"]))
             status = {
                 "authenticated": True,
-                "user": {"username": SUBJECT, "uid": "u1"},
+                "user": {"username": subject, "uid": "u1"},
                 "audiences": [AUDIENCE],
             }
             review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status}

@@ -8,6 +8,7 @@ import pty
 import re
 import signal
 import subprocess
+import tempfile
 import time
 
 import pytest
@@ -303,6 +304,72 @@ def test_a_terminal_sees_a_bar_and_a_pipe_none(installation, own_transit):
     assert shown.endswith(b"\r\x1b[K")
 
 
+def test_what_lies_before_the_key_of_after_is_not_looked_at_and_nothing_is_said_of_the_whole(installation, own_transit):
+    installation.save("ns/a", "ns/b", "ns/c", data=b"x")
+    own_transit.rotate()
+    code, report = installation.report("ns", "--after", "ns/a")
+    assert (code, report["found"], report["moved"]) == (0, 2, 2)
+    assert installation.versions() == {"ns/a": 1, "ns/b": 2, "ns/c": 2}
+    assert (report["finished"], report["whole"]) == (True, False)
+    assert report["keys"]["artifacts"]["oldest_may_be"] is None
+    text = installation.run("ns", "--after", "ns/a")[1]
+    assert "not every object was looked at" in text
+    assert "min_decryption_version" not in text
+
+
+def test_the_rate_is_a_rate(installation, own_transit):
+    installation.save(*(f"ns/{number}" for number in range(4)), data=b"x")
+    began = time.monotonic()
+    assert installation.run("ns", "--dry-run", "--rate", "2")[0] == 0
+    assert time.monotonic() - began >= 3 / 2  # a lower bound only: a busy machine takes longer
+
+
+@pytest.fixture
+def short():
+    """A directory with room for the path of a socket."""
+    with tempfile.TemporaryDirectory(prefix="sg-") as made:
+        yield made
+
+
+@pytest.mark.parametrize("on", ["ListObjects", "OpenStream", "SaveStream"])
+def test_a_downstream_that_hangs_is_given_up_and_nothing_is_left_behind(own_transit, provider, tmp_path, short, on):
+    installation = Installation(own_transit, provider, tmp_path, VENDOR, "1")
+    installation.save("ns/a", "ns/b")
+    own_transit.rotate()
+    installation.environment["TMPDIR"] = short
+    file = tmp_path / "configuration"
+    file.write_text(f"fault: hang on {on}")
+    code, out, err = installation.run("ns", "--configuration", str(file), "--timeout", "6")
+    assert code == 1
+    assert "made no progress for 6 s" in err, out
+    assert ("Not finished" in out) == (on == "SaveStream")
+    assert os.listdir(short) == []
+    assert installation.opened("ns/a") == DATA
+    (installation.storage / "hang-began").unlink()
+    process = installation.begin("ns", "--configuration", str(file))
+    assert eventually((installation.storage / "hang-began").exists)
+    process.send_signal(signal.SIGTERM)
+    if on == "SaveStream":  # what is being written has a moment more, unless it is told again
+        time.sleep(0.5)  # or two signals become one
+        process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1, err
+    assert os.listdir(short) == []
+
+
+def test_a_block_for_sealgate_in_the_configuration_is_read_as_serve_reads_it(own_transit, provider, tmp_path):
+    installation = Installation(own_transit, provider, tmp_path, VENDOR)
+    installation.save("ns/a", data=b"")
+    file = tmp_path / "configuration"
+    file.write_text("sealgate: {}\ndownstream: 'fault: record'\n")
+    assert installation.run("ns/a", "--configuration", str(file))[0] == 0
+    assert json.loads((installation.storage / "record.json").read_text())["configuration"] == "fault: record"
+    file.write_text("sealgate: {nonsense: 1}\n")
+    code, _, err = installation.run("ns/a", "--configuration", str(file))
+    assert code == 2
+    assert "nonsense" in err
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -311,6 +378,9 @@ def test_a_terminal_sees_a_bar_and_a_pipe_none(installation, own_transit):
         (),
         ("ns", "--rate", "-1"),
         ("ns", "--rate", "nan"),
+        ("ns", "--rate", "1e-12"),
+        ("ns", "--timeout", "0"),
+        ("ns", "--timeout", "1e99"),
         ("ns", "--configuration", "/does/not/exist"),
     ],
 )

@@ -6,6 +6,7 @@ import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
+from pathlib import Path
 
 import logins
 import pytest
@@ -13,7 +14,8 @@ from harness.chain import eventually
 from logins import ServiceAccount
 
 from proxy.keys.vault_auth import AppRoleLogin, JwtLogin, StaticToken, TokenFile
-from proxy.plugin import Call, Denied, NotConfigured, Operation
+from proxy.keys.vault_faults import Answer
+from proxy.plugin import Call, NotConfigured, NotPermitted, Operation
 
 BOTH = ("saver", "loader")
 
@@ -76,7 +78,7 @@ def test_a_login_in_a_namespace(vault, provider, call, tmp_path):
 def test_a_wrong_secret_is_refused_as_a_login(transit, provider, call, policies, tmp_path):
     login = logins.approle(transit, tmp_path, policies)
     login.secret_id_file.write_text("00000000-0000-0000-0000-000000000000")
-    with pytest.raises(Denied, match="Vault refuses the login"):
+    with pytest.raises(NotPermitted, match="Vault refuses the login"):
         provider(transit, login).new_data_key(call)
 
 
@@ -84,7 +86,7 @@ def test_a_token_of_another_cluster_is_refused_as_a_login(transit, provider, cal
     login = logins.jwt(transit, account, tmp_path / "jwt", policies)
     for wrong in (ServiceAccount().token(), account.token(aud=["other"]), account.token(sub="other"), "no.jwt.at-all"):
         login.jwt_path.write_text(wrong)
-        with pytest.raises(Denied, match="Vault refuses the login"):
+        with pytest.raises(NotPermitted, match="Vault refuses the login"):
             provider(transit, login).new_data_key(call)
 
 
@@ -94,14 +96,14 @@ def test_a_cluster_that_cannot_be_asked_is_a_login_refused(transit, provider, ca
         login = logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)
         keys = provider(transit, login)
         keys.check(call)
-    with pytest.raises(Denied, match="Vault refuses the login"):
+    with pytest.raises(NotPermitted, match="Vault refuses the login"):
         provider(transit, login).new_data_key(call)
     keys.check(call)  # who holds a token needs nobody
 
 
 def test_a_mount_that_is_not_there_is_named_as_what_to_check(transit, provider, call, tmp_path):
     (tmp_path / "jwt").write_text("a.b.c")
-    with pytest.raises((NotConfigured, Denied)) as raised:
+    with pytest.raises((NotConfigured, NotPermitted)) as raised:
         provider(transit, JwtLogin("nowhere", "role", tmp_path / "jwt")).new_data_key(call)
     assert "keys.vault.auth" in raised.value.remedy
 
@@ -131,6 +133,32 @@ def test_a_secret_that_cannot_be_read_is_named_by_its_setting(transit, provider,
         assert raised.value.remedy == f"Check keys.vault.auth.{setting}"
 
 
+@pytest.mark.parametrize("written_to", [False, True])
+def test_a_pipe_or_a_device_is_no_secret_and_nobody_waits_for_what_comes_of_it(
+    transit, provider, call, tmp_path, written_to
+):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR) if written_to else None
+    for path in (pipe, Path("/dev/zero")):
+        for auth in (TokenFile(path), JwtLogin("jwt", "role", path), AppRoleLogin("approle", "id", path)):
+            with pytest.raises(NotConfigured, match="it is no regular file"):
+                provider(transit, auth).new_data_key(call)
+    if writer is not None:
+        os.close(writer)
+
+
+@pytest.mark.parametrize("token", ["", "a\nb", "a\r\nX-Vault-Namespace: b", "schlüssel", " a", 7], ids=repr)
+def test_a_login_that_gives_what_is_no_token_is_not_vaults(transit, provider, call, tmp_path, token):
+    class Giving:
+        def send(self, request, _, timeout):
+            return Answer(200, {"auth": {"client_token": token, "lease_duration": 60}})
+
+    (tmp_path / "jwt").write_text("a.b.c")
+    with pytest.raises(NotConfigured, match="answer to the login holds no token"):
+        provider(transit, JwtLogin("jwt", "role", tmp_path / "jwt"), transport=Giving()).new_data_key(call)
+
+
 # --- tokens that end -------------------------------------------------------------------------------------
 
 
@@ -153,7 +181,7 @@ def test_a_token_that_expired_is_replaced_within_the_call(transit, provider, cal
     def has_ended():
         try:
             short.unwrap(call, made.wrapped)
-        except Denied:
+        except NotPermitted:
             return True
         return False
 
@@ -170,7 +198,7 @@ def test_a_role_that_was_revoked_is_refused_and_the_next_call_is_right_once_it_i
     keys.new_data_key(call)
     transit.write_policy(policy, 'path "transit/*" { capabilities = ["deny"] }')
     for _ in range(2):
-        with pytest.raises(Denied, match="does not allow this role to use key artifacts"):
+        with pytest.raises(NotPermitted, match="does not allow this role to use key artifacts"):
             keys.new_data_key(call)
     transit.write_policy(policy, 'path "transit/datakey/plaintext/artifacts" { capabilities = ["update"] }')
     keys.new_data_key(call)
@@ -182,7 +210,7 @@ def test_a_token_that_is_revoked_after_a_policy_was_mended_is_replaced_all_the_s
     login = logins.approle(transit, tmp_path, policies)
     keys = provider(transit, login, clock=Clock())
     transit.write_policy(policies[0], 'path "transit/*" { capabilities = ["deny"] }')
-    with pytest.raises(Denied):
+    with pytest.raises(NotPermitted):
         keys.new_data_key(call)
     transit.write_policy(policies[0], 'path "transit/datakey/plaintext/artifacts" { capabilities = ["update"] }')
     keys.new_data_key(call)
@@ -192,7 +220,7 @@ def test_a_token_that_is_revoked_after_a_policy_was_mended_is_replaced_all_the_s
 
 def test_a_token_that_is_given_and_refused_is_an_error_at_once(openbao, own_transit, provider, call):
     token = own_transit.token(*own_transit.shipped_policies("loader"))
-    with pytest.raises(Denied, match="it has ended, or its policies do not allow this") as raised:
+    with pytest.raises(NotPermitted, match="it has ended, or its policies do not allow this") as raised:
         provider(own_transit, StaticToken(token)).new_data_key(call)
     assert "keys.vault.auth" in raised.value.remedy
     assert openbao.calls()[f"{own_transit.mount}/datakey/plaintext/artifacts"] == 1
@@ -295,7 +323,7 @@ def test_a_token_is_used_to_its_end_where_no_other_is_to_be_had(openbao, own_tra
         keys.new_data_key(call)
     assert openbao.calls()[f"auth/{login.mount}/login"] == 2  # the second in vain, and no third for now
     clock.now += 101
-    with pytest.raises(Denied, match="refuses the login"):
+    with pytest.raises(NotPermitted, match="refuses the login"):
         keys.new_data_key(call)
 
 
@@ -305,7 +333,7 @@ def test_a_policy_that_says_no_does_not_make_a_login_of_each_call(openbao, own_t
     keys = provider(own_transit, login, key="other", clock=clock)
     for seconds, so_far in ((0, 2), (1, 2), (3, 2), (2, 3)):
         clock.now += seconds
-        with pytest.raises(Denied):
+        with pytest.raises(NotPermitted):
             keys.new_data_key(call)
         assert openbao.calls()[f"auth/{login.mount}/login"] == so_far
 
@@ -322,3 +350,26 @@ def test_nothing_is_looked_up_or_renewed(openbao, own_transit, provider, login, 
         f"{mount}/datakey/plaintext/artifacts": 3,
         f"{mount}/decrypt/artifacts": 3,
     }
+
+
+def test_what_a_login_proves_is_told_and_costs_no_request(transit, provider, tmp_path, call, policies, account):
+    claims = {
+        "/kubernetes.io/namespace": "service_account_namespace",
+        "/kubernetes.io/serviceaccount/name": "service_account_name",
+    }
+    keys = provider(transit, logins.jwt(transit, account, tmp_path / "jwt", policies, claim_mappings=claims))
+    found = keys.attested(call)
+    assert (found["service_account_namespace"], found["service_account_name"]) == ("ns", "sa")
+    assert keys.attested(call) is found
+
+
+def test_kubernetes_tells_namespace_and_service_account_by_itself(transit, provider, tmp_path, call, policies, account):
+    with logins.token_reviewer() as reviewer:
+        address = f"http://127.0.0.1:{reviewer.server_port}"
+        login = logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)
+        found = provider(transit, login).attested(call)
+    assert (found["service_account_namespace"], found["service_account_name"]) == ("ns", "sa")
+
+
+def test_a_token_that_somebody_else_got_proves_nothing(keys, call):
+    assert keys.attested(call) == {}

@@ -9,7 +9,7 @@ import pytest
 
 from proxy.keys.vault_auth import StaticToken
 from proxy.keys.vault_faults import Answer
-from proxy.plugin import Denied, NotConfigured, Tampered
+from proxy.plugin import NotConfigured, NotPermitted, Tampered
 
 SCOPED = """
 path "transit/{operation}/derived" {{
@@ -81,6 +81,19 @@ def test_a_context_with_a_key_that_is_not_derived_is_refused_by_every_operation(
             refused(call, replace(plain, derivation_context=b"team-a"))
 
 
+def test_one_data_key_that_is_too_old_does_not_keep_the_others_from_being_rewrapped(team_a, transit, provider, call):
+    old = team_a.new_data_key(call).wrapped
+    transit.rotate("derived")
+    good = team_a.new_data_key(call)
+    transit.rotate("derived")
+    transit.configure("derived", min_decryption_version=2)
+    fresh = provider(transit, key="derived", context=b"team-a")
+    refused, moved = fresh.rewrap_many(call, [old, good.wrapped])
+    assert isinstance(refused, NotConfigured)
+    assert moved.key_version == 3
+    assert fresh.unwrap(call, moved) == good.plaintext
+
+
 def test_a_derived_key_without_a_context_is_refused(transit, provider, call):
     with pytest.raises(NotConfigured, match="is derived, and there is no context"):
         provider(transit, key="derived").new_data_key(call)
@@ -91,7 +104,7 @@ def test_a_role_that_may_use_one_context_alone_proves_the_key_by_looking_at_it(t
     token = transit.token(policy)
     made = provider(transit, StaticToken(token), "derived", b"team-a").new_data_key(call)
     assert provider(transit, StaticToken(token), "derived", b"team-a").unwrap(call, made.wrapped) == made.plaintext
-    with pytest.raises(Denied):
+    with pytest.raises(NotPermitted):
         provider(transit, StaticToken(token), "derived", b"team-b").new_data_key(call)
 
 
@@ -105,7 +118,7 @@ def test_a_role_that_can_prove_nothing_is_refused_with_the_right_that_is_missing
 def test_vault_keeps_contexts_apart_where_its_policy_says_so(team_a, transit, provider, call):
     made = team_a.new_data_key(call)
     token = transit.token(transit.policy(scoped(transit, "decrypt", b"team-b") + LOOK))
-    with pytest.raises(Denied):
+    with pytest.raises(NotPermitted):
         provider(transit, StaticToken(token), "derived", b"team-b").unwrap(call, made.wrapped)
 
 

@@ -129,13 +129,12 @@ def test_a_batch_that_was_carried_out_in_part_is_taken_item_by_item_whatever_its
 
 
 def test_the_versions_of_a_key_are_told_without_opening_anything(keys, transit, call):
-    wrapped = keys.new_data_key(call).wrapped
-    assert keys.versions(call, wrapped) == KeyVersions(1, 1)
+    assert keys.versions(call, "artifacts") == KeyVersions(1, 1)
     transit.rotate()
     transit.configure(min_decryption_version=2)
-    assert keys.versions(call, wrapped) == KeyVersions(2, 2)
+    assert keys.versions(call, "artifacts") == KeyVersions(2, 2)
     with pytest.raises(NotConfigured, match="no key missing"):
-        keys.versions(call, replace(wrapped, key_name="missing"))
+        keys.versions(call, "missing")
 
 
 # --- what does not open ----------------------------------------------------------------------------------
@@ -331,6 +330,13 @@ def test_an_answer_that_is_none_of_vault_is_no_data_key(transit, provider, call,
     keys = provider(transit, transport=Answers(200, {"data": data}))
     with pytest.raises(NotConfigured, match="does not answer as Vault does"):
         keys.new_data_key(call)
+
+
+@pytest.mark.parametrize("data", [None, {}, {"plaintext": 7}], ids=str)
+def test_a_page_that_stands_before_vault_does_not_make_an_artifact_damaged(transit, provider, call, data):
+    keys = provider(transit, transport=Answers(200, {"data": data}))
+    with pytest.raises(NotConfigured, match="does not answer as Vault does"):
+        keys.unwrap(call, WrappedKey("vault", transit.mount, "artifacts", WRAP, 1))
 
 
 @pytest.mark.parametrize(

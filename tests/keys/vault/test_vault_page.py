@@ -44,22 +44,23 @@ def namespace(openbao, tmp_path):
 def examine(openbao, namespace, tmp_path):
     """`sealgate doctor` with the rights that a role of the page gives."""
 
-    def run(role, *arguments, **vault):
+    def run(role, *arguments, audit=None, **vault):
         facts = openbao.api("GET", f"auth/kubernetes/role/{role}", namespace=namespace)["data"]
         assert facts["token_ttl"] == 3600
         body = {"policies": facts["token_policies"]}
         token = openbao.post("auth/token/create", body, namespace=namespace)["auth"]["client_token"]
         keys = {"provider": "vault", "vault": {"auth": {"method": "token"}, **vault}}
         environment = {"VAULT_ADDR": openbao.address, "VAULT_NAMESPACE": namespace, "VAULT_TOKEN": token}
-        return doctor("--offline", *arguments, settings={"keys": keys}, **environment)
+        return doctor("--offline", *arguments, settings={"keys": keys, "audit": audit}, **environment)
 
     with doctor_at(tmp_path) as doctor:
         yield run
 
 
 def test_each_role_of_the_setup_has_what_it_needs_and_no_more(examine):
+    signed = {"sinks": [{"type": "stdout"}], "signingKey": "audit"}
     for report in (
-        examine("argo-artifacts"),
+        examine("argo-artifacts", audit=signed),
         examine("sealgate-rewrapper", "--role", "rewrapper"),
         examine("team-a", key="tenants", context="team-a"),
     ):

@@ -167,6 +167,7 @@ LASTING = {
     "TLS": (Unanswered.TLS, NotConfigured, 1),
     "address": (Unanswered.ADDRESS, NotConfigured, 1),
     "CA file": (Unanswered.CA_FILE, NotConfigured, 1),
+    "not Vault": (Unanswered.NOT_VAULT, NotConfigured, 1),
     "307": (Answer(307), NotConfigured, 1),
     "400 tampered": (Answer(400, {"errors": ["cipher: message authentication failed"]}), Tampered, 1),
     "400 no ciphertext": (Answer(400, {"errors": ["invalid ciphertext: no prefix"]}), Tampered, 1),

@@ -64,7 +64,7 @@ def test_the_namespace_is_that_of_the_settings_and_else_of_the_environment(vault
     name = vault.new_namespace()
     inside = {**TOKEN, "mount": vault.transit(name).mount}
     checked({**inside, "namespace": name}, {**environment, "VAULT_NAMESPACE": "elsewhere"})
-    checked(inside, {**environment, "VAULT_NAMESPACE": name})
+    checked(inside, {**environment, "VAULT_NAMESPACE": f"{name}\n"})
     with pytest.raises(NotConfigured, match="no such mount or namespace"):
         checked(inside, environment)
 
@@ -142,7 +142,8 @@ def test_a_kubernetes_login_goes_to_its_mount(environment):
 )
 def test_the_cache_is_as_the_settings_say(openbao, own_transit, call, cache, requests):
     environment = {"VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.root}
-    keys = cached_vault_keys(settings({**TOKEN, "mount": own_transit.mount}, cache=cache).required_keys(), environment)
+    keys = settings({**TOKEN, "mount": own_transit.mount}, cache=cache).required_keys()
+    keys = cached_vault_keys(keys, environment=environment)
     wrapped = keys.new_data_key(call).wrapped
     for _ in range(3):
         keys.unwrap(call, wrapped)
@@ -191,6 +192,32 @@ def test_a_negative_number_of_entries_is_refused():
 def test_no_address_is_named_as_what_is_missing(address):
     with pytest.raises(NotConfigured, match="no http or https address of Vault"):
         vault_keys(section(TOKEN), {"VAULT_TOKEN": "t"} | ({} if address is None else {"VAULT_ADDR": address}))
+
+
+@pytest.mark.parametrize("address", ["{}\n", " {} ", "{}/", "{}//\n"], ids=repr)
+def test_space_and_slashes_around_an_address_are_not_part_of_it(transit, environment, address):
+    address = address.format(transit.server.address)
+    vault = {**TOKEN, "mount": transit.mount}
+    checked(vault, {**environment, "VAULT_ADDR": address})
+    checked({**vault, "address": address.lstrip()}, environment)
+
+
+@pytest.mark.parametrize("path", ["/v1", "/v1/", "/vault/v1", "?x", "#x"])
+def test_the_address_of_the_api_is_told_what_to_leave_out(environment, path):
+    address = f"http://user:pass-word@vault:8200{path}"
+    for vault, more in (({**TOKEN, "address": address}, {}), (TOKEN, {"VAULT_ADDR": address})):
+        with pytest.raises(NotConfigured, match="the address of Vault is that of its API") as raised:
+            vault_keys(section(vault), {**environment, **more})
+        assert "/v1" in raised.value.remedy
+        assert "pass-word" not in raised.value.line(Call(Operation.SAVE), "")
+
+
+@pytest.mark.parametrize("namespace", ["a\nb", "a\r\nX-Vault-Token: b", "schlüssel"], ids=repr)
+def test_a_namespace_that_no_request_can_carry_is_named_as_what_is_wrong(environment, namespace):
+    for vault, more in (({**TOKEN, "namespace": namespace}, {}), (TOKEN, {"VAULT_NAMESPACE": namespace})):
+        with pytest.raises(NotConfigured, match="is no namespace in Vault") as raised:
+            vault_keys(section(vault), {**environment, **more})
+        assert raised.value.remedy == "Check keys.vault.namespace or VAULT_NAMESPACE"
 
 
 @pytest.mark.parametrize("token", [None, "", " \n", "a\nb", "schlüssel"])

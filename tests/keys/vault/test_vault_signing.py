@@ -6,13 +6,14 @@ import json
 import os
 import subprocess
 
+import logins
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from harness.chain import SEALGATE, Proxy
 from harness.trails import read
 
 from proxy.keys.vault_auth import StaticToken
-from proxy.plugin import Call, Denied, NotConfigured, Operation
+from proxy.plugin import Call, NotConfigured, NotPermitted, Operation
 
 
 @pytest.fixture
@@ -38,9 +39,9 @@ def test_the_shipped_policies_allow_just_that(transit, provider, call):
     )
     assert certifier.sign(call, b"a certificate").version == 1
     assert auditor.public_keys(call)
-    with pytest.raises(Denied):
+    with pytest.raises(NotPermitted):
         certifier.public_keys(call)
-    with pytest.raises(Denied):
+    with pytest.raises(NotPermitted):
         auditor.sign(call, b"a certificate")
 
 
@@ -91,3 +92,26 @@ def test_a_proxys_trail_is_certified_by_the_server_or_says_that_nobody_vouches_f
     assert done.returncode == 0, done.stdout + done.stderr
     assert session["attestation"] == ("certified" if signing_key == "audit" else "none")
     assert (b"certified by audit version 1" in done.stdout) == (signing_key == "audit")
+
+
+def test_whom_the_login_proved_is_recorded_as_attested_and_stands_in_the_certificate(openbao, own_transit, tmp_path):
+    own_transit.create_key("audit", type="ed25519")
+    policies = own_transit.shipped_policies("saver", "loader", "certifier")
+    account = logins.ServiceAccount()
+    with logins.token_reviewer() as reviewer:
+        address = f"http://127.0.0.1:{reviewer.server_port}"
+        login = logins.kubernetes(own_transit, address, tmp_path / "jwt", account, policies)
+        auth = {"method": "kubernetes", "role": login.role, "mount": login.mount, "jwtPath": str(login.jwt_path)}
+        vault = {"mount": own_transit.mount, "auth": auth}
+        settings = {"keys": {"provider": "vault", "vault": vault}, "audit": {"signingKey": "audit"}}
+        asserted = {"SEALGATE_NAMESPACE": "another", "SEALGATE_SERVICE_ACCOUNT": "admin", "ARGO_POD_NAME": "pod-1"}
+        proxy = Proxy(tmp_path, settings=settings, environment={"VAULT_ADDR": openbao.address, **asserted}).start()
+        proxy.argo().save_stream("ns/a", b"some bytes")
+        assert proxy.stop() == 0
+    records = read(proxy.trail)
+    actors = [record["actor"] for record in records]
+    actors += [records[0]["unmapped"]["session"]["certified"]["certificate"]["actor"]]
+    assert {(actor["attested"], actor["namespace"], actor["service_account"]) for actor in actors} == {
+        (True, "ns", "sa")
+    }
+    assert {actor["pod"] for actor in actors} == {"pod-1"}

@@ -237,7 +237,6 @@ def test_a_secret_is_found_in_each_way_of_writing_it(form, around):
     secrets = Secrets()
     secrets.add("data key", SECRET)
     assert secrets.found_in(around + form + around) == {"data key"}
-    assert secrets.found_in(form[1:]) <= {"data key"}
     assert secrets.found_in(bytes(32), "nothing") == set()
 
 
@@ -249,6 +248,8 @@ def test_a_secret_that_a_process_is_given_is_found(fact):
     arguments = ["sh", "-c", "read nothing", *([given] if fact == "cmdline" else [])]
     environment = {"PATH": os.environ["PATH"], **({"TOKEN": given} if fact == "environ" else {})}
     with subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE) as process:
+        # Its own words are there a moment after it has become another program.
+        assert eventually(lambda: all(of_process(process.pid, each) for each in ("cmdline", "environ")))
         found = {each: secrets.found_in(of_process(process.pid, each)) for each in ("cmdline", "environ")}
     assert found == {"cmdline": set(), "environ": set(), fact: {"token"}}
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 from harness.chain import SEALGATE, Proxy, eventually
 from harness.otlp import Collector
@@ -14,6 +12,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from proxy.rpc import artifact_pb2 as pb
+from proxy.telemetry import names
 
 
 @pytest.mark.parametrize("operation", ["Save", "Load"])
@@ -57,8 +56,8 @@ def test_a_call_is_one_trace_span_by_span_and_parent_by_parent(openbao, own_tran
         *(("sealgate", span.kind, span.name) for span in (root, onward, *parts)),
         ("sealgate-backend", "SERVER", method),
     }
-    lines = map(json.loads, (openbao.home / "audit.log").read_text().splitlines())
-    headers = [line["request"].get("headers", {}).get("traceparent") for line in lines if line["type"] == "request"]
+    lines = [line["request"] for line in openbao.audit("calls") if line["type"] == "request"]
+    headers = [line.get("headers", {}).get("traceparent") for line in lines]
     assert f"00-{client.trace_id}-{parts[1].span_id}" in {text[:-3] for texts in headers for text in texts or ()}
 
 
@@ -78,3 +77,19 @@ def called(proxy: Proxy, collector: Collector, operation: str) -> None:
     assert stub(request, timeout=60).success
     provider.shutdown()
     assert eventually(lambda: [s for s in collector.spans() if s.resource["service.name"] == "sealgate-backend"])
+
+
+def test_waiting_for_the_key_service_is_counted_and_so_is_what_the_cache_spares(openbao, own_transit, tmp_path):
+    vault = {"mount": own_transit.mount, "auth": {"method": "token"}}
+    with Collector() as collector:
+        environment = {**collector.environment(), "VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.root}
+        settings = {"keys": {"provider": "vault", "vault": vault}, "telemetry": {"metrics": "otlp"}}
+        proxy = Proxy(tmp_path, settings=settings, environment=environment).start()
+        proxy.argo().save_stream("ns/a", b"some bytes")
+        for _ in range(3):
+            proxy.argo().open_stream("ns/a")
+        assert proxy.stop() == 0
+        found = {metric.name: metric for metric in collector.metrics()}
+    counted = {point.attributes[0].value.string_value: point.as_int for point in found[names.DATA_KEYS].sum.data_points}
+    assert counted == {"key service": 2, "cache": 2}
+    assert sum(point.count for point in found[names.VAULT_DURATION].histogram.data_points) == 2

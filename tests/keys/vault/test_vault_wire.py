@@ -168,3 +168,25 @@ def test_the_client_is_loaded_by_the_first_request_and_takes_nothing_from_the_en
     assert ended.stdout == "vault transit, key artifacts version 1\n"
     assert {headers["X-Vault-Token"] for _, _, headers, _ in seen} == {"given"}
     assert not any("Authorization" in headers for _, _, headers, _ in seen)
+
+
+WARM = """
+import sys, threading
+from pathlib import Path
+from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
+from proxy.keys.vault_auth import StaticToken, TokenFile
+auth = StaticToken("given") if sys.argv[1] == "token" else TokenFile(Path(sys.argv[1]))
+keys = VaultKeys(VaultServer("http://127.0.0.1:1", auth), TransitKey("transit", "artifacts"))
+assert "hvac" not in sys.modules
+keys.warm_up()
+[thread.join() for thread in threading.enumerate() if thread.name == "sealgate-vault"]
+assert "hvac" in sys.modules
+"""
+
+
+@pytest.mark.parametrize("method", ["token", "file"])
+def test_the_warm_up_loads_the_client_also_where_nobody_logs_in(tmp_path, method):
+    (tmp_path / "file").write_text("given")
+    auth = "token" if method == "token" else str(tmp_path / "file")
+    ended = subprocess.run([sys.executable, "-c", WARM, auth], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert ended.returncode == 0, ended.stderr

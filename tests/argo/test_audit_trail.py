@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 import subprocess
@@ -110,6 +112,61 @@ def test_a_downstreams_refusal_is_recorded_without_its_text(stand, operation):
     assert "vendor" not in json.dumps(record).replace("vendor_name", "")
 
 
+POLICY = {
+    "apiVersion": "sealgate/v1alpha1",
+    "kind": "ArtifactPolicy",
+    "metadata": {"name": "tenants"},
+    "spec": {
+        "rules": [
+            {
+                "name": "own-prefix",
+                "effect": "allow",
+                "match": {"operations": ["*"], "keys": ["team-a/**"]},
+                "audit": {"annotations": {"classification": "internal"}},
+            },
+            {
+                "name": "hidden",
+                "effect": "allow",
+                "match": {"operations": ["*"], "keys": ["secret/**"]},
+                "audit": {"hmacKey": True},
+            },
+            {
+                "name": "no-models",
+                "effect": "deny",
+                "enforcement": "shadow",
+                "match": {"operations": ["*"], "keys": ["team-a/models/**"]},
+            },
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("secret", [b"", b"s" * 32])
+def test_the_record_says_which_rule_decided_and_what_a_rule_on_trial_would_have_done(start, tmp_path, secret):
+    (tmp_path / "secret").write_bytes(secret)
+    audit = {"hmacKeyFile": str(tmp_path / "secret")} if secret else {}
+    proxy = start(settings={"policies": [POLICY], "audit": audit}, environment=ARGO | {"VENDOR_STREAMS": "1"})
+    for key in ("team-a/data", "team-a/models/one", "secret/plan"):
+        proxy.argo().save_stream(key, b"some bytes")
+    assert outcome(lambda: proxy.argo().save_stream("team-b/data", b"some bytes")).code == "PERMISSION_DENIED"
+    assert proxy.stop() == 0
+    own, trial, hidden, denied = (r for r in read(proxy.trail) if r["unmapped"]["phase"] == "outcome")
+    assert (own["policy"]["name"], own["policy"]["rule"]) == ("tenants", "own-prefix")
+    assert len(own["policy"]["uid"]) == 64
+    assert own["unmapped"]["decision"]["annotations"] == {"classification": "internal"}
+    assert (trial["action"], trial["unmapped"]["decision"]["would_deny"]) == ("Allowed", ["tenants/no-models"])
+    assert (trial["unmapped"]["decision"]["proposed"], trial["unmapped"]["decision"]["mode"]) == ("deny", "shadow")
+    assert (denied["action"], denied["unmapped"]["grpc_status"]) == ("Denied", "PERMISSION_DENIED")
+    expected = f"hmac-sha256:{hmac.digest(secret, b'secret/plan', 'sha256').hex()}" if secret else "withheld"
+    assert hidden["resource"]["uid"] == expected
+    assert "secret/plan" not in proxy.trail.read_text()
+    document = tmp_path / "policy.yaml"
+    document.write_text(json.dumps(POLICY))
+    replay = [*SEALGATE, "policy", "replay", "--policy", str(document), str(proxy.trail), "--output", "json"]
+    done = subprocess.run(replay, capture_output=True, check=False)
+    assert (json.loads(done.stdout)["calls"], json.loads(done.stdout)["unusable"]) == (3, 1), done.stderr
+
+
 def test_the_sealed_object_names_the_record_that_wrote_it(stand):
     assert stand.attempt("Save").code == "OK"
     stored = stand.proxy.storage / stand.new
@@ -167,6 +224,8 @@ def test_with_a_full_disk_nothing_happens_that_is_not_recorded(full_disk, operat
     stand, disk = full_disk
     filler = disk / "filler"
     filler.write_bytes(bytes(disk_free(disk)))
+    # The last block of the trail may have room for a few more.
+    assert eventually(lambda: stand.attempt("IsDirectory").code == "UNAVAILABLE")
     stored = sorted(path.name for path in stand.proxy.storage.rglob("*"))
     found = stand.attempt(operation)
     assert_own_line(found, "UNAVAILABLE", operation, stand.key(operation))
@@ -253,3 +312,18 @@ def test_open_lets_accesses_happen_that_cannot_be_recorded(make, tmp_path):
     proxy.argo().save_stream("ns/a", b"some bytes")
     assert proxy.argo().open_stream("ns/a") == b"some bytes"
     assert "could not be recorded" in proxy.output()
+
+
+@pytest.mark.parametrize("transfer", ["file", "stream"])
+def test_the_digest_in_the_record_is_that_of_the_stored_object(start, transfer):
+    settings = {"audit": {"digest": "sha256"}, "spool": {"transfer": transfer}}
+    proxy = start(settings=settings, environment={"VENDOR_STREAMS": "1"})
+    source = proxy.work / "source"
+    source.write_bytes(bytes(3_000_000))
+    argo = proxy.argo()
+    argo.save("ns/a", source)
+    argo.load("ns/a", proxy.work / "loaded")
+    argo.open_stream("ns/a")
+    digest = hashlib.sha256((proxy.storage / "ns/a").read_bytes()).hexdigest()
+    outcomes = [record for record in read(proxy.trail) if record["unmapped"]["phase"] == "outcome"]
+    assert [record["unmapped"]["io"]["ciphertext_sha256"] for record in outcomes] == [digest] * 3

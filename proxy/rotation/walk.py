@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 from policies import keys as canonical
 from proxy import envelope
@@ -25,15 +24,21 @@ from proxy.plugin import (
     ArtifactPlugin,
     BadRequest,
     Call,
+    Cancelled,
     Chunk,
     DataLoss,
+    DownstreamStatus,
     NotSealed,
     Operation,
     PluginError,
+    Refused,
+    Truncated,
     Unavailable,
     WrappedKey,
 )
-from proxy.stored import Stored
+from proxy.rotation.patience import Pace, Patience
+from proxy.rotation.report import Report
+from proxy.stored import Stored, says_absent
 
 BATCH = 100
 """Data keys to one request of the key service (docs/vault.md)."""
@@ -45,80 +50,6 @@ _AT_ONCE = 4
 """Objects that are read or written at a time."""
 _REMEMBERED = 10_000
 """Data keys whose new wrap is remembered: the files of a directory share one, and shall go on sharing one."""
-_MOST_FAULTS = 100
-"""That a report spells out."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """One object that was left as it was."""
-
-    key: str
-    fact: str
-    remedy: str
-
-
-@dataclass(slots=True)
-class Report:
-    """What a rotation found and did."""
-
-    found: int = 0
-    """Objects that were looked at."""
-    moved: int = 0
-    current: int = 0
-    not_sealed: int = 0
-    failed: int = 0
-    faults: list[Fault] = field(default_factory=list)
-    """The first hundred."""
-    versions: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """How many objects lie under which version of which key now."""
-    newest: dict[str, KeyVersions] = field(default_factory=dict)
-    """The versions of each key that was met."""
-    finished: bool = False
-    """Whether everything that was asked for was looked at."""
-    whole: bool = False
-    """Whether that was everything there is."""
-    reached: str = ""
-    """Everything up to this key was done."""
-    stopped_by: PluginError | None = None
-
-    @property
-    def stale(self) -> int:
-        """How many objects lie under an older version still."""
-        return sum(count for (key, version), count in self.versions.items() if version < self.newest[key].newest)
-
-    def under(self, key: str) -> dict[int, int]:
-        """How many objects lie under each version of a key."""
-        found = sorted(self.versions.items())
-        return {version: count for (name, version), count in found if name == key and count}
-
-    def may_be_raised_to(self, key: str) -> int | None:
-        """The `min_decryption_version` that leaves none of these objects behind; None if that is not known."""
-        if not self.whole or self.failed:
-            return None
-        return min(self.under(key), default=None)
-
-
-class Pace:
-    """At most so many starts in a second, whoever asks."""
-
-    def __init__(
-        self, rate: float, wait: Callable[[float], object], clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._interval = 1 / rate if rate else 0.0
-        self._wait = wait
-        self._clock = clock
-        self._next = 0.0
-        self._lock = threading.Lock()
-
-    def start(self) -> None:
-        """Wait for one's turn."""
-        with self._lock:
-            now = self._clock()
-            turn = max(self._next, now)
-            self._next = turn + self._interval
-        if turn > now:
-            self._wait(turn - now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +73,7 @@ class Rotation:
         keys: wraps their data keys anew.
         artifact: what every request says of an artifact, but for the key.
         pace: how fast.
-        stop: ends the walk after the objects that are at work.
+        patience: how long, and until when.
         dry_run: look, and change nothing.
     """
 
@@ -154,7 +85,7 @@ class Rotation:
         artifact: Artifact,
         *,
         pace: Pace,
-        stop: threading.Event,
+        patience: Patience,
         dry_run: bool = False,
     ) -> None:
         self._downstream = downstream
@@ -162,52 +93,76 @@ class Rotation:
         self._keys = keys
         self._artifact = artifact
         self._pace = pace
-        self._stop = stop
+        self._patience = patience
         self._dry_run = dry_run
         self._new_wraps: OrderedDict[WrappedKey, WrappedKey] = OrderedDict()
-        self._versions: dict[tuple[str, str, str], KeyVersions | PluginError] = {}
+        self._versions: dict[str, KeyVersions | PluginError] = {}
         self._asking = threading.Lock()
         self._lock = threading.Lock()
         self.report = Report()
 
+    # --- the whole ----------------------------------------------------------------------------------------
+
     def objects(self, prefix: str) -> list[str]:
-        """The keys of all objects beneath `prefix`, sorted; `prefix` itself if it is one object.
+        """The keys of all objects beneath `prefix` and under it, sorted.
 
         Raises:
             DataLoss: the downstream lists what does not lie beneath it.
         """
         artifact = replace(self._artifact, key=prefix)
-        found = self._downstream.list_objects(Call(Operation.LIST_OBJECTS), artifact)
+        with self._patience.call(Operation.LIST_OBJECTS) as (call, _):
+            found = set(self._downstream.list_objects(call, artifact))
         if any(not key.startswith(f"{prefix}/") for key in found):
             raise DataLoss("the downstream lists an object outside the prefix", says="downstream")
-        if not found and not self._downstream.is_directory(Call(Operation.IS_DIRECTORY), artifact):
-            return [prefix]
-        return sorted(set(found))
+        with self._patience.call(Operation.IS_DIRECTORY) as (call, _):
+            alone = not found and not self._downstream.is_directory(call, artifact)
+        return sorted(found | {prefix} if alone or self._is_readable(prefix) else found)
+
+    def _is_readable(self, key: str) -> bool:
+        """Whether an object lies under a key that is a directory, too."""
+        try:
+            self._read(key)
+        except Unavailable:
+            raise
+        except (Refused, DownstreamStatus, Truncated, BadRequest):
+            return False
+        except PluginError:
+            return True
+        return True
 
     def run(self, objects: Sequence[str], progress: Callable[[], None] = lambda: None) -> Report:
         """Move every object that is not current, in order. What ends it early is in the report."""
-        pending: list[_Stale] = []
+        done = bytearray(len(objects))
+
+        def finish(place: int) -> None:
+            done[place] = True
+            progress()
+
         try:
             with ThreadPoolExecutor(_AT_ONCE, "sealgate-rotation") as pool:
-                for start in range(0, len(objects), _WINDOW):
-                    window = objects[start : start + _WINDOW]
-                    looked = list(pool.map(self._looked_at, range(start, start + len(window)), window))
-                    pending += [found for found in looked if found]
-                    for _ in range(looked.count(None)):
-                        progress()
-                    while (count := self._full_batch(pending)) or (pending and window[-1] == objects[-1]):
-                        self._move(pool, pending[: count or len(pending)], progress)
-                        del pending[: count or len(pending)]
-                    if self._stop.is_set():
-                        break
-                    done = pending[0].place if pending else start + len(window)
-                    self.report.reached = objects[done - 1] if done else ""
+                self._walk(pool, objects, finish)
+        except Cancelled:
+            pass  # the walk was asked to stop
         except PluginError as fault:
             self.report.stopped_by = fault
-        ended = self._stop.is_set() or self.report.stopped_by is not None
-        self.report.finished = self.report.found == len(objects) and not ended
-        self.report.whole = self.report.finished
+        count = done.find(0) if 0 in done else len(done)
+        self.report.finished = self.report.whole = count == len(done)
+        self.report.reached = objects[count - 1] if count else ""
         return self.report
+
+    def _walk(self, pool: ThreadPoolExecutor, objects: Sequence[str], finish: Callable[[int], None]) -> None:
+        pending: list[_Stale] = []
+        for start in range(0, len(objects), _WINDOW):
+            window = range(start, min(start + _WINDOW, len(objects)))
+            looked = pool.map(lambda place: self._looked_at(place, objects[place], finish), window)
+            pending += [found for found in looked if found]
+            self._require_answers()
+            is_last = window[-1] == len(objects) - 1
+            while count := self._full_batch(pending) or (len(pending) if is_last else 0):
+                self._move(pool, pending[:count], finish)
+                del pending[:count]
+            if self._patience.stop.is_set():
+                return
 
     def _full_batch(self, pending: Sequence[_Stale]) -> int:
         """How many of the pending objects fill a request to the key service; 0 if they do not."""
@@ -219,26 +174,44 @@ class Rotation:
                 return count
         return 0
 
+    def _require_answers(self) -> None:
+        """End a walk in which the key service has refused everything: it would do so for the rest, too."""
+        refusals = [answer for answer in self._versions.values() if isinstance(answer, PluginError)]
+        if refusals and not self.report.newest:
+            raise refusals[0]
+
     # --- looking ------------------------------------------------------------------------------------------
 
-    def _looked_at(self, place: int, key: str) -> _Stale | None:
-        if self._stop.is_set():
+    def _looked_at(self, place: int, key: str, finish: Callable[[int], None]) -> _Stale | None:
+        if self._patience.stop.is_set():
             return None
         self._pace.start()
         try:
-            if fault := canonical.fault_of(key):
-                raise BadRequest(fault)
-            header, digest = self._read(key)
-        except NotSealed:
-            with self._lock:
-                self.report.found += 1
-                self.report.not_sealed += 1
-            return None
-        except Unavailable:
+            found = self._look(place, key)
+        except (Cancelled, Unavailable):
             raise  # what is not there for one is not there for the others
         except PluginError as fault:
-            self._failed(key, fault)
+            with self._lock:
+                self.report.found += 1
+                if isinstance(fault, NotSealed):
+                    self.report.not_sealed += 1
+                elif isinstance(fault, Refused | DownstreamStatus) and says_absent(fault):
+                    self.report.gone += 1
+                else:
+                    self.report.fail(key, fault)
+            found = None
+        if found is None or self._dry_run:
+            finish(place)
             return None
+        return found
+
+    def _look(self, place: int, key: str) -> _Stale | None:
+        """An object that is not current."""
+        if key.endswith("/"):
+            raise NotSealed("a directory's marker holds nothing")
+        if fault := canonical.fault_of(key):
+            raise BadRequest(fault)
+        header, digest = self._read(key)
         with self._lock:
             self.report.found += 1
             self.report.current += digest is None
@@ -247,42 +220,60 @@ class Rotation:
 
     def _read(self, key: str) -> tuple[Header, bytes | None]:
         """The header of an object, and the digest of its body unless it is current."""
-        call = Call(Operation.OPEN_STREAM)
-        with closing(self._stored.read(call, replace(self._artifact, key=key))) as chunks:
+        artifact = replace(self._artifact, key=key)
+        with (
+            self._patience.call(Operation.OPEN_STREAM) as (call, progress),
+            closing(self._stored.read(call, artifact)) as chunks,
+        ):
             header, body = envelope.split_stream(chunks)
-            if header.key.key_version >= self._newest(call, header.key).newest:
+            self._keys.require_own(header.key)
+            if header.key.key_version == self._newest(header.key):
                 return header, None
             digest = hashlib.sha256()
             if not self._dry_run:
                 for chunk in body:
                     digest.update(chunk)
+                    progress()
         return header, digest.digest()
 
-    def _newest(self, call: Call, key: WrappedKey) -> KeyVersions:
-        """Asked for once for each key, whatever the answer."""
-        identity = (key.provider, key.mount, key.key_name)
+    def _newest(self, wrapped: WrappedKey) -> int:
+        """The newest version of the key that wraps it.
+
+        Raises:
+            DataLoss: the header names a newer one.
+        """
+        newest = self._known(wrapped.key_name).newest
+        if wrapped.key_version > newest:  # the key may have been rotated since it was asked for
+            newest = self._known(wrapped.key_name, again=True).newest
+        if wrapped.key_version > newest:
+            raise DataLoss(
+                f"the header names version {wrapped.key_version} of key {wrapped.key_name}, and {newest} is the newest",
+                remedy="Restore the object from a copy that was not changed",
+            )
+        return newest
+
+    def _known(self, key: str, *, again: bool = False) -> KeyVersions:
+        """What the key service says of a key: asked for once, whatever the answer."""
         with self._asking:
-            found = self._versions.get(identity)
+            found = None if again else self._versions.get(key)
             if found is None:
                 try:
-                    found = self.report.newest[key.key_name] = self._keys.versions(call, key)
+                    found = self._keys.versions(Call(Operation.LOAD), key)
+                    with self._lock:
+                        self.report.newest[key] = found
                 except Unavailable:
                     raise
                 except PluginError as fault:
                     found = fault
-                self._versions[identity] = found
+                self._versions[key] = found
         if isinstance(found, PluginError):
             raise type(found)(found.fact, says=found.says, remedy=found.remedy)
         return found
 
     # --- moving -------------------------------------------------------------------------------------------
 
-    def _move(self, pool: ThreadPoolExecutor, stale: Sequence[_Stale], progress: Callable[[], None]) -> None:
+    def _move(self, pool: ThreadPoolExecutor, stale: Sequence[_Stale], finish: Callable[[int], None]) -> None:
         """Rewrap and rewrite. Objects that share a data key go on sharing it, and cost the key service one."""
-        if self._dry_run:
-            for _ in stale:
-                progress()
-            return
         wanted = list(dict.fromkeys(found.header.key for found in stale if found.header.key not in self._new_wraps))
         outcomes = self._keys.rewrap_many(Call(Operation.SAVE), wanted) if wanted else []
         faults: dict[WrappedKey, PluginError] = {}
@@ -291,15 +282,19 @@ class Rotation:
                 faults[old] = new
             else:
                 self._new_wraps[old] = new
-        by_stream = bool(stale) and self._stored.writes_by_stream(Call(Operation.SAVE_STREAM))
+        with self._patience.call(Operation.GET_CAPABILITIES) as (call, _):
+            by_stream = self._stored.writes_by_stream(call)
 
         def move(found: _Stale) -> None:
             old = found.header.key
+            if self._patience.stop.is_set():
+                return
             if old in faults:
-                self._failed(found.key, faults[old], seen=True)
-            elif not self._stop.is_set():
+                with self._lock:
+                    self.report.fail(found.key, faults[old])
+            else:
                 self._write(found, self._new_wraps[old], by_stream=by_stream)
-            progress()
+            finish(found.place)
 
         list(pool.map(move, stale))
         while len(self._new_wraps) > _REMEMBERED:
@@ -307,14 +302,18 @@ class Rotation:
 
     def _write(self, found: _Stale, new: WrappedKey, *, by_stream: bool) -> None:
         self._pace.start()
-        reading, writing = Call(Operation.OPEN_STREAM), Call(Operation.SAVE_STREAM)
         artifact = replace(self._artifact, key=found.key)
+        reading = Call(Operation.OPEN_STREAM)
         try:
-            self._stored.write(writing, artifact, self._exchanged(reading, artifact, found, new), by_stream=by_stream)
-        except Unavailable:
+            with self._patience.call(Operation.SAVE_STREAM, writes=True) as (writing, progress):
+                writing.on_cancel(reading.cancel)
+                chunks = self._exchanged(reading, artifact, found, new, progress)
+                self._stored.write(writing, artifact, chunks, by_stream=by_stream)
+        except (Cancelled, Unavailable):
             raise
         except PluginError as fault:
-            self._failed(found.key, fault, seen=True)
+            with self._lock:
+                self.report.fail(found.key, fault)
             return
         finally:
             reading.cancel()
@@ -323,7 +322,9 @@ class Rotation:
             self.report.versions[found.header.key.key_name, found.header.key.key_version] -= 1
             self.report.versions[new.key_name, new.key_version] += 1
 
-    def _exchanged(self, call: Call, artifact: Artifact, found: _Stale, new: WrappedKey) -> Iterator[Chunk]:
+    def _exchanged(
+        self, call: Call, artifact: Artifact, found: _Stale, new: WrappedKey, progress: Callable[[], None]
+    ) -> Iterator[Chunk]:
         """The object with its new key envelope; breaks off if it is not what was read before."""
         digest = hashlib.sha256()
         with closing(self._stored.read(call, artifact)) as chunks:
@@ -333,6 +334,7 @@ class Rotation:
             yield replace(header, key=new).encode()
             for chunk in body:
                 digest.update(chunk)
+                progress()
                 yield chunk
         if digest.digest() != found.digest:
             raise DataLoss(
@@ -340,10 +342,3 @@ class Rotation:
                 says="downstream",
                 remedy="Look at the downstream's log, and run sealgate rewrap again",
             )
-
-    def _failed(self, key: str, fault: PluginError, *, seen: bool = False) -> None:
-        with self._lock:
-            self.report.found += not seen
-            self.report.failed += 1
-            if len(self.report.faults) < _MOST_FAULTS:
-                self.report.faults.append(Fault(key, fault.fact, fault.remedy))

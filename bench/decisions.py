@@ -1,0 +1,78 @@
+"""What a decision costs, and what loading a policy does."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+
+from bench.measure import Row, Target, medians
+from bench.setting import Setting
+from policies import globs
+from policies.documents import read
+from policies.engine import Policy
+from policies.facts import Request
+from policies.keys import LONGEST_KEY
+from policies.load import PolicySet, Source, loaded
+from policies.rules import Process
+
+_HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: bench}\nspec:\n  rules:\n"
+_RULE = """\
+    - name: rule-{number}
+      effect: {effect}
+      match: {{operations: [read, write], keys: [{keys}]}}
+"""
+_WORST = (
+    "/".join(["*?a"] * 250),
+    "*a" * 255 + "*b",
+    "**/" * 300 + "*a*b*c",
+    "?" * LONGEST_KEY,
+)
+_KEYS = ("a" * LONGEST_KEY, "/".join("a" * (LONGEST_KEY // 2)), "/".join(["aa"] * (LONGEST_KEY // 3)))
+_AT_ONCE = 200
+
+
+def decisions(setting: Setting) -> Iterator[Row]:
+    """The engine's figures; each sample is the mean of many."""
+    policy = Policy(_loaded(_HEAD + "".join(map(_rule, range(100)))), Process({"namespace": "team-8"}))
+    request = Request("Load", "team-8/some/model.tgz")
+    yield _row(setting, "a decision with 100 rules", lambda: policy.decide(request), _AT_ONCE, 1e6, "us", 100)
+
+    follows = [globs._Follow(pattern) for pattern in _WORST]  # noqa: SLF001 - past the looks that spare most of it
+    worst = _slowest(follows)
+    yield _row(setting, "the worst pattern on the longest key", worst, 5, 1e6, "us", 1000)
+
+    text = _HEAD + "".join(map(_rule, range(165)))
+    yield _row(setting, "loading a policy of 500 lines", lambda: _loaded(text), 1, 1e3, "ms", 20)
+
+
+def _rule(number: int) -> str:
+    """Every other one is a deny that has to be looked at whatever the key, as such rules are."""
+    if number % 2:
+        return _RULE.format(number=number, effect="deny", keys=f'"**/*.kind-{number}", "**/.place-{number}/**"')
+    return _RULE.format(number=number, effect="allow", keys=f'"team-{number}/**", "shared-{number}/*/data/*.parquet"')
+
+
+def _slowest(follows: list[globs._Follow]) -> Callable[[], object]:
+    found = [(_seconds(partial(follow.all_of, key), 5), follow, key) for follow in follows for key in _KEYS]
+    _, follow, key = max(found, key=lambda each: each[0])
+    return partial(follow.all_of, key)
+
+
+def _loaded(text: str) -> PolicySet:
+    return loaded([Source("bench", read(text))])
+
+
+def _seconds(work: Callable[[], object], times: int) -> float:
+    began = time.perf_counter()
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - began) / times
+
+
+def _row(
+    setting: Setting, name: str, work: Callable[[], object], times: int, factor: float, unit: str, limit: float
+) -> Row:
+    samples = [_seconds(work, times) * factor for _ in range(max(setting.runs, 3))]
+    figure = medians({"ours": samples})["ours"]
+    return Row(name, "a bound", Target(limit, unit), figure, limit, unit, figure, "a busy machine", {"ours": samples})

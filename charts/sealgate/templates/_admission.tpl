@@ -1,0 +1,28 @@
+{{- /* CEL: whether the input artifacts of `.of`, which may have none, come through Sealgate or from where they may. */ -}}
+{{- define "sealgate.admission.inputs" -}}
+(!has({{ .of }}.artifacts) || {{ .of }}.artifacts.all(a, {{ include "sealgate.admission.input" . }}))
+{{- end -}}
+
+{{- define "sealgate.admission.input" -}}
+{{- $refused := list "s3" "gcs" "azure" "oss" "hdfs" "artifactory" -}}
+{{- range list "raw" "git" "http" }}{{ if not (has . $.root.Values.admission.inputs) }}{{ $refused = append $refused . }}{{ end }}{{ end -}}
+{{- range $refused }}!has(a.{{ . }}) && {{ end }}{{ include "sealgate.admission.plugin" (dict "of" "a" "root" .root) }}
+{{- end -}}
+
+{{- /* CEL: whether a location names this plugin, or none. */ -}}
+{{- define "sealgate.admission.plugin" -}}
+(!has({{ .of }}.plugin) || !has({{ .of }}.plugin.name) || {{ .of }}.plugin.name in [{{ range include "sealgate.names" .root | fromYamlArray }}{{ . | squote }}, {{ end }}''])
+{{- end -}}
+
+{{- /* CEL: whether nothing is written elsewhere. */ -}}
+{{- define "sealgate.admission.output" -}}
+{{- $of := .of -}}
+{{- range list "s3" "gcs" "azure" "oss" "hdfs" "artifactory" "raw" "git" "http" }}!has({{ $of }}.{{ . }}) && {{ end }}{{ include "sealgate.admission.plugin" . }}
+{{- end -}}
+
+{{- /* CEL: whether a call's arguments, and those of its hooks, come through Sealgate. */ -}}
+{{- define "sealgate.admission.call" -}}
+{{- $hook := printf "%s.hooks[h].arguments" .of -}}
+(!has({{ .of }}.arguments) || {{ include "sealgate.admission.inputs" (dict "of" (printf "%s.arguments" .of) "root" .root) }}) &&
+(!has({{ .of }}.hooks) || {{ .of }}.hooks.all(h, !has({{ $hook }}) || {{ include "sealgate.admission.inputs" (dict "of" $hook "root" .root) }}))
+{{- end -}}

@@ -1,0 +1,186 @@
+{{- define "sealgate.image" -}}
+{{- $tag := .Values.image.tag | default .Chart.AppVersion -}}
+{{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{ else }}{{ .Values.image.repository }}:{{ $tag }}{{ end -}}
+{{- end -}}
+
+{{- define "sealgate.labels" -}}
+app.kubernetes.io/name: sealgate
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- end -}}
+
+{{- /* Every name of the plugin, as a list. */ -}}
+{{- define "sealgate.names" -}}
+{{- prepend .Values.plugin.additionalNames .Values.plugin.name | uniq | toYaml -}}
+{{- end -}}
+
+{{- /* Where a native sidecar and Sealgate meet: mounted in every container of a workflow's pod; of their own in the server's. */ -}}
+{{- define "sealgate.meeting" -}}
+{{- if eq .place "server" }}/sealgate-downstream{{ else }}/var/run/argo{{ end -}}
+{{- end -}}
+
+{{- /* One configuration, as text. `place` is pod or server. */ -}}
+{{- define "sealgate.configuration" -}}
+{{- $values := .root.Values -}}
+{{- $configuration := deepCopy $values.configuration -}}
+{{- $meeting := include "sealgate.meeting" . -}}
+{{- $downstream := $configuration.downstream | default dict -}}
+{{- if eq $values.downstream.placement "nativeSidecar" -}}
+  {{- $_ := set $downstream "socket" (printf "%s/sealgate-downstream.sock" $meeting) -}}
+  {{- $spool := $configuration.spool | default dict -}}
+  {{- $_ := set $configuration "spool" (merge $spool (dict "directory" (printf "%s/sealgate-spool" $meeting))) -}}
+{{- else -}}
+  {{- $_ := set $downstream "command" $values.downstream.command -}}
+{{- end -}}
+{{- $_ := set $configuration "downstream" $downstream -}}
+{{- if and (eq .place "server") (dig "keys" "vault" "auth" "role" "" $configuration) -}}
+  {{- $_ := set $configuration.keys.vault.auth "role" $values.argo.server.vaultRole -}}
+{{- end -}}
+{{- $text := merge (dict "apiVersion" "sealgate/v1alpha1" "kind" "Sealgate") $configuration | toYaml -}}
+{{- if contains "{{" $text }}{{ fail "configuration: it holds {{, which Argo would take for a template of its own" }}{{ end -}}
+{{- if contains "$(" $text }}{{ fail "configuration: it holds $(, which Kubernetes would take for a variable" }}{{ end -}}
+{{- $text -}}
+{{- end -}}
+
+{{- /* The environment of Sealgate, as a list of EnvVar. */ -}}
+{{- define "sealgate.environment" -}}
+{{- $own := list
+  (dict "name" "SEALGATE_CONFIG_YAML" "value" (include "sealgate.configuration" .))
+  (dict "name" "SEALGATE_NAMESPACE" "valueFrom" (dict "fieldRef" (dict "fieldPath" "metadata.namespace")))
+  (dict "name" "SEALGATE_SERVICE_ACCOUNT" "valueFrom" (dict "fieldRef" (dict "fieldPath" "spec.serviceAccountName"))) -}}
+{{- $given := .root.Values.environment -}}
+{{- if eq .place "server" -}}
+  {{- $instead := list -}}
+  {{- range .root.Values.argo.server.environment }}{{ $instead = append $instead .name }}{{ end -}}
+  {{- $kept := list -}}
+  {{- range $given }}{{ if not (has .name $instead) }}{{ $kept = append $kept . }}{{ end }}{{ end -}}
+  {{- $given = concat $kept .root.Values.argo.server.environment -}}
+{{- end -}}
+{{- range $given -}}
+  {{- if has .name (list "SEALGATE_CONFIG" "SEALGATE_CONFIG_YAML" "SEALGATE_NAMESPACE" "SEALGATE_SERVICE_ACCOUNT") }}{{ fail (printf "environment: %s is set by the chart" .name) }}{{ end -}}
+{{- end -}}
+{{- concat $own $given | toYaml -}}
+{{- end -}}
+
+{{- /* A vendor's container beside Sealgate. `place` is pod or server. */ -}}
+{{- define "sealgate.vendor" -}}
+{{- $volume := ternary "sealgate-downstream" "var-run-argo" (eq .place "server") -}}
+{{- $meeting := include "sealgate.meeting" . -}}
+{{- $container := dict
+  "name" "sealgate-downstream"
+  "image" .root.Values.downstream.image
+  "args" (list (printf "%s/sealgate-downstream.sock" $meeting))
+  "volumeMounts" (list (dict "name" $volume "mountPath" $meeting)) -}}
+{{- if eq .place "pod" }}{{ $_ := set $container "restartPolicy" "Always" }}{{ end -}}
+{{- with .root.Values.downstream.environment }}{{ $_ := set $container "env" . }}{{ end -}}
+{{- with .root.Values.downstream.securityContext | default .root.Values.argo.executor.securityContext }}{{ $_ := set $container "securityContext" . }}{{ end -}}
+{{- $container | toYaml -}}
+{{- end -}}
+
+{{- /* What pods must be patched with, or nothing. */ -}}
+{{- define "sealgate.podSpecPatch" -}}
+{{- if eq .Values.downstream.placement "nativeSidecar" -}}
+{{- dict "initContainers" (list (include "sealgate.vendor" (dict "root" . "place" "pod") | fromYaml)) | toYaml -}}
+{{- else if eq .Values.downstream.placement "imageVolume" -}}
+{{- dict
+  "volumes" (list (dict "name" "sealgate-vendor" "image" (dict "reference" .Values.downstream.image "pullPolicy" "IfNotPresent")))
+  "containers" (list (dict
+    "name" (printf "artifact-plugin-%s" .Values.plugin.name)
+    "volumeMounts" (list (dict "name" "sealgate-vendor" "mountPath" "/vendor" "readOnly" true)))) | toYaml -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* The controller's configuration: what the values give, with Sealgate in it. */ -}}
+{{- define "sealgate.controller" -}}
+{{- $config := deepCopy .Values.argo.controller.config -}}
+{{- $image := include "sealgate.image" . -}}
+{{- $names := include "sealgate.names" . | fromYamlArray -}}
+{{- $drivers := list -}}
+{{- range $names }}{{ $drivers = append $drivers (dict "name" . "image" $image "connectionTimeoutSeconds" (int $.Values.plugin.connectionTimeoutSeconds)) }}{{ end -}}
+{{- range $config.artifactDrivers }}{{ if has .name $names }}{{ fail (printf "argo.controller.config: artifactDrivers has %s already" .name) }}{{ end }}{{ end -}}
+{{- $_ := set $config "artifactDrivers" (concat $drivers ($config.artifactDrivers | default list)) -}}
+{{- $_ := set $config "images" (merge (dict $image (dict "entrypoint" (list "sealgate" "serve"))) ($config.images | default dict)) -}}
+{{- $executor := $config.executor | default dict -}}
+{{- $environment := include "sealgate.environment" (dict "root" . "place" "pod") | fromYamlArray -}}
+{{- $_ := set $executor "env" (concat $environment ($executor.env | default list)) -}}
+{{- if and .Values.argo.executor.securityContext (not $executor.securityContext) }}{{ $_ := set $executor "securityContext" .Values.argo.executor.securityContext }}{{ end -}}
+{{- $_ := set $config "executor" $executor -}}
+{{- if eq .Values.argo.layout "initless" }}{{ $_ := set $config "initlessPod" (dict "enabled" true) }}{{ end -}}
+{{- with .Values.argo.repository -}}
+  {{- if .default -}}
+    {{- if $config.artifactRepository }}{{ fail "argo.controller.config: artifactRepository is set, and argo.repository.default wants to be it" }}{{ end -}}
+    {{- $plugin := dict "name" $.Values.plugin.name "configuration" .configuration "keyFormat" .keyFormat -}}
+    {{- $_ := set $config "artifactRepository" (dict "archiveLogs" .archiveLogs "plugin" $plugin) -}}
+  {{- end -}}
+{{- end -}}
+{{- $spec := dict -}}
+{{- with .Values.tenants.serviceAccounts -}}
+  {{- $_ := set $spec "serviceAccountName" .workflow -}}
+  {{- if .executor }}{{ $_ := set $spec "executor" (dict "serviceAccountName" .executor) }}{{ end -}}
+  {{- $_ := set $spec "artifactGC" (dict "serviceAccountName" .gc) -}}
+{{- end -}}
+{{- with include "sealgate.podSpecPatch" . -}}
+  {{- $given := dig "workflowDefaults" "spec" dict $config -}}
+  {{- if or $given.podSpecPatch (dig "artifactGC" "podSpecPatch" "" $given) }}{{ fail "argo.controller.config: workflowDefaults has a podSpecPatch, and downstream.placement needs it" }}{{ end -}}
+  {{- $_ := set $spec "podSpecPatch" . -}}
+  {{- $_ := set $spec.artifactGC "podSpecPatch" . -}}
+{{- end -}}
+{{- $_ := set $config "workflowDefaults" (mergeOverwrite (dict "spec" $spec) ($config.workflowDefaults | default dict)) -}}
+{{- $config | toYaml -}}
+{{- end -}}
+
+{{- /* Containers, volumes and mounts of Argo's server: a container for each name, because each has a socket. */ -}}
+{{- define "sealgate.server.containers" -}}
+{{- $native := eq .Values.downstream.placement "nativeSidecar" -}}
+{{- $containers := list -}}
+{{- range include "sealgate.names" . | fromYamlArray -}}
+  {{- $directory := printf "/tmp/artifact-plugins/%s" . -}}
+  {{- $mounts := list (dict "name" (printf "sealgate-%s" .) "mountPath" $directory) -}}
+  {{- if $native }}{{ $mounts = append $mounts (dict "name" "sealgate-downstream" "mountPath" "/sealgate-downstream") }}{{ end -}}
+  {{- if eq $.Values.downstream.placement "imageVolume" }}{{ $mounts = append $mounts (dict "name" "sealgate-vendor" "mountPath" "/vendor" "readOnly" true) }}{{ end -}}
+  {{- $containers = append $containers (dict
+    "name" (printf "sealgate-%s" .)
+    "image" (include "sealgate.image" $)
+    "args" (list (printf "%s/socket" $directory))
+    "env" (include "sealgate.environment" (dict "root" $ "place" "server") | fromYamlArray)
+    "resources" $.Values.argo.server.resources
+    "securityContext" $.Values.argo.server.securityContext
+    "volumeMounts" $mounts) -}}
+{{- end -}}
+{{- if $native }}{{ $containers = append $containers (include "sealgate.vendor" (dict "root" . "place" "server") | fromYaml) }}{{ end -}}
+{{- $containers | toYaml -}}
+{{- end -}}
+
+{{- define "sealgate.server.volumes" -}}
+{{- $volumes := list -}}
+{{- range include "sealgate.names" . | fromYamlArray }}{{ $volumes = append $volumes (dict "name" (printf "sealgate-%s" .) "emptyDir" dict) }}{{ end -}}
+{{- if eq .Values.downstream.placement "nativeSidecar" }}{{ $volumes = append $volumes (dict "name" "sealgate-downstream" "emptyDir" dict) }}{{ end -}}
+{{- if eq .Values.downstream.placement "imageVolume" }}{{ $volumes = append $volumes (dict "name" "sealgate-vendor" "image" (dict "reference" .Values.downstream.image "pullPolicy" "IfNotPresent")) }}{{ end -}}
+{{- $volumes | toYaml -}}
+{{- end -}}
+
+{{- define "sealgate.server.mounts" -}}
+{{- $mounts := list -}}
+{{- range include "sealgate.names" . | fromYamlArray }}{{ $mounts = append $mounts (dict "name" (printf "sealgate-%s" .) "mountPath" (printf "/tmp/artifact-plugins/%s" .)) }}{{ end -}}
+{{- $mounts | toYaml -}}
+{{- end -}}
+
+{{- /* What a reader of the values could not see by their schema. */ -}}
+{{- define "sealgate.check" -}}
+{{- if eq .Values.downstream.placement "child" -}}
+  {{- if .Values.downstream.image }}{{ fail "downstream.image: a child runs in Sealgate's own image; see docs/install-image.md" }}{{ end -}}
+{{- else if not .Values.downstream.image -}}
+  {{- fail (printf "downstream.image: the placement %s needs it" .Values.downstream.placement) -}}
+{{- end -}}
+{{- if eq .Values.downstream.placement "imageVolume" -}}
+  {{- if .Values.plugin.additionalNames }}{{ fail "plugin.additionalNames: imageVolume patches the container of one name only" }}{{ end -}}
+  {{- if or (ne .Values.argo.layout "initless") (not .Values.argo.repository.default) (not .Values.argo.repository.archiveLogs) -}}
+    {{- fail "downstream.placement: imageVolume patches a container that only argo.layout initless with argo.repository.default and archiveLogs puts into every pod" -}}
+  {{- end -}}
+{{- end -}}
+{{- range .Values.plugin.additionalNames }}{{ if has . (list "downstream" "vendor" $.Values.plugin.name) }}{{ fail (printf "plugin.additionalNames: %s is taken" .) }}{{ end }}{{ end -}}
+{{- range keys (.Values.configuration.plugins | default dict) }}{{ if not (has . (include "sealgate.names" $ | fromYamlArray)) }}{{ fail (printf "configuration.plugins: %s is neither plugin.name nor among plugin.additionalNames" .) }}{{ end }}{{ end -}}
+{{- if and .Values.admission.enabled (not .Values.tenants.namespaces) }}{{ fail "admission: tenants.namespaces is empty, so it would hold nowhere" }}{{ end -}}
+{{- end -}}

@@ -1,0 +1,224 @@
+"""`sealgate init`: writes what a first installation needs, and asks only for what nothing here tells."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from proxy import identity
+from proxy.plugin import BadRequest, NotConfigured
+
+CONFIGURATION = """\
+# Sealgate's configuration. docs/configuration.md has every setting.
+apiVersion: sealgate/v1alpha1
+kind: Sealgate
+
+downstream:
+  # The storage plugin that Sealgate wraps; its socket is appended as its one argument. This is the bundled one, which
+  # stores in {storage}
+  # (SEALGATE_BACKEND_URL). A vendor's: command: [/vendor/plugin]
+  command: [sealgate, backend]
+
+keys:
+  provider: vault
+  vault:
+    address: {address}
+{namespace}    mount: {mount}
+    key: {key}
+    # The pod's service account. Others: jwt, approle, token, tokenFile.
+    auth: {{method: kubernetes, role: {role}}}
+  # How long a data key that was opened is remembered, whatever Vault says meanwhile.
+  cache: {{ttl: 10m, entries: 1024}}
+
+# Who may do what with which artifact: files and directories, or documents in place, which is what a pod needs.
+policies: [{policies}]
+
+spool:
+  # auto takes the disk beside the socket where the sealed copy fits, and a stream where it does not.
+  transfer: auto
+"""
+POLICY = """\
+# What may be done with which artifact, and which key seals it. One document of any number; deny wins over allow.
+apiVersion: sealgate/v1alpha1
+kind: ArtifactPolicy
+metadata:
+  name: own-namespace
+spec:
+  defaultDecision: deny
+  rules:
+    # A pod reads and writes beneath the name of its own namespace: the keyFormat of the repository begins with it.
+    - name: own-prefix
+      effect: allow
+      match: {operations: ["*"], keys: ["${identity.namespace}/**"]}
+    # What users send by Argo's user interface lies here.
+    - name: uploads
+      effect: allow
+      match: {operations: [read, list, stat, delete], keys: ["uploads/${identity.namespace}/**"]}
+    # Argo's server has checked who the user is before it asks, and works for every namespace.
+    - name: user-interface
+      effect: allow
+      match: {operations: [read, write, list, stat], identity: {components: [server]}}
+    # Who a pod says that it is, Vault must have seen at its login; who deletes need not log in.
+    - name: proven
+      effect: require
+      match: {operations: [read, write]}
+      require: {attestedIdentity: true}
+  encryption:
+    - {name: everything, write: required, readPlaintext: deny}
+"""
+_POLICIES = ("saver", "loader", "rewrapper")
+_VARIABLES = {"address": "VAULT_ADDR", "storage": "SEALGATE_BACKEND_URL"}
+_QUESTIONS = {
+    "address": "Address of Vault or OpenBao, such as https://vault:8200",
+    "storage": "Where artifacts are stored, such as s3://bucket/prefix",
+    "namespace": "Kubernetes namespace in which workflows run",
+}
+_SHAPES = {
+    "address": re.compile(r"https?://[^\s'\"{}$]+"),
+    "storage": re.compile(r"[a-z0-9]+://[^\s'\"{}$]+"),
+    "namespace": re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"),
+    "mount": re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*"),
+    "key": re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wishes:
+    """What the command line gave; what it did not is None, and found out."""
+
+    address: str | None = None
+    storage: str | None = None
+    namespaces: tuple[str, ...] = ()
+    mount: str = "transit"
+    key: str = "artifacts"
+
+
+@dataclass(frozen=True, slots=True)
+class _Role:
+    """A role of Vault, and the service account that may take it."""
+
+    name: str
+    account: str
+    namespaces: tuple[str, ...]
+
+
+def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.environ) -> None:
+    """Write the files into `directory`, all or none, and say what comes next.
+
+    Raises:
+        BadRequest: a file is there already, or something given has not the form of what it should be.
+        NotConfigured: something is not given, not to be found out, and there is no terminal to ask on.
+    """
+    address = _found("address", wishes.address, environment)
+    storage = _found("storage", wishes.storage, environment)
+    here = identity.asserted(environment).namespace
+    namespaces = wishes.namespaces or (_found("namespace", here or None, environment),)
+    for name, value in (("mount", wishes.mount), ("key", wishes.key), *(("namespace", one) for one in namespaces)):
+        _require_shape(name, value)
+    vault_namespace = environment.get("VAULT_NAMESPACE", "")
+    if vault_namespace and not _SHAPES["mount"].fullmatch(vault_namespace.strip("/")):
+        raise BadRequest("VAULT_NAMESPACE is no path", says="environment", remedy="Set another")
+    pods = _Role("argo-artifacts", "argo-workflow", namespaces)
+    server = _Role("argo-artifacts-server", "argo-server", ("argo",))
+    configuration = CONFIGURATION.format(
+        address=address,
+        storage=storage,
+        namespace=f"    namespace: {vault_namespace}\n" if vault_namespace else "",
+        mount=wishes.mount,
+        key=wishes.key,
+        role=pods.name,
+        policies=json.dumps(str(directory.absolute() / "policies")),
+    )
+    files = {
+        "sealgate.yaml": configuration,
+        "policies/own-namespace.yaml": POLICY,
+        "vault.sh": _vault_commands(wishes.mount, wishes.key, vault_namespace, (pods, server)),
+    }
+    _write(directory, files)
+    _tell(directory, storage, namespaces[0])
+
+
+def _found(name: str, given: str | None, environment: Mapping[str, str]) -> str:
+    """What was given, else what the environment tells, else what a person answers."""
+    value = given or environment.get(_VARIABLES.get(name, ""), "")
+    if not value and sys.stdin.isatty():
+        with suppress(EOFError):
+            value = input(f"{_QUESTIONS[name]}: ").strip()
+    if not value:
+        variable = f" or {_VARIABLES[name]}" if name in _VARIABLES else ""
+        raise NotConfigured(
+            f"nothing tells the {name}, and there is no terminal to ask on",
+            says="init",
+            remedy=f"Give --{name}{variable}",
+        )
+    _require_shape(name, value)
+    return value
+
+
+def _require_shape(name: str, value: str) -> None:
+    if not _SHAPES[name].fullmatch(value):
+        raise BadRequest(f"{value!r} is no {name}", says="init", remedy=f"Give another --{name}")
+
+
+def _vault_commands(mount: str, key: str, namespace: str, roles: tuple[_Role, ...]) -> str:
+    """A script for the hands of Vault's administrator; the chart has the same one."""
+    lines = ["#!/bin/sh", "set -eu"]
+    if namespace:
+        lines.append(f"export VAULT_NAMESPACE='{namespace}'")
+    lines += [
+        f"vault secrets list | grep -q '^{mount}/ ' || vault secrets enable -path={mount} transit",
+        f"vault read {mount}/keys/{key} >/dev/null 2>&1 || vault write -f {mount}/keys/{key}",
+    ]
+    for name in _POLICIES:
+        text = (resources.files("policies") / "vault" / f"{name}.hcl").read_text(encoding="utf-8").strip()
+        text = text.replace("transit/", f"{mount}/").replace('/artifacts"', f'/{key}"')
+        lines += [f"vault policy write sealgate-{name} - <<'POLICY'", text, "POLICY"]
+    for role in roles:
+        lines += [
+            f"vault write auth/kubernetes/role/{role.name} \\",
+            f"  bound_service_account_names={role.account} \\",
+            f"  bound_service_account_namespaces={','.join(role.namespaces)} \\",
+            "  token_policies=sealgate-saver,sealgate-loader token_ttl=1h",
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def _write(directory: Path, files: Mapping[str, str]) -> None:
+    for name in files:
+        if os.path.lexists(directory / name):
+            raise BadRequest(
+                f"{directory / name} exists already", says="init", remedy="Name another directory, or remove it"
+            )
+    written: list[Path] = []
+    try:
+        for name, text in files.items():
+            path = directory / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                written.append(path)
+                file.write(text)
+    except OSError as error:
+        for path in written:
+            path.unlink(missing_ok=True)
+        reason = os.strerror(error.errno or 0).lower()
+        raise BadRequest(f"{directory} cannot be written to: {reason}", says="init") from None
+
+
+def _tell(directory: Path, storage: str, namespace: str) -> None:
+    for name, what in (
+        ("sealgate.yaml", "the configuration"),
+        ("policies/own-namespace.yaml", "who may do what with which artifact"),
+        ("vault.sh", "the key, the policies and the roles that Vault needs"),
+    ):
+        print(f"{directory / name!s:<44} {what}")
+    variables = f"SEALGATE_CONFIG={directory}/sealgate.yaml SEALGATE_BACKEND_URL={storage}"
+    print("\nNext, the first by whoever may write Vault's policies, the second where workflows run:")
+    print(f"  sh {directory}/vault.sh")
+    print(f"  {variables} sealgate doctor --plugin crypt --scratch {namespace}/.sealgate-doctor")

@@ -1,0 +1,173 @@
+"""The admission policy, decided by the packages that an API server is made of."""
+
+import copy
+
+import pytest
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+
+ELSEWHERE = {"s3": {"bucket": "b", "key": "k"}}
+OURS = {"plugin": {"name": "crypt", "configuration": "{}", "key": "ns/a"}}
+THEIRS = {"plugin": {"name": "plain-s3", "configuration": "{}", "key": "ns/a"}}
+
+
+def workflow(kind="Workflow", *, template=None, **spec):
+    main = {"name": "main", "container": {"image": "busybox"}, **(template or {})}
+    inner = {"entrypoint": "main", "templates": [main], **spec}
+    return {
+        "apiVersion": "argoproj.io/v1alpha1",
+        "kind": kind,
+        "metadata": {"name": "w", "namespace": "team-a"},
+        "spec": {"schedules": ["* * * * *"], "workflowSpec": inner} if kind == "CronWorkflow" else inner,
+    }
+
+
+def artifact(**location):
+    return {"artifacts": [{"name": "a", "path": "/tmp/a", **location}]}
+
+
+def step(**more):
+    return {"name": "s", "template": "main", **more}
+
+
+ADMITTED = {
+    "no artifact at all": workflow(),
+    "an output in the default repository": workflow(template={"outputs": artifact()}),
+    "an output at a key of its own": workflow(template={"outputs": artifact(plugin={"key": "ns/x"})}),
+    "an output that names Sealgate": workflow(template={"outputs": artifact(**OURS)}),
+    "an input given in place": workflow(template={"inputs": artifact(raw={"data": "x"})}),
+    "an input from git": workflow(template={"inputs": artifact(git={"repo": "https://example.com/r"})}),
+    "an input of another step": workflow(
+        template={"dag": {"tasks": [step(arguments=artifact(**{"from": "{{tasks.a.outputs.artifacts.b}}"}))]}}
+    ),
+    "logs": workflow(template={"archiveLocation": {"archiveLogs": True}}),
+    "garbage collection": workflow(artifactGC={"strategy": "OnWorkflowDeletion"}),
+    "a workflow of a template": workflow(workflowTemplateRef={"name": "t"}),
+    "arguments without artifacts": workflow(arguments={"parameters": [{"name": "p"}]}),
+}
+REFUSED = {
+    "an output elsewhere": (workflow(template={"outputs": artifact(**ELSEWHERE)}), "output"),
+    "an output by another plugin": (workflow(template={"outputs": artifact(**THEIRS)}), "output"),
+    "an output by http": (workflow(template={"outputs": artifact(http={"url": "https://x"})}), "output"),
+    "the second of two outputs": (
+        workflow(template={"outputs": {"artifacts": [{"name": "a"}, {"name": "b", **ELSEWHERE}]}}),
+        "output",
+    ),
+    "logs elsewhere": (workflow(template={"archiveLocation": ELSEWHERE}), "archiveLocation"),
+    "an input elsewhere": (workflow(template={"inputs": artifact(**ELSEWHERE)}), "input artifact"),
+    "an input by another plugin": (workflow(template={"inputs": artifact(**THEIRS)}), "input artifact"),
+    "a source of data elsewhere": (
+        workflow(template={"data": {"source": {"artifactPaths": {"name": "a", **ELSEWHERE}}}}),
+        "input artifact",
+    ),
+    "a manifest elsewhere": (
+        workflow(template={"resource": {"action": "get", "manifestFrom": {"artifact": {"name": "a", **ELSEWHERE}}}}),
+        "input artifact",
+    ),
+    "an argument of the workflow": (workflow(arguments=artifact(**ELSEWHERE)), "arguments"),
+    "an argument of a task": (
+        workflow(template={"dag": {"tasks": [step(arguments=artifact(**ELSEWHERE))]}}),
+        "arguments",
+    ),
+    "an argument of a step": (
+        workflow(template={"steps": [[step()], [step(arguments=artifact(**ELSEWHERE))]]}),
+        "arguments",
+    ),
+    "an argument of a hook": (
+        workflow(hooks={"exit": {"template": "x", "arguments": artifact(**ELSEWHERE)}}),
+        "arguments",
+    ),
+    "an argument of a step's hook": (
+        workflow(template={"steps": [[step(hooks={"exit": {"template": "x", "arguments": artifact(**ELSEWHERE)}})]]}),
+        "arguments",
+    ),
+    "defaults of templates": (workflow(templateDefaults={"outputs": artifact(**ELSEWHERE)}), "output"),
+    "an inline template": (workflow(template={"dag": {"tasks": [{"name": "s", "inline": {}}]}}), "inline"),
+    "an inline template of a step": (workflow(template={"steps": [[{"name": "s", "inline": {}}]]}), "inline"),
+    "a patch of the pod": (workflow(podSpecPatch="containers: []"), "podSpecPatch"),
+    "a patch of a template's pod": (workflow(template={"podSpecPatch": "containers: []"}), "podSpecPatch"),
+    "a patch of garbage collection": (workflow(artifactGC={"podSpecPatch": "x"}), "podSpecPatch"),
+    "another repository": (workflow(artifactRepositoryRef={"configMap": "other"}), "artifactRepositoryRef"),
+    "another repository of the usual name": (workflow(artifactRepositoryRef={"key": "k"}), "artifactRepositoryRef"),
+}
+
+
+@pytest.fixture(scope="module")
+def policies(helm):
+    on = "admission.enabled=true,tenants.namespaces={team-a}"
+    return helm.rendered("--set", on, "--set", "admission.maintainers={keeper}")
+
+
+@pytest.fixture(scope="module")
+def policy(policies):
+    return policies.the("ValidatingAdmissionPolicy", "-workflows")
+
+
+def test_what_goes_through_sealgate_is_admitted(decide, policy):
+    cases = [{"object": found} for found in ADMITTED.values()]
+    assert dict(zip(ADMITTED, decide(policy, *cases), strict=True)) == {name: [] for name in ADMITTED}
+
+
+@pytest.mark.parametrize("kind", ["Workflow", "WorkflowTemplate", "CronWorkflow", "ClusterWorkflowTemplate"])
+def test_what_goes_elsewhere_is_refused_for_that_reason_alone_in_every_kind(decide, policy, kind):
+    def of_the_kind(found):
+        return workflow(kind) | {"spec": {"workflowSpec": found["spec"]} if kind == "CronWorkflow" else found["spec"]}
+
+    answers = decide(policy, *({"object": of_the_kind(found)} for found, _ in REFUSED.values()))
+    for (name, (_, reason)), answer in zip(REFUSED.items(), answers, strict=True):
+        assert len(answer) == 1, (name, answer)
+        assert reason in answer[0], (name, answer)
+
+
+def test_the_controller_may_write_into_a_workflow_that_was_there_before_the_policy(decide, policy):
+    old = REFUSED["an output elsewhere"][0]
+    new = copy.deepcopy(old) | {"status": {"phase": "Running"}}
+    changed = copy.deepcopy(old)
+    changed["spec"]["priority"] = 1
+    answers = decide(policy, {"object": new, "old": old}, {"object": changed, "old": old})
+    assert answers[0] == []
+    assert answers[1]
+
+
+def test_a_specification_that_makes_no_sense_is_refused_and_not_let_through(decide, policy):
+    strange = workflow() | {"spec": {"templates": "none"}}
+    (answer,) = decide(policy, {"object": strange})
+    assert answer
+
+
+def test_inputs_that_the_values_do_not_list_are_refused(decide, of):
+    policy = of("everything").the("ValidatingAdmissionPolicy", "-workflows")
+    raw, git = (ADMITTED[name] for name in ("an input given in place", "an input from git"))
+    answers = decide(policy, {"object": raw}, {"object": git})
+    assert "input artifact" in answers[0][0]
+    assert answers[1] == []
+
+
+def test_a_repository_that_the_values_list_and_each_name_of_the_plugin_are_admitted(decide, of):
+    policy = of("everything").the("ValidatingAdmissionPolicy", "-workflows")
+    listed = workflow(artifactRepositoryRef={"configMap": "sealed-repositories"})
+    pci = workflow(template={"outputs": artifact(plugin={"name": "sealgate-pci", "key": "a", "configuration": "{}"})})
+    assert decide(policy, {"object": listed}, {"object": pci}) == [[], []]
+
+
+def test_only_those_who_keep_sealgate_write_the_configmap_that_argo_takes_repositories_from(decide, policies):
+    policy = policies.the("ValidatingAdmissionPolicy", "-artifact-repositories")
+    metadata = {"namespace": "team-a"}
+    repositories = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata | {"name": "artifact-repositories"}}
+    other = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata | {"name": "other"}}
+    answers = decide(
+        policy,
+        {"object": repositories, "user": "author"},
+        {"object": repositories, "user": "keeper"},
+        {"object": other, "user": "author"},
+    )
+    assert [len(answer) for answer in answers] == [1, 0, 0]
+
+
+def test_the_policies_hold_in_the_tenants_namespaces(of):
+    bindings = [found for found in of("everything").objects() if found["kind"] == "ValidatingAdmissionPolicyBinding"]
+    assert len(bindings) == 2
+    for binding in bindings:
+        (expression,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
+        assert expression["values"] == ["team-a", "team-b"]
+        assert binding["spec"]["validationActions"] == ["Warn", "Audit"]

@@ -1,0 +1,182 @@
+"""Whom the chart lets do what: accounts, roles of Kubernetes, roles of Vault, the network."""
+
+import json
+import secrets
+import subprocess
+
+import pytest
+from harness.chain import SEALGATE
+from harness.openbao import ApiError, OpenBao
+from keys.vault.logins import ServiceAccount
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+AUDIENCE = "vault"
+
+
+@pytest.fixture(scope="module")
+def vault(tmp_path_factory):
+    server = OpenBao(tmp_path_factory.mktemp("openbao") / "home")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture
+def set_up(vault, tmp_path):
+    """Runs the chart's script as Vault's administrator would."""
+
+    def set_up(rendered, namespace=""):
+        vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], tmp_path, namespace)
+
+    return set_up
+
+
+def token(account, namespace, name):
+    service_account = {"namespace": namespace, "serviceaccount": {"name": name, "uid": "u"}}
+    return account.token(sub=f"system:serviceaccount:{namespace}:{name}", **{"kubernetes.io": service_account})
+
+
+def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more(of, vault, set_up):
+    name = f"ns-{secrets.token_hex(4)}"
+    vault.post(f"sys/namespaces/{name}")
+    account = ServiceAccount()
+    vault.post("sys/auth/cluster-1", {"type": "jwt"}, namespace=name)
+    vault.post("auth/cluster-1/config", {"jwt_validation_pubkeys": [account.public]}, namespace=name)
+    rendered = of("everything")
+    set_up(_in_namespace(rendered, name), name)
+    set_up(_in_namespace(rendered, name), name)  # again: it changes nothing and fails at nothing
+
+    def login(role, namespace, service_account):
+        body = {"role": role, "jwt": token(account, namespace, service_account)}
+        return vault.post("auth/cluster-1/login", body, namespace=name, token="none")["auth"]
+
+    context = {"context": "dGVhbS1h"}
+    for role, namespace, who in (
+        ("artifacts", "team-a", "steps"),
+        ("artifacts", "team-b", "executor"),
+        ("artifacts", "team-b", "artifact-gc"),  # its audit trail is certified
+        ("artifacts-ui", "argo-system", "argo-server"),
+    ):
+        auth = login(role, namespace, who)
+        assert set(auth["policies"]) == {"default", "sealgate-saver", "sealgate-loader", "sealgate-certifier"}
+        assert auth["token_type"] == "batch"
+        for key in ("workflow-artifacts", "pci"):
+            path = f"sealing/transit/datakey/plaintext/{key}"
+            made = vault.post(path, context, namespace=name, token=auth["client_token"])["data"]
+            body = context | {"ciphertext": made["ciphertext"]}
+            opened = vault.post(f"sealing/transit/decrypt/{key}", body, namespace=name, token=auth["client_token"])
+            assert opened["data"]["plaintext"] == made["plaintext"]
+            for refused in (f"keys/{key}/rotate", f"export/encryption-key/{key}", f"rewrap/{key}"):
+                with pytest.raises(ApiError) as fault:
+                    vault.post(f"sealing/transit/{refused}", body, namespace=name, token=auth["client_token"])
+                assert fault.value.status in {403, 404, 405}
+        signed = vault.post("sealing/transit/sign/audit", {"input": "eA=="}, namespace=name, token=auth["client_token"])
+        assert signed["data"]["signature"].startswith("vault:v1:")
+        with pytest.raises(ApiError, match="missing 'context'"):
+            vault.post("sealing/transit/datakey/plaintext/pci", {}, namespace=name, token=auth["client_token"])
+
+
+@pytest.mark.parametrize(
+    ("role", "namespace", "who"),
+    [
+        ("artifacts", "team-c", "steps"),
+        ("artifacts", "argo-system", "argo-server"),
+        ("artifacts-ui", "team-a", "steps"),
+    ],
+)
+def test_nobody_else_gets_a_token(of, vault, set_up, role, namespace, who):
+    name = f"ns-{secrets.token_hex(4)}"
+    vault.post(f"sys/namespaces/{name}")
+    account = ServiceAccount()
+    vault.post("sys/auth/cluster-1", {"type": "jwt"}, namespace=name)
+    vault.post("auth/cluster-1/config", {"jwt_validation_pubkeys": [account.public]}, namespace=name)
+    set_up(_in_namespace(of("everything"), name), name)
+    with pytest.raises(ApiError):
+        vault.post("auth/cluster-1/login", {"role": role, "jwt": token(account, namespace, who)}, namespace=name)
+
+
+def test_the_roles_of_the_method_kubernetes_are_those_of_the_accounts(of, vault, set_up):
+    vault.post("sys/auth/kubernetes", {"type": "kubernetes"})
+    set_up(of("default"))
+    pods = vault.api("GET", "auth/kubernetes/role/argo-artifacts")["data"]
+    assert pods["bound_service_account_names"] == ["argo-workflow"]
+    assert pods["bound_service_account_namespaces"] == ["team-a"]
+    assert pods["token_policies"] == ["sealgate-saver", "sealgate-loader"]
+    server = vault.api("GET", "auth/kubernetes/role/argo-artifacts-server")["data"]
+    assert server["bound_service_account_names"] == ["argo-server"]
+    assert server["bound_service_account_namespaces"] == ["argo"]
+
+
+def test_the_configuration_asks_for_the_roles_that_the_script_makes(of):
+    pod, *servers = of("everything").texts_of_configurations()
+    assert "role: artifacts\n" in pod + "\n"
+    assert any("role: artifacts-ui\n" in text + "\n" for text in servers)
+
+
+def test_without_vault_there_is_no_script(of):
+    assert not of("local-keys").has("ConfigMap", "-vault-setup")
+    assert not of("by-hand").has("ConfigMap", "-vault-setup")
+
+
+def test_accounts_are_made_in_each_namespace_and_workflows_are_told_their_names(of):
+    rendered = of("everything")
+    made = {
+        (found["metadata"]["namespace"], found["metadata"]["name"])
+        for found in rendered.objects()
+        if found["kind"] == "ServiceAccount"
+    }
+    assert made == {(ns, name) for ns in ("team-a", "team-b") for name in ("steps", "executor", "artifact-gc")}
+    spec = rendered.controller()["workflowDefaults"]["spec"]
+    assert spec["serviceAccountName"] == "steps"
+    assert spec["executor"] == {"serviceAccountName": "executor"}
+    assert spec["artifactGC"]["serviceAccountName"] == "artifact-gc"
+    assert not of("by-hand").has("ServiceAccount")
+
+
+def test_an_account_may_do_in_kubernetes_what_argo_asks_of_it_and_nothing_more(of):
+    roles = {
+        (found["metadata"]["namespace"], found["metadata"]["name"]): found["rules"]
+        for found in of("everything").objects()
+        if found["kind"] == "Role"
+    }
+    allowed = {
+        name: {(rule["apiGroups"][0], tuple(rule["resources"]), tuple(rule["verbs"])) for rule in rules}
+        for (_, name), rules in roles.items()
+    }
+    assert allowed == {
+        "release-name-executor": {("argoproj.io", ("workflowtaskresults",), ("create", "patch"))},
+        "release-name-artifact-gc": {
+            ("argoproj.io", ("workflowartifactgctasks",), ("list", "watch")),
+            ("argoproj.io", ("workflowartifactgctasks/status",), ("patch",)),
+        },
+    }
+    for binding in (found for found in of("everything").objects() if found["kind"] == "RoleBinding"):
+        assert (binding["metadata"]["namespace"], binding["roleRef"]["name"]) in roles
+        assert all(subject["namespace"] == binding["metadata"]["namespace"] for subject in binding["subjects"])
+
+
+def test_pods_of_workflows_and_of_garbage_collection_reach_what_is_listed_and_nothing_else(of):
+    policies = [found for found in of("everything").objects() if found["kind"] == "NetworkPolicy"]
+    assert len(policies) == 4
+    for policy in policies:
+        assert policy["spec"]["policyTypes"] == ["Egress"]
+        ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+        assert ports == {53, 6443, 8200, 443, 4317}
+        assert all(rule["to"] for rule in policy["spec"]["egress"])
+    selectors = {json.dumps(policy["spec"]["podSelector"]) for policy in policies}
+    assert len(selectors) == 2
+
+
+def _in_namespace(rendered, name):
+    """The namespace that the values name is a test's own here."""
+    return type(rendered)(rendered.text.replace("VAULT_NAMESPACE='platform'", f"VAULT_NAMESPACE='{name}'"))
+
+
+def test_the_script_is_the_one_that_init_writes(helm, tmp_path):
+    given = ("--address", "https://vault:8200", "--storage", "s3://b", "--namespace", "team-a", "--namespace", "team-b")
+    more = ("--mount", "a/mount", "--key", "reports")
+    subprocess.run([*SEALGATE, "init", tmp_path / "here", *given, *more], check=True, capture_output=True)
+    keys = "configuration.keys.vault.mount=a/mount,configuration.keys.vault.key=reports"
+    rendered = helm.rendered("--set", "tenants.namespaces={team-a,team-b}", "--set", keys)
+    assert rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"] == (tmp_path / "here/vault.sh").read_text()

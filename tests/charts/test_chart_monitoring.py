@@ -1,0 +1,95 @@
+"""The dashboard and the alerts ask for metrics that exist, in queries that parse."""
+
+import json
+import re
+
+import promql_parser
+import pytest
+import yaml
+from rendering import CHART
+
+from proxy.telemetry import names
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+
+SECONDS, BYTES, COUNTER = "_seconds", "_bytes", "_total"
+METRICS = {
+    names.CALL_DURATION + SECONDS: (names.RPC_SYSTEM, names.RPC_METHOD, names.STATUS_CODE, names.ERROR_TYPE),
+    names.ARTIFACT_SIZE + BYTES: (names.OPERATION, names.DIRECTION),
+    names.VAULT_DURATION + SECONDS: (names.OPERATION, names.STATUS_CODE),
+    names.DECISIONS + COUNTER: (names.OPERATION, names.DECISION, names.CODE, names.MODE),
+    names.WOULD_DENY + COUNTER: (names.POLICY, names.RULE),
+    names.AUDIT_RECORDS + COUNTER: (names.PHASE,),
+    names.AUDIT_FAILURES + COUNTER: (names.SINK, names.REASON),
+    names.PLAINTEXT_READS + COUNTER: (names.POLICY,),
+    names.DATA_KEYS + COUNTER: (names.SOURCE,),
+}
+"""The instruments of Sealgate and their attributes; Prometheus adds the unit, and has underscores for dots."""
+METRICS = {
+    metric.replace(".", "_"): {name.replace(".", "_") for name in attributes} for metric, attributes in METRICS.items()
+}
+
+
+def queries():
+    dashboard = json.loads((CHART / "files" / "dashboard.json").read_text())
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            yield (
+                panel["title"],
+                target["expr"].replace("$__rate_interval", "5m").replace("$__range", "1d"),
+                target["legendFormat"],
+            )
+    for group in yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"]:
+        for rule in group["rules"]:
+            yield rule["alert"], rule["expr"], json.dumps(rule["annotations"])
+
+
+CASES = [pytest.param(query, text, id=title) for title, query, text in queries()]
+
+
+@pytest.mark.parametrize(("query", "text"), CASES)
+def test_a_query_parses_and_asks_for_what_there_is(query, text):
+    promql_parser.parse(query)
+    (metric,) = set(re.findall(r"\b((?:rpc_server|sealgate)_\w+)[\[{]", query))
+    name = re.sub(r"_(bucket|count|sum)$", "", metric)
+    assert name in METRICS
+    asked = {name.strip() for names in re.findall(r"\bby \(([^)]*)\)", query) for name in names.split(",")}
+    asked |= set(re.findall(r"(\w+)(?==~?\"|!=\")", query))
+    assert asked - {"le"} <= METRICS[name]
+    shown = set(re.findall(r"\{\{ ?(?:\$labels\.)?(\w+) ?\}\}", text))
+    assert shown <= asked, "a label that is shown is one that the query keeps"
+
+
+def test_every_instrument_is_on_the_dashboard():
+    text = (CHART / "files" / "dashboard.json").read_text()
+    for metric in METRICS:
+        assert metric in text, metric
+
+
+def test_the_alerts_are_a_rule_of_prometheus(of):
+    rule = of("everything").the("PrometheusRule")
+    assert rule["apiVersion"] == "monitoring.coreos.com/v1"
+    assert rule["metadata"]["labels"]["release"] == "prometheus"
+    assert set(rule["spec"]) == {"groups"}
+    for group in rule["spec"]["groups"]:
+        assert set(group) == {"name", "rules"}
+        for one in group["rules"]:
+            assert (
+                {"alert", "expr", "labels", "annotations"}
+                <= set(one)
+                <= {"alert", "expr", "for", "labels", "annotations"}
+            )
+            assert one["labels"]["severity"] in {"critical", "warning", "info"}
+            assert {"summary", "description"} == set(one["annotations"])
+
+
+def test_the_dashboard_is_where_grafana_looks(of):
+    found = of("everything").the("ConfigMap", "-dashboard")
+    assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
+    assert found["metadata"]["namespace"] == "monitoring"
+    assert json.loads(found["data"]["sealgate.json"])["uid"] == "sealgate"
+
+
+def test_without_being_asked_for_there_is_neither(of):
+    assert not of("default").has("PrometheusRule")
+    assert not of("default").has("ConfigMap", "-dashboard")

@@ -1,0 +1,45 @@
+"""What a user reads after the installation: each command in it leads to something that was rendered."""
+
+import re
+import shutil
+
+import pytest
+from rendering import CHART, MATRIX
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+
+
+@pytest.fixture(scope="module")
+def notes(helm, tmp_path_factory):
+    """The notes as helm prints them, which it does only with a cluster: so an object takes them, in a copy."""
+    chart = tmp_path_factory.mktemp("chart") / "sealgate"
+    shutil.copytree(CHART, chart)
+    text = (chart / "templates" / "NOTES.txt").read_text()
+    (chart / "templates" / "_notes.tpl").write_text('{{- define "notes" -}}' + text + "{{- end -}}")
+    (chart / "templates" / "notes.yaml").write_text(
+        'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: the-notes}\ndata: {text: {{ include "notes" . | toJson }}}\n'
+    )
+    copy = helm.of_chart(str(chart))
+    return lambda case: copy.of(case).the("ConfigMap", "the-notes")["data"]["text"]
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_each_configmap_and_key_that_the_notes_name_was_rendered(notes, of, case):
+    text = notes(case)
+    assert of(case).controller()["artifactDrivers"][0]["image"] in text
+    named = re.findall(r"-n (\S+) get configmap (\S+) -o jsonpath='\{\.data\.([^}]*)\}'", text)
+    assert len(named) >= 2
+    for namespace, name, key in named:
+        found = of(case).the("ConfigMap", name)
+        assert found["metadata"]["namespace"] == namespace
+        assert key.replace("\\", "") in found["data"], key
+
+
+def test_the_next_steps_are_those_that_are_left(notes):
+    assert "vault-setup" in notes("default")
+    assert "vault-setup" not in notes("local-keys")
+    assert "merge this into its ConfigMap" in notes("by-hand")
+    assert "helm test release-name -n sealgate" in notes("default")
+    assert "helm test" not in notes("by-hand")
+    assert "admission.enabled" in notes("default")
+    assert "admission.enabled" not in notes("everything")

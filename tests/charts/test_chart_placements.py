@@ -1,0 +1,162 @@
+"""How the downstream gets into a pod: what is patched into the pods that Argo makes, and what Sealgate is told."""
+
+import pytest
+import yaml
+from argo_types import pod, require_kubernetes
+from rendering import MATRIX, patched
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+
+
+def defaults(rendered):
+    return rendered.controller()["workflowDefaults"]["spec"]
+
+
+def merged(rendered, made, place):
+    patch = defaults(rendered)["podSpecPatch"]
+    return patched(made, yaml.safe_dump({"spec": yaml.safe_load(patch)}), place)
+
+
+MAIN = {"name": "main", "image": "main"}
+INIT = {"name": "init-artifact-crypt", "image": "sealgate"}
+SIDECAR = {"name": "artifact-plugin-crypt", "image": "sealgate"}
+SHARED = [{"name": "var-run-argo", "emptyDir": {}}]
+
+
+@pytest.mark.parametrize("case", ["default", "local-keys", "vendor-child", "by-hand", "everything"])
+def test_a_child_needs_no_patch_of_any_pod(of, case):
+    assert "podSpecPatch" not in defaults(of(case))
+    assert "podSpecPatch" not in defaults(of(case))["artifactGC"]
+
+
+def test_a_native_sidecar_starts_before_the_plugin_that_loads_and_is_no_regular_container(of, tmp_path):
+    made = merged(of("native-sidecar"), pod(MAIN, SIDECAR, initContainers=[INIT], volumes=SHARED), tmp_path)
+    require_kubernetes(made)
+    first, *_ = made["spec"]["initContainers"]
+    assert first["name"] == "sealgate-downstream"
+    assert first["restartPolicy"] == "Always"
+    assert [one["name"] for one in made["spec"]["containers"]] == ["main", "artifact-plugin-crypt"]
+
+
+def test_a_native_sidecar_is_in_pods_of_garbage_collection_too(of):
+    spec = defaults(of("native-sidecar"))
+    assert spec["artifactGC"]["podSpecPatch"] == spec["podSpecPatch"]
+
+
+def test_a_patch_of_every_pod_names_no_container_that_a_pod_may_not_have(of):
+    # The API server refuses a pod where a patch names a container that is not there, and gives it no image.
+    for found in yaml.safe_load(defaults(of("native-sidecar"))["podSpecPatch"])["initContainers"]:
+        assert found["image"]
+    assert "containers" not in yaml.safe_load(defaults(of("native-sidecar"))["podSpecPatch"])
+
+
+def test_sealgate_and_a_native_sidecar_meet_at_one_socket_with_a_spool_that_both_see(of):
+    rendered = of("native-sidecar")
+    (vendor,) = yaml.safe_load(defaults(rendered)["podSpecPatch"])["initContainers"]
+    (server,) = [one for one in rendered.server()["extraContainers"] if one["name"] == "sealgate-downstream"]
+    texts = list(rendered.texts_of_configurations())
+    for text, container in ((texts[0], vendor), (texts[1], server)):
+        settings = yaml.safe_load(text)
+        assert container["args"] == [settings["downstream"]["socket"]]
+        assert "command" not in settings["downstream"]
+        (mount,) = container["volumeMounts"]
+        assert settings["downstream"]["socket"].startswith(mount["mountPath"] + "/")
+        assert settings["spool"]["directory"].startswith(mount["mountPath"] + "/")
+    (sealgate,) = [one for one in rendered.server()["extraContainers"] if one["name"] == "sealgate-crypt"]
+    assert server["volumeMounts"][0] in sealgate["volumeMounts"]
+
+
+def test_an_image_volume_is_read_only_and_mounted_where_the_command_is(of, tmp_path):
+    rendered = of("image-volume")
+    made = merged(rendered, pod(MAIN, SIDECAR), tmp_path)
+    require_kubernetes(made)
+    (sidecar,) = [one for one in made["spec"]["containers"] if one["name"] == "artifact-plugin-crypt"]
+    assert sidecar["volumeMounts"] == [{"name": "sealgate-vendor", "mountPath": "/vendor", "readOnly": True}]
+    for text in rendered.texts_of_configurations():
+        (program,) = yaml.safe_load(text)["downstream"]["command"]
+        assert program.startswith("/vendor/")
+    assert rendered.controller()["initlessPod"] == {"enabled": True}
+
+
+def test_a_vendor_is_not_registered_with_argo(of):
+    # Argo's server would look for its socket, and end without it.
+    assert [driver["name"] for driver in of("native-sidecar").controller()["artifactDrivers"]] == ["crypt"]
+
+
+def test_what_the_downstream_is_told_about_storage_comes_from_argo_s_repository(of):
+    told = of("vendor-child").controller()["artifactRepository"]["plugin"]["configuration"]
+    assert yaml.safe_load(told)["bucket"] == "artifacts"
+
+
+def test_what_the_controller_had_before_stays(of):
+    given = of("everything").controller()
+    assert given["parallelism"] == 100
+    assert "plain-s3" in [driver["name"] for driver in given["artifactDrivers"]]
+    assert given["executor"]["env"][-1] == {"name": "REMOVE_LOCAL_ART_PATH", "value": "true"}
+    assert given["workflowDefaults"]["spec"]["artifactGC"] == {
+        "strategy": "OnWorkflowDeletion",
+        "serviceAccountName": "artifact-gc",
+    }
+
+
+def test_the_server_s_environment_stands_above_that_of_pods(of):
+    for container in of("everything").server()["extraContainers"]:
+        assert {"name": "AWS_REGION", "value": "eu-west-1"} in container["env"]
+    assert {"name": "AWS_REGION", "value": "eu-central-1"} in of("everything").controller()["executor"]["env"]
+
+
+def test_each_name_of_the_plugin_has_a_driver_and_a_container_beside_the_server(of):
+    given = of("everything")
+    ours = [driver["name"] for driver in given.controller()["artifactDrivers"] if driver["name"] != "plain-s3"]
+    assert ours == ["sealgate", "sealgate-pci"]
+    assert [one["name"] for one in given.server()["extraContainers"]] == ["sealgate-sealgate", "sealgate-sealgate-pci"]
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_the_patch_of_argo_s_server_adds_and_takes_nothing_away(of, case, tmp_path):
+    own = {
+        "name": "argo-server",
+        "image": "argocli",
+        "args": ["server"],
+        "env": [{"name": "THEIRS", "value": "1"}],
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+    }
+    labels = {"app": "argo-server"}
+    before = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": "argo-server"},
+        "spec": {
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {"containers": [own], "volumes": [{"name": "tmp", "emptyDir": {}}]},
+            },
+        },
+    }
+    patch = of(case).the("ConfigMap", "-fragments")["data"]["argo-server-patch.yaml"]
+    after = patched(before, patch, tmp_path)
+    require_kubernetes(after)
+    spec = after["spec"]["template"]["spec"]
+    containers = {one["name"]: one for one in spec["containers"]}
+    theirs = containers.pop("argo-server")
+    assert {**theirs, "env": None, "volumeMounts": None} == {**own, "env": None, "volumeMounts": None}
+    assert own["env"][0] in theirs["env"]
+    assert own["volumeMounts"][0] in theirs["volumeMounts"]
+    assert list(containers.values()) == of(case).server()["extraContainers"]
+    assert {volume["name"] for volume in spec["volumes"]} > {"tmp"}
+    assert patched(after, patch, tmp_path) == after, "again, it changes nothing"
+
+
+def test_all_that_read_each_other_s_files_run_as_one_user(of):
+    rendered = of("native-sidecar")
+    executor = rendered.controller()["executor"]["securityContext"]["runAsUser"]
+    (vendor,) = yaml.safe_load(defaults(rendered)["podSpecPatch"])["initContainers"]
+    assert vendor["securityContext"]["runAsUser"] == executor
+    assert len({one["securityContext"]["runAsUser"] for one in rendered.server()["extraContainers"]}) == 1
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_argo_can_make_the_socket_s_directory_in_an_init_container(of, case):
+    security = of(case).controller()["executor"].get("securityContext", {})
+    assert not security.get("readOnlyRootFilesystem")

@@ -1,0 +1,166 @@
+"""Every file of charts/sealgate/ci, rendered: what linters, Kubernetes, Argo and Sealgate itself say to it."""
+
+import os
+import re
+import tomllib
+
+import pytest
+import yaml
+from argo_types import pod, require_controller, require_kubernetes
+from rendering import CHART, KUBERNETES, MATRIX, ROOT
+
+from proxy import config
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+SNAPSHOTS = ROOT / "tests" / "charts" / "snapshots"
+OF_OTHERS = {"PrometheusRule"}  # no schema of Kubernetes'; test_chart_monitoring.py looks at it
+
+
+@pytest.fixture(params=MATRIX)
+def case(request):
+    return request.param
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+def test_helm_lint_finds_nothing(helm, case, kubernetes):
+    done = helm.run("lint", "--strict", "--values", f"{CHART}/ci/{case}.yaml", kubernetes=kubernetes)
+    assert done.returncode == 0, done.stdout
+    assert "[WARNING]" not in done.stdout
+    assert "[ERROR]" not in done.stdout
+
+
+def test_the_rendering_is_the_one_that_was_looked_at(of, case):
+    snapshot = SNAPSHOTS / f"{case}.yaml"
+    if os.environ.get("SEALGATE_UPDATE_SNAPSHOTS"):
+        snapshot.write_text(of(case).text)
+    assert of(case).text == snapshot.read_text(), "if it should be so, run `make snapshots` and look at the difference"
+
+
+@pytest.mark.parametrize("kubernetes", KUBERNETES)
+def test_every_object_fits_kubernetes_own_schema(of, case, kubernetes):
+    objects = [found for found in of(case).objects() if found["kind"] not in OF_OTHERS]
+    assert objects
+    for found in objects:
+        require_kubernetes(found, kubernetes.rpartition(".")[0])
+
+
+def test_no_two_objects_have_one_name(of, case):
+    names = [
+        (found["kind"], found["metadata"].get("namespace"), found["metadata"]["name"]) for found in of(case).objects()
+    ]
+    assert len(names) == len(set(names))
+
+
+def test_a_configmap_of_the_controller_has_one_key_as_argo_wants_it(of, case):
+    if of(case).has("ConfigMap", "workflow-controller-configmap"):
+        assert list(of(case).the("ConfigMap", "workflow-controller-configmap")["data"]) == ["config"]
+
+
+def test_argo_parses_the_controller_s_configuration(of, case):
+    require_controller(of(case).controller())
+
+
+def test_what_argo_helm_s_server_gets_makes_a_pod(of, case):
+    server = of(case).server()
+    own = {"name": "argo-server", "image": "argocli", "env": server["extraEnv"], "volumeMounts": server["volumeMounts"]}
+    require_kubernetes(pod(own, *server["extraContainers"], volumes=server["volumes"]))
+    _require_mounts(pod(own, *server["extraContainers"], volumes=server["volumes"])["spec"])
+
+
+def test_the_patch_of_argo_server_is_the_same_as_argo_helm_s_values(of, case):
+    patched = of(case).fragment("argo-server-patch.yaml")["spec"]["template"]["spec"]
+    server = of(case).server()
+    own, *others = patched["containers"]
+    assert own["name"] == "argo-server"
+    assert others == server["extraContainers"]
+    assert patched["volumes"] == server["volumes"]
+    assert own["volumeMounts"] == server["volumeMounts"]
+    require_kubernetes(pod({**own, "image": "argocli"}, *others, volumes=patched["volumes"]))
+
+
+def test_argo_server_finds_each_of_the_drivers_with_its_image_and_its_socket(of, case):
+    # Argo's server ends at its start where one of them is missing.
+    containers = of(case).server()["extraContainers"]
+    for driver in of(case).controller()["artifactDrivers"]:
+        if driver["name"] == "plain-s3":
+            continue  # not ours; everything.yaml shows that other drivers stay
+        (container,) = [one for one in containers if one["args"] == [f"/tmp/artifact-plugins/{driver['name']}/socket"]]
+        assert container["image"] == driver["image"]
+
+
+def test_the_entrypoint_that_argo_is_told_is_the_image_s(of, case):
+    images = of(case).controller()["images"]
+    (entrypoint,) = re.findall(
+        r"^ENTRYPOINT (.*)$", (ROOT / "Dockerfile").read_text().split("AS vendor")[0], re.MULTILINE
+    )
+    for driver in of(case).controller()["artifactDrivers"]:
+        if driver["name"] != "plain-s3":
+            assert images[driver["image"]]["entrypoint"] == yaml.safe_load(entrypoint)
+
+
+def test_every_configuration_that_is_rendered_is_valid(of, case):
+    texts = list(of(case).texts_of_configurations())
+    assert len(texts) >= 2
+    names = [driver["name"] for driver in of(case).controller()["artifactDrivers"]]
+    for text in texts:
+        for name in names:
+            settings = config.parse(text, "SEALGATE_CONFIG_YAML", name)
+            assert settings.required_downstream()
+            assert settings.required_keys()
+        assert "{{" not in text
+        assert "$(" not in text
+
+
+def test_identity_comes_from_the_pod_s_own_fields(of, case):
+    environment = {one["name"]: one for one in of(case).controller()["executor"]["env"]}
+    fields = {
+        name: one["valueFrom"]["fieldRef"]["fieldPath"] for name, one in environment.items() if "valueFrom" in one
+    }
+    assert fields["SEALGATE_NAMESPACE"] == "metadata.namespace"
+    assert fields["SEALGATE_SERVICE_ACCOUNT"] == "spec.serviceAccountName"
+
+
+def test_no_variable_is_given_twice(of, case):
+    for container in (of(case).controller()["executor"], *of(case).server()["extraContainers"]):
+        names = [one["name"] for one in container.get("env", [])]
+        assert len(names) == len(set(names))
+
+
+def test_the_doctor_runs_in_each_namespace_with_the_workflows_own_account_and_configuration(of, case):
+    values = yaml.safe_load((CHART / "ci" / f"{case}.yaml").read_text())
+    doctors = [found for found in of(case).objects() if found["kind"] == "Pod"]
+    wanted = [] if case == "by-hand" else values["tenants"]["namespaces"]
+    assert [found["metadata"]["namespace"] for found in doctors] == wanted
+    names = [driver["name"] for driver in of(case).controller()["artifactDrivers"] if driver["name"] != "plain-s3"]
+    for found in doctors:
+        assert found["metadata"]["annotations"]["helm.sh/hook"] == "test"
+        account = of(case).controller()["workflowDefaults"]["spec"]["serviceAccountName"]
+        assert found["spec"]["serviceAccountName"] == account
+        written = {one["name"]: one for one in of(case).controller()["executor"]["env"]}
+        for name, container in zip(names, found["spec"]["containers"], strict=True):
+            assert container["command"] == ["sealgate", "doctor"]
+            assert f"--plugin={name}" in container["args"]
+            assert f"--scratch={found['metadata']['namespace']}/.sealgate-doctor" in container["args"]
+            for one in container["env"]:
+                assert written[one["name"]] == one
+        _require_mounts(found["spec"])
+
+
+def _require_mounts(spec):
+    volumes = {volume["name"] for volume in spec["volumes"]}
+    for container in (*spec.get("initContainers", []), *spec["containers"]):
+        assert {mount["name"] for mount in container.get("volumeMounts", [])} <= volumes, container["name"]
+
+
+def test_chart_and_program_have_one_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert (chart["version"], chart["appVersion"]) == (version, version)
+
+
+def test_the_chart_ships_the_policies_for_vault_that_the_program_ships():
+    ours, shipped = (
+        {path.name: path.read_text() for path in place.iterdir()}
+        for place in (ROOT / "policies" / "vault", CHART / "files" / "vault")
+    )
+    assert shipped == ours

@@ -1,0 +1,86 @@
+"""The examples: Argo parses them, the admission policy lets them through, and what their comments say holds."""
+
+import pytest
+import yaml
+from argo_types import require_workflow
+from rendering import CHART, ROOT
+
+from policies import keys as canonical
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+
+
+def documents(path):
+    return list(yaml.safe_load_all(path.read_text()))
+
+
+def locations(found):
+    """Every location of an artifact in a document."""
+    if isinstance(found, dict):
+        yield from ([found["plugin"]] if "plugin" in found else [])
+        for value in found.values():
+            yield from locations(value)
+    elif isinstance(found, list):
+        for value in found:
+            yield from locations(value)
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_argo_parses_it(path):
+    for document in documents(path):
+        require_workflow(document)
+
+
+@pytest.mark.parametrize("change", ["spec.nothing", "spec.templates.0.container.nothing", "spec.templates.0.nothing"])
+def test_a_field_that_argo_does_not_know_would_be_seen(change):
+    document = documents(EXAMPLES[0])[0]
+    *way, last = change.split(".")
+    found = document
+    for name in way:
+        found = (
+            found[int(name) if name.isdigit() else name]
+            if name != "container"
+            else found.setdefault(name, {"image": "x"})
+        )
+    found[last] = 1
+    with pytest.raises(AssertionError, match="nothing"):
+        require_workflow(document)
+
+
+@pytest.fixture(scope="module")
+def installed(helm, tmp_path_factory):
+    """The chart as the comment of one-prefix.yaml says."""
+    comment = (ROOT / "examples" / "one-prefix.yaml").read_text().split("#\n")[1]
+    values = tmp_path_factory.mktemp("values") / "values.yaml"
+    values.write_text("\n".join(line.removeprefix("#   ") for line in comment.splitlines()))
+    default = ("--values", f"{CHART}/ci/default.yaml", "--values", str(values))
+    return helm.rendered(*default, "--set", "admission.enabled=true")
+
+
+def test_every_example_is_admitted_where_artifacts_must_go_through_sealgate(decide, installed):
+    policy = installed.the("ValidatingAdmissionPolicy", "-workflows")
+    found = [document for path in EXAMPLES for document in documents(path)]
+    assert decide(policy, *({"object": document} for document in found)) == [[]] * len(found)
+
+
+def test_every_plugin_that_an_example_names_is_one_of_the_chart_s(installed):
+    drivers = {driver["name"] for driver in installed.controller()["artifactDrivers"]}
+    named = [location for path in EXAMPLES for location in locations(documents(path))]
+    assert len(named) >= 3
+    for location in named:
+        assert location["name"] in drivers
+        assert location["configuration"].strip(), "Argo takes an artifact without one for one of the default repository"
+
+
+def test_every_key_of_an_example_is_canonical():
+    for path in EXAMPLES:
+        for location in locations(documents(path)):
+            key = location["key"].replace("{{workflow.namespace}}", "team-a").replace("{{workflow.name}}", "w-x2k9p")
+            assert not canonical.fault_of(key), key
+
+
+def test_the_service_account_of_garbage_collection_is_the_chart_s(installed):
+    (document,) = documents(ROOT / "examples" / "garbage-collection.yaml")
+    accounts = {found["metadata"]["name"] for found in installed.objects() if found["kind"] == "ServiceAccount"}
+    assert document["spec"]["artifactGC"]["serviceAccountName"] in accounts

@@ -1,0 +1,180 @@
+"""`sealgate init` as a person begins with it: what it writes is valid, and works against a real server."""
+
+import os
+import pty
+import re
+import subprocess
+
+import pytest
+from harness.chain import SEALGATE
+from harness.openbao import OpenBao
+
+from proxy import config
+
+GIVEN = ("--address", "https://vault:8200", "--storage", "s3://artifacts/prefix", "--namespace", "team-a")
+FILES = {"sealgate.yaml", "policies/own-namespace.yaml", "vault.sh"}
+
+
+@pytest.fixture
+def run(tmp_path):
+    def run(*arguments, **environment):
+        command = [*SEALGATE, "init", *arguments]
+        return subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], **environment},
+            check=False,
+        )
+
+    return run
+
+
+def sealgate(place, *arguments):
+    return subprocess.run([*SEALGATE, *arguments], cwd=place, capture_output=True, text=True, check=False)
+
+
+def written(directory):
+    return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
+
+
+def test_what_it_writes_is_a_valid_configuration_with_comments(run, tmp_path):
+    assert run("here", *GIVEN).returncode == 0
+    assert written(tmp_path / "here") == FILES
+    text = (tmp_path / "here/sealgate.yaml").read_text()
+    settings = config.parse(text, "sealgate.yaml")
+    assert settings.required_downstream().command == ("sealgate", "backend")
+    assert settings.required_keys().vault.address == "https://vault:8200"
+    assert len(re.findall(r"^ *# ", text, re.MULTILINE)) >= 6
+    assert "s3://artifacts/prefix" in text
+
+
+def test_the_policy_is_valid_also_where_what_is_probably_not_meant_is_a_fault(run, tmp_path):
+    run("here", *GIVEN)
+    checked = sealgate(tmp_path, "policy", "check", "--strict", "here/policies")
+    assert checked.returncode == 0, checked.stdout
+    (named,) = config.parse((tmp_path / "here/sealgate.yaml").read_text(), "sealgate.yaml").policies
+    assert named == tmp_path / "here/policies"
+
+
+@pytest.mark.parametrize(
+    ("operation", "key", "namespace", "component", "more", "decision"),
+    [
+        ("Save", "team-a/x", "team-a", "sidecar", ("--attested",), "ALLOW"),
+        ("Load", "team-a/x", "team-a", "init", ("--attested",), "ALLOW"),
+        ("Save", "team-a/x", "team-a", "sidecar", (), "DENY"),
+        ("Save", "team-b/x", "team-a", "sidecar", ("--attested",), "DENY"),
+        ("Load", "uploads/team-a/u/x", "team-a", "init", ("--attested",), "ALLOW"),
+        ("Save", "uploads/team-a/u/x", "team-a", "sidecar", ("--attested",), "DENY"),
+        ("Delete", "team-a/x", "team-a", "gc", (), "ALLOW"),
+        ("Delete", "team-b/x", "team-a", "gc", (), "DENY"),
+        ("OpenStream", "team-b/x", "argo", "server", ("--attested",), "ALLOW"),
+        ("SaveStream", "uploads/team-a/u/x", "argo", "server", ("--attested",), "ALLOW"),
+        ("Delete", "team-a/x", "argo", "server", ("--attested",), "DENY"),
+    ],
+)
+def test_the_policy_decides_as_its_comments_say(run, tmp_path, operation, key, namespace, component, more, decision):
+    run("here", *GIVEN)
+    who = ("--namespace", namespace, "--component", component, *more)
+    explained = sealgate(
+        tmp_path, "policy", "explain", "--policy", "here/policies", "--op", operation, "--key", key, *who
+    )
+    assert explained.stdout.startswith(decision), explained.stdout
+
+
+def test_what_the_environment_tells_is_not_asked_for(run, tmp_path):
+    told = {
+        "VAULT_ADDR": "https://bao:8200",
+        "VAULT_NAMESPACE": "platform",
+        "SEALGATE_BACKEND_URL": "gs://bucket",
+        "SEALGATE_NAMESPACE": "team-b",
+    }
+    assert run("here", **told).returncode == 0
+    vault = config.parse((tmp_path / "here/sealgate.yaml").read_text(), "it").required_keys().vault
+    assert (vault.address, vault.namespace) == ("https://bao:8200", "platform")
+    script = (tmp_path / "here/vault.sh").read_text()
+    assert "bound_service_account_namespaces=team-b" in script
+    assert "VAULT_NAMESPACE='platform'" in script
+
+
+def test_what_nothing_tells_is_named_where_nobody_can_be_asked(run, tmp_path):
+    for number, option in enumerate(("--address", "--storage", "--namespace")):
+        refused = run("here", *GIVEN[: 2 * number])
+        assert refused.returncode == 2
+        assert option in refused.stderr
+        assert len(refused.stderr.splitlines()) == 1
+        assert not (tmp_path / "here").exists()
+
+
+def test_a_person_is_asked_for_what_nothing_tells_and_for_nothing_else(tmp_path):
+    leader, follower = pty.openpty()
+    command = [*SEALGATE, "init", "here", "--storage", "s3://artifacts"]
+    environment = {"PATH": os.environ["PATH"], "SEALGATE_NAMESPACE": "team-a"}
+    with subprocess.Popen(
+        command, stdin=follower, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=tmp_path, env=environment
+    ) as process:
+        os.write(leader, b"https://asked:8200\n")
+        output = process.stdout.read().decode()
+        assert process.wait() == 0, output
+    os.close(leader)
+    os.close(follower)
+    assert output.count("such as") == 1
+    assert "https://asked:8200" in (tmp_path / "here/sealgate.yaml").read_text()
+
+
+@pytest.mark.parametrize("name", sorted(FILES))
+def test_nothing_that_is_there_is_overwritten_and_nothing_else_written(run, tmp_path, name):
+    (tmp_path / "here" / name).parent.mkdir(parents=True)
+    (tmp_path / "here" / name).write_text("precious")
+    refused = run("here", *GIVEN)
+    assert refused.returncode == 2
+    assert name in refused.stderr
+    assert written(tmp_path / "here") == {name}
+    assert (tmp_path / "here" / name).read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("--address", "vault:8200"),
+        ("--address", "https://vault\nx: y"),
+        ("--storage", "bucket"),
+        ("--namespace", "Team A"),
+        ("--mount", "transit; id"),
+        ("--key", "$(id)"),
+        ("--key", "a'b"),
+    ],
+)
+def test_what_has_another_form_is_refused_before_anything_is_written(run, tmp_path, option, value):
+    refused = run("here", *GIVEN, option, value)
+    assert refused.returncode == 2
+    assert option in refused.stderr
+    assert not (tmp_path / "here").exists()
+
+
+def test_a_directory_that_cannot_be_made_is_named_in_one_line(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    refused = run("file/here", *GIVEN)
+    assert refused.returncode == 2
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_the_commands_for_vault_make_a_save_and_a_load_possible(run, tmp_path):
+    server = OpenBao(tmp_path / "openbao")
+    try:
+        server.start()
+        server.post("sys/auth/kubernetes", {"type": "kubernetes"})
+        run("here", *GIVEN, "--mount", "a/mount", "--key", "reports", "--namespace", "team-b")
+        for _ in range(2):
+            server.administered((tmp_path / "here/vault.sh").read_text(), tmp_path)
+        role = server.api("GET", "auth/kubernetes/role/argo-artifacts")["data"]
+        assert role["bound_service_account_namespaces"] == ["team-a", "team-b"]
+        body = {"policies": role["token_policies"], "no_default_policy": True}
+        token = server.post("auth/token/create", body)["auth"]["client_token"]
+        made = server.post("a/mount/datakey/plaintext/reports", token=token)["data"]
+        opened = server.post("a/mount/decrypt/reports", {"ciphertext": made["ciphertext"]}, token=token)["data"]
+        assert opened["plaintext"] == made["plaintext"]
+    finally:
+        server.stop()

@@ -1,0 +1,193 @@
+"""`sealgate policy`, as users and CI run it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import pytest
+from harness.library import LIBRARY
+
+HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: main}\n"
+TRAIL = "".join(
+    json.dumps(
+        {
+            "action": "Allowed",
+            "actor": {"namespace": "team-a", "attested": False},
+            "api": {"operation": "Load"},
+            "resource": {"uid": key},
+            "unmapped": {"phase": "outcome"},
+        }
+    )
+    + "\n"
+    for key in ("team-a/x", "team-b/x")
+)
+TEST_HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicyTest\npolicies: [p.yaml]\n"
+
+
+def sealgate(*arguments, given: str = "") -> tuple[int, str]:
+    command = [sys.executable, "-m", "proxy.cli", "policy", *map(str, arguments)]
+    result = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    assert "Traceback" not in result.stderr, result.stderr
+    return result.returncode, result.stdout
+
+
+@pytest.fixture
+def bad(tmp_path) -> Path:
+    path = tmp_path / "p.yaml"
+    path.write_text(HEAD + "spec:\n  rules:\n    - {name: r, efect: allow}\n")
+    return path
+
+
+def test_check_tells_every_fault_and_ends_with_2(bad):
+    code, text = sealgate("check", bad)
+    assert code == 2
+    assert text.splitlines() == [
+        f"{bad}:6:17: Object contains unknown field `efect`; did you mean `effect`?",
+        f"{bad}:6:7: Object missing required field `effect`",
+        "not valid: 2 faults",
+    ]
+    assert sealgate("check", bad, "-o", "github")[1].startswith(f"::error file={bad},line=6,col=17::")
+    assert json.loads(sealgate("check", bad, "-o", "json")[1])["faults"]
+
+
+def test_check_passes_what_is_valid_and_warns_of_doubts():
+    code, text = sealgate("check", LIBRARY)
+    assert code == 0
+    assert text.endswith("valid: 5 documents, 19 rules, 5 warnings\n")
+    assert sealgate("check", LIBRARY, "--strict")[0] == 2
+
+
+def test_check_reads_no_place_that_is_not_there(tmp_path):
+    assert sealgate("check", tmp_path / "none.yaml") == (
+        2,
+        f"{tmp_path}/none.yaml: cannot be read: no such file or directory\nnot valid: 1 fault\n",
+    )
+
+
+def test_the_library_passes_its_own_tests_with_every_rule_covered():
+    code, text = sealgate("test", LIBRARY, "--coverage")
+    assert (code, text) == (0, "43 cases, 43 passed, 0 failed; 19 of 19 rules covered\n")
+
+
+@pytest.fixture
+def suite(tmp_path) -> Path:
+    (tmp_path / "p.yaml").write_text(
+        HEAD + "spec:\n  rules:\n    - {name: own, effect: allow, match: {keys: [a/**]}}\n"
+        "    - {name: not, effect: deny, match: {keys: [a/x]}}\n"
+    )
+    (tmp_path / "p.test.yaml").write_text(
+        TEST_HEAD + "cases:\n"
+        "  - {name: fine, op: Load, key: a/b, expect: {decision: allow}}\n"
+        "  - {name: wrong, op: Load, key: b, expect: {decision: allow, rule: own}}\n"
+    )
+    return tmp_path
+
+
+def test_a_case_that_fails_is_named_with_its_place_and_why(suite):
+    code, text = sealgate("test", suite)
+    assert code == 1
+    assert (
+        f"FAIL {suite}/p.test.yaml:6:5: wrong: decision is deny, expected allow; rule is default, expected own" in text
+    )
+    assert "no allow rule covers this key" in text
+    assert text.endswith("2 cases, 1 passed, 1 failed\n")
+    assert sealgate("test", suite, "--run", "fine")[0] == 0
+    assert sealgate("test", suite, "--run", "nothing") == (1, "no cases were found\n")
+
+
+def test_coverage_fails_for_what_no_case_has_shown(suite):
+    code, text = sealgate("test", suite, "--run", "fine", "--coverage")
+    assert code == 1
+    assert "WARN main/not: denies nothing in any case" in text
+    assert "1 of 2 rules covered" in text
+
+
+def test_ci_reads_the_outcome_in_its_own_form(suite):
+    tree = ET.fromstring(sealgate("test", suite, "-o", "junit")[1].partition("\n")[2])
+    assert (tree.get("tests"), tree.get("failures")) == ("2", "1")
+    assert [case.get("name") for case in tree if case.find("failure") is not None] == ["wrong"]
+    assert sealgate("test", suite, "-o", "github")[1].startswith(
+        f"::error file={suite}/p.test.yaml,line=6,col=5::wrong"
+    )
+    assert len(json.loads(sealgate("test", suite, "-o", "json")[1])["cases"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "fact"),
+    [
+        ("cases: []\n", "length >= 1"),
+        ("cases: [{name: a, op: Load, key: k, expect: {decision: yep}}]\n", "Invalid enum value 'yep'"),
+        ("cases: [{name: a, expect: {decision: deny}}]\n", "the case has no `op`"),
+        (
+            "cases: [{name: a, op: Load, key: k, identity: {namspace: x}, expect: {decision: deny}}]\n",
+            "did you mean `namespace`?",
+        ),
+    ],
+)
+def test_a_test_document_that_is_wrong_is_refused_with_its_place(suite, text, fact):
+    (suite / "p.test.yaml").write_text(TEST_HEAD + text)
+    code, found = sealgate("test", suite)
+    assert code == 2
+    assert fact in found
+    assert f"{suite}/p.test.yaml:4:" in found
+
+
+def test_no_test_documents_are_no_success(tmp_path, suite):
+    (suite / "p.test.yaml").unlink()
+    assert sealgate("test", suite)[0] == 2
+
+
+def test_explain_tells_what_each_rule_made_of_a_request():
+    arguments = ["--policy", LIBRARY / "tenants.yaml", "--op", "Load", "--key", "team-b/x.tgz", "--namespace", "team-a"]
+    code, text = sealgate("explain", *arguments)
+    assert code == 1
+    assert text.splitlines() == [
+        'DENY  Load "team-b/x.tgz"   NO_RULE',
+        "  no allow rule covers this key for namespace team-a (NO_RULE). Your keys start with team-a/ or shared/.",
+        '  allow   tenants/own-prefix   no      keys: "team-a/**" does not match segment 1 "team-b"',
+        "  allow   tenants/ml-large     no      identity: namespace does not match",
+        '  allow   tenants/shared-read  no      keys: "shared/**" does not match segment 1 "team-b"',
+        '  deny    tenants/no-secrets   no      keys: "**/.git/**" does not match, nor do 2 more',
+        "  require tenants/sane         ok      maxListing ?<=5000, maxDepth 2<=12, maxKeyBytes 12<=512",
+        "  proposed: DENY (same)",
+    ]
+    document = json.loads(sealgate("explain", *arguments, "-o", "json")[1])
+    assert document["effective"]["code"] == "NO_RULE"
+    assert len(document["rules"]) == 5
+
+
+def test_explain_takes_every_fact():
+    arguments = ["--policy", LIBRARY / "hipaa.yaml", "--key", "phi/records/p", "--service-account", "clinical-etl"]
+    code, text = sealgate("explain", *arguments, "--op", "Save", "--exists", "--component", "init")
+    assert (code, "OVERWRITE" in text) == (1, True)
+    code, text = sealgate("explain", *arguments, "--op", "Save", "--component", "init")
+    assert (code, "sealed under phi (phi)" in text) == (0, True)
+    code, text = sealgate("explain", *arguments, "--op", "Delete", "--component", "gc", "--age", "10d")
+    assert text.startswith("SKIP")
+    assert sealgate("explain", *arguments, "--op", "Save", "--size", "5GB")[0] == 2
+
+
+def test_replay_tells_what_would_change(tmp_path):
+    trail = tmp_path / "audit.jsonl"
+    trail.write_text(TRAIL)
+    arguments = ["replay", "--policy", LIBRARY / "tenants.yaml"]
+    code, text = sealgate(*arguments, trail)
+    assert code == 1
+    assert text.splitlines() == [
+        'Load "team-b/x" (namespace team-a, line 2): allow -> deny NO_RULE',
+        "  1 by default NO_RULE",
+        "1 of 2 calls would now be denied, 0 would now be allowed",
+    ]
+    assert sealgate(*arguments, "-", given=TRAIL)[1] == text
+    assert json.loads(sealgate(*arguments, trail, "-o", "json")[1])["now_denied"] == 1
+    assert sealgate(*arguments, tmp_path / "none")[0] == 2
+
+
+def test_the_schema_is_printed_for_policies_and_for_tests():
+    for arguments, title in (([], "Sealgate ArtifactPolicy"), (["--tests"], "Sealgate ArtifactPolicyTest")):
+        code, text = sealgate("schema", *arguments)
+        assert (code, json.loads(text)["title"]) == (0, title)

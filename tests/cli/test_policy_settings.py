@@ -1,0 +1,96 @@
+"""The policies that a configuration names, and whose process they are for."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from harness.policy import document
+
+from policies.rules import Process
+from proxy import config
+from proxy.cli.policies import identified, load_policies, words
+from proxy.identity import Identity
+from proxy.keys.local import LocalKeys
+from proxy.plugin import Call, Operation, PolicyInvalid
+
+HEAD = {"apiVersion": "sealgate/v1alpha1", "kind": "Sealgate"}
+CALL = Call(Operation.LOAD)
+
+
+def settings(plugin: str | None = None, **written):
+    return config.parse(json.dumps({**HEAD, **written}), "config.json", plugin)
+
+
+def test_without_a_policy_there_is_the_baseline():
+    assert load_policies(settings()).documents == ()
+    with pytest.raises(PolicyInvalid, match="a policy is required"):
+        load_policies(settings(requirePolicy=True))
+
+
+def test_documents_in_place_have_their_place_in_the_configuration():
+    text = "apiVersion: sealgate/v1alpha1\nkind: Sealgate\npolicies:\n  - apiVersion: sealgate/v1alpha1\n"
+    text += "    kind: ArtifactPolicy\n    metadata: {name: x}\n    spec:\n      rulez: []\n"
+    with pytest.raises(PolicyInvalid, match=r"^configuration:8:7: Object contains unknown field `rulez`"):
+        load_policies(config.parse(text, "config.yaml"))
+
+
+def test_policies_of_one_plugin_name_take_the_place_of_the_others(tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps(document(name="from-a-file")))
+    written = {"policies": [document(name="common")], "plugins": {"pci": {"policies": [str(tmp_path)]}}}
+    names = [
+        [found.metadata.name for found in load_policies(settings(plugin, **written)).documents]
+        for plugin in (None, "pci")
+    ]
+    assert names == [["common"], ["from-a-file"]]
+
+
+@pytest.mark.parametrize("policies", [[5], [""], [["a"]], "a"])
+def test_what_is_neither_a_path_nor_a_document_is_refused(policies):
+    with pytest.raises(config.NotConfigured, match=r"config.json:1:\d+: "):
+        settings(policies=policies)
+
+
+def test_the_first_fault_is_told_and_how_many_more_there_are():
+    with pytest.raises(PolicyInvalid, match=r"\(and 1 more\)$") as raised:
+        load_policies(settings(policies=[document([{"effect": "alow", "lmits": {}}])]))
+    assert "policy check" in raised.value.remedy
+
+
+def test_a_mount_that_is_not_the_configured_one_is_refused():
+    keys = {"provider": "vault", "vault": {"auth": {"method": "token"}, "mount": "kms/transit"}}
+    good = document(encryption=[{"key": "kms/transit/keys/x"}])
+    assert load_policies(settings(keys=keys, policies=[good])).documents
+    with pytest.raises(PolicyInvalid, match="the key is of the mount transit, and the configuration uses kms/transit"):
+        load_policies(settings(keys=keys, policies=[document(encryption=[{"key": "transit/keys/x"}])]))
+
+
+class Proven(LocalKeys):
+    """A provider whose login proved something."""
+
+    def __init__(self, proven) -> None:
+        self.proven = proven
+
+    def attested(self, call):
+        return self.proven
+
+
+def test_what_the_login_proved_stands_above_what_the_environment_says():
+    proven = {"service_account_namespace": "team-b", "service_account_name": "sa", "role": "r"}
+    found = identified(Proven(proven))(CALL)
+    assert found.attested
+    assert (found.identity["namespace"], found.identity["serviceAccount"]) == ("team-b", "sa")
+
+
+@pytest.mark.parametrize("proven", [{}, {"role": "r"}, {"service_account_name": "sa"}])
+def test_half_a_proof_is_none(proven):
+    found = identified(Proven(proven))(CALL)
+    assert not found.attested
+    assert found.identity.get("serviceAccount") != "sa"
+
+
+def test_every_field_of_an_identity_has_its_name_in_policies():
+    fields = Identity.__dataclass_fields__
+    found = words(Identity(**{name: name for name in fields}))
+    assert sorted(found.values()) == sorted(fields)
+    assert Process(found).identity is found

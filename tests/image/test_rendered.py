@@ -1,0 +1,214 @@
+"""Containers as the chart renders them, run from the image: what is rendered is what the program takes."""
+
+import os
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+import yaml
+from charts.rendering import CHART, Helm
+from harness.argo import Argo
+from harness.container import shared_tmp
+from harness.golang import HELM, installed
+from harness.openbao import OpenBao
+from keys.vault.logins import ServiceAccount, certificate, token_reviewer
+
+pytestmark = pytest.mark.timeout(900, func_only=False)
+LOCAL = (
+    "configuration.keys.provider=local,configuration.keys.vault=null,configuration.keys.local.keyring=/tmp/keyring.json"
+)
+OF_THE_POD = {"metadata.namespace": "team-a", "spec.serviceAccountName": "argo-workflow"}
+NATIVE = ("--values", f"{CHART}/ci/native-sidecar.yaml")
+FILES = "environment[0].name=SEALGATE_BACKEND_URL,environment[0].value=file:///tmp/storage"
+
+
+def variables(container):
+    """The environment that a kubelet makes of a list of EnvVar."""
+    return {
+        one["name"]: one["value"] if "value" in one else OF_THE_POD[one["valueFrom"]["fieldRef"]["fieldPath"]]
+        for one in container.get("env", [])
+    }
+
+
+def require_round_trip(argo, tmp, store):
+    content = os.urandom(2_000_000)
+    (tmp / "argo/outputs/a.bin").write_bytes(content)
+    argo.save("team-a/a.bin", Path("/tmp/argo/outputs/a.bin"))
+    stored = [path for path in store.rglob("*") if path.is_file()]
+    assert len(stored) == 1
+    assert stored[0].read_bytes().startswith(b"\x89SEAL")
+    argo.load("team-a/a.bin", Path("/tmp/argo/outputs/b.bin"))
+    assert (tmp / "argo/outputs/b.bin").read_bytes() == content
+    argo.delete("team-a/a.bin")
+    assert not any(path.is_file() for path in store.rglob("*"))
+
+
+@pytest.fixture(scope="module")
+def vault(tmp_path_factory):
+    server = OpenBao(tmp_path_factory.mktemp("openbao") / "home")
+    try:
+        yield server.start()
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def helm():
+    return Helm(installed(*HELM))
+
+
+@pytest.mark.parametrize("where", ["pod", "server"])
+def test_a_child_of_the_image_serves_with_what_was_rendered(images, shared, helm, where):
+    rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", LOCAL, "--set", FILES)
+    (server,) = rendered.server()["extraContainers"]
+    container = server if where == "server" else rendered.controller()["executor"]
+    arguments = [*images["default"].stage.entrypoint, *server["args"]]
+    socket = shared / "artifact-plugins/crypt/socket"
+    with (
+        images["default"].started({"/tmp": shared}, arguments, variables(container), socket),
+        closing(Argo(socket)) as argo,
+    ):
+        require_round_trip(argo, shared, shared / "storage")
+
+
+@pytest.mark.parametrize("where", ["pod", "server"])
+def test_a_vendor_s_container_and_sealgate_meet_where_it_was_rendered(images, shared, helm, where):
+    rendered = helm.rendered(*NATIVE, "--set", LOCAL)
+    patch = yaml.safe_load(rendered.controller()["workflowDefaults"]["spec"]["podSpecPatch"])
+    containers = {one["name"]: one for one in (*patch["initContainers"], *rendered.server()["extraContainers"])}
+    sealgate = containers["sealgate-crypt"]
+    if where == "pod":
+        (vendor,) = patch["initContainers"]
+        environment = variables(rendered.controller()["executor"])
+    else:
+        vendor, environment = containers["sealgate-downstream"], variables(sealgate)
+    (mount,) = vendor["volumeMounts"]
+    met = shared / "met"
+    store = shared / "vendor-storage"
+    for path in (met, store):
+        path.mkdir()
+    socket = shared / "artifact-plugins/crypt/socket"
+    with ExitStack() as stack:
+        # The stand-in for a vendor's image has its program, and the paths that both containers share.
+        mounts = {"/tmp": store, mount["mountPath"]: met}
+        entry = ["/vendor/plugin", *vendor["args"]]
+        user = vendor["securityContext"]["runAsUser"]
+        second = met / "sealgate-downstream.sock"
+        given = variables(vendor) | {"VENDOR_ROOT": "/tmp"}
+        stack.enter_context(images["with-vendor"].started(mounts, entry, given, second, user))
+        mounts = {"/tmp": shared, mount["mountPath"]: met}
+        arguments = [*images["default"].stage.entrypoint, *sealgate["args"]]
+        user = sealgate["securityContext"]["runAsUser"]
+        stack.enter_context(images["default"].started(mounts, arguments, environment, socket, user))
+        require_round_trip(stack.enter_context(closing(Argo(socket))), shared, store)
+
+
+@contextmanager
+def pod_of(cluster, namespace, account):
+    """A container's /tmp, and what it has mounted: a token of its service account among it."""
+    with shared_tmp() as tmp:
+        token = tmp / "service-account"
+        token.mkdir()
+        service_account = {"namespace": namespace, "serviceaccount": {"name": account, "uid": "u1"}}
+        claims = {"sub": f"system:serviceaccount:{namespace}:{account}", "kubernetes.io": service_account}
+        (token / "token").write_text(cluster.token(**claims))
+        (token / "namespace").write_text(namespace)
+        yield tmp, {"/tmp": tmp, "/var/run/secrets/kubernetes.io/serviceaccount": token}
+
+
+@pytest.fixture
+def kubernetes_login(vault):
+    """Vault's method kubernetes, with a cluster that knows one service account."""
+    cluster = ServiceAccount()
+    with token_reviewer("system:serviceaccount:team-a:argo-workflow") as reviewer:
+        vault.post("sys/auth/kubernetes", {"type": "kubernetes"})
+        configuration = {
+            "kubernetes_host": f"http://127.0.0.1:{reviewer.server_port}",
+            "disable_local_ca_jwt": True,
+            "kubernetes_ca_cert": certificate()[0],
+            "token_reviewer_jwt": cluster.token(),
+        }
+        vault.post("auth/kubernetes/config", configuration)
+        yield cluster
+        vault.api("DELETE", "sys/auth/kubernetes")
+
+
+def test_the_test_of_the_chart_succeeds(images, helm, vault, kubernetes_login, tmp_path):
+    keys = f"configuration.keys.vault.address={vault.address}"
+    rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", keys, "--set", FILES)
+    vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], tmp_path)
+    doctor = rendered.the("Pod", "-doctor")
+    (container,) = doctor["spec"]["containers"]
+    with pod_of(kubernetes_login, "team-a", "argo-workflow") as (tmp, mounts):
+        downward = tmp / "downward"
+        downward.mkdir()
+        told = doctor["metadata"]["annotations"]["sealgate/artifact-configuration"]
+        (downward / "artifact-configuration").write_text(told)
+        done = images["default"].run(
+            *container["command"],
+            *container["args"],
+            mounts={**mounts, "/sealgate": downward},
+            environment=variables(container),
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "FAILED" not in done.stdout
+        assert not any(path.is_file() for path in (tmp / "storage").rglob("*"))
+
+
+def test_a_first_installation_by_init_works_from_the_policy_to_the_store(images, vault, kubernetes_login, tmp_path):
+    image = images["default"]
+    with pod_of(kubernetes_login, "team-a", "argo-workflow") as (tmp, mounts):
+        given = ("--address", vault.address, "--storage", "file:///tmp/storage")
+        made = image.run("sealgate", "init", "/tmp/first", *given, mounts=mounts)  # the namespace it finds by itself
+        assert made.returncode == 0, made.stderr
+        vault.administered((tmp / "first/vault.sh").read_text(), tmp_path)
+        environment = {"SEALGATE_CONFIG": "/tmp/first/sealgate.yaml", "SEALGATE_BACKEND_URL": "file:///tmp/storage"}
+        options = made.stdout.rpartition(" sealgate doctor ")[2].split()
+        looked = image.run("sealgate", "doctor", *options, mounts=mounts, environment=environment)
+        assert looked.returncode == 0, looked.stdout + looked.stderr
+        socket = tmp / "artifact-plugins/crypt/socket"
+        environment |= {"ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_NODE_ID": "w-1"}  # a pod, not the server
+        with (
+            image.started(mounts, [*image.stage.entrypoint, "/tmp/artifact-plugins/crypt/socket"], environment, socket),
+            closing(Argo(socket)) as argo,
+        ):
+            require_round_trip(argo, tmp, tmp / "storage")
+            with pytest.raises(grpc.RpcError) as refused:
+                argo.save("team-b/a.bin", Path("/tmp/argo/outputs/a.bin"))
+            assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+def test_each_identity_gets_from_vault_what_it_needs_by_what_was_rendered(images, helm, vault, tmp_path):
+    cluster = ServiceAccount()
+    vault.post("sys/auth/jwt", {"type": "jwt"})
+    vault.post("auth/jwt/config", {"jwt_validation_pubkeys": [cluster.public]})
+    keys = f"configuration.keys.vault.address={vault.address},configuration.keys.vault.auth.method=jwt"
+    rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", keys, "--set", FILES)
+    vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], tmp_path)
+    pod, (server,) = rendered.controller()["executor"], rendered.server()["extraContainers"]
+
+    @contextmanager
+    def running(container, namespace, account):
+        with pod_of(cluster, namespace, account) as (tmp, mounts):
+            socket = tmp / "artifact-plugins/crypt/socket"
+            arguments = [*images["default"].stage.entrypoint, *server["args"]]
+            with (
+                images["default"].started(mounts, arguments, variables(container), socket),
+                closing(Argo(socket)) as argo,
+            ):
+                yield argo, tmp
+
+    for container, namespace, account in ((pod, "team-a", "argo-workflow"), (server, "argo", "argo-server")):
+        with running(container, namespace, account) as (argo, tmp):
+            require_round_trip(argo, tmp, tmp / "storage")
+    with running(pod, "team-a", "argo-artifact-gc") as (argo, tmp):
+        (tmp / "storage/team-a").mkdir()
+        (tmp / "storage/team-a/a.bin").write_bytes(b"\x89SEAL\r\n\x1a...")
+        os.chown(tmp / "storage/team-a", 8737, 8737)
+        argo.delete("team-a/a.bin")
+        assert not (tmp / "storage/team-a/a.bin").exists()
+        (tmp / "argo/outputs/a.bin").write_bytes(b"x")
+        with pytest.raises(grpc.RpcError) as refused:
+            argo.save("team-a/a.bin", Path("/tmp/argo/outputs/a.bin"))
+        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -1,0 +1,585 @@
+"""The layer that decides, on the layer that seals, on a plugin in memory: limits while bytes flow, and what is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from harness.library import policy_text
+from harness.policy import document, documents
+from layers.memory import MemoryPlugin
+from layers.test_sealed import CountingKeys
+
+from policies.documents import read
+from policies.load import Installation, Source, loaded
+from policies.rules import Process
+from proxy import envelope
+from proxy.layers.governed import Governed
+from proxy.layers.sealed import Sealed
+from proxy.paths import Roots
+from proxy.plugin import Artifact, BadRequest, Call, Denied, DownstreamStatus, Operation, PluginError, Refused
+from proxy.spool import Spool
+from proxy.stored import Transfer
+
+NOW = 2_000_000_000
+ALLOW = {"effect": "allow"}
+
+
+class Bench:
+    """A whole stack but for the wire."""
+
+    def __init__(self, home: Path, *written: dict, transfer=Transfer.AUTO, below=None, process=Process({}), **allowed):  # noqa: B008 - it is frozen
+        self.work = home / "work"
+        self.work.mkdir(parents=True)
+        self.below = below or MemoryPlugin()
+        keyring = home / "keyring.json"
+        secret = "A" * 43 + "="
+        names = ["default", "one", "two"]
+        keyring.write_text(json.dumps({"keys": {n: {"latest": 1, "versions": {"1": secret}} for n in names}}))
+        keyring.chmod(0o600)
+        self.keys = CountingKeys(keyring)
+        self.sealed = Sealed(
+            self.below, self.keys, roots=Roots([self.work]), spool=Spool(home / "spool"), transfer=transfer
+        )
+        policies = documents(*written, installation=Installation("transit", **allowed))
+        self.process = process
+        self.governed = Governed(
+            self.sealed, policies, identify=lambda _: self.process, looks=self.sealed, clock=lambda: NOW
+        )
+        self.call = Call(Operation.LOAD)
+
+    def do(self, operation: Operation, key: str, *arguments, configuration=""):
+        self.call = Call(operation)
+        method = {
+            Operation.SAVE: self.governed.save,
+            Operation.LOAD: self.governed.load,
+            Operation.DELETE: self.governed.delete,
+            Operation.LIST_OBJECTS: self.governed.list_objects,
+            Operation.IS_DIRECTORY: self.governed.is_directory,
+            Operation.SAVE_STREAM: self.governed.save_stream,
+        }[operation]
+        return method(self.call, Artifact(key, configuration=configuration), *arguments)
+
+    def save(self, key: str, path: Path, **options):
+        self.do(Operation.SAVE, key, path, **options)
+
+    def save_stream(self, key: str, chunks, **options):
+        self.do(Operation.SAVE_STREAM, key, iter(chunks), **options)
+
+    def load(self, key: str, name="loaded") -> Path:
+        self.do(Operation.LOAD, key, self.work / name)
+        return self.work / name
+
+    def delete(self, key: str):
+        self.do(Operation.DELETE, key)
+
+    def list(self, key: str) -> list[str]:
+        return self.do(Operation.LIST_OBJECTS, key)
+
+    def stream(self, key: str) -> list[bytes]:
+        self.call = Call(Operation.OPEN_STREAM)
+        with closing(self.governed.open_stream(self.call, Artifact(key))) as chunks:
+            return [bytes(chunk) for chunk in chunks]
+
+    def plant(self, key: str, data=b"stored", age: int | None = 0, context=()):
+        """An object, sealed so many seconds ago, or never."""
+        if age is None:
+            self.below.objects[key] = data
+            return
+        made = self.keys.new_data_key(Call(Operation.SAVE))
+        header = envelope.new_header(made.plaintext, made.wrapped, sealed_at=NOW - age, context=context)
+        chunks = envelope.seal_stream(header, made.plaintext, key, iter([data]))
+        self.below.objects[key] = b"".join(bytes(chunk) for chunk in chunks)
+
+    def file(self, data=b"plain", name="file") -> Path:
+        path = self.work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+
+def denied(do, code: str, kind: type[PluginError] = Denied) -> PluginError:
+    with pytest.raises(kind) as raised:
+        do()
+    assert code in raised.value.says, raised.value.says
+    return raised.value
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def begin(*written, **options):
+        made.append(Bench(tmp_path / str(len(made)), *written, **options))
+        return made[-1]
+
+    return begin
+
+
+WAYS = pytest.mark.parametrize("transfer", [Transfer.FILE, Transfer.STREAM])
+
+
+# --- directories ------------------------------------------------------------------------------------------
+
+NO_SECRETS = document([ALLOW, {"effect": "deny", "match": {"keys": ["**/secret/**"]}}])
+
+
+def test_a_delete_of_an_ancestor_of_what_is_denied_removes_nothing(make):
+    bench = make(NO_SECRETS)
+    for key in ("t/a", "t/secret/x"):
+        bench.plant(key)
+    error = denied(lambda: bench.delete("t"), "DENIED")
+    assert 'object "t/secret/x"' in error.fact
+    assert set(bench.below.objects) == {"t/a", "t/secret/x"}
+    assert bench.call.decision.effective == "deny"
+
+
+@WAYS
+def test_a_load_of_an_ancestor_of_what_is_denied_leaves_no_file(make, transfer):
+    bench = make(NO_SECRETS, transfer=transfer)
+    for key in ("t/a", "t/secret/x"):
+        bench.plant(key)
+    denied(lambda: bench.load("t"), "DENIED")
+    assert "load" not in bench.below.calls, "it was denied before anything was fetched"
+    assert list(bench.work.iterdir()) == []
+    bench.below.objects.pop("t/secret/x")
+    assert (bench.load("t") / "a").read_bytes() == b"stored"
+
+
+@WAYS
+def test_a_save_of_a_directory_with_one_denied_file_stores_nothing(make, transfer):
+    bench = make(NO_SECRETS, transfer=transfer)
+    bench.file(name="tree/a")
+    bench.file(name="tree/secret/x")
+    denied(lambda: bench.save("t", bench.work / "tree"), "DENIED")
+    assert bench.below.objects == {}
+    assert bench.keys.asked == {}, "not even a key was asked for"
+
+
+@WAYS
+def test_what_may_not_be_written_is_not_replaced_by_writing_its_directory(make, transfer):
+    bench = make(NO_SECRETS, transfer=transfer)
+    bench.plant("t/secret/x")
+    for write in (lambda: bench.save("t", bench.file()), lambda: bench.save_stream("t", [b"x"])):
+        error = denied(write, "DENIED")
+        assert error.fact.startswith('object "t/secret/x"')
+    assert set(bench.below.objects) == {"t/secret/x"}
+
+
+def test_an_object_that_a_listing_hid_is_still_denied_when_it_comes(make):
+    class Hiding(MemoryPlugin):
+        def list_objects(self, call, artifact):
+            return [key for key in super().list_objects(call, artifact) if "secret" not in key]
+
+    bench = make(NO_SECRETS, below=Hiding(), transfer=Transfer.FILE)
+    for key in ("t/a", "t/secret/x"):
+        bench.plant(key)
+    denied(lambda: bench.load("t"), "DENIED")
+    assert list(bench.work.iterdir()) == []
+
+
+def test_a_file_whose_key_would_not_be_canonical_is_not_saved_under_a_policy(make):
+    bench = make(document([ALLOW]))
+    bench.file(name="tree/a%2fb")
+    denied(lambda: bench.save("t", bench.work / "tree"), "BAD_KEY", BadRequest)
+    assert bench.below.objects == {}
+
+
+def test_a_listing_names_only_what_may_be_read(make):
+    bench = make(NO_SECRETS)
+    for key in ("t/a", "t/secret/x"):
+        bench.plant(key)
+    assert bench.list("t") == ["t/a"]
+
+
+def test_a_listing_with_something_hidden_is_denied_where_the_policy_says_so(make):
+    bench = make({**NO_SECRETS, "spec": {**NO_SECRETS["spec"], "listing": "deny"}})
+    bench.plant("t/a")
+    assert bench.list("t") == ["t/a"]
+    bench.plant("t/secret/x")
+    assert "secret" not in denied(lambda: bench.list("t"), "DENIED").fact
+
+
+def test_links_in_a_directory_are_refused_or_left_out(make):
+    for written, stored in ((document([ALLOW]), set()), (document([ALLOW], symlinks="skip"), {"t/a"})):
+        bench = make(written)
+        bench.file(name="tree/a")
+        (bench.work / "tree" / "link").symlink_to("/etc/passwd")
+        if stored:
+            bench.save("t", bench.work / "tree")
+        else:
+            with pytest.raises(BadRequest, match="symbolic link"):
+                bench.save("t", bench.work / "tree")
+        assert set(bench.below.objects) == stored
+
+
+# --- sizes and counts -------------------------------------------------------------------------------------
+
+SMALL = document([{"effect": "allow", "limits": {"maxBytes": "2MiB"}}])
+MIB = 1 << 20
+
+
+def test_a_stream_that_passes_the_limit_is_cut_off_and_stores_nothing(make):
+    bench = make(SMALL)
+    sent = []
+
+    def chunks():
+        for number in range(100):
+            sent.append(number)
+            yield bytes(MIB // 2)
+
+    denied(lambda: bench.save_stream("a", chunks()), "LIMIT_BYTES")
+    assert bench.below.objects == {}
+    assert len(sent) <= 7, "it was read no further than it had to be"
+
+
+def test_the_last_grant_that_survived_is_the_one_that_is_named(make):
+    grants = [{"effect": "allow", "limits": {"maxBytes": f"{size}MiB"}} for size in (1, 3, 2)]
+    bench = make(document(grants))
+    bench.save_stream("a", [bytes(MIB)] * 3)
+    error = denied(lambda: bench.save_stream("b", [bytes(MIB)] * 4), "rule r1, LIMIT_BYTES")
+    assert error.fact == f"{4 * MIB} bytes exceeds maxBytes {3 * MIB}"
+
+
+def test_a_read_that_passes_the_limit_gives_no_byte_beyond_it(make):
+    bench = make(document([{"effect": "allow", "limits": {"maxBytes": "2MiB"}}]))
+    bench.plant("a", bytes(5 * MIB))
+    got: list[int] = []
+    bench.call = Call(Operation.OPEN_STREAM)
+    with closing(bench.governed.open_stream(bench.call, Artifact("a"))) as chunks:
+        denied(lambda: got.extend(len(chunk) for chunk in chunks), "LIMIT_BYTES")
+    assert MIB <= sum(got) <= 2 * MIB
+    assert bench.call.decision.code == "LIMIT_BYTES"
+
+
+@WAYS
+def test_a_load_that_passes_the_limit_leaves_no_file(make, transfer):
+    bench = make(SMALL, transfer=transfer)
+    bench.plant("a", bytes(5 * MIB))
+    denied(lambda: bench.load("a"), "LIMIT_BYTES")
+    assert list(bench.work.iterdir()) == []
+
+
+@WAYS
+def test_a_file_of_a_terabyte_is_refused_without_reading_it(make, transfer):
+    bench = make(SMALL, transfer=transfer)
+    path = bench.file()
+    os.truncate(path, 1 << 40)
+    denied(lambda: bench.save("a", path), "LIMIT_BYTES")
+    assert (bench.keys.asked, bench.below.calls) == ({}, ["list_objects"])
+
+
+def test_a_file_that_grows_while_it_is_read_is_counted_by_what_was_read(make):
+    class Slow(MemoryPlugin):
+        def save_stream(self, call, artifact, chunks):
+            def growing():
+                for chunk in chunks:
+                    with path.open("ab") as file:
+                        file.write(bytes(MIB))
+                    yield chunk
+
+            super().save_stream(call, artifact, growing())
+
+    bench = make(SMALL, below=Slow(), transfer=Transfer.STREAM)
+    path = bench.file(bytes(MIB))
+    denied(lambda: bench.save("a", path), "LIMIT_BYTES")
+    assert bench.below.objects == {}
+
+
+def test_what_is_denied_midway_through_a_directory_leaves_none_of_its_files(make):
+    class Slow(MemoryPlugin):
+        def save_stream(self, call, artifact, chunks):
+            super().save_stream(call, artifact, chunks)
+            (bench.work / "tree" / "b").write_bytes(bytes(3 * MIB))
+
+    bench = make(SMALL, below=Slow(), transfer=Transfer.STREAM)
+    for name in "abc":
+        bench.file(name=f"tree/{name}")
+    denied(lambda: bench.save("t", bench.work / "tree"), "LIMIT_BYTES")
+    assert bench.below.objects == {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "code"),
+    [({"maxFiles": 2}, "LIMIT_FILES"), ({"maxTotalBytes": 29}, "LIMIT_TOTAL"), ({"minBytes": 11}, "LIMIT_BYTES")],
+)
+@WAYS
+def test_limits_of_a_whole_request_hold_over_its_files(make, transfer, limits, code):
+    bench = make(document([{"effect": "allow", "limits": limits}]), transfer=transfer)
+    for name in "abc":
+        bench.file(b"0123456789", f"tree/{name}")
+    denied(lambda: bench.save("t", bench.work / "tree"), code)
+    assert bench.below.objects == {}
+
+
+def test_a_limit_on_the_directory_alone_holds_for_what_is_in_it(make):
+    rule = {"effect": "require", "match": {"keys": ["t"]}, "limits": {"maxFiles": 1}}
+    bench = make(document([ALLOW, rule]))
+    bench.file(name="tree/a")
+    bench.file(name="tree/b")
+    denied(lambda: bench.save("t", bench.work / "tree"), "LIMIT_FILES")
+
+
+def test_a_type_is_required_of_files_and_not_of_their_directory(make):
+    bench = make(document([ALLOW, {"effect": "require", "limits": {"extensions": [".csv"]}}]))
+    bench.file(name="tree/a.csv")
+    bench.save("t", bench.work / "tree")
+    bench.file(name="tree/b.exe")
+    denied(lambda: bench.save("t", bench.work / "tree"), "EXTENSION")
+    denied(lambda: bench.save_stream("t/x", [b""]), "EXTENSION")
+
+
+# --- local paths ------------------------------------------------------------------------------------------
+
+
+def test_a_rule_about_paths_means_the_path_that_is_reached(make):
+    bench = make()
+    rule = {"effect": "deny", "match": {"localPaths": [f"{bench.work}/private/**"]}}
+    bench.governed = Governed(bench.sealed, documents(document([ALLOW, rule])), looks=bench.sealed)
+    path = bench.file(name="private/x")
+    (bench.work / "link").symlink_to("private")
+    denied(lambda: bench.save("a", path), "DENIED")
+    denied(lambda: bench.save("a", bench.work / "link" / "x"), "DENIED")
+    denied(lambda: bench.load("a", "link/y"), "DENIED")
+    assert not {"save", "load", "save_stream", "open_stream"} & set(bench.below.calls)
+    bench.save("a", bench.file(name="public/x"))
+
+
+def test_a_pipe_is_refused_and_never_waited_for(make):
+    bench = make(SMALL)
+    os.mkfifo(bench.work / "pipe")
+    with pytest.raises(BadRequest, match="a pipe"):
+        bench.save("a", bench.work / "pipe")
+
+
+# --- retention and overwriting ----------------------------------------------------------------------------
+
+
+def retained(on_delete: str) -> dict:
+    keep = {"effect": "require", "match": {"keys": ["r/**"]}, "require": {"minAge": "30d"}, "onDelete": on_delete}
+    return document([ALLOW, keep])
+
+
+DAY = 86_400
+
+
+@pytest.mark.parametrize("transfer", list(Transfer))
+def test_what_is_too_young_stays_and_the_delete_succeeds(make, transfer):
+    bench = make(retained("skip"), transfer=transfer)
+    bench.plant("r/young", age=29 * DAY)
+    bench.plant("r/old", age=31 * DAY)
+    bench.plant("r/plain", age=None)
+    bench.plant("r/from-the-future", age=-DAY)
+    for key in tuple(bench.below.objects):
+        bench.delete(key)
+    assert set(bench.below.objects) == {"r/young", "r/plain", "r/from-the-future"}
+    assert (bench.call.decision.effective, bench.call.decision.code) == ("skip", "RETENTION")
+
+
+def test_what_is_too_young_is_denied_where_the_rule_says_so(make):
+    bench = make(retained("deny"))
+    bench.plant("r/young", age=DAY)
+    error = denied(lambda: bench.delete("r/young"), "RETENTION")
+    assert error.fact == "the object was sealed 86400 s ago, and stays for 2592000 s"
+
+
+def test_a_directory_with_one_retained_child_stays_whole(make):
+    bench = make(retained("skip"))
+    bench.plant("r/t/old", age=31 * DAY)
+    bench.plant("r/t/young", age=DAY)
+    for key in ("r/t", "r"):
+        bench.delete(key)
+        assert bench.call.decision.effective == "skip"
+    assert set(bench.below.objects) == {"r/t/old", "r/t/young"}
+    bench.below.objects.pop("r/t/young")
+    bench.delete("r/t")
+    assert bench.below.objects == {}
+
+
+def test_a_child_beside_it_does_not_make_an_object_deletable(make):
+    bench = make(retained("skip"))
+    bench.plant("r/x", age=DAY)
+    bench.plant("r/x/old", age=31 * DAY)
+    bench.delete("r/x")
+    assert set(bench.below.objects) == {"r/x", "r/x/old"}
+
+
+WRITE_ONCE = document([ALLOW, {"effect": "require", "match": {"keys": ["r/**"]}, "require": {"overwrite": "deny"}}])
+
+
+@pytest.mark.parametrize("transfer", list(Transfer))
+def test_what_is_there_is_not_replaced(make, transfer):
+    bench = make(WRITE_ONCE, transfer=transfer)
+    bench.save("r/a", bench.file(b"first"))
+    bench.file(b"x", "tree/a")
+    bench.save("r/t", bench.work / "tree")
+    for again in (
+        lambda: bench.save("r/a", bench.file(b"second")),
+        lambda: bench.save_stream("r/a", [b"second"]),
+        lambda: bench.save("r/t", bench.work / "tree"),
+        lambda: bench.save_stream("r/t/a", [b"second"]),
+    ):
+        denied(again, "OVERWRITE")
+    assert bench.load("r/a").read_bytes() == b"first"
+
+
+def test_a_directory_above_what_is_write_once_replaces_none_of_it(make):
+    bench = make(WRITE_ONCE)
+    bench.save("r/a", bench.file(b"first"))
+    bench.file(b"second", "tree/a")
+    denied(lambda: bench.save("r", bench.work / "tree"), "OVERWRITE")
+
+
+@pytest.mark.parametrize("answer", [Refused("access denied"), DownstreamStatus("UNAVAILABLE", "away")])
+def test_where_nothing_tells_whether_it_is_there_nothing_is_written(make, answer):
+    class Blind(MemoryPlugin):
+        def open_stream(self, call, artifact):
+            raise answer
+
+    bench = make(WRITE_ONCE, below=Blind())
+    with pytest.raises(type(answer)):
+        bench.save("r/a", bench.file())
+    assert bench.below.objects == {}
+
+
+# --- keys, contexts, plaintext ----------------------------------------------------------------------------
+
+
+def header_of(bench: Bench, key: str) -> envelope.Header:
+    data = bench.below.objects[key]
+    return envelope.read_header(lambda size, offset: data[offset : offset + size])[0]
+
+
+def test_the_encryption_rule_says_which_key_seals(make):
+    rules = [{"match": {"keys": ["a/**"]}, "key": "transit/keys/one"}, {"key": "two"}]
+    bench = make(document([ALLOW], encryption=rules))
+    bench.save("a/x", bench.file())
+    bench.save_stream("b/x", [b"plain"])
+    assert [header_of(bench, key).key.key_name for key in ("a/x", "b/x")] == ["one", "two"]
+    assert bench.load("a/x").read_bytes() == b"plain"
+
+
+def test_an_author_may_choose_only_a_key_that_is_listed(make):
+    bench = make(document([ALLOW], encryption=[{"key": "one", "authorKeys": ["transit/keys/two"]}]))
+    for text in ("sealgate: {key: two}\n", "sealgate: {key: transit/keys/two}\nbucket: b\n"):
+        bench.save("a", bench.file(), configuration=text)
+        assert header_of(bench, "a").key.key_name == "two"
+        assert bench.below.artifacts[-1].configuration in {"{}\n", "bucket: b\n"}
+    for text in ("sealgate: {key: default}", "sealgate: {key: 5}", "sealgate: {context: {}}"):
+        with pytest.raises(BadRequest, match="authors may not choose"):
+            bench.save("a", bench.file(), configuration=text)
+
+
+@WAYS
+def test_a_context_is_sealed_in_and_asked_for_on_reading(make, transfer):
+    rule = {"key": "one", "context": {"tenant": "${identity.namespace}"}}
+    bench = make(document([ALLOW], encryption=[rule]), transfer=transfer, process=Process({"namespace": "team-a"}))
+    bench.save("a", bench.file())
+    assert header_of(bench, "a").context == (("tenant", "team-a"),)
+    assert bench.load("a").read_bytes() == b"plain"
+    bench.process = Process({"namespace": "team-b"})
+    for again in (lambda: bench.load("a", "other"), lambda: bench.stream("a")):
+        denied(again, "CONTEXT")
+        assert bench.call.decision.code == "CONTEXT"
+    assert bench.keys.asked["unwrap"] == 1, "nobody's key was asked for"
+    assert not (bench.work / "other").exists()
+
+
+READS = [{"match": {"keys": ["legacy/**"]}, "readPlaintext": "allow"}, {"match": {"keys": ["**"]}}]
+
+
+@WAYS
+def test_plaintext_is_read_only_where_a_rule_allows_it_and_each_time_is_recorded(make, transfer, caplog):
+    bench = make(document([ALLOW], encryption=READS), transfer=transfer)
+    for key in ("legacy/t/a", "v2/a"):
+        bench.plant(key, b"never sealed", age=None)
+    bench.plant("legacy/t/b", b"sealed since")
+    assert bench.load("legacy/t/a").read_bytes() == b"never sealed"
+    assert bench.call.sealed.unsealed_files == 1
+    assert b"".join(bench.stream("legacy/t/a")) == b"never sealed"
+    assert bench.call.sealed.unsealed_files == 1
+    tree = bench.load("legacy/t", "tree")
+    assert {path.name: path.read_bytes() for path in tree.iterdir()} == {"a": b"never sealed", "b": b"sealed since"}
+    assert caplog.text.count("reads what was never sealed: 'legacy/t/a'") == 3
+    denied(lambda: bench.load("v2/a", "other"), "encryption/e1, PLAINTEXT")
+    denied(lambda: bench.stream("v2/a"), "encryption/e1, PLAINTEXT")
+
+
+def test_what_passes_through_is_stored_and_read_as_it_is(make):
+    rule = {"write": "passthrough", "readPlaintext": "allow"}
+    for streams in (True, False):
+        below = MemoryPlugin(streams=streams)
+        bench = make(document([ALLOW], encryption=[rule]), below=below, allows_passthrough=True)
+        bench.file(b"plain", "tree/a")
+        bench.save("t", bench.work / "tree")
+        bench.save("f", bench.file(b"plain"))
+        bench.save_stream("s", [b"pl", b"ain"])
+        assert set(bench.below.objects.values()) == {b"plain"}
+        assert bench.call.sealed.unsealed_files == 1
+        assert bench.keys.asked == {}
+        assert bench.load("f").read_bytes() == b"plain"
+
+
+def test_limits_hold_for_what_passes_through(make):
+    rule = {"write": "passthrough", "readPlaintext": "allow"}
+    allow = {"effect": "allow", "limits": {"maxBytes": 10}}
+    bench = make(document([allow], encryption=[rule]), allows_passthrough=True)
+    denied(lambda: bench.save_stream("s", [bytes(6), bytes(6)]), "LIMIT_BYTES")
+    assert bench.below.objects == {}
+
+
+# --- what the audit record and the author see -------------------------------------------------------------
+
+
+def test_what_was_decided_is_in_the_call(make):
+    deny = {"effect": "deny", "match": {"keys": ["x"]}, "audit": {"annotations": {"ticket": "S-1"}, "hmacKey": True}}
+    bench = make(document([ALLOW, deny, {"effect": "deny", "enforcement": "warn", "match": {"keys": ["w"]}}]))
+    bench.plant("w")
+    bench.load("w")
+    facts = bench.call.decision
+    assert (facts.effective, facts.proposed, facts.code, facts.policy, facts.rule) == (
+        "allow",
+        "deny",
+        "OK",
+        "main",
+        "r0",
+    )
+    assert (facts.mode, facts.would_deny, len(facts.digest)) == ("warn", ("main/r2",), 64)
+    denied(lambda: bench.load("x"), "rule r1, DENIED")
+    facts = bench.call.decision
+    assert (facts.effective, facts.code, facts.rule, facts.mode) == ("deny", "DENIED", "r1", "enforce")
+    assert (facts.annotations, facts.hmac_key) == ((("ticket", "S-1"),), True)
+
+
+@pytest.mark.parametrize("key", ["x" * 1000, "é" * 500, "/".join(["a"] * 500)])
+@pytest.mark.parametrize("message", ["", "m" * 240])
+def test_a_refusal_is_one_line_of_at_most_400_bytes(make, key, message):
+    bench = make(document([{"effect": "deny", "message": message}]))
+    error = denied(lambda: bench.load(key), "DENIED")
+    line = error.line(bench.call, key)
+    assert len(line.encode()) <= 400
+    assert line.isprintable()
+    assert line.startswith('denied Load "')
+    assert line.endswith(f"[d={bench.call.id}]")
+    assert "(policy main, rule r0, DENIED)" in line
+
+
+def test_an_identity_that_becomes_known_later_counts_from_then_on(make):
+    text = policy_text("tenants")
+    bench = make()
+    bench.governed = Governed(bench.sealed, loaded([Source("t", read(text))]), identify=lambda _: bench.process)
+    bench.plant("team-a/x")
+    denied(lambda: bench.load("team-a/x"), "NO_RULE")
+    bench.process = Process({"namespace": "team-a"}, attested=True)
+    assert bench.load("team-a/x").exists()
+
+
+def test_where_there_is_no_policy_nothing_more_is_asked_of_the_downstream(make):
+    bench = make()
+    bench.save("a", bench.file())
+    bench.load("a")
+    bench.delete("a")
+    assert bench.below.calls == ["save", "load", "delete"]

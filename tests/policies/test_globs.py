@@ -1,0 +1,92 @@
+"""Segment globs against a plain definition of them, and their cost in steps."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies import globs
+
+SEGMENTS = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=5).map("/".join)
+PATTERNS = st.lists(
+    st.sampled_from(["a", "b", "ab", "*", "?", "a*", "*b", "a?b", "*a*", "**", "**", "?*"]), min_size=1, max_size=5
+).map("/".join)
+
+
+def matches(pattern: str, key: str) -> bool:
+    """What the words say, however long it takes."""
+    parts, segments = pattern.split("/"), key.split("/")
+
+    def from_here(part: int, segment: int) -> bool:
+        if part == len(parts):
+            return segment == len(segments)
+        if parts[part] == "**":
+            return any(from_here(part + 1, further) for further in range(segment, len(segments) + 1))
+        expression = "".join({"*": ".*", "?": "."}.get(c, re.escape(c)) for c in parts[part])
+        return (
+            segment < len(segments)
+            and re.fullmatch(expression, segments[segment]) is not None
+            and from_here(part + 1, segment + 1)
+        )
+
+    return from_here(0, 0)
+
+
+@settings(max_examples=1000)
+@given(PATTERNS, SEGMENTS)
+def test_a_pattern_matches_what_its_words_say(pattern, key):
+    assert globs.compiled(pattern)(key) == matches(pattern, key)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "expected"),
+    [
+        ("team-a/**", "team-a/x", True),
+        ("team-a/**", "team-a", True),
+        ("team-a/**", "team-ab/x", False),
+        ("team-a/**", "TEAM-A/x", False),
+        ("**/*.pem", "a/b/c.pem", True),
+        ("**/*.pem", "c.pem", True),
+        ("**/.git/**", "a/.git/config", True),
+        ("**/.git/**", "a/.github/config", False),
+        ("a/*/c", "a/b/b/c", False),
+        ("a/**/c", "a/c", True),
+        ("*", "a/b", False),
+        ("?", "é", True),
+        ("*/x", "*/x", True),
+        ("/mainctrfs/data/**", "/mainctrfs/data/x".removeprefix("/"), True),
+    ],
+)
+def test_patterns_work_by_whole_segments(pattern, key, expected):
+    assert globs.compiled(pattern)(key) is expected
+
+
+@pytest.mark.parametrize("pattern", ["", "a//b", "a/", "a/../b", "./a", "a**", "**b/c", "a\\b", "a\u200bb", "x" * 1025])
+def test_what_is_no_pattern_says_why(pattern):
+    assert globs.fault_of(pattern)
+
+
+class Counted(str):
+    """A key that counts how often it is walked through."""
+
+    __slots__ = ()
+    steps = 0
+
+    def __iter__(self):
+        for c in super().__iter__():
+            Counted.steps += 1
+            yield c
+
+
+WORST = ["*a" * 255 + "*b", "**/" * 300 + "*a*b*c", "/".join(["*?a"] * 250), "?" * 1000, "**/*a/**/*a/**/*a/**/*b"]
+
+
+@pytest.mark.parametrize("pattern", WORST)
+@pytest.mark.parametrize("key", ["a" * 1024, "/".join("a" * 512), "/".join(["aa"] * 341)])
+def test_no_pattern_costs_more_than_a_step_for_each_character(pattern, key):
+    Counted.steps = 0
+    globs._Follow(pattern).all_of(Counted(key))
+    assert Counted.steps <= len(key)

@@ -1,0 +1,346 @@
+"""Documents are refused as a whole, with every fault at once and each in its place; doubts are told, too."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from policies import cases, cel, lint, load
+from policies.documents import Unreadable, read
+from policies.engine import Policy
+from policies.facts import Measures, Request
+from policies.load import Installation, Invalid, Source
+from policies.rules import Process
+from policies.schema import json_schema
+
+HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: main}\nspec:\n"
+
+
+def faults(text: str, **installation) -> list[str]:
+    try:
+        load.loaded([Source("p.yaml", read(text))], Installation(**installation))
+    except Invalid as invalid:
+        return list(invalid.faults)
+    return []
+
+
+def test_every_fault_of_a_file_is_told_at_once_with_its_place():
+    text = HEAD + (
+        "  enforcment: warn\n"
+        "  rules:\n"
+        "    - name: one\n"
+        "      effect: alow\n"
+        "      match: {operations: [red], kyes: [x]}\n"
+        "      limits: {maxFile: 5, maxBytes: 5GB}\n"
+        "    - effect: deny\n"
+        "    - 5\n"
+        "  encryption: [{nam: x}]\n"
+    )
+    assert faults(text) == [
+        "p.yaml:5:3: Object contains unknown field `enforcment`; did you mean `enforcement`?",
+        "p.yaml:8:7: Invalid enum value 'alow'; did you mean `allow`?",
+        "p.yaml:9:28: Invalid enum value 'red'; did you mean `read`?",
+        "p.yaml:9:34: Object contains unknown field `kyes`; did you mean `keys`?",
+        "p.yaml:10:16: Object contains unknown field `maxFile`; did you mean `maxFiles`?",
+        "p.yaml:10:28: expected a size such as `5GiB`, `512KiB` or a number of bytes",
+        "p.yaml:11:7: Object missing required field `name`",
+        "p.yaml:12:7: Expected `object`, got `int`",
+        "p.yaml:13:17: Object contains unknown field `nam`; did you mean `name`?",
+        "p.yaml:13:16: Object missing required field `name`",
+    ]
+
+
+def rule(text: str) -> str:
+    return HEAD + "  params: {tier: gold}\n  rules:\n    - {name: r, effect: " + text + "}\n"
+
+
+def encryption(text: str) -> str:
+    return HEAD + "  encryption:\n    - {name: e, " + text + "}\n"
+
+
+FAULTS = {
+    "limits of a deny": (rule("deny, limits: {maxBytes: 5}"), "a deny rule has no limits"),
+    "require of an allow": (rule("allow, require: {minAge: 5d}"), "only a rule with `effect: require`"),
+    "nothing required": (rule("require"), "the rule requires nothing"),
+    "skip of an allow": (rule("allow, onDelete: skip"), "an allow rule refuses no Delete"),
+    "message of two lines": (rule('deny, message: "a\\nb"'), "a message is one line"),
+    "unknown variable": (
+        rule('allow, match: {keys: ["${identity.namspace}/**"]}'),
+        "did you mean `identity.namespace`?",
+    ),
+    "unknown param": (rule('allow, match: {keys: ["${params.teir}"]}'), "did you mean `params.tier`?"),
+    "open variable": (rule('allow, match: {keys: ["${identity.namespace"]}'), "has no end"),
+    "empty segment": (rule("allow, match: {keys: [a//b]}"), "the pattern has an empty segment"),
+    "half a star": (rule("allow, match: {keys: [a**]}"), "** must be a whole segment"),
+    "slash before a key": (rule("allow, match: {keys: [/a]}"), "no key begins with a slash"),
+    "relative path": (rule("allow, match: {localPaths: [a]}"), "a local path begins with a slash"),
+    "condition that is none": (rule('allow, when: "1 +"'), "`when`, column 4: Syntax error"),
+    "condition on nothing": (rule('allow, when: "opp == 1"'), "undeclared reference to 'opp'"),
+    "condition on no identity": (rule("allow, when: \"identity.nams == 'x'\""), "there is no identity.nams"),
+    "condition that is a number": (rule('allow, when: "size(key)"'), "comes to INT"),
+    "param that is a pattern": (HEAD + '  params: {a: "x/*"}\n', "params.a is no plain word"),
+    "key that is none": (encryption('key: "a b"'), "`a b` is no key"),
+    "key of another mount": (encryption("key: kv/keys/x"), "the key is of the mount kv"),
+    "passthrough": (encryption("write: passthrough, readPlaintext: allow"), "allowPassthrough: true"),
+    "passthrough with a key": (
+        encryption("write: passthrough, readPlaintext: allow, key: x"),
+        "needs no key and no context",
+    ),
+    "passthrough that cannot be read": (encryption("write: passthrough"), "add `readPlaintext: allow`"),
+    "context of nine": (
+        encryption("context: {" + ", ".join(f"c{n}: x" for n in range(9)) + "}"),
+        "Expected `object` of length <= 8",
+    ),
+    "name twice": (
+        HEAD + "  rules: [{name: r, effect: deny}, {name: r, effect: deny}]\n",
+        "another rule is called r, too",
+    ),
+    "name that is no label": (HEAD.replace("main", "Main") + "  rules: []\n", "lower-case letters"),
+    "duration for a size": (rule("allow, limits: {maxBytes: 5d}"), "expected a size"),
+    "size for an age": (rule("require, require: {minAge: 5GiB}"), "expected an age"),
+    "fraction": (rule("allow, limits: {maxBytes: 1.5GiB}"), "expected a size"),
+    "negative": (rule("allow, limits: {maxFiles: -1}"), ">= 0"),
+}
+
+
+@pytest.mark.parametrize(("text", "fact"), FAULTS.values(), ids=FAULTS)
+def test_what_the_schema_alone_cannot_say_is_refused_with_its_place(text, fact):
+    found = faults(text, mount="transit", allows_passthrough=False)
+    assert any(fact in line for line in found), found
+    assert all(line.startswith("p.yaml:") and line.isprintable() for line in found)
+
+
+def test_two_documents_of_one_name_are_refused():
+    source = Source("p.yaml", read(HEAD + "  rules: []\n"))
+    with pytest.raises(Invalid, match="another document is called main, too"):
+        load.loaded([source, source])
+
+
+def test_without_the_extra_a_condition_makes_a_policy_invalid(tmp_path):
+    (tmp_path / "p.yaml").write_text(rule("allow, when: \"op == 'Save'\""))
+    hidden = "import sys; sys.modules['cel_expr_python'] = None; from proxy.cli import main; sys.exit(main())"
+    command = [sys.executable, "-c", hidden, "policy", "check", str(tmp_path / "p.yaml")]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert "`when` needs the extra cel: install sealgate[cel]" in result.stdout
+
+
+def test_a_policy_without_conditions_never_loads_the_extra():
+    code = (
+        "import sys; from policies import load; from pathlib import Path; "
+        "load.loaded(load.sources_at(Path(sys.argv[1]))); print('cel_expr_python' in sys.modules)"
+    )
+    library = str(load.Path(__file__).parents[2] / "policies" / "library")
+    result = subprocess.run([sys.executable, "-c", code, library], capture_output=True, text=True, check=True)
+    assert result.stdout == "False\n"
+
+
+# --- conditions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("when", "outcome"),
+    [
+        ("op == 'Load' && key.startsWith('a/')", ("allow", "OK")),
+        ("size(segments) > 2", ("deny", "NO_RULE")),
+        ("identity.namespace == 'team-a' && attested", ("allow", "OK")),
+        ("params.tier == 'gold'", ("allow", "OK")),
+        ("key.matches('^a/[b-z]+$')", ("allow", "OK")),
+        ("plugin == 'crypt' && artifact == 'model'", ("allow", "OK")),
+        ("segments[7] == 'x'", ("deny", "NO_RULE")),
+        ("identity.workflow == 'x'", ("deny", "NO_RULE")),
+    ],
+)
+def test_a_condition_speaks_of_what_is_known_at_once(when, outcome):
+    documents = load.loaded([Source("p", read(rule(f'allow, when: "{when}"')))])
+    made = Policy(documents, Process({"namespace": "team-a"}, attested=True))
+    verdict = made.decide(Request("Load", "a/b", "crypt", "model")).effective
+    assert (verdict.outcome, verdict.code) == outcome
+
+
+@pytest.mark.parametrize(("on_error", "code"), [("deny", "ERROR"), ("allow", "DEFAULT_ALLOW")])
+def test_a_condition_that_comes_to_an_error_does_what_the_document_says(on_error, code):
+    text = HEAD + f"  onError: {on_error}\n  defaultDecision: allow\n"
+    text += "  rules: [{name: r, effect: deny, when: \"segments[7] == 'x'\"}]\n"
+    made = Policy(load.loaded([Source("p", read(text))]), Process({}))
+    assert made.decide(Request("Load", "a")).effective.code == code
+
+
+def test_the_work_of_a_condition_is_bounded():
+    numbers = ",".join(str(n) for n in range(100))
+    condition = cel.compiled(
+        f"[{numbers}].all(a, [{numbers}].all(b, [{numbers}].all(c, [{numbers}].all(d, a + b + c + d >= 0))))"
+    )
+    with pytest.raises(cel.NoAnswer):
+        condition(
+            {
+                "op": "",
+                "key": "",
+                "segments": [],
+                "identity": {},
+                "attested": False,
+                "plugin": "",
+                "artifact": "",
+                "path": "",
+                "params": {},
+            }
+        )
+
+
+# --- files ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (b"\xff", "is not UTF-8"),
+        (b"", "the document is empty"),
+        (b"a: [", ": did not find expected"),
+        (b"kind: ArtifactPolicyTset", "did you mean `ArtifactPolicyTest`?"),
+        (b"kind: Sealgate", "kind must be ArtifactPolicy or ArtifactPolicyTest"),
+        (b"- a", "kind must be"),
+        (b"#" * (2 << 20), "has more than 1048576 characters"),
+    ],
+)
+def test_a_file_that_is_no_policy_is_named(tmp_path, content, fact):
+    (tmp_path / "p.yaml").write_bytes(content)
+    for path in (tmp_path, tmp_path / "p.yaml"):
+        with pytest.raises(Invalid) as raised:
+            load.sources_at(path)
+        assert str(tmp_path / "p.yaml") in raised.value.faults[0]
+        assert fact in raised.value.faults[0]
+
+
+def test_a_directory_without_a_policy_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("nothing")
+    with pytest.raises(Invalid, match="there is no ArtifactPolicy in it"):
+        load.sources_at(tmp_path)
+
+
+def test_a_mounted_directory_of_kubernetes_is_read_once(tmp_path):
+    version = tmp_path / "..2026_11_24"
+    version.mkdir()
+    (version / "p.yaml").write_text(HEAD)
+    (tmp_path / "..data").symlink_to(version.name)
+    (tmp_path / "p.yaml").symlink_to("..data/p.yaml")
+    assert len(load.sources_at(tmp_path)) == 1
+
+
+def test_a_pipe_is_no_policy_and_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "p.yaml")
+    with pytest.raises(Invalid):
+        load.sources_at(tmp_path / "p.yaml")
+
+
+# --- doubts -----------------------------------------------------------------------------------------------
+
+DOUBTS = {
+    "L001": "  rules: [{name: r, effect: deny, match: {operations: [Load]}}]\n",
+    "L002": "  rules: [{name: r, effect: deny, match: {keys: [a/**, A/**]}}]\n",
+    "L003": "  rules: [{name: r, effect: allow, match: {keys: ['${identity.namespace}/**']}}]\n",
+    "L004": "  rules: [{name: r, effect: deny, match: {keys: ['a*b*c*d*e*f']}}]\n",
+    "L005": "  encryption: [{name: e, readPlaintext: allow}]\n",
+    "L006": "  encryption: [{name: e}, {name: f, key: x}]\n",
+}
+
+
+@pytest.mark.parametrize(("code", "text"), DOUBTS.items())
+def test_what_is_probably_not_meant_is_told(code, text):
+    source = Source("p.yaml", read(HEAD + text))
+    load.loaded([source])
+    (line,) = lint.warnings([source])
+    assert line.startswith("p.yaml:5:")
+    assert code in line
+
+
+# --- anything at all --------------------------------------------------------------------------------------
+
+FIELDS = st.sampled_from(
+    [
+        "name",
+        "effect",
+        "match",
+        "keys",
+        "operations",
+        "limits",
+        "maxBytes",
+        "require",
+        "rules",
+        "encryption",
+        "when",
+        "spec",
+        "metadata",
+        "kind",
+        "identity",
+        "context",
+        "message",
+        "params",
+        "authorKeys",
+        "audit",
+        "key",
+        "write",
+    ]
+)
+WORDS = st.sampled_from(
+    [
+        "allow",
+        "deny",
+        "require",
+        "a/**",
+        "${identity.namespace}",
+        "${",
+        "5GiB",
+        "30d",
+        "op == 'x'",
+        "passthrough",
+        "",
+        "*",
+    ]
+)
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(FIELDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def only_named_errors(value) -> None:
+    document = read(json.dumps({"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy", **value}, allow_nan=False))
+    source = Source("p", document)
+    with suppress(Invalid):
+        documents = load.loaded([source])
+        lint.warnings([source])
+        Policy(documents, Process({"namespace": "a"})).decide(Request("Save", "a/b"), Measures(bytes=1))
+    with suppress(Invalid):
+        cases.converted(document.value, cases.ArtifactPolicyTest, cases.schema.decode)
+
+
+@settings(max_examples=600)
+@given(st.fixed_dictionaries({"metadata": st.just({"name": "x"}) | VALUES, "spec": VALUES}))
+def test_any_value_is_a_policy_or_a_named_error(value):
+    with suppress(ValueError, Unreadable):
+        only_named_errors(value)
+
+
+@settings(max_examples=600)
+@given(st.lists(st.dictionaries(FIELDS, VALUES, max_size=5), max_size=3), st.sampled_from(["rules", "encryption"]))
+def test_any_rule_is_valid_or_a_named_error(rules, section):
+    with suppress(ValueError, Unreadable):
+        only_named_errors({"metadata": {"name": "x"}, "spec": {section: rules}})
+
+
+def test_the_schema_describes_every_field_that_it_names():
+    schema = json_schema()
+    assert schema["$schema"].endswith("2020-12/schema")
+    for name, part in schema["$defs"].items():
+        assert part["additionalProperties"] is False, name
+        assert part["description"], name
+    match = schema["$defs"]["Match"]["properties"]
+    assert all(match[field].get("description") for field in match), match

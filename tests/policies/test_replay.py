@@ -1,0 +1,93 @@
+"""Recorded calls against other policies: what would change."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from harness.policy import document, documents
+from hypothesis import given
+from hypothesis import strategies as st
+
+from policies.replay import replayed
+
+TEAM_A = {"namespace": "team-a", "service_account": "runner", "component": "sidecar", "attested": False}
+
+
+def record(operation="Load", key="team-a/x", action="Allowed", phase="outcome", actor=TEAM_A, **flow) -> str:
+    return json.dumps(
+        {
+            "sealgate_audit": 1,
+            "action": action,
+            "actor": actor,
+            "api": {"operation": operation},
+            "databucket": {"name": "crypt"},
+            "resource": {"name": "main", "uid": key},
+            "unmapped": {"phase": phase, "io": {"plaintext_bytes": 10, "files": 1, **flow}},
+        }
+    )
+
+
+OWN = documents(
+    document([{"effect": "allow", "match": {"keys": ["${identity.namespace}/**"]}, "limits": {"maxBytes": 50}}])
+)
+
+
+def test_what_would_change_is_counted_with_its_rule_and_shown():
+    result = replayed([record(), record(key="team-b/x"), record(plaintext_bytes=51), record(action="Denied")], OWN)
+    assert (result.calls, result.now_denied, result.now_allowed) == (4, 2, 1)
+    assert result.by_rule == {"default NO_RULE": 1, "main/r0 LIMIT_BYTES": 1}
+    assert [(change.line, change.key, change.was) for change in result.examples] == [
+        (2, "team-b/x", "allow"),
+        (3, "team-a/x", "allow"),
+        (4, "team-a/x", "deny"),
+    ]
+
+
+def test_each_call_is_decided_for_whom_it_was_made():
+    other = {**TEAM_A, "namespace": "team-b"}
+    result = replayed([record(), record(key="team-b/x", actor=other)], OWN)
+    assert (result.calls, result.now_denied) == (2, 0)
+
+
+def test_an_access_counts_once():
+    assert replayed([record(phase="attempt"), record(), record(phase="session.start")], OWN).calls == 1
+
+
+def test_what_is_not_known_any_more_is_not_held_against_a_call():
+    require = {"effect": "require", "require": {"overwrite": "deny", "minAge": "9d"}}
+    made = documents(document([{"effect": "allow"}, require]))
+    assert replayed([record("Save"), record("Delete")], made).now_denied == 0
+
+
+def test_plaintext_that_was_read_is_held_against_a_call():
+    made = documents(document([{"effect": "allow"}]))
+    assert replayed([record(unsealed_files=1)], made).by_rule == {"default PLAINTEXT": 1}
+
+
+@pytest.mark.parametrize("key", ["withheld", "hmac-sha256:00"])
+def test_a_record_without_its_key_is_not_guessed_at(key):
+    result = replayed([record(key=key)], OWN)
+    assert (result.calls, result.unusable) == (0, 1)
+
+
+@given(st.lists(st.text(max_size=30) | st.binary(max_size=30) | st.just("[" * 100_000), max_size=3))
+def test_any_line_is_a_record_or_is_counted(lines):
+    result = replayed(lines, OWN)
+    assert result.calls == 0
+    assert result.unusable <= len(lines)
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(max_size=5),
+        lambda inner: st.dictionaries(
+            st.sampled_from(["api", "operation", "resource", "uid", "unmapped", "io", "files", "actor"]),
+            inner,
+            max_size=3,
+        ),
+        max_leaves=8,
+    )
+)
+def test_any_record_is_used_or_counted(value):
+    replayed([json.dumps(value)], OWN)
