@@ -58,8 +58,9 @@ def examine(openbao, namespace, tmp_path):
 
 
 def test_each_role_of_the_setup_has_what_it_needs_and_no_more(examine):
+    signed = {"sinks": [{"type": "stdout"}], "signingKey": "audit"}
     for report in (
-        examine("argo-artifacts", audit={"signingKey": "audit"}),
+        examine("argo-artifacts", audit=signed),
         examine("sealgate-rewrapper", "--role", "rewrapper"),
         examine("team-a", key="tenants", context="team-a"),
     ):
