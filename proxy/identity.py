@@ -70,7 +70,8 @@ def asserted(environment: Mapping[str, str] = os.environ, service_account: Path 
 def _component(environment: Mapping[str, str]) -> str:
     """Argo's server sets none of these variables, and garbage collection knows no node.
 
-    Kubernetes gives every pod variables for the services of its namespace (`ARGO_SERVER_SERVICE_HOST`): they tell nothing.
+    Kubernetes gives every pod variables for the services of its namespace (`ARGO_SERVER_SERVICE_HOST`), which tell
+    nothing.
     """
     container = environment.get("ARGO_CONTAINER_NAME", "")
     if container.startswith("init-artifact-"):
