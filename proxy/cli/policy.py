@@ -16,7 +16,7 @@ from policies import cases, lint, load, schema
 from policies.engine import Policy
 from policies.facts import Measures, Request, Verdict
 from policies.load import Invalid
-from policies.replay import replayed
+from policies.replay import lines_of, replayed
 from policies.rules import Process
 from policies.schema import Age, Size
 from policies.trace import Line, traced
@@ -173,8 +173,8 @@ def _explained(request: Request, effective: Verdict, proposed: Verdict, lines: l
 
 def _replay(options: argparse.Namespace) -> int:
     policies = load.loaded(load.sources_at(options.policy))
-    with _trail(options.trail) as lines:
-        result = replayed(lines, policies)
+    with _trail(options.trail) as file:
+        result = replayed(lines_of(file), policies)
     print(output.replay(result, options.output))
     return NOT_SO if result.now_denied else DONE
 

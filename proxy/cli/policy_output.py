@@ -8,6 +8,7 @@ from dataclasses import asdict
 
 from policies.cases import Result
 from policies.replay import Replay
+from policies.validate import printable
 
 
 def faults(lines: Sequence[str], kind: str) -> str:
@@ -63,7 +64,7 @@ def replay(result: Replay, kind: str) -> str:
         f"{result.now_denied} of {result.calls} calls would now be denied, {result.now_allowed} would now be allowed"
         + (f"; {result.unusable} lines could not be used" if result.unusable else "")
     )
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _annotation(level: str, line: str) -> str:

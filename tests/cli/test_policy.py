@@ -187,6 +187,15 @@ def test_replay_tells_what_would_change(tmp_path):
     assert sealgate(*arguments, tmp_path / "none")[0] == 2
 
 
+def test_nothing_that_a_trail_holds_reaches_the_terminal_as_it_is(tmp_path):
+    actor = {"namespace": "\ud800\x1b[2J\nfake"}
+    record = {"actor": actor, "api": {"operation": "Load"}, "resource": {"uid": "team-b/\x1b[2J\ud800"}}
+    code, text = sealgate("replay", "--policy", LIBRARY / "tenants.yaml", "-", given=json.dumps(record) + "\n")
+    assert code == 1
+    assert "(namespace   [2J fake, line 1)" in text
+    assert all(line.isprintable() for line in text.splitlines())
+
+
 def test_the_schema_is_printed_for_policies_and_for_tests():
     for arguments, title in (([], "Sealgate ArtifactPolicy"), (["--tests"], "Sealgate ArtifactPolicyTest")):
         code, text = sealgate("schema", *arguments)
