@@ -20,8 +20,9 @@ from policies.replay import lines_of, replayed
 from policies.rules import Process
 from policies.schema import Age, Size
 from policies.trace import Line, traced
+from policies.validate import printable
 from proxy.cli import policy_output as output
-from proxy.plugin import Operation
+from proxy.plugin import Operation, shown_key
 
 DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
@@ -159,7 +160,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _explained(request: Request, effective: Verdict, proposed: Verdict, lines: list[Line]) -> str:
     width = max((len(line.rule) for line in lines), default=0)
-    text = [f'{effective.outcome.upper()}  {request.operation} "{request.key}"   {effective.code}']
+    text = [f'{effective.outcome.upper()}  {request.operation} "{shown_key(request.key)}"   {effective.code}']
     if effective.fact:
         advice = f" {effective.advice}." if effective.advice else ""
         text.append(f"  {effective.fact} ({effective.says}).{advice}")
@@ -168,7 +169,7 @@ def _explained(request: Request, effective: Verdict, proposed: Verdict, lines: l
         text.append(f"  {line.effect:<7} {line.rule:<{width}}  {line.state:<6}  {line.reason}{trial}")
     same = "same" if proposed == effective else f"{proposed.says}: {proposed.fact or proposed.code}"
     text.append(f"  proposed: {proposed.outcome.upper()} ({same})")
-    return "\n".join(text)
+    return "\n".join(map(printable, text))
 
 
 def _replay(options: argparse.Namespace) -> int:

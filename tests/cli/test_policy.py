@@ -116,6 +116,28 @@ def test_ci_reads_the_outcome_in_its_own_form(suite):
     assert len(json.loads(sealgate("test", suite, "-o", "json")[1])["cases"]) == 2
 
 
+HOSTILE = {
+    "apiVersion": "sealgate/v1alpha1",
+    "kind": "ArtifactPolicyTest",
+    "policies": ["p.yaml"],
+    "cases": [
+        {"name": "50%\r\n::error file=x,line=1::y\x1b\uffff", "op": "Load", "key": "b", "expect": {"decision": "allow"}}
+    ],
+}
+
+
+def test_no_case_can_write_more_than_its_own_line_into_the_output_for_ci(suite):
+    (suite / "p.test.yaml").rename(suite / "a,b:c.test.json")
+    (suite / "a,b:c.test.json").write_text(json.dumps(HOSTILE))
+    (line, summary) = sealgate("test", suite, "-o", "github")[1].splitlines()
+    assert line.startswith(f"::error file={suite}/a%2Cb%3Ac.test.json,line=1,col=")
+    assert "::50%25%0D%0A::error file=x,line=1::y  : decision is deny" in line
+    assert summary == "1 cases, 0 passed, 1 failed"
+    assert len(sealgate("test", suite)[1].splitlines()) == 2
+    tree = ET.fromstring(sealgate("test", suite, "-o", "junit")[1].partition("\n")[2])
+    assert [case.get("name") for case in tree] == ["50%  ::error file=x,line=1::y  "]
+
+
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
@@ -169,6 +191,15 @@ def test_explain_takes_every_fact():
     code, text = sealgate("explain", *arguments, "--op", "Delete", "--component", "gc", "--age", "10d")
     assert text.startswith("SKIP")
     assert sealgate("explain", *arguments, "--op", "Save", "--size", "5GB")[0] == 2
+
+
+def test_explain_takes_any_key():
+    arguments = ["explain", "--policy", LIBRARY / "tenants.yaml", "--op", "Load", "--namespace", "\udcfe", "--key"]
+    for key, shown in (("\udcff", "\\xdcff"), ("a\n::error::", "a\\x0a::error::")):
+        code, text = sealgate(*arguments, key)
+        assert code == 1
+        assert text.startswith(f'DENY  Load "{shown}"   BAD_KEY\n')
+        assert all(line.isprintable() for line in text.splitlines())
 
 
 def test_replay_tells_what_would_change(tmp_path):
