@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,8 @@ TEST_HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicyTest\npolicies: 
 
 def sealgate(*arguments, given: str = "") -> tuple[int, str]:
     command = [sys.executable, "-m", "proxy.cli", "policy", *map(str, arguments)]
-    result = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALGATE_")}
+    result = subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=environment)
     assert "Traceback" not in result.stderr, result.stderr
     return result.returncode, result.stdout
 
@@ -59,6 +61,37 @@ def test_check_passes_what_is_valid_and_warns_of_doubts():
     assert code == 0
     assert text.endswith("valid: 5 documents, 19 rules, 5 warnings\n")
     assert sealgate("check", LIBRARY, "--strict")[0] == 2
+
+
+ENCRYPTION = {
+    "apiVersion": "sealgate/v1alpha1",
+    "kind": "ArtifactPolicy",
+    "metadata": {"name": "e"},
+    "spec": {"encryption": [{"name": "e", "write": "passthrough", "readPlaintext": "allow"}]},
+}
+
+
+def test_check_holds_policies_to_the_configuration_that_they_are_for(tmp_path):
+    policy, configuration = tmp_path / "p.json", tmp_path / "sealgate.json"
+    policy.write_text(json.dumps(ENCRYPTION))
+    settings = {"apiVersion": "sealgate/v1alpha1", "kind": "Sealgate", "policies": [ENCRYPTION]}
+    configuration.write_text(json.dumps(settings))
+    assert sealgate("check", policy)[0] == 0
+    for arguments, source in (([policy], policy), ([], "configuration")):
+        code, text = sealgate("check", *arguments, "--config", configuration)
+        assert code == 2
+        assert text.startswith(f"{source}:1:")
+        assert "allowPassthrough: true" in text
+    settings["plugins"] = {"public": {"allowPassthrough": True}}
+    configuration.write_text(json.dumps(settings))
+    assert sealgate("check", "--config", configuration, "--plugin", "public")[0] == 0
+    assert sealgate("check", "--config", configuration)[0] == 2
+
+
+def test_check_needs_something_to_check(tmp_path):
+    assert sealgate("check")[0] == 2
+    assert "--config" in sealgate("check")[1]
+    assert sealgate("check", LIBRARY, "--config", tmp_path / "none")[0] == 2
 
 
 def test_check_reads_no_place_that_is_not_there(tmp_path):
