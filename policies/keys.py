@@ -13,8 +13,14 @@ LONGEST_KEY = 1024
 """In bytes of UTF-8: the longest object name that the common stores take."""
 
 _PLAIN = re.compile(r"[A-Za-z0-9_=+,@:-][A-Za-z0-9_=+,@:. -]*(?:/[A-Za-z0-9_=+,@:-][A-Za-z0-9_=+,@:. -]*)*")
-_ESCAPED = re.compile(r"%[0-9A-Fa-f]{2}")
+_ESCAPED = re.compile(r"%(?:u[0-9A-Fa-f]{4}|[0-9A-Fa-f]{2})", re.IGNORECASE)
 _FORBIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_INVISIBLE = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""What Unicode calls letters, marks or symbols, and shows as nothing (Default_Ignorable_Code_Point, blank Braille)."""
+_LIKE_SEPARATORS = frozenset("\u2044\u2215\u29f8\u2571\u27cb\u2216\u29f5\u29f9\u2572\u27cd")
+"""Slashes and backslashes of mathematics and of box drawing, which NFKC leaves as they are."""
 
 
 def fault_of(key: str) -> str:
@@ -46,11 +52,11 @@ def _segment_fault(key: str) -> str:
 
 
 def _is_relative(segment: str) -> bool:
-    return segment in {".", ".."} or segment.startswith("..;")
+    return segment.partition(";")[0] in {".", ".."}
 
 
 def _spelling_fault(key: str) -> str:
-    hidden = next((c for c in key if unicodedata.category(c) in _FORBIDDEN_CATEGORIES), "")
+    hidden = next((c for c in key if _is_invisible(c)), "")
     folded = unicodedata.normalize("NFKC", key)
     faults = (
         ("\\" in key, "the key has a backslash"),
@@ -58,9 +64,15 @@ def _spelling_fault(key: str) -> str:
         (hidden != "", f"the key has the invisible character U+{ord(hidden or ' '):04X}"),
         (not unicodedata.is_normalized("NFC", key), "the key is not in Unicode's composed form (NFC)"),
         (
-            folded.count("/") != key.count("/") or "\\" in folded,
+            folded.count("/") != key.count("/") or "\\" in folded or not _LIKE_SEPARATORS.isdisjoint(folded),
             "the key has a character that looks like a separator",
         ),
         (any(map(_is_relative, folded.split("/"))), "the key has a segment that looks like a relative one"),
     )
     return next((fault for found, fault in faults if found), "")
+
+
+def _is_invisible(c: str) -> bool:
+    """Whether nothing of it is seen; of spaces only the plain one is seen for what it is."""
+    category = unicodedata.category(c)
+    return category in _FORBIDDEN_CATEGORIES or (category == "Zs" and c != " ") or bool(_INVISIBLE.match(c))

@@ -78,8 +78,9 @@ def sources_at(path: Path, *, tests: bool = False) -> list[Source]:
     Raises:
         Invalid: one cannot be read, is of another kind, or there are none.
     """
-    files = sorted(_files(path)) if path.is_dir() else [path]
-    faults, found = [], []
+    faults: list[str] = []
+    files = sorted(_files(path, faults)) if path.is_dir() else [path]
+    found = []
     for file in files[: _MOST_DOCUMENTS + 1]:
         try:
             source = Source(str(file), _read(file))
@@ -99,12 +100,22 @@ def sources_at(path: Path, *, tests: bool = False) -> list[Source]:
     return found
 
 
-def _files(directory: Path) -> Iterator[Path]:
-    """Hidden entries are how Kubernetes keeps the versions of a mounted directory."""
+def _files(directory: Path, faults: list[str]) -> Iterator[Path]:
+    """The files that count. What looks like a policy and does not count is a fault: a lost rule opens a gate.
+
+    Hidden entries are how Kubernetes keeps the versions of a mounted directory.
+    """
     try:
-        for name in os.listdir(directory):
-            if name.endswith(SUFFIXES) and not name.startswith("."):
-                yield directory / name
+        for name in sorted(os.listdir(directory)):
+            path = directory / name
+            if name.startswith("."):
+                continue
+            if path.is_dir():
+                faults.append(f"{path}: a directory within a directory is not read: name it beside the other")
+            elif name.endswith(SUFFIXES):
+                yield path
+            elif name.lower().endswith(SUFFIXES):
+                faults.append(f"{path}: is not read: its name must end in {', '.join(SUFFIXES)}, in lower case")
     except OSError as error:
         raise Invalid([f"{directory}: cannot be read: {os.strerror(error.errno or 0).lower()}"]) from None
 

@@ -7,9 +7,9 @@ key, actor, amounts and outcome are read.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 from policies.engine import Policy
 from policies.facts import OPERATIONS, Measures, Request, Verdict
@@ -19,6 +19,7 @@ from policies.rules import Process
 _LONGEST_LINE = 1 << 16
 _EXAMPLES = 20
 _PENDING = frozenset({"exists", "age"})
+_OF_A_DIRECTORY = _PENDING | {"object"}
 _ACTOR = {
     "namespace": "namespace",
     "service_account": "serviceAccount",
@@ -55,6 +56,14 @@ class Replay:
     by_rule: dict[str, int] = field(default_factory=dict)
     """How often each rule would deny what was allowed."""
     examples: list[Change] = field(default_factory=list)
+
+
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a trail; of one that is too long only the beginning, which is no record."""
+    while line := file.readline(_LONGEST_LINE + 1):
+        yield line
+        while line and not line.endswith(b"\n"):
+            line = file.readline(_LONGEST_LINE)
 
 
 def replayed(lines: Iterable[str | bytes], policies: PolicySet) -> Replay:
@@ -123,7 +132,8 @@ def _asked(record: Mapping[str, Any]) -> tuple[Request, Measures, Process] | Non
         files=files,
         listing=listed,
         sealed=False if unsealed else None,
-        pending=_PENDING,
+        # What a directory's files were called is not recorded.
+        pending=_OF_A_DIRECTORY if operation == "Save" and files != 1 else _PENDING,
     )
     actor = record.get("actor")
     actor = actor if isinstance(actor, dict) else {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from policies import keys
 from policies.engine import Policy, ReadyRule
 from policies.facts import Measures, Request
 from policies.rules import broken_limit, broken_requirement
@@ -25,9 +26,10 @@ class Line:
 
 
 def traced(policy: Policy, request: Request, measures: Measures) -> Iterator[Line]:
-    """Each rule in the order of documents, with its state and why."""
+    """Each rule in the order of documents, with its state and why. None is asked of a key that is not canonical."""
+    fault = keys.fault_of(request.key)
     for ready in policy.rules:
-        state, reason = _state(policy, ready, request, measures)
+        state, reason = ("no", fault) if fault else _state(policy, ready, request, measures)
         yield Line(ready.name, ready.rule.effect, ready.mode, state, reason)
 
 

@@ -19,6 +19,15 @@ from typing import Any
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod's service account is mounted."""
 _LARGEST_TOKEN = 1 << 16
+_OF_A_WORKFLOW = (
+    "ARGO_CONTAINER_NAME",
+    "ARGO_WORKFLOW_NAME",
+    "ARGO_WORKFLOW_UID",
+    "ARGO_POD_UID",
+    "ARGO_NODE_ID",
+    "ARGO_TEMPLATE",
+)
+"""What Argo sets in a workflow's pods. A name of the pod may be set anywhere, so that Argo's server knows itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +68,17 @@ def asserted(environment: Mapping[str, str] = os.environ, service_account: Path 
 
 
 def _component(environment: Mapping[str, str]) -> str:
-    """Argo's server sets no variable of its own, and garbage collection knows no node."""
+    """Argo's server sets none of these variables, and garbage collection knows no node.
+
+    Kubernetes gives every pod variables for the services of its namespace (`ARGO_SERVER_SERVICE_HOST`), which tell
+    nothing.
+    """
     container = environment.get("ARGO_CONTAINER_NAME", "")
     if container.startswith("init-artifact-"):
         return "init"
     if container.startswith("artifact-plugin-"):
         return "sidecar" if environment.get("ARGO_NODE_ID") else "gc"
-    return "" if any(name.startswith("ARGO_") and name != "ARGO_POD_NAME" for name in environment) else "server"
+    return "" if any(environment.get(name) for name in _OF_A_WORKFLOW) else "server"
 
 
 def _read(path: Path) -> str:

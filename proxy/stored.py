@@ -105,15 +105,23 @@ class Stored:
                 yield from read_chunks(found, call.check)
 
 
-def says_absent(error: PluginError) -> bool:
-    """Whether a plugin's answer to a read means that there is no such object, and not that it could not tell.
+def says_absent(error: PluginError, artifact: Artifact) -> bool:
+    """Whether a plugin's answer to a read of `artifact` means that there is no such object, not that it cannot tell.
 
-    The contract has no word for it: a status, or the text of whoever stores.
+    The contract has no word for it: a status, or the text of whoever stores. That text repeats what the artifact's
+    author wrote, so a word that the author could have put there tells nothing.
     """
-    if isinstance(error, DownstreamStatus) and error.code == "NOT_FOUND":
-        return True
-    text = error.fact.lower().replace(" ", "")
-    return any(mark in text for mark in _ABSENT)
+    if isinstance(error, DownstreamStatus) and error.code != "UNKNOWN":
+        return error.code == "NOT_FOUND"
+    if "\\" in artifact.configuration:  # an escape can spell every word
+        return False
+    written = (artifact.key, artifact.name, artifact.path, artifact.source, artifact.sub_path, artifact.configuration)
+    text, theirs = _squeezed(error.fact), [_squeezed(word) for word in written]
+    return any(mark in text and not any(mark in word for word in theirs) for mark in _ABSENT)
+
+
+def _squeezed(text: str) -> str:
+    return "".join(text.lower().split())
 
 
 @contextmanager

@@ -30,7 +30,11 @@ def test_what_argo_says_of_a_pod_is_told(tmp_path):
         ({"ARGO_CONTAINER_NAME": "artifact-plugin-crypt", **POD}, "gc"),
         ({}, "server"),
         ({"ARGO_POD_NAME": "argo-server-1"}, "server"),
+        ({"ARGO_SERVER_SERVICE_HOST": "10.0.0.1", "ARGO_SERVER_PORT": "tcp://10.0.0.1:2746"}, "server"),
+        ({"ARGO_ARTIFACT_SERVER": "true", "ARGO_WORKFLOWS_SERVER_SERVICE_PORT_WEB": "2746"}, "server"),
         ({"ARGO_CONTAINER_NAME": "wait", **POD}, ""),
+        ({"ARGO_TEMPLATE": "{}"}, ""),
+        ({"ARGO_NODE_ID": "n"}, ""),
     ],
 )
 def test_the_component_follows_from_the_container(environment, component, tmp_path):

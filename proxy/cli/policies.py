@@ -26,7 +26,7 @@ def load_policies(settings: Settings) -> PolicySet:
         PolicyInvalid: one is not valid, or there is none and one is required.
     """
     try:
-        found = load.loaded(_sources(settings), _installation(settings))
+        found = load.loaded(sources(settings), installation(settings))
     except Invalid as invalid:
         more = f" (and {len(invalid.faults) - 1} more)" if len(invalid.faults) > 1 else ""
         remedy = "Mend it; `sealgate policy check` shows every fault"
@@ -37,17 +37,23 @@ def load_policies(settings: Settings) -> PolicySet:
     return found
 
 
-def _sources(settings: Settings) -> list[Source]:
-    sources: list[Source] = []
+def sources(settings: Settings) -> list[Source]:
+    """The documents that the settings name, those in place too.
+
+    Raises:
+        Invalid: one cannot be read.
+    """
+    found: list[Source] = []
     for policy in settings.policies:
         if isinstance(policy, Path):
-            sources += load.sources_at(policy)
+            found += load.sources_at(policy)
         else:
-            sources.append(Source("configuration", policy))
-    return sources
+            found.append(Source("configuration", policy))
+    return found
 
 
-def _installation(settings: Settings) -> Installation:
+def installation(settings: Settings) -> Installation:
+    """What policies must fit to."""
     vault = settings.keys.vault if settings.keys and settings.keys.provider == "vault" else None
     return Installation(vault.mount if vault else _LOCAL_MOUNT, settings.allow_passthrough)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -15,13 +16,17 @@ from typing import BinaryIO
 from policies import cases, lint, load, schema
 from policies.engine import Policy
 from policies.facts import Measures, Request, Verdict
-from policies.load import Invalid
-from policies.replay import replayed
+from policies.load import Installation, Invalid
+from policies.replay import lines_of, replayed
 from policies.rules import Process
 from policies.schema import Age, Size
 from policies.trace import Line, traced
+from policies.validate import printable
+from proxy import config
+from proxy.cli import policies
 from proxy.cli import policy_output as output
-from proxy.plugin import Operation
+from proxy.config import Settings
+from proxy.plugin import NotConfigured, Operation, shown_key
 
 DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
@@ -33,7 +38,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="policy", required=True, metavar="COMMAND")
 
     check = commands.add_parser("check", help="tell every fault of policies, and what is probably not meant")
-    check.add_argument("path", type=Path, metavar="FILE|DIR")
+    check.add_argument("path", type=Path, nargs="?", metavar="FILE|DIR", help="default: those of the configuration")
+    check.add_argument("--config", type=Path, metavar="FILE", help="what they must fit to; default SEALGATE_CONFIG")
+    check.add_argument("--plugin", metavar="NAME", help="with plugins.NAME of the configuration laid over")
     check.add_argument("--strict", action="store_true", help="what is probably not meant is a fault, too")
     _takes_output(check, "text", "json", "github")
     check.set_defaults(act=_check)
@@ -101,12 +108,28 @@ def _age(text: str) -> int:
 
 
 def _check(options: argparse.Namespace) -> int:
-    sources = load.sources_at(options.path)
-    documents = load.loaded(sources).documents
+    settings = _settings(options)
+    if options.path is None and settings is None:
+        raise Invalid(["nothing to check: name a file or a directory, or a configuration by --config"])
+    sources = policies.sources(settings) if settings and options.path is None else load.sources_at(options.path)
+    if not sources:
+        raise Invalid(["the configuration names no policy"])
+    documents = load.loaded(sources, policies.installation(settings) if settings else Installation()).documents
     doubts = lint.warnings(sources)
     rules = sum(len(document.spec.rules) for document in documents)
     print(output.checked(len(documents), rules, doubts, options.output))
     return BAD_USAGE if doubts and options.strict else DONE
+
+
+def _settings(options: argparse.Namespace) -> Settings | None:
+    """The configuration that the policies are for, if there is one."""
+    environment = {"SEALGATE_CONFIG": str(options.config)} if options.config else os.environ
+    if not any(environment.get(name) for name in ("SEALGATE_CONFIG", "SEALGATE_CONFIG_YAML")):
+        return None
+    try:
+        return config.load(environment, options.plugin)
+    except NotConfigured as fault:
+        raise Invalid([fault.fact]) from None
 
 
 def _test(options: argparse.Namespace) -> int:
@@ -159,7 +182,7 @@ def _explain(options: argparse.Namespace) -> int:
 
 def _explained(request: Request, effective: Verdict, proposed: Verdict, lines: list[Line]) -> str:
     width = max((len(line.rule) for line in lines), default=0)
-    text = [f'{effective.outcome.upper()}  {request.operation} "{request.key}"   {effective.code}']
+    text = [f'{effective.outcome.upper()}  {request.operation} "{shown_key(request.key)}"   {effective.code}']
     if effective.fact:
         advice = f" {effective.advice}." if effective.advice else ""
         text.append(f"  {effective.fact} ({effective.says}).{advice}")
@@ -168,13 +191,13 @@ def _explained(request: Request, effective: Verdict, proposed: Verdict, lines: l
         text.append(f"  {line.effect:<7} {line.rule:<{width}}  {line.state:<6}  {line.reason}{trial}")
     same = "same" if proposed == effective else f"{proposed.says}: {proposed.fact or proposed.code}"
     text.append(f"  proposed: {proposed.outcome.upper()} ({same})")
-    return "\n".join(text)
+    return "\n".join(map(printable, text))
 
 
 def _replay(options: argparse.Namespace) -> int:
-    policies = load.loaded(load.sources_at(options.policy))
-    with _trail(options.trail) as lines:
-        result = replayed(lines, policies)
+    documents = load.loaded(load.sources_at(options.policy))
+    with _trail(options.trail) as file:
+        result = replayed(lines_of(file), documents)
     print(output.replay(result, options.output))
     return NOT_SO if result.now_denied else DONE
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import asdict
 
 from policies.cases import Result
 from policies.replay import Replay
+from policies.validate import printable
+
+_PLACED = re.compile(r"(.+?):([0-9]+):([0-9]+): (.*)", re.DOTALL)
 
 
 def faults(lines: Sequence[str], kind: str) -> str:
@@ -17,7 +21,7 @@ def faults(lines: Sequence[str], kind: str) -> str:
     if kind == "github":
         return "\n".join(_annotation("error", line) for line in lines)
     count = f"{len(lines)} fault{'s' if len(lines) != 1 else ''}"
-    return "\n".join([*lines, f"not valid: {count}"])
+    return "\n".join([*map(printable, lines), f"not valid: {count}"])
 
 
 def checked(documents: int, rules: int, doubts: Sequence[str], kind: str) -> str:
@@ -26,7 +30,7 @@ def checked(documents: int, rules: int, doubts: Sequence[str], kind: str) -> str
         facts = {"valid": True, "documents": documents, "rules": rules, "warnings": list(doubts)}
         return json.dumps(facts, indent=2)
     lines = [_annotation("warning", line) if kind == "github" else f"WARN {line}" for line in doubts]
-    return "\n".join([*lines, f"valid: {documents} documents, {rules} rules, {len(doubts)} warnings"])
+    return "\n".join([*map(printable, lines), f"valid: {documents} documents, {rules} rules, {len(doubts)} warnings"])
 
 
 def tested(results: Sequence[Result], missing: Sequence[str], covered: tuple[int, int] | None, kind: str) -> str:
@@ -46,7 +50,7 @@ def tested(results: Sequence[Result], missing: Sequence[str], covered: tuple[int
     summary = f"{len(results)} cases, {len(results) - len(failed)} passed, {len(failed)} failed"
     if covered:
         summary += f"; {covered[0]} of {covered[1]} rules covered"
-    return "\n".join([*lines, summary if results else "no cases were found"])
+    return "\n".join([*map(printable, lines), summary if results else "no cases were found"])
 
 
 def replay(result: Replay, kind: str) -> str:
@@ -63,15 +67,20 @@ def replay(result: Replay, kind: str) -> str:
         f"{result.now_denied} of {result.calls} calls would now be denied, {result.now_allowed} would now be allowed"
         + (f"; {result.unusable} lines could not be used" if result.unusable else "")
     )
-    return "\n".join(lines)
+    return "\n".join(map(printable, lines))
 
 
 def _annotation(level: str, line: str) -> str:
     """`file:line:column: text` as GitHub's workflow command."""
-    place, _, text = line.partition(": ")
-    file, number, column = ([*place.rsplit(":", 2), "", ""])[:3]
-    where = f"file={file},line={number},col={column}" if number.isdigit() else f"file={place}"
-    return f"::{level} {where}::{text.replace('%', '%25')}"
+    placed = _PLACED.fullmatch(line)
+    file, number, column, text = placed.groups() if placed else (line.partition(": ")[0], "", "", line)
+    where = f"file={_escaped(file, ':,')}" + (f",line={number},col={column}" if placed else "")
+    return printable(f"::{level} {where}::{_escaped(text)}")
+
+
+def _escaped(text: str, besides: str = "") -> str:
+    """What would end a workflow command, or a property of it, by its number."""
+    return "".join(f"%{ord(c):02X}" if c in "%\r\n" or c in besides else c for c in text)
 
 
 def _junit(results: Sequence[Result], failed: int) -> str:
@@ -80,10 +89,14 @@ def _junit(results: Sequence[Result], failed: int) -> str:
     lines = ['<?xml version="1.0" encoding="UTF-8"?>']
     lines.append(f'<testsuite name="sealgate policy test" tests="{len(results)}" failures="{failed}">')
     for result in results:
-        attributes = f"classname={quoteattr(result.place.rsplit(':', 2)[0])} name={quoteattr(result.name)}"
+        place, name = (
+            printable(result.place.rsplit(":", 2)[0]),
+            printable(result.name),
+        )  # XML holds no control character
+        attributes = f"classname={quoteattr(place)} name={quoteattr(name)}"
         attributes += f' time="{result.seconds:.6f}"'
         if result.faults:
-            text = "; ".join(result.faults)
+            text = printable("; ".join(result.faults))
             lines.append(
                 f"  <testcase {attributes}><failure message={quoteattr(text)}>{escape(text)}</failure></testcase>"
             )

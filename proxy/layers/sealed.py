@@ -301,7 +301,7 @@ class Sealed:
             with closing(self._stored.read(call, artifact)) as stored:
                 return Seen(envelope.sealed_at(stored))
         except (Refused, DownstreamStatus, BadRequest) as error:
-            if says_absent(error):
+            if says_absent(error, artifact):
                 return None
             raise
 

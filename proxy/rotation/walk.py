@@ -195,7 +195,7 @@ class Rotation:
                 self.report.found += 1
                 if isinstance(fault, NotSealed):
                     self.report.not_sealed += 1
-                elif isinstance(fault, Refused | DownstreamStatus) and says_absent(fault):
+                elif isinstance(fault, Refused | DownstreamStatus) and self._is_gone(key, fault):
                     self.report.gone += 1
                 else:
                     self.report.fail(key, fault)
@@ -204,6 +204,9 @@ class Rotation:
             finish(place)
             return None
         return found
+
+    def _is_gone(self, key: str, fault: PluginError) -> bool:
+        return says_absent(fault, replace(self._artifact, key=key))
 
     def _look(self, place: int, key: str) -> _Stale | None:
         """An object that is not current."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,7 +31,8 @@ TEST_HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicyTest\npolicies: 
 
 def sealgate(*arguments, given: str = "") -> tuple[int, str]:
     command = [sys.executable, "-m", "proxy.cli", "policy", *map(str, arguments)]
-    result = subprocess.run(command, input=given, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALGATE_")}
+    result = subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=environment)
     assert "Traceback" not in result.stderr, result.stderr
     return result.returncode, result.stdout
 
@@ -59,6 +61,37 @@ def test_check_passes_what_is_valid_and_warns_of_doubts():
     assert code == 0
     assert text.endswith("valid: 5 documents, 19 rules, 5 warnings\n")
     assert sealgate("check", LIBRARY, "--strict")[0] == 2
+
+
+ENCRYPTION = {
+    "apiVersion": "sealgate/v1alpha1",
+    "kind": "ArtifactPolicy",
+    "metadata": {"name": "e"},
+    "spec": {"encryption": [{"name": "e", "write": "passthrough", "readPlaintext": "allow"}]},
+}
+
+
+def test_check_holds_policies_to_the_configuration_that_they_are_for(tmp_path):
+    policy, configuration = tmp_path / "p.json", tmp_path / "sealgate.json"
+    policy.write_text(json.dumps(ENCRYPTION))
+    settings = {"apiVersion": "sealgate/v1alpha1", "kind": "Sealgate", "policies": [ENCRYPTION]}
+    configuration.write_text(json.dumps(settings))
+    assert sealgate("check", policy)[0] == 0
+    for arguments, source in (([policy], policy), ([], "configuration")):
+        code, text = sealgate("check", *arguments, "--config", configuration)
+        assert code == 2
+        assert text.startswith(f"{source}:1:")
+        assert "allowPassthrough: true" in text
+    settings["plugins"] = {"public": {"allowPassthrough": True}}
+    configuration.write_text(json.dumps(settings))
+    assert sealgate("check", "--config", configuration, "--plugin", "public")[0] == 0
+    assert sealgate("check", "--config", configuration)[0] == 2
+
+
+def test_check_needs_something_to_check(tmp_path):
+    assert sealgate("check")[0] == 2
+    assert "--config" in sealgate("check")[1]
+    assert sealgate("check", LIBRARY, "--config", tmp_path / "none")[0] == 2
 
 
 def test_check_reads_no_place_that_is_not_there(tmp_path):
@@ -116,6 +149,28 @@ def test_ci_reads_the_outcome_in_its_own_form(suite):
     assert len(json.loads(sealgate("test", suite, "-o", "json")[1])["cases"]) == 2
 
 
+HOSTILE = {
+    "apiVersion": "sealgate/v1alpha1",
+    "kind": "ArtifactPolicyTest",
+    "policies": ["p.yaml"],
+    "cases": [
+        {"name": "50%\r\n::error file=x,line=1::y\x1b\uffff", "op": "Load", "key": "b", "expect": {"decision": "allow"}}
+    ],
+}
+
+
+def test_no_case_can_write_more_than_its_own_line_into_the_output_for_ci(suite):
+    (suite / "p.test.yaml").rename(suite / "a,b:c.test.json")
+    (suite / "a,b:c.test.json").write_text(json.dumps(HOSTILE))
+    (line, summary) = sealgate("test", suite, "-o", "github")[1].splitlines()
+    assert line.startswith(f"::error file={suite}/a%2Cb%3Ac.test.json,line=1,col=")
+    assert "::50%25%0D%0A::error file=x,line=1::y  : decision is deny" in line
+    assert summary == "1 cases, 0 passed, 1 failed"
+    assert len(sealgate("test", suite)[1].splitlines()) == 2
+    tree = ET.fromstring(sealgate("test", suite, "-o", "junit")[1].partition("\n")[2])
+    assert [case.get("name") for case in tree] == ["50%  ::error file=x,line=1::y  "]
+
+
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
@@ -171,6 +226,15 @@ def test_explain_takes_every_fact():
     assert sealgate("explain", *arguments, "--op", "Save", "--size", "5GB")[0] == 2
 
 
+def test_explain_takes_any_key():
+    arguments = ["explain", "--policy", LIBRARY / "tenants.yaml", "--op", "Load", "--namespace", "\udcfe", "--key"]
+    for key, shown in (("\udcff", "\\xdcff"), ("a\n::error::", "a\\x0a::error::")):
+        code, text = sealgate(*arguments, key)
+        assert code == 1
+        assert text.startswith(f'DENY  Load "{shown}"   BAD_KEY\n')
+        assert all(line.isprintable() for line in text.splitlines())
+
+
 def test_replay_tells_what_would_change(tmp_path):
     trail = tmp_path / "audit.jsonl"
     trail.write_text(TRAIL)
@@ -185,6 +249,15 @@ def test_replay_tells_what_would_change(tmp_path):
     assert sealgate(*arguments, "-", given=TRAIL)[1] == text
     assert json.loads(sealgate(*arguments, trail, "-o", "json")[1])["now_denied"] == 1
     assert sealgate(*arguments, tmp_path / "none")[0] == 2
+
+
+def test_nothing_that_a_trail_holds_reaches_the_terminal_as_it_is(tmp_path):
+    actor = {"namespace": "\ud800\x1b[2J\nfake"}
+    record = {"actor": actor, "api": {"operation": "Load"}, "resource": {"uid": "team-b/\x1b[2J\ud800"}}
+    code, text = sealgate("replay", "--policy", LIBRARY / "tenants.yaml", "-", given=json.dumps(record) + "\n")
+    assert code == 1
+    assert "(namespace   [2J fake, line 1)" in text
+    assert all(line.isprintable() for line in text.splitlines())
 
 
 def test_the_schema_is_printed_for_policies_and_for_tests():

@@ -224,6 +224,18 @@ def test_a_directory_without_a_policy_is_refused(tmp_path):
         load.sources_at(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["deny.YAML", "deny.Json", "sub/deny.yaml"])
+def test_what_would_be_left_out_of_a_directory_is_named(tmp_path, name):
+    (tmp_path / "a.yaml").write_text(HEAD)
+    left_out = tmp_path / name
+    left_out.parent.mkdir(exist_ok=True)
+    left_out.write_text(HEAD)
+    with pytest.raises(Invalid) as raised:
+        load.sources_at(tmp_path)
+    assert len(raised.value.faults) == 1
+    assert raised.value.faults[0].startswith(str(tmp_path / name.partition("/")[0]))
+
+
 def test_a_mounted_directory_of_kubernetes_is_read_once(tmp_path):
     version = tmp_path / "..2026_11_24"
     version.mkdir()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
@@ -9,7 +10,7 @@ from harness.policy import document, documents
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.replay import replayed
+from policies.replay import lines_of, replayed
 
 TEAM_A = {"namespace": "team-a", "service_account": "runner", "component": "sidecar", "attested": False}
 
@@ -69,6 +70,32 @@ def test_plaintext_that_was_read_is_held_against_a_call():
 def test_a_record_without_its_key_is_not_guessed_at(key):
     result = replayed([record(key=key)], OWN)
     assert (result.calls, result.unusable) == (0, 1)
+
+
+def test_a_directory_is_not_judged_by_the_names_of_files_that_nobody_recorded():
+    made = documents(document([{"effect": "allow", "limits": {"extensions": [".csv"]}}]))
+    assert replayed([record("Save", files=3)], made).now_denied == 0
+    assert replayed([record("Save", files=1)], made).by_rule == {"main/r0 EXTENSION": 1}
+    assert replayed([record("SaveStream", files=1)], made).by_rule == {"main/r0 EXTENSION": 1}
+
+
+class Counted(io.BytesIO):
+    """Knows the longest piece that was ever asked for."""
+
+    longest = 0
+
+    def readline(self, size=-1):
+        line = super().readline(size)
+        self.longest = max(self.longest, len(line))
+        return line
+
+
+@pytest.mark.parametrize("end", [b"\n" + record().encode(), b""])
+def test_a_line_of_any_length_is_counted_once_and_never_held(end):
+    trail = Counted(record().encode() + b"\n" + b"x" * (1 << 20) + end)
+    result = replayed(lines_of(trail), OWN)
+    assert (result.calls, result.unusable) == (1 + bool(end), 1)
+    assert trail.longest <= (1 << 16) + 1
 
 
 @given(st.lists(st.text(max_size=30) | st.binary(max_size=30) | st.just("[" * 100_000), max_size=3))

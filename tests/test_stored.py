@@ -1,0 +1,48 @@
+"""What the answer of whoever stores tells about an object that could not be read."""
+
+import pytest
+
+from proxy.plugin import Artifact, BadRequest, DownstreamStatus, Refused
+from proxy.stored import says_absent
+
+PLAIN = Artifact("rec/p")
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Refused("object not found"),
+        Refused("<Code>NoSuchKey</Code> rec/p"),
+        DownstreamStatus("NOT_FOUND", ""),
+        DownstreamStatus("UNKNOWN", "The specified key does not exist"),
+        BadRequest("the artifact is a directory"),
+    ],
+)
+def test_that_there_is_none_is_read_from_the_status_or_the_text(answer):
+    assert says_absent(answer, PLAIN)
+
+
+CODES = ["UNAVAILABLE", "PERMISSION_DENIED", "UNAUTHENTICATED", "INTERNAL", "DEADLINE_EXCEEDED", "INVALID_ARGUMENT"]
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_a_status_that_says_something_else_outweighs_the_text(code):
+    assert not says_absent(DownstreamStatus(code, "lookup of the store: host not found"), PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("artifact", "text"),
+    [
+        (Artifact("rec/notfound"), "AccessDenied: may not read rec/notfound"),
+        (Artifact("rec/NotFound"), "AccessDenied: rec%2FNotFound"),
+        (Artifact("rec/not found/x"), "AccessDenied: not found/x"),
+        (Artifact("rec/p", name="nosuchkey"), "AccessDenied: nosuchkey"),
+        (Artifact("rec/p", configuration="bucket: not found\n"), "AccessDenied: bucket not found"),
+        (Artifact("rec/p", configuration='bucket: "n\\x6ftfound"\n'), "AccessDenied: bucket notfound"),
+        (Artifact("rec/p", configuration='bucket: "not\\\n  found"\n'), "AccessDenied: bucket notfound"),
+    ],
+)
+def test_a_word_that_the_author_could_have_put_there_tells_nothing(artifact, text):
+    assert not says_absent(Refused(text), artifact)
+    assert not says_absent(DownstreamStatus("UNKNOWN", text), artifact)
+    assert says_absent(DownstreamStatus("NOT_FOUND", text), artifact)
