@@ -94,7 +94,7 @@ REFUSED = {
 
 @pytest.fixture(scope="module")
 def policies(helm):
-    on = "admission.enabled=true,tenants.namespaces={team-a}"
+    on = "admission.enabled=true,tenants.namespaces={team-a},argo.controller.serviceAccount=controller"
     return helm.rendered("--set", on, "--set", "admission.maintainers={keeper}")
 
 
@@ -117,6 +117,39 @@ def test_what_goes_elsewhere_is_refused_for_that_reason_alone_in_every_kind(deci
     for (name, (_, reason)), answer in zip(REFUSED.items(), answers, strict=True):
         assert len(answer) == 1, (name, answer)
         assert reason in answer[0], (name, answer)
+
+
+@pytest.mark.parametrize("kind", ["Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate"])
+def test_a_decoy_specification_does_not_hide_the_one_that_argo_runs(decide, policy, kind):
+    decoy = workflow(kind, template={"outputs": artifact(**ELSEWHERE)})
+    decoy["spec"]["workflowSpec"] = {"templates": []}
+    (answer,) = decide(policy, {"object": decoy})
+    assert ["workflowSpec" in answer[0], "output" in answer[1]] == [True, True]
+
+
+STATUS = {
+    "artifactRepositoryRef": {"artifactRepository": {"s3": {"bucket": "b"}}},
+    "storedTemplates": {"namespaced/t/main": {"outputs": artifact(**ELSEWHERE)}},
+    "storedWorkflowTemplateSpec": workflow(template={"outputs": artifact(**ELSEWHERE)})["spec"],
+}
+CONTROLLER = "system:serviceaccount:argo:controller"
+SERVER = "system:serviceaccount:argo:argo-server"
+
+
+@pytest.mark.parametrize("field", STATUS)
+def test_what_argo_obeys_in_a_status_is_written_by_argo_alone(decide, policies, field):
+    policy = policies.the("ValidatingAdmissionPolicy", "-workflow-status")
+    new = workflow() | {"status": {field: STATUS[field]}}
+    other = workflow() | {"status": {field: {"other": "x"}, "phase": "Running"}}
+    stopped = new | {"spec": new["spec"] | {"shutdown": "Stop"}}
+    cases = [{"object": new}, {"object": new, "old": workflow()}, {"object": new, "old": other}]
+    answers = decide(policy, *(case | {"user": "author"} for case in cases))
+    assert [[field in text for text in answer] for answer in answers] == [[True]] * 3
+    for user in (CONTROLLER, SERVER):
+        assert decide(policy, *(case | {"user": user} for case in cases)) == [[], [], []]
+    as_submitted = workflow() | {"status": {"startedAt": None, "finishedAt": None}}
+    admitted = [{"object": stopped, "old": new}, {"object": as_submitted}, {"object": workflow()}]
+    assert decide(policy, *(case | {"user": "author"} for case in admitted)) == [[], [], []]
 
 
 def test_the_controller_may_write_into_a_workflow_that_was_there_before_the_policy(decide, policy):
@@ -166,7 +199,7 @@ def test_only_those_who_keep_sealgate_write_the_configmap_that_argo_takes_reposi
 
 def test_the_policies_hold_in_the_tenants_namespaces(of):
     bindings = [found for found in of("everything").objects() if found["kind"] == "ValidatingAdmissionPolicyBinding"]
-    assert len(bindings) == 2
+    assert len(bindings) == 3
     for binding in bindings:
         (expression,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
         assert expression["values"] == ["team-a", "team-b"]

@@ -40,7 +40,8 @@ REFUSED = [
     ({"configuration": {"plugins": {"crypt-pci": {}}}}, "crypt-pci"),
     ({"argo": {"controller": {"config": {"artifactDrivers": [{"name": "crypt", "image": "x"}]}}}}, "crypt already"),
     ({"argo": {"controller": {"config": {"artifactRepository": {"s3": {}}}}}}, "artifactRepository"),
-    ({"admission": {"enabled": True}, "tenants": {"namespaces": []}}, "admission"),
+    ({"admission": {"enabled": True}, "tenants": {"namespaces": []}}, "tenants.namespaces"),
+    ({"admission": {"enabled": True}}, "argo.controller.serviceAccount"),
 ]
 
 

@@ -183,4 +183,5 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- range .Values.plugin.additionalNames }}{{ if has . (list "downstream" "vendor" $.Values.plugin.name) }}{{ fail (printf "plugin.additionalNames: %s is taken" .) }}{{ end }}{{ end -}}
 {{- range keys (.Values.configuration.plugins | default dict) }}{{ if not (has . (include "sealgate.names" $ | fromYamlArray)) }}{{ fail (printf "configuration.plugins: %s is neither plugin.name nor among plugin.additionalNames" .) }}{{ end }}{{ end -}}
 {{- if and .Values.admission.enabled (not .Values.tenants.namespaces) }}{{ fail "admission: tenants.namespaces is empty, so it would hold nowhere" }}{{ end -}}
+{{- if and .Values.admission.enabled (not .Values.argo.controller.serviceAccount) }}{{ fail "argo.controller.serviceAccount: admission lets it alone write a workflow's status, so it must be named" }}{{ end -}}
 {{- end -}}
