@@ -120,7 +120,7 @@ def _record(line: str | bytes) -> dict[str, Any] | None:
 
 def _asked(record: Mapping[str, Any]) -> tuple[Request, Measures, Process] | None:
     operation, key = _at(record, "api", "operation"), _at(record, "resource", "uid")
-    if operation not in OPERATIONS or not isinstance(key, str):
+    if not isinstance(operation, str) or not isinstance(key, str) or operation not in OPERATIONS:
         return None
     if key == "withheld" or key.startswith("hmac-sha256:") or _at(record, "unmapped", "key_sha256"):
         return None
