@@ -20,6 +20,7 @@ BASELINE_LISTING = 10_000
 """The most names that a listing gives where there is no policy."""
 _HINTS = 3
 _ASK = "Ask the owner of the policies"
+_ALONE = "Save and load it by its own key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +193,8 @@ class Matched:
     allows: Sequence[ReadyRule] = ()
     fault: str = ""
     """Why the key is not canonical."""
+    whole: Encryption | None = None
+    """What the directory is under that the object is read or written as a part of."""
 
     def judge(self, measures: Measures = NOTHING_YET) -> Decision:
         """The decision, as far as facts are known."""
@@ -266,6 +269,9 @@ class Matched:
         found = self.policy.encryption(self.request)
         if isinstance(found, Verdict):
             return found
+        if self.whole and not self.whole.is_same_as(found):
+            fact = "its encryption rule asks for something else than that of its directory"
+            return Verdict("deny", "ENCRYPTION", found.policy, f"encryption/{found.rule}", fact, _ALONE)
         if measures.sealed is False and self.request.operation in READS and not found.reads_plaintext:
             fact = "the stored object was never sealed, and plaintext is not read here"
             advice = "Only sealed objects are read; save the artifact again through Sealgate"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 READS, WRITES = frozenset({"Load", "OpenStream"}), frozenset({"Save", "SaveStream"})
 ALIASES = {
@@ -93,6 +93,10 @@ class Encryption:
     reads_plaintext: bool = False
     passthrough: bool = False
     author_keys: frozenset[str] = frozenset()
+
+    def is_same_as(self, other: Encryption) -> bool:
+        """Whether both ask for the same, whichever rules say so."""
+        return replace(self, policy=other.policy, rule=other.rule) == other
 
 
 @dataclass(frozen=True, slots=True)

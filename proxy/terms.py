@@ -16,7 +16,7 @@ class Meter(Protocol):
         """A meter of the same limits that begins at nothing, to try a request before it is carried out."""
 
     def reached(self, path: str) -> None:
-        """The local path that is used, with every symbolic link on the way resolved."""
+        """The local path that is used, with every symbolic link on the way resolved. The call's terms may change."""
 
     def object(self, key: str, size: int | None, *, sealed: bool) -> None:
         """One more object: its key, its plaintext size if that is known, and whether it lies sealed in storage."""

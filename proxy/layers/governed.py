@@ -89,7 +89,7 @@ class Governed:
             if not ruling.policy.is_baseline and self._inner.is_directory(call, artifact):
                 beneath = self._inner.list_objects(call, artifact)
                 for key in (artifact.key, *beneath):
-                    ruling.require(ruling.decide(key, Measures(files=len(beneath))), key)
+                    ruling.require(ruling.part(key).judge(Measures(files=len(beneath))), key)
             call.decided()
             self._inner.load(call, artifact, path)
 

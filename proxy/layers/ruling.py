@@ -38,6 +38,7 @@ class Ruling:
         self._artifact = artifact
         self._request = request
         self._matched: dict[str, Matched] = {}
+        self._encryption = policy.encryption(request)
 
     @property
     def artifact_key(self) -> str:
@@ -54,13 +55,27 @@ class Ruling:
             if key not in self._matched:
                 self._matched[key] = self.policy.match(self._request)
             return self._matched[key]
-        return self.policy.match(replace(self._request, key=key))
+        return self.policy.match(replace(self._request, key=key, path=self._path_of(key)))
+
+    def _path_of(self, key: str) -> str:
+        """The local path that one object of this artifact is read from or written to."""
+        path, beneath = self._request.path, f"{self.artifact_key}/"
+        return f"{path.rstrip('/')}/{key.removeprefix(beneath)}" if path and key.startswith(beneath) else path
+
+    def part(self, key: str) -> Matched:
+        """The same, for an object that is read or written as a part of this artifact: under one encryption with it."""
+        found, whole = self.matched(key), self._encryption
+        if key == self.artifact_key or isinstance(whole, Verdict):
+            return found
+        return replace(found, whole=whole)
 
     def at(self, path: str) -> None:
         """The local path that is used: decided on again, if a link led elsewhere than the request says."""
         if path != self._request.path:
             self._request = replace(self._request, path=path)
             self._matched.clear()
+            self._encryption = self.policy.encryption(self._request)
+            self._call.terms = self._encrypted(self._call.terms)
             self.require(self.decide(self.artifact_key, Measures(pending=frozenset({"object", "exists"}))))
 
     def decide(self, key: str, measures: Measures) -> Decision:
@@ -85,16 +100,18 @@ class Ruling:
         """Tell the layer below what holds in this call; `exists` tells whether something lies under a key."""
         if self.policy.is_baseline:
             return
-        found = self.policy.encryption(self._request)
-        encryption = found if isinstance(found, Encryption) else Encryption()
-        self._call.terms = Terms(
+        self._call.terms = self._encrypted(Terms(skips_links=self.policy.skips_links, meter=PolicyMeter(self, exists)))
+
+    def _encrypted(self, terms: Terms) -> Terms:
+        """The terms with what the encryption rule asks for."""
+        encryption = self._encryption if isinstance(self._encryption, Encryption) else Encryption()
+        return replace(
+            terms,
             key=encryption.key,
             author_keys=encryption.author_keys,
             context=encryption.context,
             reads_plaintext=encryption.reads_plaintext,
             passthrough=encryption.passthrough,
-            skips_links=self.policy.skips_links,
-            meter=PolicyMeter(self, exists),
         )
 
     # --- what came of it ----------------------------------------------------------------------------------
@@ -142,8 +159,7 @@ class Ruling:
             self.require(self.decide(self._request.key, Measures(sealed=False)))
             raise
         except ContextDiffers as found:
-            encryption = self.policy.encryption(self._request)
-            policy, rule = getattr(encryption, "policy", ""), f"encryption/{getattr(encryption, 'rule', '')}"
+            policy, rule = self._encryption.policy, f"encryption/{self._encryption.rule}"
             verdict = Verdict("deny", "CONTEXT", policy, rule, found.fact, found.remedy)
             self._record(verdict)
             raise refusal(verdict) from None
@@ -186,7 +202,7 @@ class PolicyMeter:
         self._files += 1
         self._bytes = size or 0
         self._total += size or 0
-        self._object = self._ruling.matched(key)
+        self._object = self._ruling.part(key)
         own = key == self._ruling.artifact_key
         self._whole = None if own else self._whole or self._ruling.matched(self._ruling.artifact_key)
         self._is_there = None

@@ -16,7 +16,7 @@ from pathlib import Path
 from proxy import envelope
 from proxy.envelope import Header, Totals, Unlock
 from proxy.keys import KeyProvider
-from proxy.layers.authors import split
+from proxy.layers.authors import forwarded, split
 from proxy.layers.flow import admitting, counted, metered, record, require_context, stored_as_it_is
 from proxy.paths import Destination, Roots, Source, local_errors, opened_directory, read_chunks, write_all
 from proxy.plugin import (
@@ -73,9 +73,9 @@ class Sealed:
 
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
         """Seal the file or directory at `path` under one data key, and store it."""
-        artifact, chosen = split(artifact, call.terms.author_keys)
         with self._roots.source(path) as source:
             call.terms.meter.reached(source.path)
+            artifact, chosen = split(artifact, call.terms.author_keys)
             survey = _survey(source, call, artifact.key)
             if call.terms.passthrough:
                 by_stream = self._stored.writes_by_stream(call)
@@ -192,7 +192,7 @@ class Sealed:
 
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         """Open the stored file or directory to `path`, whole and verified or not at all."""
-        artifact = _forwarded(call, artifact)
+        artifact = forwarded(artifact)
         with self._roots.destination(path) as destination:
             call.terms.meter.reached(destination.path)
             if self._transfer is Transfer.STREAM or not self._loaded_by_file(call, artifact, destination):
@@ -200,7 +200,7 @@ class Sealed:
 
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         """Yield the plaintext, each segment only once it has been verified."""
-        artifact = _forwarded(call, artifact)
+        artifact = forwarded(artifact)
         call.sealed.files += 1
         with closing(self._stored.read(call, artifact)) as stored:
             yield from self._open(call, artifact, stored, self._unlock(call))
@@ -296,7 +296,7 @@ class Sealed:
         Raises:
             PluginError: the downstream does not tell.
         """
-        artifact = _forwarded(call, artifact)
+        artifact = forwarded(artifact)
         try:
             with closing(self._stored.read(call, artifact)) as stored:
                 return Seen(envelope.sealed_at(stored))
@@ -309,16 +309,16 @@ class Sealed:
 
     def delete(self, call: Call, artifact: Artifact) -> None:
         """Forwarded: what is sealed is deleted like anything else."""
-        self._downstream.delete(call, _forwarded(call, artifact))
+        self._downstream.delete(call, forwarded(artifact))
 
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
         """Forwarded: sealing adds no object and changes no name."""
-        return self._downstream.list_objects(call, _forwarded(call, artifact))
+        return self._downstream.list_objects(call, forwarded(artifact))
 
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
         """Forwarded; a downstream that cannot tell has no directories to browse."""
         try:
-            return self._downstream.is_directory(call, _forwarded(call, artifact))
+            return self._downstream.is_directory(call, forwarded(artifact))
         except DownstreamStatus as status:
             if status.code == "UNIMPLEMENTED":
                 return False
@@ -374,10 +374,6 @@ def _seal_to(stored: Path, source: Source, header: Header, data_key: bytes, key:
             return envelope.seal_tree(source.fd, fd, header, data_key, key, call.check, admit, skip_links=skip_links)
     with open(stored, "xb", buffering=0, opener=private_file) as file:
         return Totals(1, *envelope.seal_file(source.fd, file.fileno(), header, data_key, key, call.check, admit))
-
-
-def _forwarded(call: Call, artifact: Artifact) -> Artifact:
-    return split(artifact, call.terms.author_keys)[0]
 
 
 def _child(artifact: Artifact, path: str) -> Artifact:
