@@ -73,9 +73,14 @@ class Policy:
         self.digest = documents.digest
         self.process = process
         specs = [document.spec for document in documents.documents]
-        self.is_baseline = not specs
-        self.listing = "deny" if any(spec.listing == "deny" for spec in specs) else "filter"
-        self.skips_links = bool(specs) and all(spec.symlinks == "skip" for spec in specs)
+        enforced = [spec for spec in specs if spec.enforcement == "enforce"]
+        self.is_empty = not specs
+        self.is_baseline = not enforced and not any(
+            rule.enforcement == "enforce" for spec in specs for rule in spec.rules
+        )
+        """Nothing is enforced but what holds where there is no document."""
+        self.listing = "deny" if any(spec.listing == "deny" for spec in enforced) else "filter"
+        self.skips_links = bool(enforced) and all(spec.symlinks == "skip" for spec in enforced)
         self.default = _default(specs)
         self.rules = [
             _ready(document, rule, process) for document in documents.documents for rule in document.spec.rules
@@ -92,9 +97,9 @@ class Policy:
         self._by_operation: dict[str, list[ReadyRule]] = {}
         self._by_segment: dict[str, _BySegment] = {}
 
-    def match(self, request: Request) -> Matched:
-        """Everything about a request that cannot change any more."""
-        if fault := keys.fault_of(request.key):
+    def match(self, request: Request, *, canonical: bool = True) -> Matched:
+        """Everything about a request that cannot change any more; its key may be any unless it must be `canonical`."""
+        if canonical and (fault := keys.fault_of(request.key)):
             return Matched(self, request, fault=fault)
         denies: list[tuple[ReadyRule, str]] = []
         requires: list[tuple[ReadyRule, str]] = []
@@ -209,7 +214,7 @@ class Matched:
         would = tuple(block for block in blocks if block.mode != "enforce")
         if not would and not proposed.allows and effective.allows:
             would = (proposed,)
-        return Decision(effective, proposed, would, self._awaits(measures))
+        return Decision(effective, proposed, would, *self._awaits(measures))
 
     def surviving(self, measures: Measures) -> Matched:
         """The same without the grants whose limits are passed: what has passed one stays so."""
@@ -280,11 +285,15 @@ class Matched:
             return Verdict("deny", "PLAINTEXT", policy, rule, fact, advice)
         return allowed
 
-    def _awaits(self, measures: Measures) -> frozenset[str]:
-        if not measures.pending:
-            return measures.pending
-        looks = [awaited(ready.rule.require, self.request, measures.pending) for ready, unknown in self.requires]
-        return frozenset().union(*looks)
+    def _awaits(self, measures: Measures) -> tuple[frozenset[str], frozenset[str]]:
+        """Which pending facts any rule looks at, and which one that is enforced."""
+        awaits: frozenset[str] = frozenset()
+        needs: frozenset[str] = frozenset()
+        for ready, _ in self.requires if measures.pending else ():
+            looks = awaited(ready.rule.require, self.request, measures.pending)
+            awaits |= looks
+            needs |= looks if ready.mode == "enforce" else frozenset()
+        return awaits, needs
 
 
 def _cannot(unknown: str) -> str:

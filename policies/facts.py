@@ -110,3 +110,5 @@ class Decision:
     """Each rule on trial that would have denied."""
     awaits: frozenset[str] = field(default_factory=frozenset)
     """Which of the facts that are pending a matching rule looks at."""
+    needs: frozenset[str] = field(default_factory=frozenset)
+    """Of these, what a rule that is enforced looks at."""

@@ -351,6 +351,7 @@ def _survey(source: Source, call: Call, key: str) -> _Survey:
     meter = call.terms.meter.rehearsal()
     if not source.is_directory:
         meter.object(key, source.size, sealed=True)
+        meter.surveyed(is_directory=False)
         return _Survey(_LARGE_HEADER + envelope.stored_size(source.size))
     stored, empty = 0, None
     try:
@@ -363,6 +364,7 @@ def _survey(source: Source, call: Call, key: str) -> _Survey:
                 empty = place.path
     except envelope.NotRegular as fault:
         raise fault.unsavable() from None
+    meter.surveyed(is_directory=True)
     return _Survey(stored, empty)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 from harness.policy import document, documents
-from layers.test_governed import ALLOW, WAYS, denied, header_of, make
+from layers.memory import MemoryPlugin
+from layers.test_governed import ALLOW, DAY, WAYS, denied, header_of, make, retained
 
 from proxy.layers.governed import Governed
-from proxy.plugin import Operation
+from proxy.plugin import BadRequest, DownstreamStatus, Operation, Refused
 
 __all__ = ["make"]
 
@@ -100,3 +101,143 @@ def test_what_an_author_chose_for_writing_hinders_nothing_else(make):
     bench.do(Operation.DELETE, "t", **chosen)
     assert bench.below.objects == {}
     assert {artifact.configuration for artifact in bench.below.artifacts} == {"bucket: b\n"}
+
+
+# --- what a write removes ---------------------------------------------------------------------------------
+
+KEPT = document([ALLOW, {"effect": "deny", "match": {"operations": ["delete"], "keys": ["**/keep"]}}])
+
+
+@WAYS
+@pytest.mark.parametrize(("written", "code"), [(KEPT, "DENIED"), (retained("skip"), "RETENTION")])
+def test_what_may_not_be_deleted_is_not_removed_by_a_write_in_its_place(make, transfer, written, code):
+    bench = make(written, transfer=transfer)
+    bench.plant("r/keep", age=DAY)
+    bench.file(name="tree/a")
+    for write in (
+        lambda: bench.save("r", bench.work / "tree"),
+        lambda: bench.save("r", bench.file()),
+        lambda: bench.save_stream("r", [b"x"]),
+    ):
+        assert denied(write, code).fact.startswith('object "r/keep": this would delete it, and ')
+        assert bench.call.decision.effective == "deny"
+    assert set(bench.below.objects) == {"r/keep"}
+    bench.below.objects.clear()
+    bench.save("r", bench.work / "tree")
+
+
+@WAYS
+@pytest.mark.parametrize(("written", "code"), [(KEPT, "DENIED"), (retained("skip"), "RETENTION")])
+def test_an_object_that_may_not_be_deleted_is_not_replaced_by_a_directory(make, transfer, written, code):
+    bench = make(written, transfer=transfer)
+    bench.plant("r/keep", age=DAY)
+    bench.file(name="tree/a")
+    denied(lambda: bench.save("r/keep", bench.work / "tree"), code)
+    assert set(bench.below.objects) == {"r/keep"}
+
+
+@WAYS
+def test_what_a_directory_writes_again_needs_no_right_to_delete(make, transfer):
+    bench = make(document([{"effect": "allow", "match": {"operations": ["write"]}}]), transfer=transfer)
+    bench.file(name="tree/a")
+    bench.save("t", bench.work / "tree")
+    bench.save("t", bench.work / "tree")
+    bench.plant("t/gone")
+    denied(lambda: bench.save("t", bench.work / "tree"), "NO_RULE")
+
+
+# --- spellings --------------------------------------------------------------------------------------------
+
+STRANGE = ["a%2fb", "..;x", "a\\b", "\u202ex"]
+
+
+@WAYS
+@pytest.mark.parametrize("name", STRANGE)
+def test_where_there_is_no_policy_a_file_with_another_spelling_is_neither_saved_nor_loaded(make, transfer, name):
+    bench = make(transfer=transfer)
+    bench.file(name=f"tree/{name}")
+    bench.plant(f"s/{name}")
+    denied(lambda: bench.save("t", bench.work / "tree"), "BAD_KEY", BadRequest)
+    denied(lambda: bench.load("s"), "BAD_KEY", BadRequest)
+    assert (set(bench.below.objects), bench.keys.asked["new"]) == ({f"s/{name}"}, 0)
+    assert not (bench.work / "loaded").exists()
+
+
+@pytest.mark.parametrize("written", [[], [document([ALLOW])]])
+def test_what_is_stored_under_another_spelling_can_be_cleared_away(make, written):
+    bench = make(*written)
+    for key in ("t/a", *(f"t/{name}" for name in STRANGE)):
+        bench.below.objects[key] = b""
+    bench.delete("t")
+    assert bench.below.objects == {}
+
+
+def test_a_rule_that_keeps_an_object_keeps_it_under_another_spelling_too(make):
+    bench = make(retained("skip"))
+    bench.plant("r/t/a%2fb", age=DAY)
+    bench.delete("r/t")
+    assert set(bench.below.objects) == {"r/t/a%2fb"}
+
+
+# --- trials -----------------------------------------------------------------------------------------------
+
+
+class Mute(MemoryPlugin):
+    """Stores and removes, and tells nothing of what is stored."""
+
+    def list_objects(self, call, artifact):
+        raise DownstreamStatus("UNIMPLEMENTED", "no listings here")
+
+    def open_stream(self, call, artifact):
+        raise Refused("access denied")
+
+    def is_directory(self, call, artifact):
+        raise Refused("access denied")
+
+
+TRIED = document(
+    [
+        ALLOW,
+        {"effect": "require", "require": {"overwrite": "deny", "minAge": "1d"}},
+        {"effect": "deny", "match": {"operations": ["list"]}},
+    ],
+    name="tried",
+    listing="deny",
+    symlinks="reject",
+)
+
+
+@pytest.mark.parametrize("enforcement", ["warn", "shadow"])
+def test_what_is_asked_for_rules_on_trial_alone_fails_no_call(make, enforcement):
+    tried = {**TRIED, "spec": {**TRIED["spec"], "enforcement": enforcement}}
+    bench = make(tried, below=Mute())
+    bench.file(name="tree/a")
+    for write in (
+        lambda: bench.save("t", bench.work / "tree"),
+        lambda: bench.save_stream("f", [b"x"]),
+        lambda: bench.delete("f"),
+    ):
+        write()
+        facts = bench.call.decision
+        assert (facts.effective, facts.proposed) == ("allow", "unknown")
+    assert set(bench.below.objects) == {"t/a"}
+
+
+@pytest.mark.parametrize("enforcement", ["warn", "shadow"])
+def test_a_document_on_trial_changes_nothing_of_how_directories_are_treated(make, enforcement):
+    tried = {**TRIED, "spec": {**TRIED["spec"], "enforcement": enforcement}}
+    grants = [{"effect": "allow", "match": {"keys": ["t", "t/a"]}}]
+    bench = make(document(grants, symlinks="skip"), tried)
+    bench.file(name="tree/a")
+    (bench.work / "tree" / "link").symlink_to("a")
+    bench.save("t", bench.work / "tree")
+    bench.plant("t/b")
+    assert bench.list("t") == ["t/a"]
+
+
+def test_the_baseline_stays_while_nothing_is_enforced(make):
+    bench = make(document([{**ALLOW, "match": {"keys": ["x"]}}], enforcement="shadow"))
+    bench.below.objects = {f"t/{number}": b"" for number in range(10_001)}
+    denied(lambda: bench.list("t"), "LIMIT_LISTING")
+    bench.below.objects.popitem()
+    assert len(bench.list("t")) == 10_000
