@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 from harness.policy import document, documents
 from layers.memory import MemoryPlugin
 from layers.test_governed import ALLOW, DAY, WAYS, denied, header_of, make, retained
 
 from proxy.layers.governed import Governed
-from proxy.plugin import BadRequest, DownstreamStatus, Operation, Refused
+from proxy.plugin import BadRequest, DownstreamStatus, NotConfigured, Operation, Refused
+from proxy.stored import Transfer
 
 __all__ = ["make"]
 
@@ -241,3 +244,57 @@ def test_the_baseline_stays_while_nothing_is_enforced(make):
     denied(lambda: bench.list("t"), "LIMIT_LISTING")
     bench.below.objects.popitem()
     assert len(bench.list("t")) == 10_000
+
+
+# --- ends midway ------------------------------------------------------------------------------------------
+
+
+class Exchanging(MemoryPlugin):
+    """Does something once `t/b` is stored."""
+
+    act = staticmethod(lambda: None)
+
+    def save_stream(self, call, artifact, chunks):
+        super().save_stream(call, artifact, chunks)
+        if artifact.key == "t/b":
+            self.act()
+
+
+def exchange(path, kind: str) -> None:
+    path.unlink()
+    if kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["gone", "link", "pipe", "directory"])
+def test_a_file_that_is_exchanged_midway_is_a_named_error_and_nothing_new_stays(make, kind):
+    bench = make(transfer=Transfer.STREAM, below=Exchanging())
+    for name in "abc":
+        path = bench.file(name=f"tree/{name}")
+    bench.below.act = lambda: exchange(path, kind)
+    with pytest.raises(BadRequest, match=r"changed while it was read|cannot be saved"):
+        bench.save("t", bench.work / "tree")
+    assert bench.below.objects == {}
+
+
+def test_a_denial_midway_removes_nothing_that_was_there_before(make):
+    limits = {"maxBytes": "1MiB"}
+    bench = make(document([{**ALLOW, "limits": limits}]), transfer=Transfer.STREAM, below=Exchanging())
+    for name in "abc":
+        path = bench.file(name=f"tree/{name}")
+    bench.plant("t/a")
+    bench.below.act = lambda: os.truncate(path, 2 << 20)
+    error = denied(lambda: bench.save("t", bench.work / "tree"), "LIMIT_BYTES")
+    assert set(bench.below.objects) == {"t/a"}
+    assert error.fact.endswith("; 1 of its objects had been written, and stay")
+
+
+def test_an_empty_directory_that_passes_through_is_refused(make):
+    bench = make(document([ALLOW], encryption=[PUBLIC]), allows_passthrough=True)
+    (bench.work / "tree").mkdir()
+    with pytest.raises(NotConfigured, match="is empty"):
+        bench.save("t", bench.work / "tree")
