@@ -20,6 +20,7 @@ BASELINE_LISTING = 10_000
 """The most names that a listing gives where there is no policy."""
 _HINTS = 3
 _ASK = "Ask the owner of the policies"
+_ALONE = "Save and load it by its own key"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +73,14 @@ class Policy:
         self.digest = documents.digest
         self.process = process
         specs = [document.spec for document in documents.documents]
-        self.is_baseline = not specs
-        self.listing = "deny" if any(spec.listing == "deny" for spec in specs) else "filter"
-        self.skips_links = bool(specs) and all(spec.symlinks == "skip" for spec in specs)
+        enforced = [spec for spec in specs if spec.enforcement == "enforce"]
+        self.is_empty = not specs
+        self.is_baseline = not enforced and not any(
+            rule.enforcement == "enforce" for spec in specs for rule in spec.rules
+        )
+        """Nothing is enforced but what holds where there is no document."""
+        self.listing = "deny" if any(spec.listing == "deny" for spec in enforced) else "filter"
+        self.skips_links = bool(enforced) and all(spec.symlinks == "skip" for spec in enforced)
         self.default = _default(specs)
         self.rules = [
             _ready(document, rule, process) for document in documents.documents for rule in document.spec.rules
@@ -91,9 +97,9 @@ class Policy:
         self._by_operation: dict[str, list[ReadyRule]] = {}
         self._by_segment: dict[str, _BySegment] = {}
 
-    def match(self, request: Request) -> Matched:
-        """Everything about a request that cannot change any more."""
-        if fault := keys.fault_of(request.key):
+    def match(self, request: Request, *, canonical: bool = True) -> Matched:
+        """Everything about a request that cannot change any more; its key may be any unless it must be `canonical`."""
+        if canonical and (fault := keys.fault_of(request.key)):
             return Matched(self, request, fault=fault)
         denies: list[tuple[ReadyRule, str]] = []
         requires: list[tuple[ReadyRule, str]] = []
@@ -192,6 +198,8 @@ class Matched:
     allows: Sequence[ReadyRule] = ()
     fault: str = ""
     """Why the key is not canonical."""
+    whole: Encryption | None = None
+    """What the directory is under that the object is read or written as a part of."""
 
     def judge(self, measures: Measures = NOTHING_YET) -> Decision:
         """The decision, as far as facts are known."""
@@ -206,7 +214,7 @@ class Matched:
         would = tuple(block for block in blocks if block.mode != "enforce")
         if not would and not proposed.allows and effective.allows:
             would = (proposed,)
-        return Decision(effective, proposed, would, self._awaits(measures))
+        return Decision(effective, proposed, would, *self._awaits(measures))
 
     def surviving(self, measures: Measures) -> Matched:
         """The same without the grants whose limits are passed: what has passed one stays so."""
@@ -266,6 +274,9 @@ class Matched:
         found = self.policy.encryption(self.request)
         if isinstance(found, Verdict):
             return found
+        if self.whole and not self.whole.is_same_as(found):
+            fact = "its encryption rule asks for something else than that of its directory"
+            return Verdict("deny", "ENCRYPTION", found.policy, f"encryption/{found.rule}", fact, _ALONE)
         if measures.sealed is False and self.request.operation in READS and not found.reads_plaintext:
             fact = "the stored object was never sealed, and plaintext is not read here"
             advice = "Only sealed objects are read; save the artifact again through Sealgate"
@@ -274,11 +285,15 @@ class Matched:
             return Verdict("deny", "PLAINTEXT", policy, rule, fact, advice)
         return allowed
 
-    def _awaits(self, measures: Measures) -> frozenset[str]:
-        if not measures.pending:
-            return measures.pending
-        looks = [awaited(ready.rule.require, self.request, measures.pending) for ready, unknown in self.requires]
-        return frozenset().union(*looks)
+    def _awaits(self, measures: Measures) -> tuple[frozenset[str], frozenset[str]]:
+        """Which pending facts any rule looks at, and which one that is enforced."""
+        awaits: frozenset[str] = frozenset()
+        needs: frozenset[str] = frozenset()
+        for ready, _ in self.requires if measures.pending else ():
+            looks = awaited(ready.rule.require, self.request, measures.pending)
+            awaits |= looks
+            needs |= looks if ready.mode == "enforce" else frozenset()
+        return awaits, needs
 
 
 def _cannot(unknown: str) -> str:

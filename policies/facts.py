@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 READS, WRITES = frozenset({"Load", "OpenStream"}), frozenset({"Save", "SaveStream"})
 ALIASES = {
@@ -94,6 +94,10 @@ class Encryption:
     passthrough: bool = False
     author_keys: frozenset[str] = frozenset()
 
+    def is_same_as(self, other: Encryption) -> bool:
+        """Whether both ask for the same, whichever rules say so."""
+        return replace(self, policy=other.policy, rule=other.rule) == other
+
 
 @dataclass(frozen=True, slots=True)
 class Decision:
@@ -106,3 +110,5 @@ class Decision:
     """Each rule on trial that would have denied."""
     awaits: frozenset[str] = field(default_factory=frozenset)
     """Which of the facts that are pending a matching rule looks at."""
+    needs: frozenset[str] = field(default_factory=frozenset)
+    """Of these, what a rule that is enforced looks at."""

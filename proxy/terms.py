@@ -16,10 +16,13 @@ class Meter(Protocol):
         """A meter of the same limits that begins at nothing, to try a request before it is carried out."""
 
     def reached(self, path: str) -> None:
-        """The local path that is used, with every symbolic link on the way resolved."""
+        """The local path that is used, with every symbolic link on the way resolved. The call's terms may change."""
 
     def object(self, key: str, size: int | None, *, sealed: bool) -> None:
         """One more object: its key, its plaintext size if that is known, and whether it lies sealed in storage."""
+
+    def surveyed(self, *, is_directory: bool) -> None:
+        """A rehearsal has come to its end: what is stored and was not among its objects is going to be removed."""
 
     def count(self, size: int) -> None:
         """So many further bytes of plaintext of the last object."""
@@ -40,6 +43,9 @@ class Unmetered:
 
     def object(self, key: str, size: int | None, *, sealed: bool) -> None:
         """See `Meter.object`."""
+
+    def surveyed(self, *, is_directory: bool) -> None:
+        """See `Meter.surveyed`."""
 
     def count(self, size: int) -> None:
         """See `Meter.count`."""

@@ -15,6 +15,7 @@ from proxy.envelope.trees import (
     descend,
     open_regular,
     open_tree,
+    savable,
     seal_tree,
     walk,
 )
@@ -36,6 +37,7 @@ __all__ = [
     "open_tree",
     "plaintext_size",
     "read_header",
+    "savable",
     "seal_file",
     "seal_stream",
     "seal_tree",

@@ -169,6 +169,21 @@ def create_directory(name: str, directory: int, mode: int) -> None:
             os.close(fd)
 
 
+@contextmanager
+def savable() -> Iterator[None]:
+    """While a local directory is read: what cannot be saved there, or was exchanged, is a `BadRequest`."""
+    try:
+        yield
+    except NotRegular as fault:
+        raise fault.unsavable() from None
+    except OSError as error:
+        if error.errno not in _GONE:
+            raise
+        raise BadRequest(
+            "the local directory changed while it was read", remedy="Save it once it is complete"
+        ) from None
+
+
 def seal_tree(
     source: int,
     target: int,
@@ -189,7 +204,7 @@ def seal_tree(
         BadRequest: the tree holds a link, a device or a name that is no UTF-8, or changed while it was read.
     """
     totals = Totals()
-    try:
+    with savable():
         for place in walk(source, skip_links=skip_links):
             with descend(target, place.path) as into:
                 for name in place.directories:
@@ -201,14 +216,6 @@ def seal_tree(
                         create_regular(name, into, PRIVATE_FILE) as sealed,
                     ):
                         totals.add(*seal_file(plain, sealed, header, data_key, key, check, admit))
-    except NotRegular as fault:
-        raise fault.unsavable() from None
-    except OSError as error:
-        if error.errno not in _GONE:
-            raise
-        raise BadRequest(
-            "the local directory changed while it was read", remedy="Save it once it is complete"
-        ) from None
     return totals
 
 

@@ -21,31 +21,46 @@ def split(artifact: Artifact, choices: Container[str] = ()) -> tuple[Artifact, s
     Raises:
         BadRequest: the block asks for something that authors may not choose, or cannot be read.
     """
+    artifact, key = _parted(artifact)
+    if key is not None and key not in choices:
+        raise BadRequest(
+            f'the configuration asks Sealgate for the key "{shown_key(key)}", which authors may not choose here',
+            remedy="Remove it from the block sealgate, or have it listed in authorKeys of the encryption rule",
+        )
+    return artifact, key or ""
+
+
+def forwarded(artifact: Artifact) -> Artifact:
+    """The artifact as the downstream shall see it. Which key its author chose means something to writes alone.
+
+    Raises:
+        BadRequest: the block asks for more than a key, or cannot be read.
+    """
+    return _parted(artifact)[0]
+
+
+def _parted(artifact: Artifact) -> tuple[Artifact, str | None]:
+    """The artifact without the block, and the name of the key that the block asks for."""
     if _OURS not in artifact.configuration:
-        return artifact, ""
+        return artifact, None
     from policies import documents  # noqa: PLC0415 - few configurations need it
 
     if len(artifact.configuration) > documents.LONGEST_OF_AUTHORS:
         raise _unreadable(f"it is longer than {documents.LONGEST_OF_AUTHORS} characters")
     try:
         if _OURS not in documents.names_at_the_top(artifact.configuration):
-            return artifact, ""
+            return artifact, None
     except documents.Unreadable:
-        return artifact, ""  # the downstream's own format, which only mentions the word
+        return artifact, None  # the downstream's own format, which only mentions the word
     try:
         document = documents.read(artifact.configuration).value
     except documents.Unreadable as flaw:
         raise _unreadable(f"{flaw.bare} (line {flaw.line})") from None
-    key = _chosen(document.pop(_OURS), choices)
+    key = _asked(document.pop(_OURS))
     return replace(artifact, configuration=_theirs(document)), key
 
 
-def forwarded(artifact: Artifact, choices: Container[str] = ()) -> Artifact:
-    """The artifact as the downstream shall see it; see `split`."""
-    return split(artifact, choices)[0]
-
-
-def _chosen(block: object, choices: Container[str]) -> str:
+def _asked(block: object) -> str | None:
     if not isinstance(block, dict):
         raise BadRequest("the block sealgate in the artifact's configuration is no mapping")
     for name in block:
@@ -55,14 +70,8 @@ def _chosen(block: object, choices: Container[str]) -> str:
                 remedy="Remove it from the block sealgate",
             )
     if "key" not in block:
-        return ""
-    key = block["key"].rpartition("/keys/")[2] if isinstance(block["key"], str) else ""
-    if not key or key not in choices:
-        raise BadRequest(
-            f'the configuration asks Sealgate for the key "{shown_key(key)}", which authors may not choose here',
-            remedy="Remove it from the block sealgate, or have it listed in authorKeys of the encryption rule",
-        )
-    return key
+        return None
+    return block["key"].rpartition("/keys/")[2] if isinstance(block["key"], str) else ""
 
 
 def _theirs(document: dict[str, object]) -> str:

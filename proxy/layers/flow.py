@@ -5,9 +5,22 @@ from __future__ import annotations
 import hmac
 import logging
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 
 from proxy.envelope import Admit, Header, Totals
-from proxy.plugin import Call, Chunk, ContextDiffers, shown_key
+from proxy.plugin import (
+    Artifact,
+    ArtifactPlugin,
+    BadRequest,
+    Call,
+    Chunk,
+    ContextDiffers,
+    Denied,
+    DownstreamStatus,
+    PluginError,
+    Refused,
+    shown_key,
+)
 
 log = logging.getLogger("sealgate.call")
 
@@ -48,6 +61,37 @@ def counted(chunks: Iterator[Chunk], count: Callable[[int], None]) -> Iterator[C
     for chunk in chunks:
         count(len(chunk))
         yield chunk
+
+
+@contextmanager
+def undone(call: Call, directory: Artifact, downstream: ArtifactPlugin) -> Iterator[list[Artifact]]:
+    """While a directory is stored object by object: an end by a policy or by the local files removes what was new.
+
+    Nothing that lay there before is removed; the error tells of objects that stay, written over or perhaps so.
+    """
+    try:
+        before: list[str] | None = downstream.list_objects(call, directory)
+    except (Refused, DownstreamStatus):
+        before = None
+    written: list[Artifact] = []
+    try:
+        yield written
+    except (Denied, BadRequest) as error:
+        # To delete an object deletes what lies beneath its key, too.
+        taken = {key[:end] for key in before or () for end in (*_slashes(key), len(key))}
+        new = [child for child in written if before is not None and child.key not in taken]
+        left = len(written)
+        for child in new:
+            with suppress(PluginError):
+                downstream.delete(call, child)
+                left -= 1
+        if left:
+            error.fact += f"; {left} of its objects had been written, and stay"
+        raise
+
+
+def _slashes(key: str) -> list[int]:
+    return [place for place, character in enumerate(key) if character == "/"]
 
 
 def record(call: Call, totals: Totals) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import Protocol
 
 from policies.engine import Matched, Policy
 from policies.facts import Decision, Encryption, Measures, Request, Verdict
@@ -24,7 +25,7 @@ from proxy.terms import Terms
 log = logging.getLogger("sealgate.policy")
 
 _READS = ("Load", "OpenStream")
-_STRICTER = ("", "allow", "skip", "deny")
+_STRICTER = ("", "allow", "unknown", "skip", "deny")
 
 
 class Ruling:
@@ -34,10 +35,13 @@ class Ruling:
         self.policy = policy
         self.nothing_beneath = False
         """It is known that nothing is stored under the artifact's key or beneath it."""
+        self.beneath: frozenset[str] = frozenset()
+        """What is stored beneath the key that is written to."""
         self._call = call
         self._artifact = artifact
         self._request = request
         self._matched: dict[str, Matched] = {}
+        self._encryption = policy.encryption(request)
 
     @property
     def artifact_key(self) -> str:
@@ -54,22 +58,42 @@ class Ruling:
             if key not in self._matched:
                 self._matched[key] = self.policy.match(self._request)
             return self._matched[key]
-        return self.policy.match(replace(self._request, key=key))
+        request = replace(self._request, key=key, path=self._path_of(key))
+        # What was stored under another spelling of a key can at least be cleared away.
+        return self.policy.match(request, canonical=request.operation != "Delete")
+
+    def replaced(self, key: str) -> Matched:
+        """The rules that mean an object which is stored where this call writes, under whatever spelling."""
+        return self.policy.match(replace(self._request, key=key, path=self._path_of(key)), canonical=False)
+
+    def removal(self, key: str) -> Matched:
+        """The rules that mean the removal of an object by writing in its place."""
+        return self.policy.match(replace(self._request, operation="Delete", key=key, path=""), canonical=False)
+
+    def _path_of(self, key: str) -> str:
+        """The local path that one object of this artifact is read from or written to."""
+        path, beneath = self._request.path, f"{self.artifact_key}/"
+        return f"{path.rstrip('/')}/{key.removeprefix(beneath)}" if path and key.startswith(beneath) else path
+
+    def part(self, key: str) -> Matched:
+        """The same, for an object that is read or written as a part of this artifact: under one encryption with it."""
+        found, whole = self.matched(key), self._encryption
+        if key == self.artifact_key or isinstance(whole, Verdict):
+            return found
+        return replace(found, whole=whole)
 
     def at(self, path: str) -> None:
         """The local path that is used: decided on again, if a link led elsewhere than the request says."""
         if path != self._request.path:
             self._request = replace(self._request, path=path)
             self._matched.clear()
+            self._encryption = self.policy.encryption(self._request)
+            self._call.terms = self._encrypted(self._call.terms)
             self.require(self.decide(self.artifact_key, Measures(pending=frozenset({"object", "exists"}))))
 
     def decide(self, key: str, measures: Measures) -> Decision:
         """The decision on one object of this artifact, or on the artifact itself."""
         return self.matched(key).judge(measures)
-
-    def awaits(self, key: str, facts: Collection[str]) -> bool:
-        """Whether a rule that means the key looks at one of these facts."""
-        return bool(self.decide(key, Measures(pending=frozenset(facts))).awaits)
 
     def may_read(self, key: str) -> bool:
         """Whether the object could be opened, by either operation that reads."""
@@ -81,20 +105,20 @@ class Ruling:
         """Whether the call succeeds and does nothing."""
         return self._call.decision.effective == "skip"
 
-    def set_terms(self, exists: Callable[[str], bool]) -> None:
-        """Tell the layer below what holds in this call; `exists` tells whether something lies under a key."""
-        if self.policy.is_baseline:
-            return
-        found = self.policy.encryption(self._request)
-        encryption = found if isinstance(found, Encryption) else Encryption()
-        self._call.terms = Terms(
+    def set_terms(self, asks: Asks) -> None:
+        """Tell the layer below what holds in this call."""
+        self._call.terms = self._encrypted(Terms(skips_links=self.policy.skips_links, meter=PolicyMeter(self, asks)))
+
+    def _encrypted(self, terms: Terms) -> Terms:
+        """The terms with what the encryption rule asks for."""
+        encryption = self._encryption if isinstance(self._encryption, Encryption) else Encryption()
+        return replace(
+            terms,
             key=encryption.key,
             author_keys=encryption.author_keys,
             context=encryption.context,
             reads_plaintext=encryption.reads_plaintext,
             passthrough=encryption.passthrough,
-            skips_links=self.policy.skips_links,
-            meter=PolicyMeter(self, exists),
         )
 
     # --- what came of it ----------------------------------------------------------------------------------
@@ -117,6 +141,21 @@ class Ruling:
         facts.would_deny = tuple(dict.fromkeys((*facts.would_deny, *names)))
         if effective.outcome == "deny":
             raise refusal(effective, key if key != self._artifact.key else "")
+
+    def require_removal(self, decision: Decision, key: str) -> None:
+        """The same for an object that a write would remove: here nothing can be skipped."""
+        effective, proposed = (
+            verdict
+            if verdict.allows
+            else replace(verdict, outcome="deny", fact=f"this would delete it, and {verdict.fact}")
+            for verdict in (decision.effective, decision.proposed)
+        )
+        self.require(replace(decision, effective=effective, proposed=proposed), key)
+
+    def unknown(self) -> None:
+        """Record that rules on trial asked for what nothing tells."""
+        facts = self._call.decision
+        facts.proposed = max(facts.proposed, "unknown", key=_STRICTER.index)
 
     def deny(self, code: str, fact: str) -> None:
         """Deny the call for a reason that no single rule has."""
@@ -142,8 +181,7 @@ class Ruling:
             self.require(self.decide(self._request.key, Measures(sealed=False)))
             raise
         except ContextDiffers as found:
-            encryption = self.policy.encryption(self._request)
-            policy, rule = getattr(encryption, "policy", ""), f"encryption/{getattr(encryption, 'rule', '')}"
+            policy, rule = self._encryption.policy, f"encryption/{self._encryption.rule}"
             verdict = Verdict("deny", "CONTEXT", policy, rule, found.fact, found.remedy)
             self._record(verdict)
             raise refusal(verdict) from None
@@ -158,12 +196,23 @@ class Ruling:
             )
 
 
+class Asks(Protocol):
+    """Who can find out what is stored."""
+
+    def exists(self, key: str) -> tuple[bool | None, frozenset[str]]:
+        """Whether something lies under a key or beneath it, if a rule asks; and what is pending still."""
+
+    def removed(self, keys: Collection[str]) -> None:
+        """Decide on objects that a write removes."""
+
+
 class PolicyMeter:
     """Decides on each object as it comes, and again with each run of its bytes."""
 
-    def __init__(self, ruling: Ruling, exists: Callable[[str], bool]) -> None:
+    def __init__(self, ruling: Ruling, asks: Asks) -> None:
         self._ruling = ruling
-        self._exists = exists
+        self._asks = asks
+        self._replaced = set(ruling.beneath)
         self._key = ""
         self._object: Matched | None = None
         self._whole: Matched | None = None
@@ -171,10 +220,11 @@ class PolicyMeter:
         self._bytes = self._total = self._files = 0
         self._sealed: bool | None = None
         self._is_there: bool | None = None
+        self._pending: frozenset[str] = frozenset()
 
     def rehearsal(self) -> PolicyMeter:
         """See `Meter.rehearsal`."""
-        return PolicyMeter(self._ruling, self._exists)
+        return PolicyMeter(self._ruling, self._asks)
 
     def reached(self, path: str) -> None:
         """See `Meter.reached`."""
@@ -186,13 +236,16 @@ class PolicyMeter:
         self._files += 1
         self._bytes = size or 0
         self._total += size or 0
-        self._object = self._ruling.matched(key)
+        self._object = self._ruling.part(key)
         own = key == self._ruling.artifact_key
         self._whole = None if own else self._whole or self._ruling.matched(self._ruling.artifact_key)
-        self._is_there = None
-        if self._ruling.awaits(key, {"exists"}):
-            self._is_there = not self._ruling.nothing_beneath and self._exists(key)
+        self._replaced.discard(key)
+        self._is_there, self._pending = self._asks.exists(key)
         self._judge(complete=size is not None)
+
+    def surveyed(self, *, is_directory: bool) -> None:
+        """See `Meter.surveyed`."""
+        self._asks.removed([*sorted(self._replaced), *([self._ruling.artifact_key] if is_directory else [])])
 
     def count(self, size: int) -> None:
         """See `Meter.count`."""
@@ -214,6 +267,7 @@ class PolicyMeter:
             sealed=self._sealed,
             exists=self._is_there,
             complete=complete,
+            pending=self._pending,
         )
         self._ruling.require(self._object.judge(measures), self._key)
         self._object = self._object.surviving(measures)

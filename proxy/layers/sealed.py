@@ -16,8 +16,8 @@ from pathlib import Path
 from proxy import envelope
 from proxy.envelope import Header, Totals, Unlock
 from proxy.keys import KeyProvider
-from proxy.layers.authors import split
-from proxy.layers.flow import admitting, counted, metered, record, require_context, stored_as_it_is
+from proxy.layers.authors import forwarded, split
+from proxy.layers.flow import admitting, counted, metered, record, require_context, stored_as_it_is, undone
 from proxy.paths import Destination, Roots, Source, local_errors, opened_directory, read_chunks, write_all
 from proxy.plugin import (
     Artifact,
@@ -27,7 +27,6 @@ from proxy.plugin import (
     Capabilities,
     Chunk,
     DataLoss,
-    Denied,
     DownstreamStatus,
     LimitReached,
     NotConfigured,
@@ -73,11 +72,13 @@ class Sealed:
 
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
         """Seal the file or directory at `path` under one data key, and store it."""
-        artifact, chosen = split(artifact, call.terms.author_keys)
         with self._roots.source(path) as source:
             call.terms.meter.reached(source.path)
+            artifact, chosen = split(artifact, call.terms.author_keys)
             survey = _survey(source, call, artifact.key)
             if call.terms.passthrough:
+                if survey.empty_directory is not None:
+                    raise _cannot_carry(survey.empty_directory, "Save an archive of the directory")
                 by_stream = self._stored.writes_by_stream(call)
                 self._save_each(call, artifact, source, lambda to, chunks: self._pass(call, to, chunks, by_stream))
                 return
@@ -101,10 +102,8 @@ class Sealed:
 
     def _saves_by_file(self, call: Call, survey: _Survey) -> bool:
         if self._transfer is Transfer.STREAM and survey.empty_directory is not None:
-            raise NotConfigured(
-                f'the directory "{shown_key(survey.empty_directory) or "."}" is empty, and a stream cannot carry it',
-                remedy="Set spool.transfer to auto or file, or save an archive of the directory",
-            )
+            remedy = "Set spool.transfer to auto or file, or save an archive of the directory"
+            raise _cannot_carry(survey.empty_directory, remedy)
         if self._transfer is Transfer.STREAM:
             return not self._stored.writes_by_stream(call)
         needed = survey.stored_bytes + SPARE_SPACE
@@ -147,22 +146,17 @@ class Sealed:
         self._stored.write(call, artifact, plaintext, by_stream=by_stream)
 
     def _save_each(self, call: Call, artifact: Artifact, source: Source, save: _Save) -> None:
-        """Save a file, or each file of a directory under its own key. What a policy denies midway leaves nothing."""
+        """Save a file, or each file of a directory under its own key. What ends midway is undone; see `undone`."""
         if not source.is_directory:
             save(artifact, read_chunks(source.fd, call.check))
             return
-        written: list[Artifact] = []
-        try:
+        with undone(call, artifact, self._downstream) as written, local_errors("the local path"), envelope.savable():
             for place in envelope.walk(source.fd, skip_links=call.terms.skips_links):
                 for name in place.files:
                     child = _child(artifact, place.path_of(name))
                     with envelope.open_regular(name, place.fd) as fd:
-                        written.append(child)
                         save(child, read_chunks(fd, call.check))
-        except Denied:
-            for child in written[:-1]:
-                self._downstream.delete(call, child)
-            raise
+                    written.append(child)
 
     def _seal(
         self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], header: Header, data_key: bytes
@@ -192,7 +186,7 @@ class Sealed:
 
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         """Open the stored file or directory to `path`, whole and verified or not at all."""
-        artifact = _forwarded(call, artifact)
+        artifact = forwarded(artifact)
         with self._roots.destination(path) as destination:
             call.terms.meter.reached(destination.path)
             if self._transfer is Transfer.STREAM or not self._loaded_by_file(call, artifact, destination):
@@ -200,7 +194,7 @@ class Sealed:
 
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         """Yield the plaintext, each segment only once it has been verified."""
-        artifact = _forwarded(call, artifact)
+        artifact = forwarded(artifact)
         call.sealed.files += 1
         with closing(self._stored.read(call, artifact)) as stored:
             yield from self._open(call, artifact, stored, self._unlock(call))
@@ -296,7 +290,7 @@ class Sealed:
         Raises:
             PluginError: the downstream does not tell.
         """
-        artifact = _forwarded(call, artifact)
+        artifact = forwarded(artifact)
         try:
             with closing(self._stored.read(call, artifact)) as stored:
                 return Seen(envelope.sealed_at(stored))
@@ -309,16 +303,16 @@ class Sealed:
 
     def delete(self, call: Call, artifact: Artifact) -> None:
         """Forwarded: what is sealed is deleted like anything else."""
-        self._downstream.delete(call, _forwarded(call, artifact))
+        self._downstream.delete(call, forwarded(artifact))
 
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
         """Forwarded: sealing adds no object and changes no name."""
-        return self._downstream.list_objects(call, _forwarded(call, artifact))
+        return self._downstream.list_objects(call, forwarded(artifact))
 
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
         """Forwarded; a downstream that cannot tell has no directories to browse."""
         try:
-            return self._downstream.is_directory(call, _forwarded(call, artifact))
+            return self._downstream.is_directory(call, forwarded(artifact))
         except DownstreamStatus as status:
             if status.code == "UNIMPLEMENTED":
                 return False
@@ -351,9 +345,10 @@ def _survey(source: Source, call: Call, key: str) -> _Survey:
     meter = call.terms.meter.rehearsal()
     if not source.is_directory:
         meter.object(key, source.size, sealed=True)
+        meter.surveyed(is_directory=False)
         return _Survey(_LARGE_HEADER + envelope.stored_size(source.size))
     stored, empty = 0, None
-    try:
+    with local_errors("the local path"), envelope.savable():
         for place in envelope.walk(source.fd, skip_links=call.terms.skips_links):
             for name in place.files:
                 size = os.stat(name, dir_fd=place.fd, follow_symlinks=False).st_size
@@ -361,8 +356,7 @@ def _survey(source: Source, call: Call, key: str) -> _Survey:
                 stored += _LARGE_HEADER + envelope.stored_size(size)
             if not place.files and not place.directories:
                 empty = place.path
-    except envelope.NotRegular as fault:
-        raise fault.unsavable() from None
+    meter.surveyed(is_directory=True)
     return _Survey(stored, empty)
 
 
@@ -376,8 +370,9 @@ def _seal_to(stored: Path, source: Source, header: Header, data_key: bytes, key:
         return Totals(1, *envelope.seal_file(source.fd, file.fileno(), header, data_key, key, call.check, admit))
 
 
-def _forwarded(call: Call, artifact: Artifact) -> Artifact:
-    return split(artifact, call.terms.author_keys)[0]
+def _cannot_carry(directory: str, remedy: str) -> NotConfigured:
+    fact = f'the directory "{shown_key(directory) or "."}" is empty, and a stream cannot carry it'
+    return NotConfigured(fact, remedy=remedy)
 
 
 def _child(artifact: Artifact, path: str) -> Artifact:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from harness.library import rows, without_id
@@ -63,6 +64,8 @@ def refusals() -> Iterator[tuple[str, str]]:
         yield title, _text(policy(document([rule])), operation, **measures)
     no_key = policy(document([ALLOW], encryption=[{"match": {"keys": ["sealed/**"]}}]))
     yield "No encryption rule covers the key", _text(no_key, "Save")
+    mixed = policy(document([ALLOW], encryption=[{"match": {"keys": ["team-a/x/secret/**"]}, "key": "one"}, {}]))
+    yield "A file of a directory has an encryption rule of its own", _apart(mixed)
     yield "A listing is too long, and there is no policy", _text(policy(), "ListObjects", listing=10_001)
     yield "An author asks for a key that is not listed", _chosen()
     fault = PolicyInvalid(
@@ -76,6 +79,13 @@ def refusals() -> Iterator[tuple[str, str]]:
 def _text(made, operation: str, **measures) -> str:
     verdict = made.decide(Request(operation, "team-a/x"), Measures(**measures)).effective
     return without_id(refusal(verdict).line(Call(Operation(operation)), "team-a/x"))
+
+
+def _apart(made) -> str:
+    request, whole = Request("Save", "team-a/x"), made.encryption(Request("Save", "team-a/x"))
+    key = "team-a/x/secret/y"
+    verdict = replace(made.match(replace(request, key=key)), whole=whole).judge().effective
+    return without_id(refusal(verdict, key).line(Call(Operation.SAVE), request.key))
 
 
 def _chosen() -> str:

@@ -271,8 +271,8 @@ def test_a_block_for_sealgate_is_taken_out(auto, text, forwarded):
 @pytest.mark.parametrize("text", ["sealgate: {key: other}", "sealgate: {transfer: none, key: x}", "sealgate: [1]"])
 def test_authors_choose_nothing_by_that_block(auto, text):
     with pytest.raises(BadRequest, match=r"sealgate|Sealgate"):
-        auto.sealed.delete(Call(Operation.DELETE), Artifact("a", configuration=text))
-    assert auto.below.calls == []
+        auto.sealed.save_stream(Call(Operation.SAVE_STREAM), Artifact("a", configuration=text), iter([b"plain"]))
+    assert auto.below.objects == {}
 
 
 def test_what_a_call_learned_is_in_its_context(bench):

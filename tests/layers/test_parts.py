@@ -1,0 +1,300 @@
+"""The objects of a directory: each is decided by its own key and local path, and sealed by its own rule."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from harness.policy import document, documents
+from layers.memory import MemoryPlugin
+from layers.test_governed import ALLOW, DAY, WAYS, denied, header_of, make, retained
+
+from proxy.layers.governed import Governed
+from proxy.plugin import BadRequest, DownstreamStatus, NotConfigured, Operation, Refused
+from proxy.stored import Transfer
+
+__all__ = ["make"]
+
+PUBLIC = {"match": {"keys": ["t/**"]}, "write": "passthrough", "readPlaintext": "allow"}
+SECRET = {"match": {"keys": ["t/secret/**"]}}
+
+
+@WAYS
+@pytest.mark.parametrize(
+    ("child", "directory"),
+    [
+        ({"key": "one"}, PUBLIC),
+        ({"key": "one"}, {"key": "two"}),
+        ({"key": "one", "context": {"tenant": "a"}}, {"key": "one"}),
+        ({"key": "one"}, {"key": "one", "authorKeys": ["two"]}),
+        ({"key": "one"}, {"key": "one", "readPlaintext": "allow"}),
+    ],
+)
+def test_no_file_is_saved_or_loaded_under_the_encryption_of_the_directory_above(make, transfer, child, directory):
+    rules = [{**SECRET, **child}, directory]
+    bench = make(document([ALLOW], encryption=rules), transfer=transfer, allows_passthrough=True)
+    path = bench.file(name="tree/secret/x")
+    bench.file(name="tree/a")
+    error = denied(lambda: bench.save("t", bench.work / "tree"), "encryption/e0, ENCRYPTION")
+    assert (error.fact.partition(":")[0], error.remedy) == ('object "t/secret/x"', "Save and load it by its own key")
+    assert (bench.below.objects, bench.keys.asked) == ({}, {})
+    bench.save("t/secret/x", path)
+    assert header_of(bench, "t/secret/x").key.key_name == "one"
+    denied(lambda: bench.load("t"), "ENCRYPTION")
+    assert bench.load("t/secret/x", "own").read_bytes() == b"plain"
+
+
+def test_what_a_listing_hid_is_still_not_loaded_under_the_encryption_of_the_directory_above(make):
+    bench = make(document([ALLOW], encryption=[SECRET, {"readPlaintext": "allow"}]))
+    bench.plant("t/secret/x", b"planted", age=None)
+    bench.plant("t/a")
+    listed = bench.below.list_objects
+    bench.below.list_objects = lambda *of: [key for key in listed(*of) if "secret" not in key]
+    denied(lambda: bench.load("t"), "ENCRYPTION")
+    assert list(bench.work.iterdir()) == []
+
+
+@WAYS
+def test_rules_that_say_the_same_of_a_file_and_of_its_directory_are_no_hindrance(make, transfer):
+    bench = make(document([ALLOW], encryption=[{**SECRET, "key": "one"}, {"key": "one"}]), transfer=transfer)
+    bench.file(name="tree/secret/x")
+    bench.save("t", bench.work / "tree")
+    assert (bench.load("t") / "secret" / "x").read_bytes() == b"plain"
+
+
+@WAYS
+def test_a_rule_about_paths_means_each_file_of_a_directory(make, transfer):
+    bench = make(transfer=transfer)
+    rule = {"effect": "deny", "match": {"localPaths": [f"{bench.work}/**/private/**"]}}
+    bench.governed = Governed(bench.sealed, documents(document([ALLOW, rule])), looks=bench.sealed)
+    bench.file(name="tree/private/x")
+    bench.plant("s/private/x")
+    error = denied(lambda: bench.save("t", bench.work / "tree"), "DENIED")
+    assert error.fact.startswith('object "t/private/x"')
+    denied(lambda: bench.load("s"), "DENIED")
+    assert set(bench.below.objects) == {"s/private/x"}
+    assert not (bench.work / "loaded").exists()
+
+
+def test_the_encryption_rule_is_the_one_for_the_path_that_is_reached(make):
+    bench = make(
+        document(
+            [ALLOW],
+            encryption=[{**PUBLIC, "match": {"localPaths": ["/**/public/*"]}}, {"key": "one", "authorKeys": ["two"]}],
+        ),
+        allows_passthrough=True,
+    )
+    bench.file(name="private/x")
+    (bench.work / "public").mkdir()
+    (bench.work / "public" / "x").symlink_to("../private/x")
+    bench.save("k", bench.work / "public" / "x")
+    assert header_of(bench, "k").key.key_name == "one"
+    bench.save("k", bench.work / "public" / "x", configuration="sealgate: {key: two}")
+    assert header_of(bench, "k").key.key_name == "two"
+
+
+def test_what_an_author_chose_for_writing_hinders_nothing_else(make):
+    writes = {"match": {"operations": ["write"]}, "key": "one", "authorKeys": ["two"]}
+    bench = make(document([ALLOW], encryption=[writes, {"key": "one"}]))
+    chosen = {"configuration": "sealgate: {key: two}\nbucket: b\n"}
+    bench.save("t/a", bench.file(), **chosen)
+    bench.do(Operation.LOAD, "t/a", bench.work / "loaded", **chosen)
+    assert bench.do(Operation.LIST_OBJECTS, "t", **chosen) == ["t/a"]
+    assert bench.do(Operation.IS_DIRECTORY, "t", **chosen)
+    bench.do(Operation.DELETE, "t", **chosen)
+    assert bench.below.objects == {}
+    assert {artifact.configuration for artifact in bench.below.artifacts} == {"bucket: b\n"}
+
+
+# --- what a write removes ---------------------------------------------------------------------------------
+
+KEPT = document([ALLOW, {"effect": "deny", "match": {"operations": ["delete"], "keys": ["**/keep"]}}])
+
+
+@WAYS
+@pytest.mark.parametrize(("written", "code"), [(KEPT, "DENIED"), (retained("skip"), "RETENTION")])
+def test_what_may_not_be_deleted_is_not_removed_by_a_write_in_its_place(make, transfer, written, code):
+    bench = make(written, transfer=transfer)
+    bench.plant("r/keep", age=DAY)
+    bench.file(name="tree/a")
+    for write in (
+        lambda: bench.save("r", bench.work / "tree"),
+        lambda: bench.save("r", bench.file()),
+        lambda: bench.save_stream("r", [b"x"]),
+    ):
+        assert denied(write, code).fact.startswith('object "r/keep": this would delete it, and ')
+        assert bench.call.decision.effective == "deny"
+    assert set(bench.below.objects) == {"r/keep"}
+    bench.below.objects.clear()
+    bench.save("r", bench.work / "tree")
+
+
+@WAYS
+@pytest.mark.parametrize(("written", "code"), [(KEPT, "DENIED"), (retained("skip"), "RETENTION")])
+def test_an_object_that_may_not_be_deleted_is_not_replaced_by_a_directory(make, transfer, written, code):
+    bench = make(written, transfer=transfer)
+    bench.plant("r/keep", age=DAY)
+    bench.file(name="tree/a")
+    denied(lambda: bench.save("r/keep", bench.work / "tree"), code)
+    assert set(bench.below.objects) == {"r/keep"}
+
+
+@WAYS
+def test_what_a_directory_writes_again_needs_no_right_to_delete(make, transfer):
+    bench = make(document([{"effect": "allow", "match": {"operations": ["write"]}}]), transfer=transfer)
+    bench.file(name="tree/a")
+    bench.save("t", bench.work / "tree")
+    bench.save("t", bench.work / "tree")
+    bench.plant("t/gone")
+    denied(lambda: bench.save("t", bench.work / "tree"), "NO_RULE")
+
+
+# --- spellings --------------------------------------------------------------------------------------------
+
+STRANGE = ["a%2fb", "..;x", "a\\b", "\u202ex"]
+
+
+@WAYS
+@pytest.mark.parametrize("name", STRANGE)
+def test_where_there_is_no_policy_a_file_with_another_spelling_is_neither_saved_nor_loaded(make, transfer, name):
+    bench = make(transfer=transfer)
+    bench.file(name=f"tree/{name}")
+    bench.plant(f"s/{name}")
+    denied(lambda: bench.save("t", bench.work / "tree"), "BAD_KEY", BadRequest)
+    denied(lambda: bench.load("s"), "BAD_KEY", BadRequest)
+    assert (set(bench.below.objects), bench.keys.asked["new"]) == ({f"s/{name}"}, 0)
+    assert not (bench.work / "loaded").exists()
+
+
+@pytest.mark.parametrize("written", [[], [document([ALLOW])]])
+def test_what_is_stored_under_another_spelling_can_be_cleared_away(make, written):
+    bench = make(*written)
+    for key in ("t/a", *(f"t/{name}" for name in STRANGE)):
+        bench.below.objects[key] = b""
+    bench.delete("t")
+    assert bench.below.objects == {}
+
+
+def test_a_rule_that_keeps_an_object_keeps_it_under_another_spelling_too(make):
+    bench = make(retained("skip"))
+    bench.plant("r/t/a%2fb", age=DAY)
+    bench.delete("r/t")
+    assert set(bench.below.objects) == {"r/t/a%2fb"}
+
+
+# --- trials -----------------------------------------------------------------------------------------------
+
+
+class Mute(MemoryPlugin):
+    """Stores and removes, and tells nothing of what is stored."""
+
+    def list_objects(self, call, artifact):
+        raise DownstreamStatus("UNIMPLEMENTED", "no listings here")
+
+    def open_stream(self, call, artifact):
+        raise Refused("access denied")
+
+    def is_directory(self, call, artifact):
+        raise Refused("access denied")
+
+
+TRIED = document(
+    [
+        ALLOW,
+        {"effect": "require", "require": {"overwrite": "deny", "minAge": "1d"}},
+        {"effect": "deny", "match": {"operations": ["list"]}},
+    ],
+    name="tried",
+    listing="deny",
+    symlinks="reject",
+)
+
+
+@pytest.mark.parametrize("enforcement", ["warn", "shadow"])
+def test_what_is_asked_for_rules_on_trial_alone_fails_no_call(make, enforcement):
+    tried = {**TRIED, "spec": {**TRIED["spec"], "enforcement": enforcement}}
+    bench = make(tried, below=Mute())
+    bench.file(name="tree/a")
+    for write in (
+        lambda: bench.save("t", bench.work / "tree"),
+        lambda: bench.save_stream("f", [b"x"]),
+        lambda: bench.delete("f"),
+    ):
+        write()
+        facts = bench.call.decision
+        assert (facts.effective, facts.proposed) == ("allow", "unknown")
+    assert set(bench.below.objects) == {"t/a"}
+
+
+@pytest.mark.parametrize("enforcement", ["warn", "shadow"])
+def test_a_document_on_trial_changes_nothing_of_how_directories_are_treated(make, enforcement):
+    tried = {**TRIED, "spec": {**TRIED["spec"], "enforcement": enforcement}}
+    grants = [{"effect": "allow", "match": {"keys": ["t", "t/a"]}}]
+    bench = make(document(grants, symlinks="skip"), tried)
+    bench.file(name="tree/a")
+    (bench.work / "tree" / "link").symlink_to("a")
+    bench.save("t", bench.work / "tree")
+    bench.plant("t/b")
+    assert bench.list("t") == ["t/a"]
+
+
+def test_the_baseline_stays_while_nothing_is_enforced(make):
+    bench = make(document([{**ALLOW, "match": {"keys": ["x"]}}], enforcement="shadow"))
+    bench.below.objects = {f"t/{number}": b"" for number in range(10_001)}
+    denied(lambda: bench.list("t"), "LIMIT_LISTING")
+    bench.below.objects.popitem()
+    assert len(bench.list("t")) == 10_000
+
+
+# --- ends midway ------------------------------------------------------------------------------------------
+
+
+class Exchanging(MemoryPlugin):
+    """Does something once `t/b` is stored."""
+
+    act = staticmethod(lambda: None)
+
+    def save_stream(self, call, artifact, chunks):
+        super().save_stream(call, artifact, chunks)
+        if artifact.key == "t/b":
+            self.act()
+
+
+def exchange(path, kind: str) -> None:
+    path.unlink()
+    if kind == "link":
+        path.symlink_to("/etc/passwd")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "directory":
+        path.mkdir()
+
+
+@pytest.mark.parametrize("kind", ["gone", "link", "pipe", "directory"])
+def test_a_file_that_is_exchanged_midway_is_a_named_error_and_nothing_new_stays(make, kind):
+    bench = make(transfer=Transfer.STREAM, below=Exchanging())
+    for name in "abc":
+        path = bench.file(name=f"tree/{name}")
+    bench.below.act = lambda: exchange(path, kind)
+    with pytest.raises(BadRequest, match=r"changed while it was read|cannot be saved"):
+        bench.save("t", bench.work / "tree")
+    assert bench.below.objects == {}
+
+
+def test_a_denial_midway_removes_nothing_that_was_there_before(make):
+    limits = {"maxBytes": "1MiB"}
+    bench = make(document([{**ALLOW, "limits": limits}]), transfer=Transfer.STREAM, below=Exchanging())
+    for name in "abc":
+        path = bench.file(name=f"tree/{name}")
+    bench.plant("t/a")
+    bench.below.act = lambda: os.truncate(path, 2 << 20)
+    error = denied(lambda: bench.save("t", bench.work / "tree"), "LIMIT_BYTES")
+    assert set(bench.below.objects) == {"t/a"}
+    assert error.fact.endswith("; 1 of its objects had been written, and stay")
+
+
+def test_an_empty_directory_that_passes_through_is_refused(make):
+    bench = make(document([ALLOW], encryption=[PUBLIC]), allows_passthrough=True)
+    (bench.work / "tree").mkdir()
+    with pytest.raises(NotConfigured, match="is empty"):
+        bench.save("t", bench.work / "tree")
