@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 
 import pytest
+from harness.outcome import TRANSIENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,15 @@ FAULTS = {
     "nothing required": (rule("require"), "the rule requires nothing"),
     "skip of an allow": (rule("allow, onDelete: skip"), "an allow rule refuses no Delete"),
     "message of two lines": (rule('deny, message: "a\\nb"'), "a message is one line"),
+    "message that is retried": (rule("deny, message: connection reset by peer"), "for a passing fault"),
+    "message that a param completes": (
+        rule('deny, message: "connection timed ${params.tier}"').replace("gold", "out"),
+        "for a passing fault",
+    ),
+    "owner that is retried": (
+        HEAD.replace("{name: main}", "{name: main, annotations: {owner: invalid connection}}") + "  rules: []\n",
+        "for a passing fault",
+    ),
     "unknown variable": (
         rule('allow, match: {keys: ["${identity.namspace}/**"]}'),
         "did you mean `identity.namespace`?",
@@ -115,6 +125,15 @@ def test_what_the_schema_alone_cannot_say_is_refused_with_its_place(text, fact):
     found = faults(text, mount="transit", allows_passthrough=False)
     assert any(fact in line for line in found), found
     assert all(line.startswith("p.yaml:") and line.isprintable() for line in found)
+
+
+def test_what_argo_retries_is_one_list():
+    assert set(load.RETRIED) == set(TRANSIENT)
+
+
+def test_a_condition_that_is_no_unicode_is_unusable():
+    with pytest.raises(cel.Unusable, match="`when` is no CEL"):
+        cel.compiled("'\ud800' == key")
 
 
 def test_two_documents_of_one_name_are_refused():
