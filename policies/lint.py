@@ -34,6 +34,8 @@ def _doubts(policy: ArtifactPolicy) -> Iterator[Fault]:
         if rule.effect == "allow" and not attests and _keys_on_identity(rule):
             fact = f"L003: {rule.name} grants by identity, and no rule of the document has attestedIdentity: true"
             yield Fault(path, fact)
+    for number, sealing in enumerate(spec.encryption):
+        yield from _patterns(sealing.match, ("spec", "encryption", str(number), "match"), folded)
     yield from _encryption(spec.encryption)
 
 
@@ -50,8 +52,10 @@ def _twins(rule: Rule, path: tuple[str, ...]) -> Iterator[Fault]:
 
 
 def _patterns(match: Match, path: tuple[str, ...], folded: dict[str, str]) -> Iterator[Fault]:
-    for number, pattern in enumerate(match.keys):
-        place = (*path, "keys", str(number))
+    named = [("keys", *item) for item in enumerate(match.keys)]
+    named += [("exceptKeys", *item) for item in enumerate(match.except_keys)]
+    for field, number, pattern in named:
+        place = (*path, field, str(number))
         other = folded.setdefault(pattern.casefold(), pattern)
         if other != pattern:
             yield Fault(place, f'L002: "{pattern}" and "{other}" differ by case alone, and keys are case-sensitive')

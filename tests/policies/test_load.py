@@ -291,6 +291,15 @@ def test_what_is_probably_not_meant_is_told(code, text):
     assert code in line
 
 
+@pytest.mark.parametrize("field", ["keys", "exceptKeys"])
+@pytest.mark.parametrize("section", ["rules: [{name: r, effect: deny", "encryption: [{name: e"])
+@pytest.mark.parametrize(("code", "patterns"), [("L002", "a/**, A/**"), ("L004", "a*b*c*d*e*f")])
+def test_patterns_are_doubted_wherever_they_stand(section, field, code, patterns):
+    source = Source("p.yaml", read(HEAD + f"  {section}, match: {{{field}: [{patterns}]}}}}]\n"))
+    (line,) = lint.warnings([source])
+    assert code in line
+
+
 # --- anything at all --------------------------------------------------------------------------------------
 
 FIELDS = st.sampled_from(
@@ -373,5 +382,5 @@ def test_the_schema_describes_every_field_that_it_names():
     for name, part in schema["$defs"].items():
         assert part["additionalProperties"] is False, name
         assert part["description"], name
-    match = schema["$defs"]["Match"]["properties"]
-    assert all(match[field].get("description") for field in match), match
+        for field, about in part["properties"].items():
+            assert about.get("description") or {"$ref", "const", "enum"} & {*about}, (name, field)
