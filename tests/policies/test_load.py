@@ -279,6 +279,7 @@ DOUBTS = {
     "L004": "  rules: [{name: r, effect: deny, match: {keys: ['a*b*c*d*e*f']}}]\n",
     "L005": "  encryption: [{name: e, readPlaintext: allow}]\n",
     "L006": "  encryption: [{name: e}, {name: f, key: x}]\n",
+    "L007": "  rules: [{name: r, effect: deny, match: {localPaths: [/etc/app.conf]}}]\n",
 }
 
 
@@ -289,6 +290,14 @@ def test_what_is_probably_not_meant_is_told(code, text):
     (line,) = lint.warnings([source])
     assert line.startswith("p.yaml:5:")
     assert code in line
+
+
+@pytest.mark.parametrize(
+    "match", ["localPaths: [/etc/*, /etc/a, /etc/a.tmp]", "operations: [write], localPaths: [/etc/a]"]
+)
+def test_a_local_path_that_means_loads_as_well_is_not_doubted(match):
+    source = Source("p.yaml", read(HEAD + f"  rules: [{{name: r, effect: deny, match: {{{match}}}}}]\n"))
+    assert lint.warnings([source]) == []
 
 
 @pytest.mark.parametrize("field", ["keys", "exceptKeys"])
