@@ -62,6 +62,7 @@ def compiled(text: str) -> Condition:
             raise Unusable(f"there is no identity.{name}{meant(name, IDENTITY)}")
     environment = _environment()
     try:
+        text.encode()  # the library is not asked about what is no Unicode
         program = environment.compile(text)
     except (RuntimeError, ValueError) as error:
         found = _WHERE.search(str(error))

@@ -31,9 +31,12 @@ def _doubts(policy: ArtifactPolicy) -> Iterator[Fault]:
         path = ("spec", "rules", str(number), "match")
         yield from _twins(rule, path)
         yield from _patterns(rule.match, path, folded)
+        yield from _local_paths(rule.match, path)
         if rule.effect == "allow" and not attests and _keys_on_identity(rule):
             fact = f"L003: {rule.name} grants by identity, and no rule of the document has attestedIdentity: true"
             yield Fault(path, fact)
+    for number, sealing in enumerate(spec.encryption):
+        yield from _patterns(sealing.match, ("spec", "encryption", str(number), "match"), folded)
     yield from _encryption(spec.encryption)
 
 
@@ -50,14 +53,28 @@ def _twins(rule: Rule, path: tuple[str, ...]) -> Iterator[Fault]:
 
 
 def _patterns(match: Match, path: tuple[str, ...], folded: dict[str, str]) -> Iterator[Fault]:
-    for number, pattern in enumerate(match.keys):
-        place = (*path, "keys", str(number))
+    named = [("keys", *item) for item in enumerate(match.keys)]
+    named += [("exceptKeys", *item) for item in enumerate(match.except_keys)]
+    for field, number, pattern in named:
+        place = (*path, field, str(number))
         other = folded.setdefault(pattern.casefold(), pattern)
         if other != pattern:
             yield Fault(place, f'L002: "{pattern}" and "{other}" differ by case alone, and keys are case-sensitive')
         segments = pattern.split("/")
         if segments.count("**") > _MOST_ANY or any(s.count("*") > _MOST_STARS for s in segments):
             yield Fault(place, f"L004: more than {_MOST_ANY} ** or {_MOST_STARS} * in a segment: nobody can predict it")
+
+
+def _local_paths(match: Match, path: tuple[str, ...]) -> Iterator[Fault]:
+    """Argo has a Load create `PATH.tmp`, and renames that itself."""
+    if match.operations and not {"*", "read", "Load"} & {*match.operations}:
+        return
+    for number, pattern in enumerate(match.local_paths):
+        if not pattern.endswith(("*", ".tmp")) and f"{pattern}.tmp" not in match.local_paths:
+            fact = (
+                f'L007: Argo loads to a path that ends in .tmp, which "{pattern}" does not match: add "{pattern}.tmp"'
+            )
+            yield Fault((*path, "localPaths", str(number)), fact)
 
 
 def _keys_on_identity(rule: Rule) -> bool:

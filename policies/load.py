@@ -25,6 +25,23 @@ _MOST_DOCUMENTS = 256
 _LONGEST_ANNOTATION = 240
 _KEY_NAME = re.compile(r"(?:(?P<mount>\w[\w-]*(?:/\w[\w-]*)*)/keys/)?(?P<name>\w(?:[\w.-]*\w)?)", re.ASCII)
 
+RETRIED = (
+    "i/o timeout",
+    "connect: connection refused",
+    "Connection closed by foreign host",
+    "net/http: TLS handshake timeout",
+    "connection timed out",
+    "connection reset by peer",
+    "http2: client connection lost",
+    "http2: server sent GOAWAY and closed the connection",
+    "invalid connection",
+    "etcdserver: leader changed",
+    "etcdserver: request timed out",
+    "etcdserver: too many requests",
+    "upper: no more rows in",
+)
+"""What Argo's `retryPolicy: OnTransientError` looks for: a refusal that held one would be tried again and again."""
+
 
 class Invalid(Exception):
     """No policy can be made of what was given. Each of `faults` is one line with its place."""
@@ -184,6 +201,7 @@ def _faults_of(policy: ArtifactPolicy, installation: Installation) -> Iterator[F
     for name, text in policy.metadata.annotations.items():
         if not text.isprintable() or len(text) > _LONGEST_ANNOTATION:
             yield Fault(("metadata", "annotations", name), "an annotation is one short line of plain text")
+        yield from (Fault(("metadata", "annotations", name), fault) for fault in _retried(text, {}))
     for name, value in spec.params.items():
         if fault := templates.word_fault(value) if value else "is empty":
             yield Fault(("spec", "params", name), f"params.{name} {fault}")
@@ -243,11 +261,19 @@ def _rule_faults(rule: Rule, params: dict[str, str]) -> Iterator[Fault]:
     if not rule.message.isprintable():
         yield Fault(("message",), "a message is one line of plain text")
     yield from (Fault(("message",), fault) for fault in templates.faults_of(rule.message, params))
+    yield from (Fault(("message",), fault) for fault in _retried(rule.message, params))
     if rule.when:
         try:
             cel.compiled(rule.when)
         except cel.Unusable as fault:
             yield Fault(("when",), printable(str(fault)))
+
+
+def _retried(text: str, params: dict[str, str]) -> Iterator[str]:
+    for name, value in params.items():
+        text = text.replace(f"${{params.{name}}}", value)
+    if mark := next((mark for mark in RETRIED if mark in text), ""):
+        yield f"Argo takes a text with `{mark}` for a passing fault, and would try again: say it in other words"
 
 
 def _encryption_faults(rule: EncryptionRule, params: dict[str, str], installation: Installation) -> Iterator[Fault]:

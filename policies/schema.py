@@ -68,9 +68,9 @@ class Metadata(Part, frozen=True):
 class IdentityMatch(Part, frozen=True):
     """Whose process it is. Patterns of one segment: * and ? stand for characters."""
 
-    namespaces: _Texts = ()
-    service_accounts: _Texts = ()
-    workflows: _Texts = ()
+    namespaces: Annotated[_Texts, Meta(description="Patterns of the namespace of the pod.")] = ()
+    service_accounts: Annotated[_Texts, Meta(description="Patterns of the name of its service account.")] = ()
+    workflows: Annotated[_Texts, Meta(description="Patterns of the name of the workflow.")] = ()
     components: Annotated[
         tuple[Component, ...], Meta(description="In which of Argo's containers: init, sidecar, gc or server.")
     ] = ()
@@ -121,7 +121,7 @@ class Requirements(Part, frozen=True):
 class AuditNote(Part, frozen=True):
     """What the audit record of a decision by this rule says besides."""
 
-    annotations: dict[str, str] = {}
+    annotations: Annotated[dict[str, str], Meta(description="Words that the record holds as they are.")] = {}
     hmac_key: Annotated[bool, Meta(description="The record holds an HMAC of the artifact key instead of it.")] = False
 
 
@@ -130,7 +130,7 @@ class Rule(Part, frozen=True):
 
     name: Annotated[Label, Meta(description="Unique in the document.")]
     effect: Annotated[Literal["allow", "deny", "require"], Meta(description="require never grants and must hold.")]
-    description: str = ""
+    description: Annotated[str, Meta(description="Free; for those who read the policy.")] = ""
     enforcement: Annotated[Mode | None, Meta(description="Instead of the document's.")] = None
     match: Match = Match()
     when: Annotated[str, Meta(description="A CEL expression; needs the extra sealgate[cel].", max_length=4096)] = ""
@@ -182,8 +182,13 @@ class Spec(Part, frozen=True):
         Literal["reject", "skip"], Meta(description="What becomes of symbolic links in a directory that is saved.")
     ] = "reject"
     params: Annotated[dict[str, str], Meta(description="Words for ${params.NAME}, in this document.")] = {}
-    rules: Annotated[tuple[Rule, ...], Meta(max_length=1000)] = ()
-    encryption: Annotated[tuple[EncryptionRule, ...], Meta(max_length=1000)] = ()
+    rules: Annotated[
+        tuple[Rule, ...], Meta(max_length=1000, description="About access. Their order has no meaning.")
+    ] = ()
+    encryption: Annotated[
+        tuple[EncryptionRule, ...],
+        Meta(max_length=1000, description="Which key seals what: the first that matches. No list: the configured key."),
+    ] = ()
 
 
 class ArtifactPolicy(Part, frozen=True):

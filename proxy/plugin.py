@@ -269,7 +269,10 @@ class Denied(NotPermitted):
             line = f'denied {call.operation} "{parts[0]}": {self.fact} ({self.says}).{advice} [d={call.id}]'
             if len(line.encode()) <= _LONGEST_DENIAL:
                 return one_line(line)
-        return one_line(f'denied {call.operation} "{_cut(key, 20)}": {_cut(self.fact, 40)} [d={call.id}]')
+        # Who decided, and the code, are at most 170 bytes: what the author wrote makes room for them.
+        return one_line(
+            f'denied {call.operation} "{_cut(key, 20)}": {_cut(self.fact, 20)} ({self.says}). [d={call.id}]'
+        )
 
 
 class NotSealed(Denied):

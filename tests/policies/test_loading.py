@@ -9,6 +9,7 @@ import sys
 from contextlib import suppress
 
 import pytest
+from harness.outcome import TRANSIENT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,15 @@ FAULTS = {
     "nothing required": (rule("require"), "the rule requires nothing"),
     "skip of an allow": (rule("allow, onDelete: skip"), "an allow rule refuses no Delete"),
     "message of two lines": (rule('deny, message: "a\\nb"'), "a message is one line"),
+    "message that is retried": (rule("deny, message: connection reset by peer"), "for a passing fault"),
+    "message that a param completes": (
+        rule('deny, message: "connection timed ${params.tier}"').replace("gold", "out"),
+        "for a passing fault",
+    ),
+    "owner that is retried": (
+        HEAD.replace("{name: main}", "{name: main, annotations: {owner: invalid connection}}") + "  rules: []\n",
+        "for a passing fault",
+    ),
     "unknown variable": (
         rule('allow, match: {keys: ["${identity.namspace}/**"]}'),
         "did you mean `identity.namespace`?",
@@ -115,6 +125,15 @@ def test_what_the_schema_alone_cannot_say_is_refused_with_its_place(text, fact):
     found = faults(text, mount="transit", allows_passthrough=False)
     assert any(fact in line for line in found), found
     assert all(line.startswith("p.yaml:") and line.isprintable() for line in found)
+
+
+def test_what_argo_retries_is_one_list():
+    assert set(load.RETRIED) == set(TRANSIENT)
+
+
+def test_a_condition_that_is_no_unicode_is_unusable():
+    with pytest.raises(cel.Unusable, match="`when` is no CEL"):
+        cel.compiled("'\ud800' == key")
 
 
 def test_two_documents_of_one_name_are_refused():
@@ -260,6 +279,7 @@ DOUBTS = {
     "L004": "  rules: [{name: r, effect: deny, match: {keys: ['a*b*c*d*e*f']}}]\n",
     "L005": "  encryption: [{name: e, readPlaintext: allow}]\n",
     "L006": "  encryption: [{name: e}, {name: f, key: x}]\n",
+    "L007": "  rules: [{name: r, effect: deny, match: {localPaths: [/etc/app.conf]}}]\n",
 }
 
 
@@ -269,6 +289,23 @@ def test_what_is_probably_not_meant_is_told(code, text):
     load.loaded([source])
     (line,) = lint.warnings([source])
     assert line.startswith("p.yaml:5:")
+    assert code in line
+
+
+@pytest.mark.parametrize(
+    "match", ["localPaths: [/etc/*, /etc/a, /etc/a.tmp]", "operations: [write], localPaths: [/etc/a]"]
+)
+def test_a_local_path_that_means_loads_as_well_is_not_doubted(match):
+    source = Source("p.yaml", read(HEAD + f"  rules: [{{name: r, effect: deny, match: {{{match}}}}}]\n"))
+    assert lint.warnings([source]) == []
+
+
+@pytest.mark.parametrize("field", ["keys", "exceptKeys"])
+@pytest.mark.parametrize("section", ["rules: [{name: r, effect: deny", "encryption: [{name: e"])
+@pytest.mark.parametrize(("code", "patterns"), [("L002", "a/**, A/**"), ("L004", "a*b*c*d*e*f")])
+def test_patterns_are_doubted_wherever_they_stand(section, field, code, patterns):
+    source = Source("p.yaml", read(HEAD + f"  {section}, match: {{{field}: [{patterns}]}}}}]\n"))
+    (line,) = lint.warnings([source])
     assert code in line
 
 
@@ -354,5 +391,5 @@ def test_the_schema_describes_every_field_that_it_names():
     for name, part in schema["$defs"].items():
         assert part["additionalProperties"] is False, name
         assert part["description"], name
-    match = schema["$defs"]["Match"]["properties"]
-    assert all(match[field].get("description") for field in match), match
+        for field, about in part["properties"].items():
+            assert about.get("description") or {"$ref", "const", "enum"} & {*about}, (name, field)

@@ -2,6 +2,9 @@
 
 from harness.refusals import PAGE, page, refusals
 
+from policies.facts import Verdict
+from proxy.plugin import Call, Denied, Operation
+
 
 def test_the_page_holds_each_refusal_as_it_is():
     assert PAGE.read_text() == page(), "run `make refusals`"
@@ -12,3 +15,11 @@ def test_each_refusal_is_a_line_that_an_author_can_act_on():
         assert len(text.encode()) <= 400, title
         assert text.isprintable(), title
         assert text.endswith("[d=53e1c0de53e1c0de]"), title
+
+
+def test_the_longest_refusal_still_says_who_decided_and_the_code():
+    verdict = Verdict("deny", "LIMIT_LISTING", "p" * 63, "encryption/" + "r" * 63, fact="\U0001f512" * 400)
+    refusal = Denied(verdict.fact, says=verdict.says, remedy="\U0001f512" * 240)
+    line = refusal.line(Call(Operation.LIST_OBJECTS), "\U0001f511" * 250)
+    assert len(line.encode()) <= 400
+    assert f"({verdict.says})" in line
