@@ -10,7 +10,8 @@ from harness.openbao import ApiError, OpenBao
 from keys.vault.logins import ServiceAccount
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
-AUDIENCE = "vault"
+AUDIENCE = ["https://kubernetes.default.svc.cluster.local"]
+"""Of the token that a pod is given without asking for another."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +35,9 @@ def set_up(vault, tmp_path):
 
 def token(account, namespace, name):
     service_account = {"namespace": namespace, "serviceaccount": {"name": name, "uid": "u"}}
-    return account.token(sub=f"system:serviceaccount:{namespace}:{name}", **{"kubernetes.io": service_account})
+    return account.token(
+        sub=f"system:serviceaccount:{namespace}:{name}", aud=AUDIENCE, **{"kubernetes.io": service_account}
+    )
 
 
 def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more(of, vault, set_up):
@@ -54,7 +57,7 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
     context = {"context": "dGVhbS1h"}
     for role, namespace, who in (
         ("artifacts", "team-a", "steps"),
-        ("artifacts", "team-b", "executor"),
+        ("artifacts", "team-b", "steps"),
         ("artifacts", "team-b", "artifact-gc"),  # its audit trail is certified
         ("artifacts-ui", "argo-system", "argo-server"),
     ):
@@ -126,12 +129,21 @@ def test_accounts_are_made_in_each_namespace_and_workflows_are_told_their_names(
         for found in rendered.objects()
         if found["kind"] == "ServiceAccount"
     }
-    assert made == {(ns, name) for ns in ("team-a", "team-b") for name in ("steps", "executor", "artifact-gc")}
+    assert made == {(ns, name) for ns in ("team-a", "team-b") for name in ("steps", "artifact-gc")}
     spec = rendered.controller()["workflowDefaults"]["spec"]
     assert spec["serviceAccountName"] == "steps"
-    assert spec["executor"] == {"serviceAccountName": "executor"}
     assert spec["artifactGC"]["serviceAccountName"] == "artifact-gc"
     assert not of("by-hand").has("ServiceAccount")
+
+
+def test_an_executor_has_the_secret_that_argo_mounts(of):
+    rendered = of("vendor-child")
+    assert rendered.controller()["workflowDefaults"]["spec"]["executor"] == {"serviceAccountName": "executor"}
+    secret = rendered.the("Secret", "executor.service-account-token")
+    assert rendered.the("ServiceAccount", "executor")["metadata"]["namespace"] == secret["metadata"]["namespace"]
+    assert secret["type"] == "kubernetes.io/service-account-token"
+    assert secret["metadata"]["annotations"] == {"kubernetes.io/service-account.name": "executor"}
+    assert not of("everything").has("Secret")
 
 
 def test_an_account_may_do_in_kubernetes_what_argo_asks_of_it_and_nothing_more(of):

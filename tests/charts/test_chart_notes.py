@@ -43,3 +43,8 @@ def test_the_next_steps_are_those_that_are_left(notes):
     assert "helm test" not in notes("by-hand")
     assert "admission.enabled" in notes("default")
     assert "admission.enabled" not in notes("everything")
+
+
+def test_a_context_that_keeps_nobody_apart_is_warned_of(notes):
+    assert "WARNING: keys.vault.context" in notes("everything")
+    assert "WARNING" not in notes("default")

@@ -40,7 +40,22 @@ REFUSED = [
     ({"configuration": {"plugins": {"crypt-pci": {}}}}, "crypt-pci"),
     ({"argo": {"controller": {"config": {"artifactDrivers": [{"name": "crypt", "image": "x"}]}}}}, "crypt already"),
     ({"argo": {"controller": {"config": {"artifactRepository": {"s3": {}}}}}}, "artifactRepository"),
-    ({"admission": {"enabled": True}, "tenants": {"namespaces": []}}, "tenants.namespaces"),
+    ({"tenants": {"namespaces": []}}, "tenants.namespaces"),
+    ({"configuration": {"keys": {"vault": {"auth": {"method": "jwt"}}}}}, "vault.audience"),
+    (
+        {
+            "configuration": {"keys": {"vault": {"auth": {"method": "jwt"}}}},
+            "vault": {"audience": "a"},
+            "tenants": {"serviceAccounts": {"executor": "x"}},
+        },
+        "tenants.serviceAccounts.executor",
+    ),
+    ({"argo": {"server": {"vaultRole": "argo-artifacts"}}}, "argo.server.vaultRole"),
+    (
+        {"argo": {"controller": {"config": {"executor": {"env": [{"name": "SEALGATE_CONFIG_YAML", "value": "x"}]}}}}},
+        "executor.env",
+    ),
+    ({"argo": {"controller": {"config": {"initlessPod": {"enabled": True}}}}}, "argo.layout"),
     ({"admission": {"enabled": True}}, "argo.controller.serviceAccount"),
 ]
 

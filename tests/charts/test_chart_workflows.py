@@ -55,7 +55,7 @@ def installed(helm, tmp_path_factory):
     values = tmp_path_factory.mktemp("values") / "values.yaml"
     values.write_text("\n".join(line.removeprefix("#   ") for line in comment.splitlines()))
     default = ("--values", f"{CHART}/ci/default.yaml", "--values", str(values))
-    return helm.rendered(*default, "--set", "admission.enabled=true")
+    return helm.rendered(*default, "--set", "admission.enabled=true,argo.controller.serviceAccount=argo")
 
 
 def test_every_example_is_admitted_where_artifacts_must_go_through_sealgate(decide, installed):

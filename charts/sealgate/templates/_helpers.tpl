@@ -104,6 +104,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $_ := set $config "images" (merge (dict $image (dict "entrypoint" (list "sealgate" "serve"))) ($config.images | default dict)) -}}
 {{- $executor := $config.executor | default dict -}}
 {{- $environment := include "sealgate.environment" (dict "root" . "place" "pod") | fromYamlArray -}}
+{{- $set := list -}}
+{{- range $environment }}{{ $set = append $set .name }}{{ end -}}
+{{- range $executor.env }}{{ if has .name $set }}{{ fail (printf "argo.controller.config: executor.env has %s, which would stand above what the chart and environment set" .name) }}{{ end }}{{ end -}}
+{{- if hasKey $config "initlessPod" }}{{ fail "argo.controller.config: initlessPod is set, and argo.layout is what says it" }}{{ end -}}
 {{- $_ := set $executor "env" (concat $environment ($executor.env | default list)) -}}
 {{- if and .Values.argo.executor.securityContext (not $executor.securityContext) }}{{ $_ := set $executor "securityContext" .Values.argo.executor.securityContext }}{{ end -}}
 {{- $_ := set $config "executor" $executor -}}
@@ -182,6 +186,14 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- range .Values.plugin.additionalNames }}{{ if has . (list "downstream" "vendor" $.Values.plugin.name) }}{{ fail (printf "plugin.additionalNames: %s is taken" .) }}{{ end }}{{ end -}}
 {{- range keys (.Values.configuration.plugins | default dict) }}{{ if not (has . (include "sealgate.names" $ | fromYamlArray)) }}{{ fail (printf "configuration.plugins: %s is neither plugin.name nor among plugin.additionalNames" .) }}{{ end }}{{ end -}}
-{{- if and .Values.admission.enabled (not .Values.tenants.namespaces) }}{{ fail "admission: tenants.namespaces is empty, so it would hold nowhere" }}{{ end -}}
+{{- if not .Values.tenants.namespaces }}{{ fail "tenants.namespaces: it is empty, so every workflow would be told a service account that nobody has made; name the namespaces in which workflows run" }}{{ end -}}
 {{- if and .Values.admission.enabled (not .Values.argo.controller.serviceAccount) }}{{ fail "argo.controller.serviceAccount: admission lets it alone write a workflow's status, so it must be named" }}{{ end -}}
+{{- if eq .Values.configuration.keys.provider "vault" -}}
+  {{- $auth := .Values.configuration.keys.vault.auth -}}
+  {{- if and $auth.role (eq $auth.role .Values.argo.server.vaultRole) }}{{ fail "argo.server.vaultRole: it is the role of the workflows' pods too, and the one would lock the other out" }}{{ end -}}
+  {{- if eq $auth.method "jwt" -}}
+    {{- if and .Values.vault.setup (not .Values.vault.audience) }}{{ fail "vault.audience: the method jwt needs it; it is aud in a pod's token, mostly the issuer of the cluster (kubectl get --raw /.well-known/openid-configuration)" }}{{ end -}}
+    {{- if .Values.tenants.serviceAccounts.executor }}{{ fail "tenants.serviceAccounts.executor: Argo gives it a token from a Secret, which has no audience, so it cannot log in by the method jwt; use kubernetes, or no executor" }}{{ end -}}
+  {{- end -}}
+{{- end -}}
 {{- end -}}
