@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from proxy.identity import Identity
-from proxy.plugin import Artifact, AuditBlocked, Call, PluginError, Unavailable
+from proxy.plugin import Artifact, AuditBlocked, Call, NotConfigured, NotPermitted, PluginError
 from proxy.telemetry.accesses import Access, session
 from proxy.telemetry.chain import Certification, Chain
 from proxy.telemetry.records import Phase, Record, Session
@@ -21,7 +21,9 @@ from proxy.telemetry.watch import Telemetry
 log = logging.getLogger("sealgate.audit")
 
 _LONGEST_BEGINNING = 60.0
-"""Seconds that an access without a deadline waits for the first one's certificate."""
+"""Seconds that the certifying key has to answer, and that an access without a deadline waits for another's asking."""
+_NO_SINK = "none"
+"""In the metrics, the sink of a failure that is no sink's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,15 @@ class Terms:
     """Hides artifact keys that a policy wants hidden."""
 
 
+class _Held(Exception):
+    """A record could not be written, and no sink is to blame."""
+
+    def __init__(self, reason: str, detail: str = "") -> None:
+        super().__init__(f"{reason}: {detail}" if detail else reason)
+        self.reason = reason
+        """One of a few texts: it becomes a metric's attribute."""
+
+
 class AuditLog:
     """Chains records and hands them to the sinks, one after the other, from any thread.
 
@@ -90,6 +101,9 @@ class AuditLog:
         self._terms = terms
         self._authority = authority
         self._chain: Chain | None = None
+        """The chain, once it is settled who vouches for it; begun once it has a record."""
+        self._facts = Session()
+        self._closed = False
         self._writing = threading.Lock()
         self._beginning = threading.Lock()
         self._watch = watch or Telemetry(None, None)
@@ -121,30 +135,34 @@ class AuditLog:
         self._write(access.call, Phase.OUTCOME, lambda sequence, by: access.outcome(sequence, by, error, listed))
 
     def close(self) -> None:
-        """End the chain with a record that says so, and let go of the sinks."""
-        with self._writing:
-            if self._chain is not None:
-                facts = Session(records=self._chain.length + 1)
-                fault = self._put(self._chain, session(self._chain.length, self._identity, Phase.END, facts))
-                if fault:
-                    log.error("the end of the audit trail could not be recorded: %s", fault)
-            for sink in self._sinks:
-                sink.close()
-            for copy in self._copies:
-                copy.close()
-            self._sinks = []
+        """End the chain with a record that says so, and let go of the sinks. Never waits longer than a record may."""
+        try:
+            with self._turn() as until:
+                if self._chain is not None and self._chain.length:
+                    fault = self._end(self._chain, until)
+                    if fault:
+                        log.error("the end of the audit trail could not be recorded: %s", fault)
+                for sink in self._sinks:
+                    sink.close()
+                self._closed = True
+        except _Held as held:
+            self._closed = True
+            log.error("the end of the audit trail could not be recorded: %s", held)  # noqa: TRY400 - ours, and all there is
+        for copy in self._copies:
+            copy.close()
 
     # --- one record ---------------------------------------------------------------------------------------
 
     def _write(self, call: Call, phase: Phase, make: Callable[[int, Identity], Record]) -> None:
         try:
-            chain = self._begun(call)
-            with self._turn():
-                fault = self._put(chain, make(chain.length, self._identity))
+            chain = self._settled(call)
+            with self._turn() as until:
+                fault = self._begun(chain, until) or self._put(chain, make(chain.length, self._identity), until)
                 if not fault and phase is Phase.ATTEMPT:
                     call.audit.chain, call.audit.sequence = chain.uid, chain.length - 1
-        except AuditBlocked as blocked:
-            fault = blocked.fact
+        except _Held as held:
+            fault = str(held)
+            self._watch.not_recorded(_NO_SINK, held.reason)
         if not fault:
             self._watch.recorded(phase)
             return
@@ -157,18 +175,21 @@ class AuditLog:
             )
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self) -> Iterator[float]:
+        """The one place in the chain, and until when its record must be taken: waiting for the place counts, too."""
+        until = time.monotonic() + self._terms.wait
         if not self._writing.acquire(timeout=self._terms.wait):
-            raise AuditBlocked("the records before it are not taken")
+            raise _Held("the records before it are not taken")
         try:
-            yield
+            if self._closed or not self._sinks:
+                raise _Held("the trail has ended")
+            yield until
         finally:
             self._writing.release()
 
-    def _put(self, chain: Chain, record: Record) -> str:
+    def _put(self, chain: Chain, record: Record, until: float) -> str:
         """Write one record, with the lock held; why it does not count as written, or nothing."""
         sealed = chain.sealed(record)
-        until = time.monotonic() + self._terms.wait
         all_taken = {sink.name: sink.write(sealed.line, until) for sink in self._sinks}
         for name, taken in all_taken.items():
             if taken.fault:
@@ -181,44 +202,57 @@ class AuditLog:
             for sink in self._sinks:
                 sink.forget_last()
         faults = [f"{name}: {taken.fault}" for name, taken in all_taken.items() if taken.fault]
-        enough = len(faults) < len(all_taken) if self._terms.require == Require.ANY else not faults
-        return "" if enough else "; ".join(faults) or "the trail has ended"
+        needed = len(self._sinks) if self._terms.require == Require.ALL else 1
+        return "" if len(all_taken) - len(faults) >= needed else "; ".join(faults)
+
+    def _begun(self, chain: Chain, until: float) -> str:
+        """Have the chain begin with a record of its own; why it did not, or nothing."""
+        if chain.length:
+            return ""
+        return self._put(chain, session(0, self._identity, Phase.START, self._facts), until)
+
+    def _end(self, chain: Chain, until: float) -> str:
+        facts = Session(records=chain.length + 1)
+        return self._put(chain, session(chain.length, self._identity, Phase.END, facts), until)
 
     # --- the beginning ------------------------------------------------------------------------------------
 
-    def _begun(self, call: Call) -> Chain:
-        """The chain, with its first record written. Whoever comes first begins it, the others wait."""
+    def _settled(self, call: Call) -> Chain:
+        """The chain, once it is settled who vouches for it. Whoever comes first asks, the others wait."""
         if self._chain is not None:
             return self._chain
         remaining = call.remaining()
         if not self._beginning.acquire(timeout=_LONGEST_BEGINNING if remaining is None else remaining):
-            raise AuditBlocked("the trail has not begun yet")
+            raise _Held("the trail has not begun yet")
         try:
             if self._chain is None:
-                self._chain = self._begin(call)
+                self._chain = self._new(call)
         finally:
             self._beginning.release()
         return self._chain
 
-    def _begin(self, call: Call) -> Chain:
+    def _new(self, call: Call) -> Chain:
         chain, terms = Chain(), self._terms
         certified, reason = None, "no certifying key is configured"
         authority = self._authority
         if authority is not None:
+            # Of the process, not of its first caller: who hangs up early must not decide whether the trail is signed.
+            own = Call(
+                call.operation, time.monotonic() + _LONGEST_BEGINNING, id=call.id, keys=call.keys, trace=call.trace
+            )
             try:
-                self._identity = authority.identify(call)
-                certified = chain.certify(self._identity, lambda text: authority.certify(call, text))
-            except Unavailable as fault:
-                if terms.mode != Mode.FAIL_OPEN:
-                    raise AuditBlocked(f"the certifying key does not answer: {fault.fact}") from None
-                reason = "the certifying key did not answer"
-            except PluginError as fault:
+                self._identity = authority.identify(own)
+                certified = chain.certify(self._identity, lambda text: authority.certify(own, text))
+            except (NotPermitted, NotConfigured) as fault:
                 # Chained all the same, and the first record says that nobody vouches for it.
                 reason = f"the certifying key refused: {type(fault).__name__}"
                 log.warning("the audit trail is not signed: %s", fault.fact)
+            except PluginError as fault:
+                # It passes, so the next access asks again: a trail is not unsigned for good because of it.
+                raise _Held("the certifying key does not answer", fault.fact) from None
         if certified is None:
             chain.unsigned()
-        facts = Session(
+        self._facts = Session(
             attestation="certified" if certified else "none",
             reason="" if certified else reason,
             certified=certified,
@@ -227,8 +261,4 @@ class AuditLog:
             phases=terms.phases,
             sinks=tuple(sink.name for sink in self._sinks),
         )
-        with self._turn():
-            not_taken = self._put(chain, session(0, self._identity, Phase.START, facts))
-        if not_taken:
-            raise AuditBlocked(not_taken)
         return chain

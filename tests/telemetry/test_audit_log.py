@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 from harness.trails import WHO, Authority, Memory, flaws, log_of, verdict_on
 
-from proxy.plugin import Artifact, AuditBlocked, Call, NotConfigured, Operation, Unavailable
+from proxy.plugin import (
+    Artifact,
+    AuditBlocked,
+    Call,
+    Cancelled,
+    DeadlineExceeded,
+    LimitReached,
+    NotConfigured,
+    NotPermitted,
+    Operation,
+    PluginError,
+    Unavailable,
+)
 from proxy.telemetry.accesses import Access
 from proxy.telemetry.audit import AuditLog, Terms
 from proxy.telemetry.audit import Authority as Vouching
@@ -124,18 +137,157 @@ def test_nobody_waits_longer_than_the_bound_behind_a_sink_that_hangs():
     sink.entered.wait()
     with pytest.raises(AuditBlocked, match="the records before it are not taken"):
         log.attempt(access())
+    log.close()
+    assert first.is_alive()
     sink.go_on.set()
     first.join()
 
 
-def certified_by(certify, mode="fail-closed"):
+def test_the_wait_for_the_place_in_the_chain_counts():
+    entered, go_on, waits = threading.Event(), threading.Event(), []
+
+    class Slow(Memory):
+        def write(self, line, seconds):
+            waits.append(seconds)
+            entered.set()
+            go_on.wait()
+            super().write(line, seconds)
+
+    log = log_of(Slow(), authority=AUTHORITY, wait=3600)
+    calls = [threading.Thread(target=lambda: log.outcome(access(), None)) for _ in range(2)]
+    calls[0].start()
+    entered.wait()
+    calls[1].start()
+    calls[1].join(0.5)  # no more than this is asked of it: that it has come as far as to wait
+    go_on.set()
+    for call in calls:
+        call.join()
+    assert waits[-1] < 3600 - 0.1
+
+
+def certified_by(certify, mode="fail-closed", watch=None):
     sink = Memory()
-    return sink, AuditLog([sink], WHO, Terms(mode=mode), Vouching(certify, lambda call: WHO))
+    return sink, AuditLog([sink], WHO, Terms(mode=mode), Vouching(certify, lambda call: WHO), watch=watch)
 
 
-def test_without_the_right_to_sign_the_trail_is_chained_and_says_so():
+@pytest.mark.parametrize("mode", ["fail-closed", "fail-open"])
+@pytest.mark.parametrize("error", [Cancelled, DeadlineExceeded, LimitReached, Unavailable, PluginError])
+def test_what_passes_does_not_leave_the_trail_unsigned(error, mode):
+    errors = [error("it passes")]
+
+    def certify(call, text):
+        if errors:
+            raise errors.pop()
+        return AUTHORITY.certify(call, text)
+
+    sink, log = certified_by(certify, mode)
+    if mode == "fail-closed":
+        with pytest.raises(AuditBlocked, match="the certifying key does not answer: it passes"):
+            log.attempt(access())
+    else:
+        log.attempt(access())
+    assert sink.lines == []
+    log.outcome(access(), None)
+    log.close()
+    assert flaws(sink.lines, AUTHORITY, expect_closed=True) == set()
+
+
+def test_a_first_caller_that_hangs_up_does_not_cut_off_the_certificate():
+    first = access()
+
+    def certify(call, text):
+        first.call.cancel()
+        call.check()
+        assert call.remaining() > 1
+        return AUTHORITY.certify(call, text)
+
+    sink, log = certified_by(certify)
+    first.call.deadline = time.monotonic() + 0.5
+    log.outcome(first, None)
+    assert flaws(sink.lines, AUTHORITY) == set()
+
+
+def test_a_beginning_that_no_sink_takes_asks_for_one_signature():
+    asked = []
+
+    def certify(call, text):
+        asked.append(text)
+        return AUTHORITY.certify(call, text)
+
+    sink, log = certified_by(certify)
+    sink.fault = "no space left on device"
+    for _ in range(20):
+        with pytest.raises(AuditBlocked):
+            log.attempt(access())
+    sink.fault = ""
+    log.outcome(access(), None)
+    log.close()
+    assert len(asked) == 1
+    assert flaws(sink.lines, AUTHORITY, expect_closed=True) == set()
+
+
+@pytest.mark.parametrize("require", ["any", "all"])
+@pytest.mark.parametrize("begun", [True, False])
+def test_after_the_end_nothing_can_be_recorded(require, begun):
+    sink = Memory()
+    log = log_of(sink, authority=AUTHORITY, require=require)
+    if begun:
+        log.outcome(access(), None)
+    log.close()
+    written = len(sink.lines)
+    with pytest.raises(AuditBlocked, match="the trail has ended"):
+        log.attempt(access())
+    assert len(sink.lines) == written
+
+
+def test_without_a_sink_nothing_can_be_recorded():
+    with pytest.raises(AuditBlocked):
+        log_of(authority=AUTHORITY, require="all").attempt(access())
+
+
+class Counting:
+    """What the metrics would be told."""
+
+    def __init__(self):
+        self.failures = []
+
+    def recorded(self, phase):
+        pass
+
+    def not_recorded(self, sink, reason):
+        self.failures.append((sink, reason))
+
+
+def test_every_reason_to_block_an_access_is_counted():
+    away = True
+
+    def certify(call, text):
+        if away:
+            raise Unavailable("vault answered after 3.1 s")
+        return AUTHORITY.certify(call, text)
+
+    watch = Counting()
+    sink, log = certified_by(certify, watch=watch)
+    with pytest.raises(AuditBlocked):
+        log.attempt(access())
+    away = False
+    sink.fault = "no space left on device"
+    with pytest.raises(AuditBlocked):
+        log.attempt(access())
+    log.close()
+    with pytest.raises(AuditBlocked):
+        log.attempt(access())
+    assert watch.failures == [
+        ("none", "the certifying key does not answer"),
+        ("memory", "no space left on device"),
+        ("none", "the trail has ended"),
+    ]
+
+
+@pytest.mark.parametrize("error", [NotConfigured, NotPermitted])
+def test_without_the_right_to_sign_the_trail_is_chained_and_says_so(error):
     def refuse(call, text):
-        raise NotConfigured("no such key")
+        raise error("no such key")
 
     sink, log = certified_by(refuse)
     log.outcome(access(), None)
@@ -143,7 +295,7 @@ def test_without_the_right_to_sign_the_trail_is_chained_and_says_so():
     session = sink.records()[0]["unmapped"]["session"]
     assert session == {
         "attestation": "none",
-        "reason": "the certifying key refused: NotConfigured",
+        "reason": f"the certifying key refused: {error.__name__}",
         "mode": "fail-closed",
         "phases": "both",
         "require": "any",
