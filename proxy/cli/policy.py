@@ -171,7 +171,7 @@ def _explain(options: argparse.Namespace) -> int:
     if options.output == "json":
         answer = {**asdict(decision), "rules": [asdict(line) for line in lines]}
         del answer["awaits"]  # nothing is: a request is explained with every fact that is given
-        print(json.dumps(answer, indent=2))
+        print(json.dumps(answer, indent=2, default=sorted))
     else:
         print(_explained(request, decision.effective, decision.proposed, lines))
         encryption = policy.encryption(request)
