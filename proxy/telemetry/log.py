@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import time
 import traceback
 from collections.abc import MutableMapping
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 from proxy.facts import current_call
+from proxy.telemetry.outlet import Outlet
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
@@ -22,15 +22,49 @@ if TYPE_CHECKING:
 _QUIET_FOR = 60.0
 """Seconds between two lines about what OpenTelemetry's exporters complain of."""
 _FRAMES = 6
+_WAIT = 0.2
+"""Seconds that a line waits for room, while somebody reads."""
 
 
-def configure(stream: TextIO | None = None) -> None:
-    """Have everything that is logged go to `stream`, by default standard error."""
-    stream = stream or sys.stderr
-    handler = logging.StreamHandler(stream)
-    handler.setFormatter(_Lines(for_a_reader=stream.isatty()))
+def configure(fd: int = 2) -> None:
+    """Have everything that is logged go to a descriptor, by default standard error."""
+    handler = _Dropping(fd)
+    handler.setFormatter(_Lines(for_a_reader=os.isatty(fd)))
     handler.addFilter(_Exporters())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+
+
+class _Dropping(logging.Handler):
+    """Writes lines while somebody reads them. Else they are lost, and counted: no call waits for the log."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._outlet = Outlet(fd)
+        self._lost = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one line. Called by one thread at a time."""
+        try:
+            if self._lost:
+                # Who waited once in vain does not wait again, until there is room.
+                self._outlet.put(self._line(_of_the_lost(self._lost)), 0)
+                self._lost = 0
+            self._outlet.put(self._line(record), _WAIT)
+        except Exception:  # noqa: BLE001 - a log fails no call, and there is nowhere to tell of it but the next line
+            self._lost += 1
+
+    def _line(self, record: logging.LogRecord) -> bytes:
+        return self.format(record).encode(errors="backslashreplace") + b"\n"
+
+    def close(self) -> None:
+        """Let go of the descriptor."""
+        self._outlet.close()
+        super().close()
+
+
+def _of_the_lost(count: int) -> logging.LogRecord:
+    text = "lines of this log that are lost, because nobody read it: %d"
+    return logging.LogRecord("sealgate", logging.WARNING, "", 0, text, (count,), None)
 
 
 class _Lines(logging.Formatter):

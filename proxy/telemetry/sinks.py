@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
-import select
 import stat
 import time
 from collections import deque
@@ -12,8 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from proxy.telemetry.outlet import Outlet
+
 _MOST_PENDING = 256
 """Lines of at most 4 KiB that one sink may lag behind the others."""
+_LOCK_EVERY = 0.002
+"""Seconds between two looks at a lock that somebody else holds."""
 
 
 class NotTaken(Exception):
@@ -40,23 +44,6 @@ class NotSafe(NotTaken):
     """The line is there, and may not survive the machine."""
 
 
-class _Lines:
-    """Lines into a descriptor, one write each. After one that was cut short the next begins a new line."""
-
-    def __init__(self) -> None:
-        self._torn = False
-
-    def _put(self, fd: int, line: bytes) -> None:
-        rest = b"\n" + line if self._torn else line
-        try:
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-                self._torn = True
-        except OSError as error:
-            raise _reason(error) from None
-        self._torn = False
-
-
 class Copy(Protocol):
     """A place for lines that were written already. It may lose them."""
 
@@ -67,51 +54,58 @@ class Copy(Protocol):
         """Let go of it."""
 
 
-class Stdout(_Lines):
+class Stdout:
     """Standard output: in a pod, the container's log.
 
     The line goes out in one write of at most PIPE_BUF bytes once there is room for it, and so can neither block nor
-    mix with what others write there. The descriptor's mode is left alone: others share it.
+    mix with what others write there.
     """
 
     name = "stdout"
 
     def __init__(self, fd: int = 1) -> None:
-        super().__init__()
-        self._fd = fd
+        self._outlet = Outlet(fd)
 
     def write(self, line: bytes, seconds: float) -> None:
         """See `Sink.write`."""
-        poll = select.poll()
-        poll.register(self._fd, select.POLLOUT)
-        ready = poll.poll(max(0, round(seconds * 1000)))
-        if not ready:
-            raise NotTaken("nobody reads standard output")
-        if ready[0][1] & (select.POLLERR | select.POLLNVAL):
-            raise NotTaken("standard output is closed")
-        self._put(self._fd, line)
+        try:
+            self._outlet.put(line, seconds)
+        except TimeoutError:
+            raise NotTaken("nobody reads standard output") from None
+        except BrokenPipeError:
+            raise NotTaken("standard output is closed") from None
+        except OSError as error:
+            raise _reason(error) from None
 
     def close(self) -> None:
-        """Standard output is not ours to close."""
+        """See `Sink.close`."""
+        self._outlet.close()
 
 
-class File(_Lines):
+class File:
     """A file that is appended to, for its owner alone; on the disk before a call goes on.
 
-    A file that was moved away, as a rotation does, is begun anew under its name.
+    A file that was moved away, as a rotation does, is begun anew under its name. Several processes may share one: each
+    holds its lock for a line.
     """
 
     name = "file"
 
     def __init__(self, path: Path) -> None:
-        super().__init__()
         self._path = path
         self._fd = -1
 
-    def write(self, line: bytes, seconds: float) -> None:  # noqa: ARG002 - a disk's time cannot be bounded from here
-        """See `Sink.write`."""
+    def write(self, line: bytes, seconds: float) -> None:
+        """See `Sink.write`. The disk's own time cannot be bounded from here."""
         self._open()
-        self._put(self._fd, line)
+        try:
+            self._lock(seconds)
+            try:
+                self._append(line)
+            finally:
+                fcntl.flock(self._fd, fcntl.LOCK_UN)
+        except OSError as error:
+            raise _reason(error) from None
         try:
             os.fdatasync(self._fd)
         except OSError as error:
@@ -123,22 +117,55 @@ class File(_Lines):
             os.close(self._fd)
             self._fd = -1
 
+    def _lock(self, seconds: float) -> None:
+        until = time.monotonic() + seconds
+        while True:
+            try:
+                return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise NotTaken("another process holds its lock") from None
+                time.sleep(_LOCK_EVERY)
+
+    def _append(self, line: bytes) -> None:
+        """The line, whole or not at all, after the end of whatever somebody left unfinished."""
+        size = os.fstat(self._fd).st_size
+        rest = line if self._ends_a_line(size) else b"\n" + line
+        end = size
+        try:
+            while rest:
+                written = os.write(self._fd, rest)
+                rest, end = rest[written:], end + written
+        except OSError:
+            # An append-only file keeps it, and a reader passes over it.
+            with contextlib.suppress(OSError):
+                if os.fstat(self._fd).st_size == end:
+                    os.ftruncate(self._fd, size)
+            raise
+
+    def _ends_a_line(self, size: int) -> bool:
+        try:
+            return not size or os.pread(self._fd, 1, size - 1) == b"\n"
+        except OSError:
+            return True  # it may be written and not read
+
     def _open(self) -> None:
         if self._fd >= 0 and self._is_there():
             return
         self.close()
         # O_NONBLOCK: a pipe must not make this wait.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        flags = os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            fd = os.open(self._path, flags, 0o600)
+            try:
+                fd = os.open(self._path, os.O_RDWR | flags, 0o600)
+            except PermissionError:
+                fd = os.open(self._path, os.O_WRONLY | flags, 0o600)
         except OSError as error:
             raise _reason(error) from None
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise NotTaken("its path is no regular file")
         self._fd = fd
-        # Whoever wrote before may have been stopped in the middle of a line.
-        self._torn = not _ends_a_line(self._path)
 
     def _is_there(self) -> bool:
         with contextlib.suppress(OSError):
@@ -188,15 +215,6 @@ class Lagging:
     def close(self) -> None:
         """Let go of it."""
         self._sink.close()
-
-
-def _ends_a_line(path: Path) -> bool:
-    try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            return not size or os.pread(file.fileno(), 1, size - 1) == b"\n"
-    except OSError:
-        return True  # it may be written and not read
 
 
 def _reason(error: OSError) -> NotTaken:

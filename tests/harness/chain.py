@@ -71,6 +71,8 @@ class Proxy:
         self.trail = home / "audit.jsonl"
         self.output_to: int | None = None
         """A descriptor in place of the trail."""
+        self.log_to: int | None = None
+        """A descriptor in place of the log."""
         self._environment = dict(environment or {})
         self._arguments = arguments
         self.within = within
@@ -92,7 +94,7 @@ class Proxy:
                 env={name: value for name, value in environment.items() if value},
                 stdin=subprocess.DEVNULL,
                 stdout=trail if self.output_to is None else self.output_to,
-                stderr=log,
+                stderr=log if self.log_to is None else self.log_to,
             )
         self.await_socket()
         return self

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
 import pty
+from contextlib import contextmanager
 
 import pytest
 from harness.chain import Proxy, eventually
 from harness.otlp import Collector
-from harness.trails import read
+from harness.trails import full_pipe, read
 
 from proxy.facts import current_call
 from proxy.plugin import Call, Operation
@@ -20,16 +20,26 @@ from proxy.telemetry.log import configure
 log = logging.getLogger("sealgate.test")
 
 
-@pytest.fixture
-def written():
+@contextmanager
+def logging_to(fd):
     root = logging.getLogger()
     before = list(root.handlers)
-    stream = io.StringIO()
     for handler in before:
         root.removeHandler(handler)
-    configure(stream)
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
-    root.handlers[:] = before
+    configure(fd)
+    try:
+        yield
+    finally:
+        for handler in root.handlers:
+            handler.close()
+        root.handlers[:] = before
+
+
+@pytest.fixture
+def written(tmp_path):
+    path = tmp_path / "log"
+    with path.open("wb") as file, logging_to(file.fileno()):
+        yield lambda: [json.loads(line) for line in path.read_bytes().splitlines()]
 
 
 def test_a_line_is_one_json_object(written):
@@ -67,6 +77,52 @@ def test_what_the_exporters_complain_of_is_said_once_and_in_our_words(written):
     (line,) = written()
     assert line["event"].startswith("telemetry was not exported")
     assert "hunter2" not in json.dumps(line)
+
+
+def test_lines_that_nobody_reads_are_lost_and_counted_and_nobody_waits_for_them():
+    reading, writing = full_pipe()
+    with logging_to(writing):
+        for _ in range(500):
+            log.info("nobody reads this")
+        assert os.get_blocking(writing)
+        os.read(reading, 1 << 20)
+        log.info("somebody reads this")
+        lines = [json.loads(line) for line in os.read(reading, 1 << 20).splitlines()]
+    assert [line["event"] for line in lines] == [
+        "lines of this log that are lost, because nobody read it: 500",
+        "somebody reads this",
+    ]
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_line_that_is_longer_than_the_room_is_ended_before_the_next():
+    reading, writing = os.pipe()
+    with logging_to(writing):
+        log.info("x" * (1 << 20))
+        os.read(reading, 1 << 20)
+        log.info("whole")
+        lines = os.read(reading, 1 << 20).splitlines()
+    assert lines[0] == b""
+    assert [json.loads(line)["event"] for line in lines[1:]] == [
+        "lines of this log that are lost, because nobody read it: 1",
+        "whole",
+    ]
+    os.close(reading)
+    os.close(writing)
+
+
+def test_a_log_that_nobody_reads_holds_up_no_call_and_no_end(tmp_path):
+    reading, writing = full_pipe()
+    proxy = Proxy(tmp_path)
+    proxy.log_to = writing
+    argo = proxy.start().argo()
+    for number in range(5):
+        argo.save_stream(f"ns/{number}", b"some bytes")
+        assert argo.open_stream(f"ns/{number}") == b"some bytes"
+    assert proxy.stop() == 0
+    os.close(reading)
+    os.close(writing)
 
 
 def test_on_a_terminal_the_lines_are_for_a_reader():

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import stat
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 from harness.trails import Memory, full_pipe
@@ -24,6 +29,25 @@ def test_a_pipe_that_nobody_reads_is_given_up_in_time_and_left_as_it_is():
     os.read(reading, 65536)
     Stdout(writing).write(LINE, 10)
     os.close(reading)
+
+
+def test_room_that_is_not_there_any_more_when_it_is_used_holds_nobody_up():
+    reading, writing = full_pipe()
+    os.read(reading, 4096)
+    found = []
+
+    def write():
+        # Twice the room that there is: as if somebody else had used it since it was found.
+        with pytest.raises(NotTaken, match="nobody reads") as fault:
+            Stdout(writing).write(b"y" * 8191 + b"\n", 0.05)
+        found.append(fault)
+
+    thread = threading.Thread(target=write, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert found
+    os.close(reading)
+    os.close(writing)
 
 
 def test_a_pipe_whose_reader_has_gone_takes_nothing():
@@ -63,6 +87,56 @@ def test_a_line_that_somebody_left_unfinished_is_ended_first(tmp_path):
     path.write_bytes(b'{"half a li')
     File(path).write(LINE, 10)
     assert path.read_bytes() == b'{"half a li\n' + LINE
+
+
+def test_a_line_that_another_process_left_unfinished_later_is_ended_too(tmp_path):
+    path = tmp_path / "trail"
+    sink = File(path)
+    sink.write(LINE, 10)
+    with path.open("ab") as other:
+        other.write(b'{"half a li')
+    sink.write(LINE, 10)
+    assert path.read_bytes() == LINE + b'{"half a li\n' + LINE
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from proxy.telemetry.sinks import File, NotTaken
+path, line, room = Path(sys.argv[1]), sys.argv[2].encode() + b"\\n", int(sys.argv[3])
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+sink = File(path)
+sink.write(line, 10)
+resource.setrlimit(resource.RLIMIT_FSIZE, (len(line) + room, resource.RLIM_INFINITY))
+try:
+    sink.write(line, 10)
+except NotTaken as fault:
+    print(fault)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+sink.write(line, 10)
+"""
+
+
+@pytest.mark.parametrize("missing", [1, 2, len(LINE) - 1])
+def test_a_line_that_did_not_fit_leaves_nothing_of_itself(tmp_path, missing):
+    path = tmp_path / "trail"
+    command = [sys.executable, "-c", LIMITED, str(path), LINE.decode().rstrip(), str(len(LINE) - missing)]
+    root = str(Path(__file__).parents[2])
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, check=True)
+    assert done.stdout == b"file too large\n"
+    assert path.read_bytes() == LINE * 2
+
+
+def test_a_file_whose_lock_another_process_holds_is_given_up_in_time(tmp_path):
+    path = tmp_path / "trail"
+    sink = File(path)
+    sink.write(LINE, 10)
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(NotTaken, match="another process holds its lock"):
+            sink.write(LINE, 0.05)
+    sink.write(LINE, 10)
+    assert path.read_bytes() == LINE * 2
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "directory", "nowhere"])
