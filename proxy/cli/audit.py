@@ -11,8 +11,10 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
+import msgspec
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
@@ -21,10 +23,12 @@ from proxy import config, envelope
 from proxy.cli.serve import key_provider
 from proxy.plugin import BadRequest, Call, Operation
 from proxy.telemetry import query, report
-from proxy.telemetry.trail import Line, lines
-from proxy.telemetry.verify import ChainFacts, Verdict, verify
+from proxy.telemetry.links import ChainFacts
+from proxy.telemetry.records import Actor
+from proxy.telemetry.trail import MARK, Line, lines
+from proxy.telemetry.verify import Verdict, verify
 
-DONE, NOT_SO = 0, 1
+DONE, NOT_SO, NOTHING_THERE = 0, 1, 2
 _STREAM = "-"
 _END = b"-----END PUBLIC KEY-----"
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
@@ -45,12 +49,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=[],
         type=Path,
         metavar="FILE",
-        help="a sealed file whose record must be there",
+        help="a sealed file: the attempt that wrote it must be there, and its artifact's key is told",
     )
     verify_.add_argument("--output", choices=("text", "json"), default="text")
     verify_.set_defaults(act=_verify)
 
-    ask = commands.add_parser("query", help="list accesses")
+    ask = commands.add_parser(
+        "query",
+        help="list accesses, as records claim them",
+        description="Lists what the records say. It checks no chain and no signature: `sealgate audit verify` does.",
+    )
     _takes_trail(ask)
     ask.add_argument("--key", default="", metavar="GLOB", help="of the artifact; * matches / too")
     ask.add_argument("--operation", default="", choices=_OPERATIONS)
@@ -165,6 +173,12 @@ def _verify(options: argparse.Namespace) -> int:
     else:
         for text in described(verdict):
             print("".join(c if c.isprintable() else "?" for c in text))
+    return _exit_code(verdict)
+
+
+def _exit_code(verdict: Verdict) -> int:
+    if verdict.empty:
+        return NOTHING_THERE
     return DONE if verdict.good else NOT_SO
 
 
@@ -177,14 +191,27 @@ def described(verdict: Verdict) -> Iterator[str]:
         yield f"  {_span(chain)}  {_who(chain)}"
         if chain.unfinished:
             yield f"  {chain.unfinished} attempts without an outcome"
-    for place in verdict.cut_short:
+    for one in verdict.objects:
+        yield f"object    {one.what}: record {one.sequence} at {one.place}, key {one.key or 'not told'}"
+    for place in verdict.cut_short.listed:
         yield f"note      {place}: the line breaks off, and no record is missing for it"
+    yield from _and_more(verdict.cut_short.count - len(verdict.cut_short.listed))
     for finding in verdict.findings:
         of = f" [chain {finding.chain[:8]}]" if finding.chain else ""
         where = f"{finding.place}: " if finding.place else ""
         yield f"{finding.flaw.value:<9} {where}{finding.text}{of}"
+    yield from _and_more(verdict.findings.more)
     chains, findings = len(verdict.chains), len(verdict.findings)
-    yield f"verified, {_counted(chains, 'chain')}" if verdict.good else f"NOT verified, {_counted(findings, 'finding')}"
+    if verdict.empty:
+        yield f"NOT verified, no record found: looked for lines that hold {MARK.decode()}...}} as an object or as text"
+    else:
+        of = "verified" if verdict.good else "NOT verified"
+        yield f"{of}, {_counted(chains, 'chain') if verdict.good else _counted(findings, 'finding')}"
+
+
+def _and_more(count: int) -> Iterator[str]:
+    if count:
+        yield f"          and {count} more"
 
 
 def _counted(count: int, what: str) -> str:
@@ -196,14 +223,26 @@ def _span(chain: ChainFacts) -> str:
 
 
 def _who(chain: ChainFacts) -> str:
-    names = ("namespace", "service_account", "workflow", "pod", "component")
-    return " ".join(str(chain.actor[name]) for name in names if chain.actor.get(name)) or "by nobody known"
+    actor = chain.actor or Actor(attested=False)
+    names = (actor.namespace, actor.service_account, actor.workflow, actor.pod, actor.component)
+    return " ".join(filter(None, names)) or "by nobody known"
 
 
 def _document(verdict: Verdict) -> dict[str, object]:
-    chains = [{**asdict(chain), "policies": sorted(chain.policies)} for chain in verdict.chains]
-    findings = [asdict(finding) for finding in verdict.findings]
-    return {"verified": verdict.good, "chains": chains, "findings": findings, "cut_short": verdict.cut_short}
+    return {
+        "verified": verdict.good,
+        "chains": [
+            {**asdict(chain), "policies": sorted(chain.policies), "actor": msgspec.to_builtins(chain.actor)}
+            for chain in verdict.chains
+        ],
+        "findings": [asdict(finding) for finding in verdict.findings],
+        "more_findings": verdict.findings.more,
+        "cut_short": verdict.cut_short.listed,
+        "objects": [
+            {"file": one.what, "chain": one.chain, "sequence": one.sequence, "place": one.place, "key": one.key}
+            for one in verdict.objects
+        ],
+    }
 
 
 # --- the rest --------------------------------------------------------------------------------------------
@@ -220,6 +259,7 @@ def _query(options: argparse.Namespace) -> int:
 
 
 def _report(options: argparse.Namespace) -> int:
+    _no_evidence(options.to, options.trail)
     figures, found = report.Figures(), query.Accesses()
 
     def counted(trail: Iterator[Line]) -> Iterator[Line]:
@@ -235,12 +275,33 @@ def _report(options: argparse.Namespace) -> int:
         figures.add(row)
     text = report.page(figures, verdict, options.trail, datetime.now(UTC))
     try:
-        options.to.write_text(text, encoding="utf-8")
+        _write_whole(options.to, text)
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise BadRequest(f"{options.to} cannot be written: {reason}", says="command line") from None
     print(f"{options.to}: {figures.accesses} accesses, {'verified' if verdict.good else 'NOT verified'}")
-    return DONE if verdict.good else NOT_SO
+    return _exit_code(verdict)
+
+
+def _no_evidence(page: Path, trail: list[str]) -> None:
+    for name in trail:
+        if name != _STREAM and page.exists() and Path(name).exists() and page.samefile(name):
+            raise BadRequest(f"{page} is the trail itself", says="command line", remedy="Name another file by --to")
+
+
+def _write_whole(page: Path, text: str) -> None:
+    """Write a file whole or not at all. What is no file, such as a terminal, is written to."""
+    if page.exists() and not page.is_file():
+        page.write_text(text, encoding="utf-8")
+        return
+    with NamedTemporaryFile("w", encoding="utf-8", dir=page.parent, prefix=f".{page.name}.", delete=False) as file:
+        try:
+            file.write(text)
+            file.close()
+            Path(file.name).replace(page)
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
 
 
 def _public_key(_options: argparse.Namespace) -> int:

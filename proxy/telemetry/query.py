@@ -1,4 +1,4 @@
-"""Asking a trail: its accesses, one row each, those that match."""
+"""Asking a trail: its accesses, one row each, those that match. It lists what records say; `verify` checks them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,22 @@ from proxy.telemetry.trail import Entry, Line, entry, number_at, text_at
 
 UNFINISHED = "UNFINISHED"
 """The status of an access whose outcome is not in the trail."""
-_MOST_OPEN = 100_000
-_SHOWN = ("time", "operation", "key", "decision", "status", "plaintext_bytes", "workflow", "pod", "rule", "id")
+_MOST_OPEN = 20_000
+_LAST_MOMENT = 253_402_214_400_000
+"""The last day of the year 9999."""
+_SHOWN = (
+    "time",
+    "operation",
+    "key",
+    "decision",
+    "status",
+    "plaintext_bytes",
+    "workflow",
+    "pod",
+    "rule",
+    "record",
+    "id",
+)
 _WIDEST = 60
 _TOGETHER = 500
 """Rows whose columns are made equally wide before the first is shown."""
@@ -54,6 +68,8 @@ class Row:
     id: str
     chain: str
     sequence: int
+    record: str
+    """`altered` if its fingerprint is not that of its content, else `intact`. Who wrote it is not looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +150,7 @@ def write_json(rows: Iterable[Row], out: TextIO) -> None:
 
 
 def write_csv(rows: Iterable[Row], out: TextIO) -> None:
-    """With a head. A cell that a spreadsheet would take for a formula is quoted by an apostrophe."""
+    """With a head. Nothing in a cell steers a terminal; what a spreadsheet would take for a formula is quoted."""
     names = [field.name for field in fields(Row)]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
@@ -178,21 +194,26 @@ def _row(found: Entry) -> Row:
         id=text_at(record, "metadata", "correlation_uid"),
         chain=found.chain,
         sequence=found.sequence,
+        record="intact" if found.intact else "altered",
     )
 
 
 def moment(milliseconds: int) -> datetime:
-    """A record's time. One that no calendar has counts as the first."""
-    try:
-        return datetime.fromtimestamp(milliseconds / 1000, UTC)
-    except (ValueError, OverflowError, OSError):
-        return datetime.fromtimestamp(0, UTC)
+    """A record's time. One before 1970, or that no calendar has, counts as the first."""
+    return datetime.fromtimestamp(milliseconds / 1000 if 0 <= milliseconds <= _LAST_MOMENT else 0, UTC)
 
 
 def _cell(value: object) -> str:
-    text = "".join(c if c.isprintable() else "?" for c in str(value))
+    text = _printable(str(value))
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
 def _harmless(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and value[:1] in {"=", "+", "-", "@", "\t", "\r"} else value
+    if not isinstance(value, str):
+        return value
+    text = _printable(value)
+    return f"'{text}" if text.lstrip()[:1] in {"=", "+", "-", "@"} else text
+
+
+def _printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)

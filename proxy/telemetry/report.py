@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 
+from proxy.plugin import Operation
 from proxy.telemetry import plots
 from proxy.telemetry.query import UNFINISHED, Row, moment
 from proxy.telemetry.verify import Verdict
@@ -20,7 +21,9 @@ _COLUMNS = 48
 _MOST_BUCKETS = 4096
 _MOST_NAMES = 12
 _MOST_LISTED = 200
+_LONGEST_NAME = 120
 _OTHERS = "all others"
+_OPERATIONS = {operation.value for operation in Operation}
 _CONTROLS = (
     ("PCI DSS 4.0 10.2.1.1", "All individual access to card data", "one record before and one after each access"),
     ("PCI DSS 4.0 10.2.1.4", "Invalid access attempts", "denied accesses, with the rule that denied them"),
@@ -41,12 +44,18 @@ _CONTROLS = (
     ("NIST SP 800-53 AU-3", "Content of audit records", "what, when, where, source, outcome, identity"),
     ("NIST SP 800-53 AU-5", "Response to a failure of logging", "an access that cannot be recorded does not happen"),
     ("NIST SP 800-53 AU-9(3)", "Cryptographic protection", "Ed25519 over each record, certified outside the process"),
-    ("NIST SP 800-53 AU-10", "Non-repudiation", "the certificate names the process's identity"),
+    (
+        "NIST SP 800-53 AU-10",
+        "Non-repudiation",
+        "in part: a signature binds records to one process; its identity is its own claim, see below",
+    ),
 )
 _GAPS = """Who the person was. Workflow pods act as a service account, and Argo's server does not pass on whom it has
 authenticated. Join the workflow's uid with the Kubernetes audit log and the label
 <code>workflows.argoproj.io/creator</code>. An identity that is not marked attested is what the pod's environment says,
-and whoever may patch the pod may change it. Records that were removed from the end of a chain show only as a chain
+and whoever may patch the pod may change it. The identity in a certificate is what the process said of itself: whoever
+may use the certifying key can have any identity certified. Compare each chain with the certifying key's use in Vault's
+own audit log, which names who asked. Records that were removed from the end of a chain show only as a chain
 that is open, unless a sealed object, a trace or Vault's own audit log names one."""
 _STYLE = """
 :root{color-scheme:light;--ink:#1d2329;--soft:#5c6670;--line:#d9dee3;--good:#25724a;--bad:#b3452c}
@@ -90,7 +99,7 @@ class Figures:
         self.accesses += 1
         self.plaintext_bytes += row.plaintext_bytes
         self.outcomes[outcome] += 1
-        self.operations[row.operation or "?"][outcome] += 1
+        self.operations[row.operation if row.operation in _OPERATIONS else _OTHERS][outcome] += 1
         if outcome == "denied":
             where = "/".join(part for part in (row.policy, row.rule) if part) or "no rule"
             _count(self.denials, f"{where} {row.code}".strip())
@@ -155,8 +164,9 @@ def _verdict(verdict: Verdict) -> str:
         open_chains = sum(not chain.closed for chain in verdict.chains)
         note = f" {open_chains} without an end: the process was killed, or still runs." if open_chains else ""
         return f'<p class="verdict good"><b>Verified.</b> {_chains_are(len(verdict.chains))} as written.{note}</p>'
-    found = Counter(finding.flaw.value for finding in verdict.findings)
-    kinds = ", ".join(f"{count} {flaw}" for flaw, count in sorted(found.items()))
+    if verdict.empty:
+        return '<p class="verdict bad"><b>Not verified.</b> There is no record in it.</p>'
+    kinds = ", ".join(f"{count} {flaw.value}" for flaw, count in sorted(verdict.findings.counts.items()))
     return f'<p class="verdict bad"><b>Not verified.</b> This trail is not what was written: {escape(kinds)}.</p>'
 
 
@@ -188,7 +198,7 @@ def _ranking(counts: Counter[str], series: str, nothing: str) -> str:
 def _chains(verdict: Verdict) -> str:
     findings = [
         (finding.flaw.value, finding.place, finding.chain[:8], finding.text)
-        for finding in verdict.findings[:_MOST_LISTED]
+        for finding in verdict.findings.listed[:_MOST_LISTED]
     ]
     broken = _table(("flaw", "where", "chain", "what"), findings) if findings else ""
     chains = [
@@ -199,7 +209,9 @@ def _chains(verdict: Verdict) -> str:
             chain.certified_by or "nobody",
             f"{moment(chain.first):%Y-%m-%d %H:%M:%S}",
             f"{moment(chain.last):%Y-%m-%d %H:%M:%S}",
-            " ".join(str(chain.actor[name]) for name in ("namespace", "workflow", "pod") if chain.actor.get(name)),
+            " ".join(
+                filter(None, (chain.actor.namespace, chain.actor.workflow, chain.actor.pod)) if chain.actor else ()
+            ),
             ", ".join(sorted(digest[:12] for digest in chain.policies)),
         )
         for chain in verdict.chains[:_MOST_LISTED]
@@ -230,4 +242,5 @@ def _outcome(row: Row) -> str:
 
 def _count(counts: Counter[str], name: str) -> None:
     """Count a name that comes from outside: of very many different ones, the later ones together."""
+    name = name[:_LONGEST_NAME]
     counts[name if name in counts or len(counts) < _MOST_BUCKETS else _OTHERS] += 1

@@ -7,18 +7,29 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, BinaryIO
 
 import msgspec
 
-from proxy.telemetry.records import Fingerprint, Signature
+from proxy.telemetry.records import LONGEST, Fingerprint, Signature
 
 MARK = b'{"sealgate_audit":1,'
-_SIGNS = (b'"sealgate_audit"', b'"attestation"')
+_SIGN = re.compile(rb'"(?:sealgate_audit|attestation)"')
 """One of the two is there, even if the other was damaged."""
+_WRAPPED = b'\\"sealgate_audit\\"'
+_MARKED = re.compile(rb'\{\s{0,4}"sealgate_audit"')
+_OBJECT = re.compile(rb'\{\s{0,4}"')
+_WRAPPERS = ("log", "body", "message")
+"""Where a collector that makes an object of each line puts the line."""
 _LONGEST = 1 << 16
+_LONGEST_RECORD = 4 * LONGEST
+"""Bytes of a record that a collector wrote anew, with spaces and escapes."""
 _CHAIN = re.compile(rb'"chain_uid":"([0-9a-f]{32})"')
 _SEQUENCE = re.compile(rb'"sequence":([0-9]{1,18})\b')
+_UID = re.compile(r"[0-9a-f]{32}")
+_LONGEST_SEAL = 88
+"""Characters of an Ed25519 signature in base64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +39,8 @@ class Line:
     source: str
     number: int
     text: bytes
+    ended: bool = True
+    """Whether a line break follows: none does where writing stopped."""
 
     @property
     def place(self) -> str:
@@ -55,19 +68,49 @@ class Entry:
 
 
 def lines(sources: Iterable[tuple[str, BinaryIO]]) -> Iterator[Line]:
-    """The lines that belong to a trail, whatever else stands between them or in front of them."""
+    """The lines that belong to a trail, whatever else stands between them, in front of them or around them."""
     for source, file in sources:
-        number = 0
+        number, whole = 0, True
         while text := file.readline(_LONGEST):
-            number += 1
-            if any(sign in text for sign in _SIGNS):
-                # A container's runtime puts its own words before a line.
-                start = max(text.find(b"{"), 0)
-                yield Line(source, number, text[start:].rstrip(b"\n"))
+            number += whole
+            whole = text.endswith(b"\n")
+            ended = whole or len(text) == _LONGEST
+            pieces = list(_pieces(text.rstrip(b"\r\n")))
+            for place, piece in enumerate(pieces, start=1):
+                yield Line(source, number, piece, ended or place < len(pieces))
+
+
+def _pieces(text: bytes) -> Iterator[bytes]:
+    """The records in a line: more than one, where the first breaks off and another process wrote on."""
+    if not _SIGN.search(text):
+        if _WRAPPED not in text:
+            return
+        text = _unwrapped(text)
+    starts = [found.start() for found in _MARKED.finditer(text)]
+    head = text[: starts[0]] if starts else text
+    if _SIGN.search(head) or not starts:
+        # A container's runtime puts its own words before a line.
+        begins = _OBJECT.search(head)
+        yield head[begins.start() if begins else 0 :]
+    for start, end in pairwise([*starts, len(text)]):
+        yield text[start:end]
+
+
+def _unwrapped(text: bytes) -> bytes:
+    """The line that a collector put into an object; the text itself if there is none."""
+    begins = _OBJECT.search(text)
+    try:
+        around = msgspec.json.decode(text[begins.start() if begins else 0 :])
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return text
+    inner = (text_at(around, name).encode(errors="replace") for name in _WRAPPERS)
+    return next((line.strip() for line in inner if _SIGN.search(line)), text)
 
 
 def entry(line: Line) -> Entry | None:
     """The record in a line; None if it is none."""
+    if len(line.text) > _LONGEST_RECORD:
+        return None
     try:
         record = msgspec.json.decode(line.text)
     except (msgspec.MsgspecError, ValueError, RecursionError):
@@ -78,18 +121,23 @@ def entry(line: Line) -> Entry | None:
         return None
     signatures = attestation.get("signatures", [])
     signature = text_at(signatures[0], "value") if isinstance(signatures, list) and signatures else ""
+    chain, previous = text_at(attestation, "chain_uid"), text_at(attestation, "prev_event", "fingerprint")
     fingerprint = text_at(attestation, "fingerprint", "value")
     unsealed = {name: value for name, value in attestation.items() if name not in {"fingerprint", "signatures"}}
     digest = hashlib.sha256(_canonical({**record, "attestation": unsealed})).hexdigest()
     return Entry(
         line,
         record,
-        text_at(attestation, "chain_uid"),
+        chain,
         sequence,
-        text_at(attestation, "prev_event", "fingerprint"),
+        previous,
         fingerprint,
         signature,
         intact=digest == fingerprint
+        and sequence >= 0
+        and _UID.fullmatch(chain) is not None
+        and len(previous) in {0, len(digest)}
+        and len(signature) <= _LONGEST_SEAL
         and attestation.get("fingerprint") == msgspec.to_builtins(Fingerprint(fingerprint))
         and signatures == ([msgspec.to_builtins(Signature(signature))] if signatures else [])
         and _means_one_thing(line.text, record),
@@ -126,7 +174,7 @@ def number_at(record: Any, *names: str) -> int:
 def _canonical(value: Any) -> bytes:
     try:
         return msgspec.json.encode(value, order="sorted")
-    except (UnicodeEncodeError, RecursionError):
+    except (UnicodeEncodeError, OverflowError, RecursionError):
         return b""
 
 
