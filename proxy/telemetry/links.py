@@ -108,6 +108,8 @@ class Links:
         self._forged = False
         self._waiting: list[_Signed] = []
         """Records that came before the certificate, to be checked once it is there."""
+        self._not_waiting = 0
+        """Those there was no room for."""
         self._doubtful: dict[int, _Signed] = {}
         """Records whose signature is not good."""
         self._open: set[str] = set()
@@ -133,7 +135,7 @@ class Links:
         elif self._room.taken(_WAITS):
             self._waiting.append(signed)
         else:
-            findings.append(self._finding(Flaw.UNREAD, signed, "comes too long before the certificate of its chain"))
+            self._not_waiting += 1
         self._note(found, signed.actor)
         return findings
 
@@ -226,7 +228,11 @@ class Links:
             return self._not_certified(found, "no trusted key made its certificate")
         self._key, self._certified = key, certified.certificate.actor
         self.facts.certified_by = f"{certified.key} version {certified.key_version}"
-        return [finding for earlier in waiting for finding in self._signed(earlier)]
+        findings = [finding for earlier in waiting for finding in self._signed(earlier)]
+        if self._not_waiting:
+            unseen = f"the signatures of {self._not_waiting} records before the certificate were not looked at"
+            findings.append(Finding(Flaw.UNREAD, found.line.place, self.facts.uid, unseen))
+        return findings
 
     def _not_certified(self, found: Entry, why: str) -> list[Finding]:
         self._forged = True

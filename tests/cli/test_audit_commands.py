@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import subprocess
 
 import pytest
@@ -143,3 +144,86 @@ def test_an_access_without_an_outcome_is_listed_as_unfinished(run, proxy):
 def test_a_key_cannot_steer_a_terminal(run, proxy):
     done = run("query", "-", stdin=proxy.trail.read_bytes().replace(b"team-b/two", rb"\u001b[31mred"))
     assert b"\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize("data", [b"", b"level=info msg=hello\n", b'{"log":"hello"}\n'])
+def test_where_no_record_is_nothing_is_verified_and_what_was_looked_for_is_told(run, data):
+    done = run("verify", "-", stdin=data)
+    assert done.returncode == 2
+    assert b'NOT verified, no record found: looked for lines that hold {"sealgate_audit":1,' in done.stdout
+    done = run("verify", "-", "--output", "json", stdin=data)
+    assert (done.returncode, json.loads(done.stdout)["verified"]) == (2, False)
+
+
+def test_a_trail_from_a_containers_log_file_is_verified(run, proxy):
+    lines = proxy.trail.read_text().splitlines(keepends=True)
+    wrapped = "".join(json.dumps({"log": line, "stream": "stdout"}) + "\n" for line in lines)
+    done = run("verify", "-", "--expect-closed", stdin=wrapped.encode())
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_key_that_an_objects_record_names_is_told(run, proxy):
+    (stored,) = [path for path in proxy.storage.rglob("*") if path.is_file() and path.name == "two"]
+    done = run("verify", proxy.trail, "--object", stored)
+    assert done.returncode == 0, done.stdout
+    assert f"object    {stored}: record 3 at {proxy.trail}:4, key team-b/two".encode() in done.stdout
+
+
+def test_the_certificates_actor_and_the_findings_are_told_as_json_too(run, proxy):
+    told = json.loads(run("verify", proxy.trail, "--output", "json").stdout)
+    assert told["chains"][0]["actor"]["workflow"] == "train-7x2p"
+    assert (told["findings"], told["more_findings"], told["objects"]) == ([], 0, [])
+
+
+def test_very_many_findings_are_listed_in_part(run):
+    done = run("verify", "-", stdin=b'{"sealgate_audit":1,x}\n' * 1500)
+    assert done.returncode == 1
+    assert done.stdout.decode().splitlines()[-2:] == ["          and 500 more", "NOT verified, 1500 findings"]
+
+
+def test_an_altered_record_is_marked_where_accesses_are_listed(run, proxy):
+    text = proxy.trail.read_bytes().replace(b"team-b/two", b"team-c/two")
+    rows = list(map(json.loads, run("query", "-", "--output", "json", stdin=text).stdout.splitlines()))
+    assert {row["key"]: row["record"] for row in rows if row["operation"] == "SaveStream"} == {
+        "team-a/one": "intact",
+        "team-c/two": "altered",
+    }
+    assert b"altered" in run("query", "-", stdin=text).stdout
+
+
+def test_csv_cannot_steer_a_terminal(run, proxy):
+    text = proxy.trail.read_bytes().replace(b"team-b/two", rb"\u001b]0;x\u0007\r=cmd")
+    done = run("query", "-", "--output", "csv", stdin=text)
+    assert not set(done.stdout) & {0x1B, 0x07, 0x0D}
+
+
+def test_a_page_never_replaces_the_trail(run, proxy, tmp_path):
+    trail, same = tmp_path / "trail", tmp_path / "same"
+    trail.write_bytes(proxy.trail.read_bytes())
+    same.symlink_to(trail)
+    for page in (trail, same):
+        done = run("report", trail, "--to", page)
+        assert done.returncode == 2
+        assert b"is the trail itself" in done.stderr
+    assert trail.read_bytes() == proxy.trail.read_bytes()
+    page = tmp_path / "page.html"
+    page.write_text("the page before")
+    assert run("report", trail, "--to", page).returncode == 0
+    assert "<b>Verified.</b>" in page.read_text()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "same", "trail"]
+    assert run("report", tmp_path / "absent", "--to", page).returncode == 2
+    assert "<b>Verified.</b>" in page.read_text()
+
+
+def test_a_page_of_no_records_is_not_verified(run, tmp_path):
+    done = run("report", "-", "--to", tmp_path / "page.html")
+    assert done.returncode == 2
+    assert "There is no record in it" in (tmp_path / "page.html").read_text()
+
+
+@pytest.mark.parametrize("time", [b"-62135596800000", b"253402300799999"])
+def test_a_page_is_made_whatever_time_a_record_names(run, proxy, tmp_path, time):
+    first, *rest = proxy.trail.read_bytes().splitlines(keepends=True)
+    text = b"".join([first, *(re.sub(rb'"time":\d+', b'"time":' + time, line) for line in rest[:4]), *rest[4:]])
+    done = run("report", "-", "--to", tmp_path / "page.html", stdin=text)
+    assert (done.returncode, done.stderr) == (1, b"")

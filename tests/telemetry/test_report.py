@@ -146,8 +146,22 @@ def test_the_figures_of_very_many_names_stay_small():
     assert "all others" in made(figures)
 
 
-def test_an_empty_trail_makes_a_page_too():
+def test_operations_that_are_none_are_counted_together():
+    figures = Figures()
+    for number in range(1000):
+        figures.add(row(number, operation=f"op-{number}"))
+    figures.add(row(1000))
+    assert sorted(figures.operations) == ["Load", "all others"]
+
+
+def test_a_page_does_not_claim_that_a_certificate_proves_an_identity():
+    assert "its identity is its own claim" in made(a_week())
+    assert "whoever\nmay use the certifying key can have any identity certified" in made(a_week())
+
+
+def test_a_page_of_an_empty_trail_says_that_nothing_was_verified():
     text = page(Figures(), verdict_on([], AUTHORITY), ["empty"], NOW)
+    assert "<b>Not verified.</b> There is no record in it." in text
     assert "Nothing was denied." in text
     assert read(text).open == []
 

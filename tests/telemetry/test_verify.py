@@ -19,7 +19,6 @@ from proxy.plugin import Artifact, Call, Operation
 from proxy.telemetry.accesses import Access, session
 from proxy.telemetry.audit import AuditLog, Terms
 from proxy.telemetry.chain import Chain
-from proxy.telemetry.findings import Gaps, Room
 from proxy.telemetry.records import Phase, Session, actor
 from proxy.telemetry.trail import Line, entry, lines
 from proxy.telemetry.verify import verify
@@ -268,25 +267,11 @@ def test_what_is_longer_than_any_record_is_altered_and_not_kept():
     assert most < len(data) // 8, "30 MB were read"
 
 
-def test_records_that_came_in_the_worst_order_are_found_in_gaps_by_halving():
-    gaps = Gaps(Room(10_000))
-    for first in range(0, 20_000, 2):
-        assert gaps.add(first, first)
-    assert not gaps.add(20_000, 20_000), "there is no room"
-    assert not gaps.close(1)
-    assert all(gaps.close(first) for first in reversed(range(0, 20_000, 2)))
-    assert list(gaps) == []
-
-
-@given(st.lists(st.integers(0, 40), max_size=60))
-def test_gaps_are_what_is_left_of_them(closed):
-    gaps, left = Gaps(Room(100)), set(range(3, 11)) | set(range(20, 35))
-    gaps.add(3, 10)
-    gaps.add(20, 34)
-    for sequence in closed:
-        assert gaps.close(sequence) == (sequence in left)
-        left.discard(sequence)
-    assert {sequence for first, last in gaps for sequence in range(first, last + 1)} == left
+def test_signatures_that_were_not_looked_at_are_no_evidence():
+    long = trail_of(7000, AUTHORITY)
+    assert flaws(long[1:], AUTHORITY) == {"removed", "unsigned"}
+    verdict = verdict_on([*long[1:], long[0]], AUTHORITY)
+    assert [finding.flaw.value for finding in verdict.findings] == ["reordered", "unread"]
 
 
 @pytest.mark.parametrize(
