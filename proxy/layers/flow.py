@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Generator, Iterator
 
 from proxy.envelope import Admit, Header, Totals
-from proxy.plugin import Call, Chunk, ContextDiffers, shown_key
+from proxy.plugin import Call, Chunk, ContextDiffers, logged_key, shown_key
 
 log = logging.getLogger("sealgate.call")
 
@@ -19,7 +19,7 @@ def admitting(call: Call) -> Admit:
         call.terms.meter.object(key, size, sealed=sealed)
         if not sealed:
             call.sealed.unsealed_files += 1
-            log.warning("%s reads what was never sealed: %s [d=%s]", call.operation, ascii(key[:120]), call.id)
+            log.warning("%s reads what was never sealed: %s [d=%s]", call.operation, logged_key(call, key), call.id)
 
     return admit
 
