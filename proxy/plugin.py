@@ -382,6 +382,11 @@ def shown_key(key: str) -> str:
     return shown if len(key) <= _LONGEST_KEY_SHOWN else shown + "…"
 
 
+def logged_key(call: Call, key: str) -> str:
+    """A key as the log may show it: on one line, in part, and not at all where a policy hides it."""
+    return "(hidden)" if call.decision.hmac_key else ascii(key[:_LONGEST_KEY_SHOWN])
+
+
 def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else text[:most] + "…"
 

@@ -102,6 +102,12 @@ class Starting:
         except OSError as error:
             self._fault = NotConfigured(f"the plugin cannot start: {os.strerror(error.errno or 0).lower()}")
             log.error("%s", self._fault.fact)  # noqa: TRY400 - a named error needs no trace
+        except Exception as error:
+            # A foreign exception's text can carry anything: the log has its type and where it was raised.
+            self._fault = PluginError(
+                f"an unexpected {type(error).__name__} stopped the start", remedy="Report it with the lines of the log"
+            )
+            log.exception("the plugin cannot start: a defect")
         finally:
             self._done.set()
 

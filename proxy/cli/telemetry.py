@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, TypeVar
 
 from proxy import identity
 from proxy.telemetry import names
@@ -12,7 +13,13 @@ from proxy.telemetry.environment import Signal, endpoint
 from proxy.telemetry.watch import Telemetry
 
 if TYPE_CHECKING:
-    from proxy.config import TelemetrySettings
+    from proxy.config import PrometheusSettings, TelemetrySettings
+    from proxy.telemetry.metrics import Metrics
+    from proxy.telemetry.tracing import Tracing
+
+log = logging.getLogger("sealgate")
+
+Part = TypeVar("Part")
 
 
 def telemetry(
@@ -26,13 +33,32 @@ def telemetry(
     """
     tracing = metrics = None
     if endpoint(Signal.TRACES, environment):
-        from proxy.telemetry.tracing import Tracing  # noqa: PLC0415 - only where it is asked for
-
-        tracing = Tracing(service, identity.asserted(environment), environment)
+        tracing = or_none("traces", lambda: _tracing(service, environment))
     kind = settings.metrics if settings else "none"
     if settings and (kind == "prometheus" or (kind == "otlp" and endpoint(Signal.METRICS, environment))):
-        from proxy.telemetry.metrics import Metrics, Page  # noqa: PLC0415 - only where it is asked for
-
-        page = Page(settings.prometheus.address, settings.prometheus.port)
-        metrics = Metrics(page if kind == "prometheus" else None, environment)
+        place = settings.prometheus if kind == "prometheus" else None
+        metrics = or_none("metrics", lambda: _metrics(place, environment))
     return Telemetry(tracing, metrics) if tracing or metrics else None
+
+
+def or_none(what: str, make: Callable[[], Part]) -> Part | None:
+    """What `make` makes. If it cannot, the log says so, and calls go on without it: telemetry stops no plugin."""
+    try:
+        return make()
+    except OSError as error:
+        log.error("%s are not exported: %s", what, os.strerror(error.errno or 0).lower())  # noqa: TRY400 - the reason is all there is
+    except Exception as error:  # noqa: BLE001 - a library's answer to a variable that it does not like can be any
+        log.error("%s are not exported: %s; check the OTEL_ variables", what, type(error).__name__)  # noqa: TRY400 - its text can carry anything
+    return None
+
+
+def _tracing(service: str, environment: Mapping[str, str]) -> Tracing:
+    from proxy.telemetry.tracing import Tracing  # noqa: PLC0415 - only where it is asked for
+
+    return Tracing(service, identity.asserted(environment), environment)
+
+
+def _metrics(place: PrometheusSettings | None, environment: Mapping[str, str]) -> Metrics:
+    from proxy.telemetry.metrics import Metrics, Page  # noqa: PLC0415 - only where it is asked for
+
+    return Metrics(Page(place.address, place.port) if place else None, environment)

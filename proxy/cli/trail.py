@@ -8,6 +8,7 @@ from pathlib import Path
 
 from proxy import identity
 from proxy.cli.policies import identified
+from proxy.cli.telemetry import or_none
 from proxy.config import FileSink, OtlpSink, Settings
 from proxy.identity import Identity
 from proxy.keys import KeyProvider
@@ -32,7 +33,7 @@ def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = N
     copies: list[Copy] = []
     for place in audit.sinks:
         if isinstance(place, OtlpSink):
-            copies.append(_collector())
+            copies.extend(_collector())
         else:
             sinks.append(File(place.path) if isinstance(place, FileSink) else Stdout())
     terms = Terms(
@@ -61,16 +62,21 @@ def authority(keys: KeyProvider) -> Authority:
     return Authority(certify, identify)
 
 
-def _collector() -> Copy:
+def _collector() -> list[Copy]:
     if not endpoint(Signal.LOGS, os.environ):
         raise NotConfigured(
             "audit.sinks names otlp, and nothing says where the collector is",
             says="configuration",
             remedy="Set OTEL_EXPORTER_OTLP_ENDPOINT",
         )
-    from proxy.telemetry.copies import Collector  # noqa: PLC0415 - only where it is asked for
 
-    return Collector()
+    def made() -> Copy:
+        from proxy.telemetry.copies import Collector  # noqa: PLC0415 - only where it is asked for
+
+        return Collector()
+
+    copy = or_none("copies of the audit trail", made)
+    return [copy] if copy else []
 
 
 def _secret(path: Path | None) -> bytes:

@@ -19,6 +19,7 @@ from proxy.plugin import (
     DownstreamStatus,
     PluginError,
     Refused,
+    logged_key,
     shown_key,
 )
 
@@ -32,7 +33,7 @@ def admitting(call: Call) -> Admit:
         call.terms.meter.object(key, size, sealed=sealed)
         if not sealed:
             call.sealed.unsealed_files += 1
-            log.warning("%s reads what was never sealed: %s [d=%s]", call.operation, ascii(key[:120]), call.id)
+            log.warning("%s reads what was never sealed: %s [d=%s]", call.operation, logged_key(call, key), call.id)
 
     return admit
 

@@ -18,6 +18,7 @@ from proxy.plugin import (
     Denied,
     NotSealed,
     PluginError,
+    logged_key,
     shown_key,
 )
 from proxy.terms import Terms
@@ -190,7 +191,7 @@ class Ruling:
             log.warning(
                 "%s %s is allowed, and would be denied if the policy were enforced: %s [d=%s]",
                 self._call.operation,
-                ascii(self._artifact.key[:120]),
+                logged_key(self._call, self._artifact.key),
                 ", ".join(facts.would_deny),
                 self._call.id,
             )

@@ -28,6 +28,7 @@ from proxy.plugin import (
     Operation,
     PluginError,
     Refused,
+    logged_key,
 )
 from proxy.rpc.watched import Watch, Watching
 
@@ -227,7 +228,7 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         log.info(
             "%s %s %s in %.0f ms, %d files, %d plaintext bytes, %d stored bytes [d=%s]",
             self.call.operation,
-            ascii(self._key[:120]),
+            logged_key(self.call, self._key),
             outcome,
             (time.monotonic() - self._began) * 1000,
             facts.files,

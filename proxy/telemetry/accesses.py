@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from proxy.identity import Identity
 from proxy.plugin import (
     Artifact,
@@ -22,6 +24,7 @@ from proxy.plugin import (
 )
 from proxy.telemetry.records import (
     LONGEST,
+    Actor,
     Api,
     Crypto,
     Decision,
@@ -197,9 +200,14 @@ def kind_of(error: BaseException | None) -> str:
 
 
 def _fitting(make: Callable[[int], Record]) -> Record:
-    """The record with texts as long as a line has room for."""
-    records = (make(clip) for clip in _CLIPS)
-    return next(record for record in records if len(canonical(record)) <= LONGEST - _LARGEST_SEAL)
+    """The record with texts as long as a line has room for; at last without the parts that others wrote."""
+    for clip in _CLIPS:
+        record = make(clip)
+        if len(canonical(record)) <= LONGEST - _LARGEST_SEAL:
+            return record
+    short = msgspec.structs.replace
+    bare = short(record.unmapped, decision=None, crypto=None, vault=None, trace=None)
+    return short(record, unmapped=bare, policy=None, actor=Actor(record.actor.attested), databucket=None)
 
 
 def _now() -> int:

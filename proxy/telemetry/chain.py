@@ -35,6 +35,8 @@ RECORD_LABEL = b"sealgate-audit-v1\0"
 """What precedes the fingerprint of a record in what is signed."""
 SESSION_LABEL = b"sealgate-audit-session-v1\0"
 """What precedes a certificate in what is signed, so that no signature of one kind serves as another."""
+_LARGEST_CERTIFICATE, _SHORT = 2048, 24
+"""Bytes of a certificate that leave room for the record around it, and characters of its texts where it has more."""
 _MARK = b'"sealgate_audit":1,'
 
 
@@ -68,6 +70,8 @@ class Chain:
             actor=actor(identity),
             version=program_version(),
         )
+        if len(to_be_certified(certificate)) > _LARGEST_CERTIFICATE:
+            certificate = msgspec.structs.replace(certificate, actor=actor(identity, _SHORT))
         made = sign(to_be_certified(certificate))
         return Certified(certificate, made.key, made.key_version, base64.b64encode(made.signature).decode())
 

@@ -76,9 +76,7 @@ class Metrics:
         self._decisions = meter.create_counter(names.DECISIONS, "{decision}", "What the policies decided.")
         self._would_deny = meter.create_counter(names.WOULD_DENY, "{decision}", "What rules on trial would deny.")
         self._records = meter.create_counter(names.AUDIT_RECORDS, "{record}", "Audit records that were written.")
-        self._failures = meter.create_counter(
-            names.AUDIT_FAILURES, "{record}", "Audit records that a sink did not take."
-        )
+        self._failures = meter.create_counter(names.AUDIT_FAILURES, "{record}", "Audit records that were not written.")
         self._plaintext = meter.create_counter(names.PLAINTEXT_READS, "{file}", "Files that were not sealed.")
         self._data_keys = meter.create_counter(names.DATA_KEYS, "{key}", "Data keys, asked for or remembered.")
         self._began: dict[str, float] = {}

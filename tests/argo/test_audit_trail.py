@@ -167,6 +167,27 @@ def test_the_record_says_which_rule_decided_and_what_a_rule_on_trial_would_have_
     assert (json.loads(done.stdout)["calls"], json.loads(done.stdout)["unusable"]) == (3, 1), done.stderr
 
 
+MIGRATION = [{"name": "migration", "match": {"keys": ["**"]}, "readPlaintext": "allow"}]
+
+
+def test_a_key_that_a_policy_hides_is_not_in_the_log_either(start):
+    hidden = POLICY["spec"]["rules"][1]
+    trial = {**POLICY["spec"]["rules"][2], "enforcement": "warn", "match": {"operations": ["*"], "keys": ["secret/**"]}}
+    policy = {**POLICY, "spec": {"rules": [POLICY["spec"]["rules"][0], hidden, trial], "encryption": MIGRATION}}
+    proxy = start(settings={"policies": [policy]}, environment={"VENDOR_STREAMS": "1"})
+    (proxy.storage / "secret").mkdir()
+    (proxy.storage / "secret/never-sealed").write_bytes(b"some bytes")
+    proxy.argo().save_stream("secret/plan", b"some bytes")
+    assert proxy.argo().open_stream("secret/never-sealed") == b"some bytes"
+    proxy.argo().save_stream("team-a/data", b"some bytes")
+    assert proxy.stop() == 0
+    log = proxy.log.read_text()
+    assert "reads what was never sealed" in log
+    assert "would be denied" in log
+    assert "team-a/data" in log
+    assert "secret/" not in log
+
+
 def test_the_sealed_object_names_the_record_that_wrote_it(stand):
     assert stand.attempt("Save").code == "OK"
     stored = stand.proxy.storage / stand.new

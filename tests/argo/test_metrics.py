@@ -213,3 +213,28 @@ def test_a_record_that_a_sink_does_not_take_is_counted(tmp_path):
     ((labels, point),) = points(failures)
     assert labels == {names.SINK: "file", names.REASON: "no such file or directory"}
     assert point.as_int >= 1
+
+
+def test_a_record_that_no_sink_is_to_blame_for_is_counted_too(tmp_path):
+    settings = {
+        "keys": {"provider": "vault", "vault": {"address": "http://127.0.0.1:1", "auth": {"method": "token"}}},
+        "audit": {"signingKey": "audit"},
+        "telemetry": {"metrics": "otlp"},
+    }
+    with Collector() as collector:
+        environment = {**collector.environment(), "VAULT_TOKEN": "hvs.none"}
+        proxy = Proxy(tmp_path, settings=settings, environment=environment).start()
+        assert outcome(lambda: proxy.argo().is_directory("ns/a")).code == "UNAVAILABLE"
+        assert proxy.stop() == 0
+        (failures,) = [metric for metric in collector.metrics() if metric.name == names.AUDIT_FAILURES]
+    ((labels, _),) = points(failures)
+    assert labels == {names.SINK: "none", names.REASON: "the certifying key does not answer"}
+
+
+def test_two_plugins_that_want_one_page_both_serve(tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = {"telemetry": {"metrics": "prometheus", "prometheus": {"port": taken.getsockname()[1]}}}
+        proxy = exercised(Proxy(tmp_path, settings=settings).start())
+        assert proxy.stop() == 0
+    assert "ERROR sealgate: metrics are not exported: address already in use" in proxy.output()
+    assert "Traceback" not in proxy.log.read_text()

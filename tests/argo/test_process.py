@@ -20,6 +20,9 @@ from harness.chain import SEALGATE, TESTS, VENDOR, Proxy, eventually
 from harness.outcome import assert_own_line, outcome
 from harness.users import as_process_one, as_user, with_read_only_root, without_privileges
 
+from proxy.cli.process import Starting
+from proxy.plugin import Artifact, Call, Operation, PluginError
+
 ARGOS_OWN = ("--loglevel", "debug", "--gloglevel", "6", "--kubeconfig=/kube/config")
 EXECUTOR = (sys.executable, str(TESTS / "harness" / "argoexec.py"))
 
@@ -352,3 +355,16 @@ def test_67_in_a_pod_that_collects_garbage_it_ends_with_0(make, tmp_path):
     argo.delete("a/b")
     argo.delete("a/b")
     ended_by_the_executor(proxy, tmp_path)
+
+
+def test_a_defect_at_the_start_is_what_calls_answer_and_its_text_is_not():
+    def compose():
+        raise ValueError("hunter2 of a library")
+
+    plugin = Starting(compose)
+    plugin.start(lambda: None)
+    call = Call(Operation.IS_DIRECTORY)
+    with pytest.raises(PluginError) as fault:
+        plugin.is_directory(call, Artifact("ns/a"))
+    assert "an unexpected ValueError stopped the start" in fault.value.line(call, "ns/a")
+    assert "hunter2" not in fault.value.line(call, "ns/a")

@@ -236,3 +236,31 @@ def test_nothing_of_opentelemetry_is_loaded_unless_there_is_somewhere_to_send_sp
     proxy.stop()
     assert "cryptography" in proxy.output()
     assert "opentelemetry" not in proxy.output()
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"OTEL_BSP_MAX_QUEUE_SIZE": "100"},
+        {"OTEL_BSP_SCHEDULE_DELAY": "0"},
+        {"OTEL_EXPORTER_OTLP_COMPRESSION": "zstd"},
+        {"OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT": "x"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1"},
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://[::1", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"},
+    ],
+    ids=lambda bad: ",".join(bad.values()),
+)
+def test_a_variable_that_the_library_does_not_take_stops_no_plugin(tmp_path, bad):
+    settings = {
+        "audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]},
+        "telemetry": {"metrics": "otlp"},
+    }
+    environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1", **bad}
+    proxy = Proxy(tmp_path, settings=settings, environment=environment).start()
+    proxy.argo().save_stream("ns/a", b"some bytes")
+    assert proxy.argo().open_stream("ns/a") == b"some bytes"
+    assert proxy.stop() == 0
+    log = proxy.log.read_text()
+    assert "not exported" in log
+    assert "Traceback" not in log
+    assert "http://[" not in log

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from proxy.identity import Identity
 from proxy.plugin import Artifact, BadRequest, Call, Denied, DownstreamStatus, Operation, Refused, Truncated, WrappedKey
 from proxy.telemetry.accesses import Access
+from proxy.telemetry.audit import AuditLog, Terms
+from proxy.telemetry.audit import Authority as Vouching
 from proxy.telemetry.chain import Chain
 from proxy.telemetry.records import LONGEST
 
@@ -42,6 +44,22 @@ def test_a_line_is_one_line_of_at_most_4096_bytes_whatever_comes_from_outside(op
         assert sealed.line.endswith(b"}\n")
         assert sealed.line.count(b"\n") == 1
         assert json.loads(sealed.line)["sealgate_audit"] == 1
+
+
+@given(TEXT, TEXT)
+def test_what_a_policy_has_much_to_say_about_has_a_record_of_one_line_too(name, value):
+    call = Call(Operation.LOAD)
+    decision = call.decision
+    decision.effective = decision.proposed = decision.code = decision.policy = decision.rule = value
+    decision.annotations = tuple((f"{number}{name}", value) for number in range(20))
+    decision.would_deny = (value,) * 20
+    who = Identity(*[value] * (len(fields(Identity)) - 1))
+    record = Access(call, Artifact(name, name=name, plugin=name)).outcome(1, who, None, 0)
+    assert len(Chain().sealed(record).line) <= LONGEST
+    sink = Memory()
+    log = AuditLog([sink], who, Terms(), Vouching(Authority().certify, lambda call: who))
+    log.attempt(Access(Call(Operation.LOAD), Artifact("ns/a")))
+    assert max(len(line) for line in sink.lines) <= LONGEST
 
 
 def outcome(error=None, operation=Operation.LOAD, **artifact):
