@@ -183,7 +183,8 @@ def test_each_identity_gets_from_vault_what_it_needs_by_what_was_rendered(images
     cluster = ServiceAccount()
     vault.post("sys/auth/jwt", {"type": "jwt"})
     vault.post("auth/jwt/config", {"jwt_validation_pubkeys": [cluster.public]})
-    keys = f"configuration.keys.vault.address={vault.address},configuration.keys.vault.auth.method=jwt"
+    auth = "configuration.keys.vault.auth.method=jwt,vault.audience=vault"
+    keys = f"configuration.keys.vault.address={vault.address},{auth}"
     rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", keys, "--set", FILES)
     vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], tmp_path)
     pod, (server,) = rendered.controller()["executor"], rendered.server()["extraContainers"]

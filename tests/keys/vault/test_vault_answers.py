@@ -175,8 +175,9 @@ def test_an_answer_that_would_unpack_into_a_large_one_is_not_asked_for_and_not_u
 def test_cookies_are_not_kept():
     with saying([OK + b"Set-Cookie: a=b\r\nContent-Length: 2\r\n\r\n", WHOLE[-2:]], [WHOLE]) as speaker:
         wire = Wire(speaker.address)
-        for _ in range(2):
-            assert wire.send(REQUEST, "token", 30) == Answer(200, {})
+        assert wire.send(REQUEST, "token", 30) == Answer(200, {})
+        # The first connection may look alive for a moment after it was closed.
+        assert eventually(lambda: wire.send(REQUEST, "token", 30) == Answer(200, {}))
         wire.close()
     assert b"Cookie" not in speaker.heard[1]
 
