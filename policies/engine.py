@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from policies import keys, templates
 from policies.facts import NOTHING_YET, READS, WRITES, Decision, Encryption, Measures, Request, Verdict
@@ -115,7 +115,7 @@ class Policy:
                 (denies if ready.rule.effect == "deny" else requires).append(
                     (ready, answer if isinstance(answer, str) else "")
                 )
-        return Matched(self, request, denies, requires, allows)
+        return Matched(self, request, denies, requires, allows, encryption=self.encryption(request))
 
     def decide(self, request: Request, measures: Measures = NOTHING_YET) -> Decision:
         """The decision on a request of which this much is known."""
@@ -198,6 +198,8 @@ class Matched:
     allows: Sequence[ReadyRule] = ()
     fault: str = ""
     """Why the key is not canonical."""
+    encryption: Encryption | Verdict = field(default_factory=Encryption)
+    """What the encryption list says: looked up once, however often the request is judged."""
     whole: Encryption | None = None
     """What the directory is under that the object is read or written as a part of."""
 
@@ -271,7 +273,7 @@ class Matched:
         """What the encryption list, which is always enforced, makes of an operation that is allowed."""
         if self.request.operation not in READS | WRITES:
             return allowed
-        found = self.policy.encryption(self.request)
+        found = self.encryption
         if isinstance(found, Verdict):
             return found
         if self.whole and not self.whole.is_same_as(found):

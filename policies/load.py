@@ -40,7 +40,10 @@ RETRIED = (
     "etcdserver: too many requests",
     "upper: no more rows in",
 )
-"""What Argo's `retryPolicy: OnTransientError` looks for: a refusal that held one would be tried again and again."""
+"""What Argo's `retryPolicy: OnTransientError` looks for: a refusal that held one would be tried again and again.
+
+`proxy.plugin` keeps the same list, and neither may import the other: a test holds this one to Argo's.
+"""
 
 
 class Invalid(Exception):

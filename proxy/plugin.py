@@ -376,6 +376,11 @@ class DownstreamStatus(PluginError):
         return self.fact
 
 
+def name_of(error: BaseException) -> str:
+    """The name of an error of ours; of another only that it was none."""
+    return type(error).__name__ if isinstance(error, PluginError) else "Unexpected"
+
+
 def shown_key(key: str) -> str:
     """A key as a text may show it: no control character, at most 120 bytes."""
     shown = "".join(c if c.isprintable() and c != '"' else f"\\x{ord(c):02x}" for c in key[:_LONGEST_KEY_SHOWN])

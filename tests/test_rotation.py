@@ -16,7 +16,7 @@ from layers.memory import MemoryPlugin
 
 from proxy import envelope
 from proxy.keys.local import LocalKeys
-from proxy.keys.provider import KeyVersions
+from proxy.keys.provider import BATCH, KeyVersions
 from proxy.plugin import (
     Artifact,
     Call,
@@ -28,7 +28,7 @@ from proxy.plugin import (
     TimedOut,
     Unavailable,
 )
-from proxy.rotation import BATCH, Pace, Patience, Rotation
+from proxy.rotation import Pace, Patience, Rotation
 from proxy.spool import Spool
 from proxy.stored import Stored, Transfer
 

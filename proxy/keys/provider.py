@@ -8,6 +8,9 @@ from typing import Protocol
 
 from proxy.plugin import Call, PluginError, WrappedKey
 
+BATCH = 100
+"""Data keys to a rewrap request (docs/vault.md): OpenBao takes at most 1000 strings in one."""
+
 
 @dataclass(frozen=True, slots=True)
 class DataKey:

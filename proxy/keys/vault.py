@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from proxy.keys import vault_faults as faults
 from proxy.keys import vault_wire
-from proxy.keys.provider import DataKey, KeyVersions, SignedBy
+from proxy.keys.provider import BATCH, DataKey, KeyVersions, SignedBy
 from proxy.keys.single_flight import SingleFlight
 from proxy.keys.vault_auth import Auth, Authenticated, is_header, tokens
 from proxy.keys.vault_faults import Answer, Request, TokenRefused
@@ -38,8 +38,6 @@ from proxy.plugin import Call, NotConfigured, Operation, PluginError, Tampered, 
 
 log = logging.getLogger("sealgate.vault")
 
-BATCH = 100
-"""Data keys to a rewrap request: OpenBao takes at most 1000 strings in one."""
 _DATA_KEY_SIZE = 32
 _SIGNATURE_SIZE = 64
 _DATAKEY, _DECRYPT, _REWRAP, _SIGN = "datakey/plaintext", "decrypt", "rewrap", "sign"
@@ -230,8 +228,8 @@ class VaultKeys:
 
     def public_keys(self, call: Call) -> dict[int, bytes]:
         """See `KeyProvider.public_keys`."""
-        key, mount = self._required_signing_key(), self._key.mount
-        answer = self._vault.send(call, Request(f"{mount}/keys/{key}", None, self._server, mount, key))
+        key = self._required_signing_key()
+        answer = self._vault.send(call, self._look(key))
         versions = answer.data.get("keys")
         if answer.data.get("type") != "ed25519" or not isinstance(versions, dict):
             raise NotConfigured(f"key {key} is not of the type ed25519", says="vault", remedy="Check audit.signingKey")

@@ -41,8 +41,7 @@ class Ruling:
         self._call = call
         self._artifact = artifact
         self._request = request
-        self._matched: dict[str, Matched] = {}
-        self._encryption = policy.encryption(request)
+        self._own = policy.match(request)
 
     @property
     def artifact_key(self) -> str:
@@ -56,9 +55,7 @@ class Ruling:
     def matched(self, key: str) -> Matched:
         """The rules that mean one object of this artifact, or the artifact itself."""
         if key == self._request.key:
-            if key not in self._matched:
-                self._matched[key] = self.policy.match(self._request)
-            return self._matched[key]
+            return self._own
         request = replace(self._request, key=key, path=self._path_of(key))
         # What was stored under another spelling of a key can at least be cleared away.
         return self.policy.match(request, canonical=request.operation != "Delete")
@@ -78,7 +75,7 @@ class Ruling:
 
     def part(self, key: str) -> Matched:
         """The same, for an object that is read or written as a part of this artifact: under one encryption with it."""
-        found, whole = self.matched(key), self._encryption
+        found, whole = self.matched(key), self._own.encryption
         if key == self.artifact_key or isinstance(whole, Verdict):
             return found
         return replace(found, whole=whole)
@@ -87,8 +84,7 @@ class Ruling:
         """The local path that is used: decided on again, if a link led elsewhere than the request says."""
         if path != self._request.path:
             self._request = replace(self._request, path=path)
-            self._matched.clear()
-            self._encryption = self.policy.encryption(self._request)
+            self._own = self.policy.match(self._request)
             self._call.terms = self._encrypted(self._call.terms)
             self.require(self.decide(self.artifact_key, Measures(pending=frozenset({"object", "exists"}))))
 
@@ -112,7 +108,8 @@ class Ruling:
 
     def _encrypted(self, terms: Terms) -> Terms:
         """The terms with what the encryption rule asks for."""
-        encryption = self._encryption if isinstance(self._encryption, Encryption) else Encryption()
+        found = self._own.encryption
+        encryption = found if isinstance(found, Encryption) else Encryption()
         return replace(
             terms,
             key=encryption.key,
@@ -182,8 +179,8 @@ class Ruling:
             self.require(self.decide(self._request.key, Measures(sealed=False)))
             raise
         except ContextDiffers as found:
-            policy, rule = self._encryption.policy, f"encryption/{self._encryption.rule}"
-            verdict = Verdict("deny", "CONTEXT", policy, rule, found.fact, found.remedy)
+            asked = self._own.encryption
+            verdict = Verdict("deny", "CONTEXT", asked.policy, f"encryption/{asked.rule}", found.fact, found.remedy)
             self._record(verdict)
             raise refusal(verdict) from None
         facts = self._call.decision

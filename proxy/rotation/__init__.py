@@ -2,6 +2,6 @@
 
 from proxy.rotation.patience import Pace, Patience
 from proxy.rotation.report import Report
-from proxy.rotation.walk import BATCH, Rotation
+from proxy.rotation.walk import Rotation
 
-__all__ = ["BATCH", "Pace", "Patience", "Report", "Rotation"]
+__all__ = ["Pace", "Patience", "Report", "Rotation"]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from policies import keys as canonical
 from proxy import envelope
 from proxy.envelope import Header
-from proxy.keys.provider import KeyVersions, Rewrapper
+from proxy.keys.provider import BATCH, KeyVersions, Rewrapper
 from proxy.plugin import (
     Artifact,
     ArtifactPlugin,
@@ -40,8 +40,6 @@ from proxy.rotation.patience import Pace, Patience
 from proxy.rotation.report import Report
 from proxy.stored import Stored, says_absent
 
-BATCH = 100
-"""Data keys to one request of the key service (docs/vault.md)."""
 _WINDOW = 100
 """Objects that are looked at before those found stale may be written."""
 _MOST_PENDING = 1000

@@ -29,6 +29,7 @@ from proxy.plugin import (
     PluginError,
     Refused,
     logged_key,
+    name_of,
 )
 from proxy.rpc.watched import Watch, Watching
 
@@ -174,7 +175,7 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         if self.refused is not None:
             self._ended("OK", "artifact_error")
         else:
-            self._ended(error_status(self.error), _name_of(error))
+            self._ended(error_status(self.error), name_of(error))
         return True
 
     def _ended(self, outcome: str, kind: str) -> None:
@@ -236,11 +237,6 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
             facts.stored_bytes,
             self.call.id,
         )
-
-
-def _name_of(error: BaseException) -> str:
-    """The name of an error of ours; of another only that it was none."""
-    return type(error).__name__ if isinstance(error, PluginError) else "Unexpected"
 
 
 def error_status(error: PluginError) -> str:

@@ -20,6 +20,7 @@ from proxy.plugin import (
     PluginError,
     Refused,
     WrappedKey,
+    name_of,
     shown_key,
 )
 from proxy.telemetry.records import (
@@ -194,9 +195,7 @@ def kind_of(error: BaseException | None) -> str:
     """The name of an error's class where it is one of ours, never its text."""
     if error is None:
         return ""
-    if isinstance(error, GeneratorExit):
-        return "Cancelled"
-    return type(error).__name__ if isinstance(error, PluginError) else "Unexpected"
+    return "Cancelled" if isinstance(error, GeneratorExit) else name_of(error)
 
 
 def _fitting(make: Callable[[int], Record]) -> Record:

@@ -13,8 +13,9 @@ from proxy.cli.vault import vault_keys
 from proxy.config import JwtAuth, KubernetesAuth, TokenAuth, TokenFileAuth, VaultKeySettings
 from proxy.keys.vault import VaultKeys
 from proxy.keys.vault_faults import ContextMissing, TokenRefused, VersionTooOld
+from proxy.keys.vault_forms import underived
 from proxy.keys.vault_inspection import DATAKEY, DECRYPT, Inspection, KeyFacts
-from proxy.plugin import Call, NotConfigured, Tampered, Unavailable, WrappedKey
+from proxy.plugin import Call, Tampered, Unavailable, WrappedKey
 
 MAKE, OPEN = "data key: make", "data key: open"
 """The checks that a Save and a Load need, whoever the provider is."""
@@ -157,7 +158,7 @@ class VaultChecks:
             self._keys.unwrap(call, self._inspection.made_up())
         except Tampered:
             if has_context:
-                raise _not_derived(self._settings.key) from None
+                raise underived(self._settings.key) from None
         except ContextMissing:
             if not has_context:
                 raise
@@ -253,7 +254,7 @@ class VaultChecks:
         elif key.type not in _WRAPS:
             yield failed(f"its type is {key.type}, which wraps no data keys", "Make a key of type aes256-gcm96")
         elif self._settings.context and not key.derived:
-            fault = _not_derived(self._settings.key)
+            fault = underived(self._settings.key)
             yield failed(fault.fact, fault.remedy)
         elif key.derived and not self._settings.context:
             yield failed("it is derived, and there is no context for it", "Set keys.vault.context")
@@ -295,14 +296,6 @@ class VaultChecks:
             yield ok(
                 f"of what was asked, nothing is too much: none of {rights.asked} paths that no role needs, {others}"
             )
-
-
-def _not_derived(key: str) -> NotConfigured:
-    return NotConfigured(
-        f"key {key} is not derived, and so Vault would ignore the context",
-        says="vault",
-        remedy="Create a key with derived=true, or remove keys.vault.context",
-    )
 
 
 def _named(auth: object) -> str:

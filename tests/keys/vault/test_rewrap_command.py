@@ -16,7 +16,7 @@ from harness.chain import SEALGATE, TESTS, VENDOR, Proxy, eventually
 from harness.content import blob, write_tree
 
 from proxy import envelope
-from proxy.keys.vault import BATCH
+from proxy.keys.provider import BATCH
 from proxy.plugin import Call, Operation
 
 DATA = blob((1 << 20) + 5)

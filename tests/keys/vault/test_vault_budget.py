@@ -6,7 +6,7 @@ import logins
 import pytest
 
 from proxy.keys.cache import CachedKeys
-from proxy.keys.vault import BATCH
+from proxy.keys.provider import BATCH
 from proxy.keys.vault_auth import StaticToken
 from proxy.plugin import PluginError, WrappedKey
 

@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.keys.provider import KeyVersions
-from proxy.keys.vault import BATCH
+from proxy.keys.provider import BATCH, KeyVersions
 from proxy.keys.vault_faults import Answer
 from proxy.plugin import NotConfigured, Tampered, Unavailable, WrappedKey
 
