@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from policies.documents import LONGEST, Document, Unreadable, read
 from policies.validate import converted
+from proxy.identity import SERVICE_ACCOUNT
 from proxy.plugin import NotConfigured, one_line
 
 API_VERSION = "sealgate/v1alpha1"
@@ -49,9 +50,6 @@ class LocalKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="
     key: str = "default"
 
 
-_SERVICE_ACCOUNT_TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
-
-
 class _Auth(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="method"):
     """How Vault knows this process. Secrets are in files or in the environment, never here."""
 
@@ -61,7 +59,7 @@ class KubernetesAuth(_Auth, frozen=True, tag="kubernetes"):
 
     role: str
     mount: str = "kubernetes"
-    jwt_path: Path = _SERVICE_ACCOUNT_TOKEN
+    jwt_path: Path = SERVICE_ACCOUNT / "token"
 
 
 class JwtAuth(_Auth, frozen=True, tag="jwt"):
@@ -69,7 +67,7 @@ class JwtAuth(_Auth, frozen=True, tag="jwt"):
 
     role: str
     mount: str = "jwt"
-    jwt_path: Path = _SERVICE_ACCOUNT_TOKEN
+    jwt_path: Path = SERVICE_ACCOUNT / "token"
 
 
 class AppRoleAuth(_Auth, frozen=True, tag="approle"):

@@ -101,9 +101,10 @@ class Call:
 
     operation: Operation
     deadline: float | None = None
-    """On the clock of `time.monotonic`, or None: the caller waits for ever."""
+    """On the clock of `time.monotonic`, as `began` is, or None: the caller waits for ever."""
     metadata: tuple[tuple[str, str | bytes], ...] = ()
     """The caller's gRPC metadata, which travels on to the downstream."""
+    began: float = field(default_factory=time.monotonic)
     id: str = field(default_factory=lambda: os.urandom(8).hex())
     """The decision id: in the error text, the log and the audit record alike."""
     sealed: SealedFacts = field(default_factory=SealedFacts)
@@ -205,8 +206,7 @@ _ARGO_TAKES_FOR_TRANSIENT = (
     "etcdserver: too many requests",
     "upper: no more rows in",
 )
-_LONGEST_KEY_SHOWN = 120
-_LONGEST_DENIAL = 400
+_LONGEST_KEY_SHOWN, _LONGEST_DENIAL = 120, 400
 
 
 class PluginError(Exception):
@@ -270,9 +270,8 @@ class Denied(NotPermitted):
             if len(line.encode()) <= _LONGEST_DENIAL:
                 return one_line(line)
         # Who decided, and the code, are at most 170 bytes: what the author wrote makes room for them.
-        return one_line(
-            f'denied {call.operation} "{_cut(key, 20)}": {_cut(self.fact, 20)} ({self.says}). [d={call.id}]'
-        )
+        line = f'denied {call.operation} "{_cut(key, 20)}": {_cut(self.fact, 20)} ({self.says}). [d={call.id}]'
+        return one_line(line)
 
 
 class NotSealed(Denied):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from policies import load
@@ -10,6 +11,7 @@ from policies.load import Installation, Invalid, PolicySet, Source
 from policies.rules import Process
 from proxy import identity
 from proxy.config import Settings
+from proxy.identity import Identity
 from proxy.keys import KeyProvider
 from proxy.plugin import Call, PolicyInvalid
 
@@ -59,20 +61,31 @@ def installation(settings: Settings) -> Installation:
 
 
 def identified(keys: KeyProvider) -> Callable[[Call], Process]:
-    """Tells whose process this is: as its environment asserts, or, where the login proved it, as that attests."""
-    asserted = words(identity.asserted())
+    """The same as `known_by`, as policies see it."""
+    known = known_by(keys)
 
     def identify(call: Call) -> Process:
-        proven = keys.attested(call)
-        namespace, account = proven.get(_NAMESPACE, ""), proven.get(_ACCOUNT, "")
-        if not (namespace and account):
-            return Process(asserted)
-        return Process({**asserted, "namespace": namespace, "serviceAccount": account}, attested=True)
+        found = known(call)
+        return Process(words(found), attested=found.attested)
 
     return identify
 
 
-def words(known: identity.Identity) -> Mapping[str, str]:
+def known_by(keys: KeyProvider) -> Callable[[Call], Identity]:
+    """Tells whose process this is: as its environment asserts, or, where the login proved it, as that attests."""
+    asserted = identity.asserted()
+
+    def identify(call: Call) -> Identity:
+        proven = keys.attested(call)
+        namespace, account = proven.get(_NAMESPACE, ""), proven.get(_ACCOUNT, "")
+        if not (namespace and account):
+            return asserted
+        return replace(asserted, namespace=namespace, service_account=account, attested=True)
+
+    return identify
+
+
+def words(known: Identity) -> Mapping[str, str]:
     """An identity by the names that policies use."""
     return {
         "namespace": known.namespace,

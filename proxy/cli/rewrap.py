@@ -165,7 +165,9 @@ def _text(report: Report, keys: KeySettings) -> str:
         f"deleted since they were seen {report.gone}",
         f"failed, left as they were    {report.failed}",
     ]
-    lines += [f'  "{shown_key(fault.key)}": {one_line(f"{fault.fact}. {fault.remedy}")}' for fault in report.faults]
+    for fault in report.faults:
+        told = one_line(f"{fault.fact}. {fault.remedy}").rstrip()
+        lines.append(f'  "{shown_key(fault.key)}": {told}')
     if report.failed > len(report.faults):
         lines.append(f"  and {report.failed - len(report.faults)} more")
     for name, versions in sorted(report.newest.items()):

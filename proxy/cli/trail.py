@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 from proxy import identity
-from proxy.cli.policies import identified
+from proxy.cli.policies import known_by
 from proxy.cli.telemetry import or_none
 from proxy.config import FileSink, OtlpSink, Settings
-from proxy.identity import Identity
 from proxy.keys import KeyProvider
 from proxy.plugin import Call, NotConfigured
 from proxy.telemetry.audit import AuditLog, Authority, Mode, Phases, Require, Terms
@@ -52,14 +50,7 @@ def authority(keys: KeyProvider) -> Authority:
         made = keys.sign(call, text)
         return Certification(made.key, made.version, made.signature)
 
-    def identify(call: Call) -> Identity:
-        found = identified(keys)(call)
-        if not found.attested:
-            return identity.asserted()
-        proven = {"namespace": found.identity["namespace"], "service_account": found.identity["serviceAccount"]}
-        return replace(identity.asserted(), **proven, attested=True)
-
-    return Authority(certify, identify)
+    return Authority(certify, known_by(keys))
 
 
 def _collector() -> list[Copy]:

@@ -140,10 +140,9 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
     def __init__(self, operation: Operation, context: grpc.ServicerContext, watch: Watch | None) -> None:
         remaining = context.time_remaining()
         bounded = remaining is not None and remaining < _FOR_EVER
-        self._began = time.monotonic()
         self.call = Call(
             operation,
-            deadline=self._began + remaining if bounded else None,
+            deadline=time.monotonic() + remaining if bounded else None,
             metadata=_passed_on(context),
         )
         self._context = context
@@ -231,7 +230,7 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
             self.call.operation,
             logged_key(self.call, self._key),
             outcome,
-            (time.monotonic() - self._began) * 1000,
+            (time.monotonic() - self.call.began) * 1000,
             facts.files,
             facts.plaintext_bytes,
             facts.stored_bytes,

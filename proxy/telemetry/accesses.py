@@ -75,7 +75,6 @@ class Access:
         self.call = call
         self._artifact = artifact
         self._hmac_key = hmac_key
-        self._began = time.monotonic()
 
     def attempt(self, sequence: int, by: Identity) -> Record:
         """What is written before anything happens, with the decision."""
@@ -122,7 +121,7 @@ class Access:
             databucket=Named(shown(artifact.plugin, clip)),
             disposition="Blocked" if denied else "Error" if error else "Allowed",
             disposition_id=2 if denied else 27 if error else 1,
-            duration=round((time.monotonic() - self._began) * 1000) if ended else None,
+            duration=round((time.monotonic() - call.began) * 1000) if ended else None,
             policy=_policy(call, clip),
             resource=Named(shown(artifact.name, clip), key),
             status_code=call.decision.code if denied and call.decision.code else grpc_status,

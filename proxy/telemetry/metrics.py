@@ -79,15 +79,10 @@ class Metrics:
         self._failures = meter.create_counter(names.AUDIT_FAILURES, "{record}", "Audit records that were not written.")
         self._plaintext = meter.create_counter(names.PLAINTEXT_READS, "{file}", "Files that were not sealed.")
         self._data_keys = meter.create_counter(names.DATA_KEYS, "{key}", "Data keys, asked for or remembered.")
-        self._began: dict[str, float] = {}
-
-    def began(self, call: Call) -> None:
-        """Note when."""
-        self._began[call.id] = time.monotonic()
 
     def ended(self, call: Call, outcome: str, kind: str) -> None:
         """Count it."""
-        seconds = time.monotonic() - self._began.pop(call.id, time.monotonic())
+        seconds = time.monotonic() - call.began
         facts = {
             names.RPC_SYSTEM: "grpc",
             names.RPC_METHOD: f"artifact.ArtifactService/{call.operation}",

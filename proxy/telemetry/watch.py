@@ -30,8 +30,6 @@ class Telemetry:
         """A call is about to be carried out, on this thread."""
         if self._tracing:
             self._tracing.began(call)
-        if self._metrics:
-            self._metrics.began(call)
 
     def ended(self, call: Call, outcome: str, kind: str) -> None:
         """A call has ended. Counted while its span is the current one, for the exemplars."""

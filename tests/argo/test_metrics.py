@@ -135,7 +135,6 @@ with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
 metrics = Metrics(Page("127.0.0.1", port))
 call = Call(Operation.LOAD)
-metrics.began(call)
 call.sealed.files = call.sealed.unsealed_files = call.keys.requests = call.keys.remembered = 1
 call.decision.effective, call.decision.would_deny = "allow", ("tenants/own-prefix",)
 metrics.ended(call, "OK", "")
