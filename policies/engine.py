@@ -87,7 +87,7 @@ class Policy:
         ]
         counting = [document for document in documents.documents if document.spec.enforcement == "enforce"]
         self._encryption = [
-            _ready_encryption(document.metadata.name, document.spec, rule, process)
+            _ready_encryption(document, rule, process, documents.mount)
             for document in counting
             for rule in document.spec.encryption
         ]
@@ -329,7 +329,9 @@ def _ready(document: ArtifactPolicy, rule: Rule, process: Process) -> ReadyRule:
     return ReadyRule(policy, rule, mode, spec.on_error, matching, message)
 
 
-def _ready_encryption(policy: str, spec: Spec, rule: EncryptionRule, process: Process) -> _ReadyEncryption:
+def _ready_encryption(document: ArtifactPolicy, rule: EncryptionRule, process: Process, mount: str) -> _ReadyEncryption:
+    policy, spec = document.metadata.name, document.spec
+
     def filled(text: str) -> str:
         return templates.filled(text, process.identity, spec.params)
 
@@ -342,13 +344,19 @@ def _ready_encryption(policy: str, spec: Spec, rule: EncryptionRule, process: Pr
             context=tuple(sorted((name, filled(value)) for name, value in rule.context.items())),
             reads_plaintext=rule.read_plaintext == "allow",
             passthrough=rule.write == "passthrough",
-            author_keys=frozenset(key_name(filled(key))[1] for key in rule.author_keys),
+            author_keys=_spelled([key_name(filled(key)) for key in rule.author_keys], mount),
         )
     except templates.NotKnown as fault:
         unknown = str(fault)
     except ValueError:
         unknown = "what is filled in makes no name of a key"
     return _ReadyEncryption(policy, rule, Matching.of(rule.match, "", process, spec.params), result, unknown)
+
+
+def _spelled(keys: Sequence[tuple[str, str]], mount: str) -> frozenset[str]:
+    """Each key of a mount and a name as it may be written. No other mount will do: that would be another key."""
+    names = {name for _, name in keys}
+    return frozenset(names | {f"{at}/keys/{name}" for given, name in keys if (at := given or mount)})
 
 
 BASELINE = PolicySet((), "")

@@ -93,6 +93,7 @@ class Encryption:
     reads_plaintext: bool = False
     passthrough: bool = False
     author_keys: frozenset[str] = frozenset()
+    """As an author may write them: by name, or with the mount."""
 
     def is_same_as(self, other: Encryption) -> bool:
         """Whether both ask for the same, whichever rules say so."""

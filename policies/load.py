@@ -90,6 +90,8 @@ class PolicySet:
     documents: tuple[ArtifactPolicy, ...]
     digest: str
     """SHA-256 over their canonical form, in hexadecimal."""
+    mount: str = ""
+    """Where the key service keeps its keys; empty: not known here."""
 
 
 def sources_at(path: Path, *, tests: bool = False) -> list[Source]:
@@ -181,7 +183,7 @@ def loaded(sources: Sequence[Source], installation: Installation = Installation(
         raise Invalid(faults)
     ordered = tuple(documents[name] for name in sorted(documents))
     encoded = msgspec.json.encode(ordered, order="deterministic", enc_hook=int)
-    return PolicySet(ordered, hashlib.sha256(encoded).hexdigest())
+    return PolicySet(ordered, hashlib.sha256(encoded).hexdigest(), installation.mount or "")
 
 
 def key_name(text: str) -> tuple[str, str]:

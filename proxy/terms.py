@@ -61,7 +61,7 @@ class Terms:
     key: str = ""
     """The name of the key that wraps a new data key; empty: the provider's own."""
     author_keys: frozenset[str] = frozenset()
-    """The names that a workflow's author may choose from instead."""
+    """The keys that a workflow's author may choose from instead, as they may be written: `NAME`, `MOUNT/keys/NAME`."""
     context: tuple[tuple[str, str], ...] = ()
     """Goes into the authenticated header on writing, and must be in it on reading."""
     reads_plaintext: bool = False

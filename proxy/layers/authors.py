@@ -18,6 +18,10 @@ _THEIRS = "downstream"
 def split(artifact: Artifact, choices: Container[str] = ()) -> tuple[Artifact, str]:
     """The artifact as the downstream shall see it, and the name of the key that its author chose; empty if none.
 
+    Args:
+        artifact: as its author wrote it.
+        choices: the keys that may be chosen, as they may be written: by name, or with their mount.
+
     Raises:
         BadRequest: the block asks for something that authors may not choose, or cannot be read.
     """
@@ -27,7 +31,7 @@ def split(artifact: Artifact, choices: Container[str] = ()) -> tuple[Artifact, s
             f'the configuration asks Sealgate for the key "{shown_key(key)}", which authors may not choose here',
             remedy="Remove it from the block sealgate, or have it listed in authorKeys of the encryption rule",
         )
-    return artifact, key or ""
+    return artifact, (key or "").rpartition("/keys/")[2]
 
 
 def forwarded(artifact: Artifact) -> Artifact:
@@ -40,7 +44,7 @@ def forwarded(artifact: Artifact) -> Artifact:
 
 
 def _parted(artifact: Artifact) -> tuple[Artifact, str | None]:
-    """The artifact without the block, and the name of the key that the block asks for."""
+    """The artifact without the block, and the key that the block asks for, as it is written there."""
     if _OURS not in artifact.configuration:
         return artifact, None
     from policies import documents  # noqa: PLC0415 - few configurations need it
@@ -71,7 +75,7 @@ def _asked(block: object) -> str | None:
             )
     if "key" not in block:
         return None
-    return block["key"].rpartition("/keys/")[2] if isinstance(block["key"], str) else ""
+    return block["key"] if isinstance(block["key"], str) else ""
 
 
 def _theirs(document: dict[str, object]) -> str:

@@ -128,6 +128,8 @@ class Vendor:
                     yield pb.OpenStreamResponse()
                 while fault == "hang-midway" and context.is_active():
                     time.sleep(0.01)
+        if fault == "more":
+            yield from [pb.OpenStreamResponse(data=bytes(FRAME))] * 400
         if fault == "error-midway":
             yield pb.OpenStreamResponse(data=b"not to be used", error="the vendor's disk broke")
         elif fault == "abort-midway":
@@ -150,12 +152,19 @@ class Vendor:
             with partial.open("wb") as file:
                 for frame in requests:
                     file.write(frame.chunk)
+                    if fault == "grow":  # as somebody does who writes on while his file is saved
+                        with (ROOT.parent / "work" / "growing").open("ab") as source:
+                            source.write(frame.chunk)
                     if fault == "abort-midway":
                         context.abort(grpc.StatusCode.ABORTED, "the vendor gave up")
             # The library ends a cancelled stream as it ends a whole one, and tells a moment later.
             if gone.wait(0.2):
                 return pb.SaveArtifactResponse(error="cancelled")
             partial.replace(stored)
+            if fault == "swap":  # as somebody does who would have another file saved
+                exchanged = ROOT.parent / "work" / "tree" / "b"
+                exchanged.unlink(missing_ok=True)
+                exchanged.symlink_to("/etc/passwd")
         finally:
             partial.unlink(missing_ok=True)
         return pb.SaveArtifactResponse(success=True)

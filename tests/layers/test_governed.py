@@ -468,7 +468,8 @@ def test_an_author_may_choose_only_a_key_that_is_listed(make):
         bench.save("a", bench.file(), configuration=text)
         assert header_of(bench, "a").key.key_name == "two"
         assert bench.below.artifacts[-1].configuration in {"{}\n", "bucket: b\n"}
-    for text in ("sealgate: {key: default}", "sealgate: {key: 5}", "sealgate: {context: {}}"):
+    others = ("default", "5", "other/keys/two", "/keys/two", "keys/two", "transit/keys/x/keys/two")
+    for text in (*(f"sealgate: {{key: {other}}}" for other in others), "sealgate: {context: {}}"):
         with pytest.raises(BadRequest, match="authors may not choose"):
             bench.save("a", bench.file(), configuration=text)
 
