@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness.golang import HELM, built, installed
+from harness.golang import judge
 from rendering import Helm, Rendered
 
 
 @pytest.fixture(scope="session")
 def helm() -> Helm:
-    return Helm(installed(*HELM))
+    return Helm(judge("helm"))
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def of(helm) -> Callable[[str], Rendered]:
 @pytest.fixture(scope="session")
 def decide() -> Callable[..., list[list[str]]]:
     """What an API server's own packages say to objects under a ValidatingAdmissionPolicy."""
-    program = built(Path(__file__).with_name("admission"))
+    program = judge("admission")
 
     def decide(policy: dict[str, Any], *cases: dict[str, Any]) -> list[list[str]]:
         asked = json.dumps({"policy": policy, "cases": cases})

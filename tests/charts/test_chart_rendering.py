@@ -60,6 +60,11 @@ def test_argo_parses_the_controller_s_configuration(of, case):
     require_controller(of(case).controller())
 
 
+def test_a_setting_that_argo_does_not_know_would_be_seen(of):
+    with pytest.raises(AssertionError, match="nothingOfArgo"):
+        require_controller({**of("default").controller(), "nothingOfArgo": 1})
+
+
 def test_what_argo_helm_s_server_gets_makes_a_pod(of, case):
     server = of(case).server()
     own = {"name": "argo-server", "image": "argocli", "env": server["extraEnv"], "volumeMounts": server["volumeMounts"]}

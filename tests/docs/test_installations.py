@@ -12,7 +12,7 @@ import yaml
 from charts.argo_types import require_controller, require_kubernetes
 from charts.rendering import CHART, Helm
 from harness.dockerfile import instructions
-from harness.golang import HELM, installed
+from harness.golang import judge
 from harness.openbao import OpenBao
 
 from proxy import config
@@ -42,7 +42,7 @@ def page(name):
 
 @pytest.fixture(scope="module")
 def program():
-    return installed(*HELM)
+    return judge("helm")
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

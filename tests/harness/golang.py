@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-HELM = ("helm.sh/helm/v3/cmd/helm", "v3.19.0")
+CHARTS = Path(__file__).parents[1] / "charts" / "go"
+_HELM = "helm.sh/helm/v3/cmd/helm"
 
 
 def installed(package: str, version: str) -> Path:
@@ -27,14 +28,18 @@ def installed(package: str, version: str) -> Path:
         return program
 
 
-def built(source: Path, *options: str) -> Path:
-    """The program whose module lies in `source`; anew if it was changed."""
+def judge(name: str) -> Path:
+    """What judges the chart: `helm`, `argo` or `admission`, of one module, so that they share what they are made of."""
+    sources = (CHARTS / "go.mod", CHARTS / "go.sum", *sorted(CHARTS.glob("*/*.go")))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     with _place() as (go, place):
-        texts = b"".join(path.read_bytes() for path in sorted(source.iterdir()) if path.is_file())
-        program = place / f"{source.name}-{hashlib.sha256(texts).hexdigest()[:16]}"
-        if not program.exists():
-            subprocess.run([go, "build", *options, "-o", program, "."], cwd=source, check=True)
-        return program
+        made = place / f"charts-{digest[:16]}"
+        if not made.exists():
+            building = place / "building"
+            command = [go, "build", "-o", f"{building}/", "./admission", "./argo", _HELM]
+            subprocess.run(command, cwd=CHARTS, check=True)
+            building.rename(made)
+        return made / name
 
 
 @contextmanager

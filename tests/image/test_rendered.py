@@ -10,7 +10,7 @@ import yaml
 from charts.rendering import CHART, Helm
 from harness.argo import Argo
 from harness.container import shared_tmp
-from harness.golang import HELM, installed
+from harness.golang import judge
 from harness.openbao import OpenBao
 from keys.vault.logins import ServiceAccount, certificate, token_reviewer
 
@@ -55,7 +55,7 @@ def vault(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def helm():
-    return Helm(installed(*HELM))
+    return Helm(judge("helm"))
 
 
 @pytest.mark.parametrize("where", ["pod", "server"])
