@@ -11,7 +11,7 @@ from bench.measure import Row, Side, Target, medians, ratio, say, take_turns
 from bench.peers import PEERS, Absent, Peer, command
 from bench.setting import Setting, random_file
 from proxy import envelope
-from proxy.plugin import WrappedKey
+from proxy.facts import WrappedKey
 
 _SPEED = {
     "age": Target(3, "x the speed", at_least=True),

@@ -75,10 +75,8 @@ class Policy:
         specs = [document.spec for document in documents.documents]
         enforced = [spec for spec in specs if spec.enforcement == "enforce"]
         self.is_empty = not specs
-        self.is_baseline = not enforced and not any(
-            rule.enforcement == "enforce" for spec in specs for rule in spec.rules
-        )
-        """Nothing is enforced but what holds where there is no document."""
+        self.is_baseline = not enforced
+        """No document is enforced, though single rules may be: what holds where there is none goes on holding."""
         self.listing = "deny" if any(spec.listing == "deny" for spec in enforced) else "filter"
         self.skips_links = bool(enforced) and all(spec.symlinks == "skip" for spec in enforced)
         self.default = _default(specs)
@@ -345,6 +343,9 @@ def _ready_encryption(document: ArtifactPolicy, rule: EncryptionRule, process: P
             reads_plaintext=rule.read_plaintext == "allow",
             passthrough=rule.write == "passthrough",
             author_keys=_spelled([key_name(filled(key)) for key in rule.author_keys], mount),
+            opens=frozenset(
+                key_name(filled(key))[1] for key in (rule.key, *rule.author_keys, *rule.read_keys) if rule.key
+            ),
         )
     except templates.NotKnown as fault:
         unknown = str(fault)

@@ -94,6 +94,8 @@ class Encryption:
     passthrough: bool = False
     author_keys: frozenset[str] = frozenset()
     """As an author may write them: by name, or with the mount."""
+    opens: frozenset[str] = frozenset()
+    """The names of the keys that what is read may be sealed under; empty: any."""
 
     def is_same_as(self, other: Encryption) -> bool:
         """Whether both ask for the same, whichever rules say so."""

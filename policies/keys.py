@@ -19,8 +19,12 @@ _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """What Unicode calls letters, marks or symbols, and shows as nothing (Default_Ignorable_Code_Point, blank Braille)."""
-_LIKE_SEPARATORS = frozenset("\u2044\u2215\u29f8\u2571\u27cb\u2216\u29f5\u29f9\u2572\u27cd")
-"""Slashes and backslashes of mathematics and of box drawing, which NFKC leaves as they are."""
+_LIKE_SEPARATORS = frozenset(
+    "\u1735\u2041\u2044\u2215\u2571\u27cb\u29f6\u29f8\u2afd\u2cc6\u2e4a\u3033\u31d3\U0001d23a\U0001f67c"
+    "\u2216\u2572\u27cd\u29f5\u29f9\u31d4\U0001d20f\U0001d23b\U0001f67d"
+)
+"""What Unicode's table of confusables has for the slash and the backslash, and kin of theirs; NFKC leaves them as they
+are. The Kana and Han letters of that table are letters here."""
 
 
 def fault_of(key: str) -> str:
@@ -60,7 +64,7 @@ def _spelling_fault(key: str) -> str:
     folded = unicodedata.normalize("NFKC", key)
     faults = (
         ("\\" in key, "the key has a backslash"),
-        (_ESCAPED.search(key) is not None, "the key has a percent-encoded character"),
+        (_ESCAPED.search(folded) is not None, "the key has a percent-encoded character"),
         (hidden != "", f"the key has the invisible character U+{ord(hidden or ' '):04X}"),
         (not unicodedata.is_normalized("NFC", key), "the key is not in Unicode's composed form (NFC)"),
         (

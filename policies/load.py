@@ -282,9 +282,12 @@ def _retried(text: str, params: dict[str, str]) -> Iterator[str]:
 
 
 def _encryption_faults(rule: EncryptionRule, params: dict[str, str], installation: Installation) -> Iterator[Fault]:
-    for field, keys in (("key", (rule.key,) if rule.key else ()), ("authorKeys", rule.author_keys)):
+    named = (("key", (rule.key,) if rule.key else ()), ("authorKeys", rule.author_keys), ("readKeys", rule.read_keys))
+    for field, keys in named:
         for key in keys:
             yield from (Fault((field,), fault) for fault in _key_faults(key, params, installation.mount))
+    if rule.read_keys and not rule.key:
+        yield Fault(("readKeys",), "without a key, what is read may be sealed under any: name one in `key`")
     for name, value in rule.context.items():
         if not name or len(name) > globs.LONGEST_PATTERN or len(value) > globs.LONGEST_PATTERN:
             yield Fault(("context",), "an entry of the context has no name, or is too long")

@@ -126,8 +126,9 @@ class Matching:
         return frozenset() if any("*" in first or "?" in first for first in firsts) else firsts
 
     def matches_but_for_keys(self, request: Request) -> bool:
-        """Whether the request would be meant if its key were another."""
-        return self.identity is True and all(patterns.match(look(request)) is True for _, look, patterns in self.others)
+        """Whether the request would surely be meant if its key were another. A condition may speak of the key."""
+        sure = self.identity is True and self.condition is None
+        return sure and all(patterns.match(look(request)) is True for _, look, patterns in self.others)
 
     def why_not(self, request: Request) -> str:
         """Why `request` is not meant, in one line."""

@@ -156,6 +156,9 @@ class EncryptionRule(Part, frozen=True):
     author_keys: Annotated[
         _Texts, Meta(description="Keys that a workflow's author may choose instead, by configuration.sealgate.key.")
     ] = ()
+    read_keys: Annotated[
+        _Texts, Meta(description="Keys that what is read may be sealed under besides; needs key. For a change of keys.")
+    ] = ()
     read_plaintext: Annotated[
         Outcome, Meta(description="allow: what was never sealed is read as it is. For migrations; each use is logged.")
     ] = "deny"

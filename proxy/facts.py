@@ -9,6 +9,32 @@ from dataclasses import dataclass
 from typing import Protocol
 
 
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """A data key as its provider wrapped it: what a sealed header stores, and all that unwrapping needs."""
+
+    provider: str
+    """`vault` or `local`."""
+    mount: str
+    key_name: str
+    wrapped_key: str
+    """The provider's own text, verbatim."""
+    key_version: int
+    derivation_context: bytes = b""
+
+
+@dataclass(slots=True)
+class SealedFacts:
+    """What the `Sealed` layer learned in this call. That layer alone writes it."""
+
+    plaintext_bytes: int = 0
+    stored_bytes: int = 0
+    files: int = 0
+    unsealed_files: int = 0
+    """Of `files`, those that were read or stored as plaintext, because a policy allows it."""
+    key: WrappedKey | None = None
+
+
 @dataclass(slots=True)
 class DecisionFacts:
     """What the `Governed` layer decided in this call. That layer alone writes it."""

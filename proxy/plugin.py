@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
-from proxy.facts import AuditFacts, DecisionFacts, KeyFacts, StoredFacts, TraceFacts
+from proxy.facts import AuditFacts, DecisionFacts, KeyFacts, SealedFacts, StoredFacts, TraceFacts
 from proxy.terms import Terms
 
 if TYPE_CHECKING:
@@ -67,32 +67,6 @@ class Capabilities:
     """Which optional operations a plugin has."""
 
     save_stream: bool
-
-
-@dataclass(frozen=True, slots=True)
-class WrappedKey:
-    """A data key as its provider wrapped it: what a sealed header stores, and all that unwrapping needs."""
-
-    provider: str
-    """`vault` or `local`."""
-    mount: str
-    key_name: str
-    wrapped_key: str
-    """The provider's own text, verbatim."""
-    key_version: int
-    derivation_context: bytes = b""
-
-
-@dataclass(slots=True)
-class SealedFacts:
-    """What the `Sealed` layer learned in this call. That layer alone writes it."""
-
-    plaintext_bytes: int = 0
-    stored_bytes: int = 0
-    files: int = 0
-    unsealed_files: int = 0
-    """Of `files`, those that were read or stored as plaintext, because a policy allows it."""
-    key: WrappedKey | None = None
 
 
 @dataclass(slots=True)
@@ -233,11 +207,10 @@ class PluginError(Exception):
 
     def line(self, call: Call, key: str) -> str:
         """The one line that the caller reads: what was tried, on what, the fact, who says so, what to do."""
-        shown = shown_key(key)
-        text = self._line(call, shown)
-        if not self.transient and any(mark in text for mark in _ARGO_TAKES_FOR_TRANSIENT):
-            # A key can spell one of the marks; a lasting fault must not be retried for that.
-            text = self._line(call, "".join(c if c.isalnum() or c in "/._-" else "?" for c in shown))
+        text = self._line(call, shown_key(key))
+        # A key, a path or a name can spell one of the marks; a lasting fault must not be retried for that.
+        for mark in () if self.transient else _ARGO_TAKES_FOR_TRANSIENT:
+            text = text.replace(mark, mark.replace(" ", "_"))
         return text
 
     def _line(self, call: Call, key: str) -> str:
@@ -280,6 +253,14 @@ class NotSealed(Denied):
 
 class ContextDiffers(Denied):
     """A sealed file was sealed for another context than the one that is asked for."""
+
+    reason = "CONTEXT"
+
+
+class KeyDiffers(ContextDiffers):
+    """A sealed file was sealed under another key than those that the encryption rule names."""
+
+    reason = "OTHER_KEY"
 
 
 class NotConfigured(PluginError):
@@ -382,8 +363,9 @@ def name_of(error: BaseException) -> str:
 
 def shown_key(key: str) -> str:
     """A key as a text may show it: no control character, at most 120 bytes."""
-    shown = "".join(c if c.isprintable() and c != '"' else f"\\x{ord(c):02x}" for c in key[:_LONGEST_KEY_SHOWN])
-    return shown if len(key) <= _LONGEST_KEY_SHOWN else shown + "…"
+    shown = "".join(c if c.isprintable() and c != '"' else f"\\x{ord(c):02x}" for c in key[: _LONGEST_KEY_SHOWN + 1])
+    most = shown.encode(errors="replace")[:_LONGEST_KEY_SHOWN].decode(errors="ignore")
+    return shown if shown == most else most + "…"
 
 
 def logged_key(call: Call, key: str) -> str:

@@ -6,9 +6,11 @@ Some downstreams have streams, some work by path alone, and `spool.transfer` may
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
 
@@ -31,6 +33,7 @@ SPOOLED = "sealed"
 """The name of what is spooled, in the directory of its call."""
 
 _ABSENT = ("notfound", "nosuchkey", "nosuchfile", "nosuchobject", "doesnotexist", "noobject", "isadirectory")
+_WORD = re.compile(r"[^\W_]+")
 
 
 class Transfer(StrEnum):
@@ -109,19 +112,22 @@ def says_absent(error: PluginError, artifact: Artifact) -> bool:
     """Whether a plugin's answer to a read of `artifact` means that there is no such object, not that it cannot tell.
 
     The contract has no word for it: a status, or the text of whoever stores. That text repeats what the artifact's
-    author wrote, so a word that the author could have put there tells nothing.
+    author wrote, so a word that the author could have put there tells nothing: such words are taken out of it first.
     """
     if isinstance(error, DownstreamStatus) and error.code != "UNKNOWN":
         return error.code == "NOT_FOUND"
     if "\\" in artifact.configuration:  # an escape can spell every word
         return False
-    written = (artifact.key, artifact.name, artifact.path, artifact.source, artifact.sub_path, artifact.configuration)
-    text, theirs = _squeezed(error.fact), [_squeezed(word) for word in written]
-    return any(mark in text and not any(mark in word for word in theirs) for mark in _ABSENT)
+    written = [value for value in asdict(artifact).values() if isinstance(value, str)]
+    if any(mark in "".join(value.lower().split()) for value in written for mark in _ABSENT):
+        return False
+    theirs = {word for value in written for word in _words(value)}
+    text = "".join(word if word not in theirs else " " for word in _words(error.fact))
+    return any(mark in text for mark in _ABSENT)
 
 
-def _squeezed(text: str) -> str:
-    return "".join(text.lower().split())
+def _words(text: str) -> list[str]:
+    return _WORD.findall(text.lower())
 
 
 @contextmanager

@@ -62,6 +62,8 @@ class Terms:
     """The name of the key that wraps a new data key; empty: the provider's own."""
     author_keys: frozenset[str] = frozenset()
     """The keys that a workflow's author may choose from instead, as they may be written: `NAME`, `MOUNT/keys/NAME`."""
+    opens: frozenset[str] = frozenset()
+    """The names of the keys that what is read may be sealed under; empty: any that the provider opens."""
     context: tuple[tuple[str, str], ...] = ()
     """Goes into the authenticated header on writing, and must be in it on reading."""
     reads_plaintext: bool = False

@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from proxy.envelope import envelope_pb2 as pb
-from proxy.plugin import HeaderInvalid, NotSealed, Truncated, UnsupportedFormat, WrappedKey, WrongDataKey
+from proxy.facts import WrappedKey
+from proxy.plugin import HeaderInvalid, NotSealed, Truncated, UnsupportedFormat, WrongDataKey
 
 MAGIC = b"\x89SEAL\r\n\x1a"
 LONGEST_HEADER = 65_536

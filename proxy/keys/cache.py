@@ -14,9 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from proxy.facts import WrappedKey
 from proxy.keys.provider import DataKey, KeyProvider, SignedBy
 from proxy.keys.single_flight import SingleFlight
-from proxy.plugin import Call, Operation, PluginError, Unavailable, WrappedKey
+from proxy.plugin import Call, Operation, PluginError, Unavailable
 
 log = logging.getLogger("sealgate.keys")
 

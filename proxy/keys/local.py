@@ -22,8 +22,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from proxy.facts import WrappedKey
 from proxy.keys.provider import DataKey, KeyVersions, SignedBy
-from proxy.plugin import Call, NotConfigured, PluginError, Tampered, WrappedKey, shown_key
+from proxy.plugin import Call, NotConfigured, PluginError, Tampered, shown_key
 
 _KEY_SIZE = 32
 _NONCE_SIZE = 12

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from proxy.plugin import Call, PluginError, WrappedKey
+from proxy.facts import WrappedKey
+from proxy.plugin import Call, PluginError
 
 BATCH = 100
 """Data keys to a rewrap request (docs/vault.md): OpenBao takes at most 1000 strings in one."""

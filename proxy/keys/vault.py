@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from proxy.facts import WrappedKey
 from proxy.keys import vault_faults as faults
 from proxy.keys import vault_wire
 from proxy.keys.provider import BATCH, DataKey, KeyVersions, SignedBy
@@ -34,7 +35,7 @@ from proxy.keys.vault_forms import (
 )
 from proxy.keys.vault_inspection import Inspection
 from proxy.keys.vault_requests import Clock, Jitter, Requests, Transport, uniform
-from proxy.plugin import Call, NotConfigured, Operation, PluginError, Tampered, WrappedKey, shown_key
+from proxy.plugin import Call, NotConfigured, Operation, PluginError, Tampered, shown_key
 
 log = logging.getLogger("sealgate.vault")
 

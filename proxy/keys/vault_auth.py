@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from proxy.keys import vault_faults as faults
 from proxy.keys.single_flight import SingleFlight
@@ -39,6 +39,10 @@ _LARGEST_SECRET = 1 << 16
 class Login(Protocol):
     """A method that Vault gives a token for."""
 
+    @property
+    def attests(self) -> bool:
+        """Whether the login's metadata says who logged in, and not whatever its owner wrote there."""
+
     def request(self) -> Request:
         """The login, with its secrets read anew: what rotates a file expects that."""
 
@@ -47,6 +51,7 @@ class Login(Protocol):
 class JwtLogin:
     """The methods kubernetes and jwt: a role, and the token of a service account."""
 
+    attests: ClassVar[bool] = True
     mount: str
     role: str
     jwt_path: Path
@@ -61,6 +66,8 @@ class JwtLogin:
 class AppRoleLogin:
     """The method approle: a role id, and a secret id that lies in a file."""
 
+    attests: ClassVar[bool] = False
+    """Whoever makes a secret id writes its metadata."""
     mount: str
     role_id: str
     secret_id_file: Path
@@ -247,6 +254,8 @@ class LoginTokens:
 
     def metadata(self, call: Call) -> Mapping[str, str]:
         """See `Tokens.metadata`."""
+        if not self._login.attests:
+            return {}
         self.current(call)
         held = self._held
         return held.metadata if held else {}

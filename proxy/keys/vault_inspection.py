@@ -14,11 +14,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from proxy.facts import WrappedKey
 from proxy.keys import vault_faults as faults
 from proxy.keys.vault_auth import Authenticated
 from proxy.keys.vault_faults import Request, TokenRefused, Unanswered
 from proxy.keys.vault_requests import Transport
-from proxy.plugin import Call, NotConfigured, Tampered, WrappedKey
+from proxy.plugin import Call, NotConfigured, Tampered
 
 if TYPE_CHECKING:
     from proxy.keys.vault import TransitKey, VaultServer

@@ -41,7 +41,10 @@ class Findings:
     now: Callable[[], float]
 
     def beneath(self, *, if_directory: bool = False) -> list[str]:
-        """The keys beneath the artifact's; none are looked for, `if_directory`, where it is none."""
+        """The keys beneath the artifact's; none are looked for, `if_directory`, where it is none.
+
+        A downstream that lists by prefix names the object itself as well, and its neighbours: they are left out.
+        """
         artifact = self.ruling.artifact(self.ruling.artifact_key)
 
         def ask() -> list[str]:
@@ -49,7 +52,8 @@ class Findings:
                 return []
             return self.inner.list_objects(self.call, artifact)
 
-        return self._told(ask, needed=not self.ruling.policy.is_baseline) or []
+        found = self._told(ask, needed=not self.ruling.policy.is_baseline) or []
+        return [key for key in found if key.startswith(f"{artifact.key}/")]
 
     def exists(self, key: str) -> tuple[bool | None, frozenset[str]]:
         """See `Asks.exists`."""

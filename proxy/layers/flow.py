@@ -17,11 +17,13 @@ from proxy.plugin import (
     ContextDiffers,
     Denied,
     DownstreamStatus,
+    KeyDiffers,
     PluginError,
     Refused,
     logged_key,
     shown_key,
 )
+from proxy.terms import Terms
 
 log = logging.getLogger("sealgate.call")
 
@@ -102,10 +104,21 @@ def record(call: Call, totals: Totals) -> None:
     call.sealed.stored_bytes += totals.stored_bytes
 
 
-def require_context(header: Header, context: tuple[tuple[str, str], ...]) -> None:
-    """Raise `ContextDiffers` unless the header holds each entry of `context`. Its body authenticates the header."""
+def require_terms(header: Header, terms: Terms) -> None:
+    """Refuse a header of another key or context than the terms have. Its body authenticates the header.
+
+    Raises:
+        KeyDiffers: it names a key that the terms do not.
+        ContextDiffers: it does not hold each entry of the context.
+    """
+    if terms.opens and header.key.key_name not in terms.opens:
+        raise KeyDiffers(
+            f'the object was sealed under the key "{shown_key(header.key.key_name)}", which the encryption rule '
+            "does not name",
+            remedy="Save it again, or have the key listed in readKeys of the rule",
+        )
     found = dict(header.context)
-    for name, value in context:
+    for name, value in terms.context:
         if name not in found or not hmac.compare_digest(found[name].encode(), value.encode()):
             raise ContextDiffers(
                 f'the object was sealed for another "{shown_key(name)}" than the encryption rule asks for',

@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from policies.engine import Matched, Policy
-from policies.facts import Decision, Encryption, Measures, Request, Verdict
+from policies.facts import WRITES, Decision, Encryption, Measures, Request, Verdict
 from proxy.plugin import (
     Artifact,
     BadRequest,
@@ -42,6 +42,8 @@ class Ruling:
         self._artifact = artifact
         self._request = request
         self._own = policy.match(request)
+        self._warns = False
+        """A rule on trial that asks for a line in the log would have denied."""
 
     @property
     def artifact_key(self) -> str:
@@ -98,6 +100,11 @@ class Ruling:
         return any(self.policy.decide(request).effective.allows for request in requests)
 
     @property
+    def writes(self) -> bool:
+        """Whether the objects that flow are the caller's own."""
+        return self._request.operation in WRITES
+
+    @property
     def skips(self) -> bool:
         """Whether the call succeeds and does nothing."""
         return self._call.decision.effective == "skip"
@@ -114,6 +121,7 @@ class Ruling:
             terms,
             key=encryption.key,
             author_keys=encryption.author_keys,
+            opens=encryption.opens,
             context=encryption.context,
             reads_plaintext=encryption.reads_plaintext,
             passthrough=encryption.passthrough,
@@ -121,8 +129,13 @@ class Ruling:
 
     # --- what came of it ----------------------------------------------------------------------------------
 
-    def require(self, decision: Decision, key: str = "") -> None:
+    def require(self, decision: Decision, key: str = "", *, is_own: bool = False) -> None:
         """Record a decision, and raise if it denies. The strictest one that was recorded is what the call says.
+
+        Args:
+            decision: on the artifact, or on the object of it under `key`.
+            key: the object's; the text names it if it may be read, or is one of the caller's own files.
+            is_own: it is one of the caller's own files.
 
         Raises:
             BadRequest: the key is not canonical.
@@ -135,10 +148,14 @@ class Ruling:
         if _STRICTER.index(proposed.outcome) > _STRICTER.index(facts.proposed):
             facts.proposed = proposed.outcome
             facts.mode = proposed.mode if effective.allows and not proposed.allows else "enforce"
+        self._warns |= any(verdict.mode == "warn" for verdict in decision.would_deny)
         names = (f"{verdict.policy}/{verdict.rule}".lstrip("/") for verdict in decision.would_deny)
         facts.would_deny = tuple(dict.fromkeys((*facts.would_deny, *names)))
         if effective.outcome == "deny":
-            raise refusal(effective, key if key != self._artifact.key else "")
+            if not key or key == self._artifact.key:
+                raise refusal(effective)
+            named = f'object "{shown_key(key)}"' if is_own or self.may_read(key) else "an object beneath it"
+            raise refusal(replace(effective, fact=f"{named}: {effective.fact}"))
 
     def require_removal(self, decision: Decision, key: str) -> None:
         """The same for an object that a write would remove: here nothing can be skipped."""
@@ -180,18 +197,19 @@ class Ruling:
             raise
         except ContextDiffers as found:
             asked = self._own.encryption
-            verdict = Verdict("deny", "CONTEXT", asked.policy, f"encryption/{asked.rule}", found.fact, found.remedy)
+            verdict = Verdict("deny", found.reason, asked.policy, f"encryption/{asked.rule}", found.fact, found.remedy)
             self._record(verdict)
             raise refusal(verdict) from None
-        facts = self._call.decision
-        if facts.effective == "allow" and facts.proposed != "allow" and facts.mode == "warn":
-            log.warning(
-                "%s %s is allowed, and would be denied if the policy were enforced: %s [d=%s]",
-                self._call.operation,
-                logged_key(self._call, self._artifact.key),
-                ", ".join(facts.would_deny),
-                self._call.id,
-            )
+        finally:
+            facts = self._call.decision
+            if facts.effective == "allow" and self._warns:
+                log.warning(
+                    "%s %s is allowed, and would be denied if the policy were enforced: %s [d=%s]",
+                    self._call.operation,
+                    logged_key(self._call, self._artifact.key),
+                    ", ".join(facts.would_deny),
+                    self._call.id,
+                )
 
 
 class Asks(Protocol):
@@ -267,7 +285,7 @@ class PolicyMeter:
             complete=complete,
             pending=self._pending,
         )
-        self._ruling.require(self._object.judge(measures), self._key)
+        self._ruling.require(self._object.judge(measures), self._key, is_own=self._ruling.writes)
         self._object = self._object.surviving(measures)
         if self._whole:
             measures = Measures(total=self._total, files=self._files, pending=frozenset({"object", "exists"}))
@@ -275,9 +293,8 @@ class PolicyMeter:
             self._whole = self._whole.surviving(measures)
 
 
-def refusal(verdict: Verdict, key: str = "") -> PluginError:
-    """The error for a verdict that denies; `key` names the object, where it is another than the artifact."""
+def refusal(verdict: Verdict) -> PluginError:
+    """The error for a verdict that denies."""
     if verdict.code == "BAD_KEY":
         return BadRequest(verdict.fact, says="baseline policy, BAD_KEY", remedy=verdict.advice)
-    fact = f'object "{shown_key(key)}": {verdict.fact}' if key else verdict.fact
-    return Denied(fact, says=verdict.says, remedy=verdict.advice)
+    return Denied(verdict.fact, says=verdict.says, remedy=verdict.advice)

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from proxy import envelope
 from proxy.envelope import Header, Totals, Unlock
+from proxy.facts import WrappedKey
 from proxy.keys import KeyProvider
 from proxy.layers.authors import forwarded, split
-from proxy.layers.flow import admitting, counted, metered, record, require_context, stored_as_it_is, undone
+from proxy.layers.flow import admitting, counted, metered, record, require_terms, stored_as_it_is, undone
 from proxy.paths import Destination, Roots, Source, local_errors, opened_directory, read_chunks, write_all
 from proxy.plugin import (
     Artifact,
@@ -31,7 +32,6 @@ from proxy.plugin import (
     LimitReached,
     NotConfigured,
     Refused,
-    WrappedKey,
     shown_key,
 )
 from proxy.spool import Spool, private_directory, private_file
@@ -121,6 +121,8 @@ class Sealed:
             stored = place / SPOOLED
             with call.trace.step("seal"), local_errors("the local path", written="the spool"):
                 totals = _seal_to(stored, source, header, data_key, artifact.key, call)
+            if source.is_directory:  # a file that was there for the survey may be gone: what it replaced would be, too
+                call.terms.meter.surveyed(is_directory=True)
             record(call, totals)
             call.check()
             self._downstream.save(call, artifact, stored)
@@ -276,7 +278,7 @@ class Sealed:
         known: dict[WrappedKey, bytes] = {}
 
         def unlock(header: Header) -> bytes:
-            require_context(header, call.terms.context)
+            require_terms(header, call.terms)
             if header.key not in known:
                 known[header.key] = self._keys.unwrap(call, header.key)
                 call.sealed.key = header.key

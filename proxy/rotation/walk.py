@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 from policies import keys as canonical
 from proxy import envelope
 from proxy.envelope import Header
+from proxy.facts import WrappedKey
 from proxy.keys.provider import BATCH, KeyVersions, Rewrapper
 from proxy.plugin import (
     Artifact,
@@ -34,7 +35,6 @@ from proxy.plugin import (
     Refused,
     Truncated,
     Unavailable,
-    WrappedKey,
 )
 from proxy.rotation.patience import Pace, Patience
 from proxy.rotation.report import Report

@@ -10,19 +10,9 @@ from collections.abc import Callable
 
 import msgspec
 
+from proxy.facts import WrappedKey
 from proxy.identity import Identity
-from proxy.plugin import (
-    Artifact,
-    Call,
-    Denied,
-    DownstreamStatus,
-    Operation,
-    PluginError,
-    Refused,
-    WrappedKey,
-    name_of,
-    shown_key,
-)
+from proxy.plugin import Artifact, Call, Denied, DownstreamStatus, Operation, PluginError, Refused, name_of, shown_key
 from proxy.telemetry.records import (
     LONGEST,
     Actor,

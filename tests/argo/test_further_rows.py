@@ -62,7 +62,7 @@ def test_a_delete_and_a_load_above_a_denied_child_touch_nothing(begin):
         ("Load", lambda: proxy.argo().load("t", target)),
     ):
         found = refused(do, operation, "(policy main, rule r1, DENIED)")
-        assert 'object "t/secret/x"' in found.text
+        assert '": an object beneath it: a rule denies it (' in found.text
     assert stored(proxy) == {"t/a", "t/secret/x"}
     assert list(proxy.work.iterdir()) == []
 

@@ -166,8 +166,17 @@ def test_64_the_bound_on_connecting_is_no_deadline(proxy, key):
 
 
 @pytest.mark.parametrize("mark", ["i/o timeout", "connection reset by peer", "invalid connection"])
-def test_65_a_key_cannot_make_a_lasting_fault_look_like_a_passing_one(proxy, mark):
+def test_65_no_word_of_an_author_makes_a_lasting_fault_look_like_a_passing_one(proxy, mark):
     key = f"tests/{mark}/x"
     found = outcome(lambda: proxy.argo().save(key, proxy.work / "not there"))
     assert found.code == "INVALID_ARGUMENT"
     assert mark not in found.text
+    for asked in (
+        lambda: proxy.argo().save("tests/x", proxy.work / mark / "not there"),
+        lambda: proxy.argo(f"sealgate: {{key: '{mark}'}}\n").save_stream("tests/x", b"plain"),
+        lambda: proxy.argo(f"sealgate: {{'{mark}': 1}}\n").save_stream("tests/x", b"plain"),
+    ):
+        found = outcome(asked)
+        assert found.code == "INVALID_ARGUMENT"
+        assert mark not in found.text
+        assert mark.replace(" ", "_") in found.text, "it is shown, in another spelling"

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from proxy import envelope
 from proxy.envelope import Binding, Header, Unlock
-from proxy.plugin import PluginError, WrappedKey
+from proxy.facts import WrappedKey
+from proxy.plugin import PluginError
 
 DATA_KEY = bytes(range(32))
 KEY = "team-a/report.csv"

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from proxy.envelope import Binding, Header, new_header, read_header
 from proxy.envelope.header import LONGEST_HEADER, decode
-from proxy.plugin import HeaderInvalid, PluginError, WrappedKey, WrongDataKey
+from proxy.facts import WrappedKey
+from proxy.plugin import HeaderInvalid, PluginError, WrongDataKey
 from tests.envelope.sealing import DATA_KEY, header
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

@@ -1,18 +1,26 @@
-"""Writes docs/refusals.md: each refusal as its author reads it. `make refusals` runs it, a test compares."""
+"""Writes docs/refusals.md: each refusal as its author reads it. `make refusals` runs it, a test compares.
+
+Those of the library are what the engine decides, which another test holds to what comes through the socket; all others
+come from real calls of the layers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from harness.library import rows, without_id
-from harness.policy import document, policy
+from harness.policy import document
+from layers.memory import MemoryPlugin
+from layers.stack import ALLOW, Bench
 
-from policies.facts import Measures, Request
-from proxy.layers.authors import split
-from proxy.layers.ruling import refusal
-from proxy.plugin import Artifact, BadRequest, Call, Operation, PolicyInvalid
+from policies.rules import Process
+from proxy import config
+from proxy.cli.policies import load_policies
+from proxy.plugin import Call, Operation, PluginError
+from proxy.stored import Transfer
 
 PAGE = Path(__file__).parents[2] / "docs" / "refusals.md"
 HEAD = """# Refusals
@@ -22,34 +30,13 @@ What the author of a workflow reads when a policy says no: in the node's message
 so, what to do, and a decision id that the log and the audit trail repeat. The code is also in the answer's metadata, as
 `sealgate-code`.
 
-This page is written by `make refusals`, from the decisions themselves; a test compares it with them, and another one
-with what comes through the socket.
+This page is written by `make refusals`: a test compares those of the library with what comes through the socket, and
+takes all others from calls that it makes.
 
 """
-ALLOW = {"effect": "allow"}
-FURTHER = [
-    (
-        "A stored directory holds more files than a grant allows",
-        {**ALLOW, "limits": {"maxFiles": 2}},
-        "Load",
-        {"files": 3},
-    ),
-    ("A file is too small", {**ALLOW, "limits": {"minBytes": 1}}, "Save", {"bytes": 0, "complete": True}),
-    ("A key has too many segments", {**ALLOW, "limits": {"maxDepth": 1}}, "Save", {}),
-    ("A key is too long", {**ALLOW, "limits": {"maxKeyBytes": 4}}, "Save", {}),
-    (
-        "An object is too young to be deleted, and the rule denies instead of skipping",
-        {"effect": "require", "require": {"minAge": "30d"}},
-        "Delete",
-        {"age": 86_400},
-    ),
-    (
-        "Nothing tells whether an object would be replaced",
-        {"effect": "require", "require": {"overwrite": "deny"}},
-        "Save",
-        {},
-    ),
-]
+IN_PLACE = "apiVersion: sealgate/v1alpha1\nkind: Sealgate\ndownstream: {command: [x]}\n"
+NOT_AS_DECIDED = {"12", "40"}
+"""Rows of the library that the socket tells in other words: an identity that is proven and empty, and a directory."""
 
 
 def page() -> str:
@@ -58,42 +45,161 @@ def page() -> str:
 
 def refusals() -> Iterator[tuple[str, str]]:
     for row in rows():
-        if text := row.refusal():
+        if row.number not in NOT_AS_DECIDED and (text := row.refusal()):
             yield f"{row.policy}: {row.name.partition(' ')[2]}", text
-    for title, rule, operation, measures in FURTHER:
-        yield title, _text(policy(document([rule])), operation, **measures)
-    no_key = policy(document([ALLOW], encryption=[{"match": {"keys": ["sealed/**"]}}]))
-    yield "No encryption rule covers the key", _text(no_key, "Save")
-    mixed = policy(document([ALLOW], encryption=[{"match": {"keys": ["team-a/x/secret/**"]}, "key": "one"}, {}]))
-    yield "A file of a directory has an encryption rule of its own", _apart(mixed)
-    yield "A listing is too long, and there is no policy", _text(policy(), "ListObjects", listing=10_001)
-    yield "An author asks for a key that is not listed", _chosen()
-    fault = PolicyInvalid(
-        "/etc/sealgate/policies/payments.yaml:9:15: Invalid enum value 'alow'; did you mean `allow`?",
-        says="policy",
-        remedy="Mend it; `sealgate policy check` shows every fault",
-    )
-    yield "The policies do not load", without_id(fault.line(Call(Operation.LOAD), "team-a/x"))
+    with tempfile.TemporaryDirectory() as home:
+        for number, (title, call) in enumerate(CALLS.items()):
+            yield title, call(Path(home, str(number)))
+    for title, settings in (
+        ("The policies do not load", "policies: [{apiVersion: sealgate/v1alpha1, kind: ArtifactPolicie}]\n"),
+        ("A policy is required, and there is none", "requirePolicy: true\n"),
+    ):
+        yield (
+            title,
+            refused(lambda settings=settings: load_policies(config.parse(IN_PLACE + settings, "configuration"))),
+        )
 
 
-def _text(made, operation: str, **measures) -> str:
-    verdict = made.decide(Request(operation, "team-a/x"), Measures(**measures)).effective
-    return without_id(refusal(verdict).line(Call(Operation(operation)), "team-a/x"))
-
-
-def _apart(made) -> str:
-    request, whole = Request("Save", "team-a/x"), made.encryption(Request("Save", "team-a/x"))
-    key = "team-a/x/secret/y"
-    verdict = replace(made.match(replace(request, key=key)), whole=whole).judge().effective
-    return without_id(refusal(verdict, key).line(Call(Operation.SAVE), request.key))
-
-
-def _chosen() -> str:
+def refused(do: Callable[[], object], call: Callable[[], Call] = lambda: Call(Operation.LOAD), key="team-a/x") -> str:
     try:
-        split(Artifact("team-a/x", configuration="sealgate: {key: other}"))
-    except BadRequest as error:
-        return without_id(error.line(Call(Operation.SAVE), "team-a/x"))
+        do()
+    except PluginError as error:
+        return without_id(error.line(call(), key))
     raise AssertionError
+
+
+# --- calls ------------------------------------------------------------------------------------------------
+
+
+class Scene(Bench):
+    """Where one artifact, team-a/x, is refused."""
+
+    def __init__(self, home: Path, *rules: dict, encryption=(), transfer=Transfer.STREAM, **options) -> None:
+        spec = options.pop("spec", {})
+        super().__init__(
+            home, document(rules, encryption=encryption, **spec), transfer=transfer, process=Process({}), **options
+        )
+
+    def refused(self, do: Callable[[], object]) -> str:
+        return refused(do, lambda: self.call)
+
+    def loaded(self) -> str:
+        return self.refused(lambda: self.load("team-a/x"))
+
+    def saved(self, path: Path | None = None, **options) -> str:
+        return self.refused(lambda: self.save("team-a/x", path or self.file(), **options))
+
+
+def _grant(**limits) -> dict:
+    return {**ALLOW, "limits": limits}
+
+
+def _directory(home: Path, *rules: dict) -> str:
+    scene = Scene(home, *rules)
+    for name in "abc":
+        scene.plant(f"team-a/x/{name}", bytes(50))
+    return scene.loaded()
+
+
+def _child(home: Path, *, own: bool) -> str:
+    scene = Scene(home, ALLOW, {"effect": "deny", "match": {"keys": ["**/secret/**"]}})
+    if own:
+        scene.file(name="tree/secret/y")
+        return scene.saved(scene.work / "tree")
+    scene.plant("team-a/x/secret/y")
+    return scene.loaded()
+
+
+def _listing(home: Path, *, hidden: bool) -> str:
+    scene = Scene(home, spec={"enforcement": "shadow"})
+    if hidden:
+        scene = Scene(
+            home / "own", ALLOW, {"effect": "deny", "match": {"keys": ["**/secret/**"]}}, spec={"listing": "deny"}
+        )
+        scene.plant("team-a/x/secret/y")
+    else:
+        scene.below.objects = {f"team-a/x/{number}": b"" for number in range(10_001)}
+    return scene.refused(lambda: scene.list("team-a/x"))
+
+
+def _young(home: Path, *, replaced: bool) -> str:
+    scene = Scene(home, ALLOW, {"effect": "require", "require": {"minAge": "30d"}})
+    if replaced:
+        scene.plant("team-a/x/y", age=86_400)
+        return scene.saved()
+    scene.plant("team-a/x", age=86_400)
+    return scene.refused(lambda: scene.delete("team-a/x"))
+
+
+def _stays(home: Path) -> str:
+    class Growing(MemoryPlugin):
+        def save_stream(self, call, artifact, chunks):
+            super().save_stream(call, artifact, chunks)
+            os.truncate(scene.work / "tree" / "b", 2 << 20)
+
+    scene = Scene(home, _grant(maxBytes="1MiB"), below=Growing())
+    scene.plant("team-a/x/a")
+    for name in "ab":
+        scene.file(name=f"tree/{name}")
+    return scene.saved(scene.work / "tree")
+
+
+def _link(home: Path) -> str:
+    scene = Scene(home, ALLOW)
+    scene.file(name="tree/a")
+    (scene.work / "tree" / "link").symlink_to("a")
+    return scene.saved(scene.work / "tree")
+
+
+def _sealed_otherwise(home: Path, **planted) -> str:
+    scene = Scene(home, ALLOW, encryption=[{"key": "one", "context": {"tenant": "team-a"}}])
+    scene.plant("team-a/x", **planted)
+    return scene.loaded()
+
+
+def _apart(home: Path) -> str:
+    scene = Scene(home, ALLOW, encryption=[{"match": {"keys": ["**/secret/**"]}, "key": "one"}, {}])
+    scene.file(name="tree/secret/y")
+    return scene.saved(scene.work / "tree")
+
+
+def _author(home: Path, configuration: str) -> str:
+    return Scene(home, ALLOW).saved(configuration=configuration)
+
+
+CALLS: dict[str, Callable[[Path], str]] = {
+    "A stored directory holds more files than a grant allows": lambda home: _directory(home, _grant(maxFiles=2)),
+    "A stored directory is too large in all": lambda home: _directory(home, _grant(maxTotalBytes=100)),
+    "A file is too small": lambda home: Scene(home, _grant(minBytes=10)).saved(),
+    "A file is too large": lambda home: Scene(home, _grant(maxBytes=4)).saved(),
+    "A key has too many segments": lambda home: Scene(home, _grant(maxDepth=1)).loaded(),
+    "A key is too long": lambda home: Scene(home, _grant(maxKeyBytes=4)).loaded(),
+    "A file of a directory is denied": lambda home: _child(home, own=True),
+    "A stored directory holds something that may not be read": lambda home: _child(home, own=False),
+    "A file of a directory was denied when others were written over": _stays,
+    "A directory holds a symbolic link": _link,
+    "A listing would show what may not be read": lambda home: _listing(home, hidden=True),
+    "A listing is too long, and no policy is enforced": lambda home: _listing(home, hidden=False),
+    "An object is too young to be deleted": lambda home: _young(home, replaced=False),
+    "An object is too young to be removed by what is stored in its place": lambda home: _young(home, replaced=True),
+    "A condition comes to an error": lambda home: Scene(
+        home, ALLOW, {"effect": "deny", "when": "segments[5] == 'x'"}
+    ).loaded(),
+    "No encryption rule covers the key": lambda home: Scene(
+        home, ALLOW, encryption=[{"match": {"keys": ["sealed/**"]}}]
+    ).saved(),
+    "An encryption rule cannot be filled in": lambda home: Scene(
+        home, ALLOW, encryption=[{"key": "tenant-${identity.namespace}"}]
+    ).saved(),
+    "A file of a directory has an encryption rule of its own": _apart,
+    "An object was sealed for another tenant": lambda home: _sealed_otherwise(
+        home, under="one", context=[("tenant", "team-b")]
+    ),
+    "An object was sealed under another key": lambda home: _sealed_otherwise(home, under="two"),
+    "An author asks for a key that is not listed": lambda home: _author(home, "sealgate: {key: other}"),
+    "An author asks for something else than a key": lambda home: _author(home, "sealgate: {context: {}}"),
+    "An author's block cannot be read": lambda home: _author(home, "sealgate: {key: a, key: b}"),
+}
 
 
 if __name__ == "__main__":

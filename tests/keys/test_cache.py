@@ -9,9 +9,10 @@ from dataclasses import fields, replace
 
 import pytest
 
+from proxy.facts import WrappedKey
 from proxy.keys import DataKey
 from proxy.keys.cache import CachedKeys
-from proxy.plugin import Call, NotConfigured, NotPermitted, Operation, Tampered, TimedOut, Unavailable, WrappedKey
+from proxy.plugin import Call, NotConfigured, NotPermitted, Operation, Tampered, TimedOut, Unavailable
 
 TTL = 100.0
 

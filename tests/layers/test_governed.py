@@ -2,110 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import os
 from contextlib import closing
-from pathlib import Path
 
 import pytest
 from harness.library import policy_text
 from harness.policy import document, documents
 from layers.memory import MemoryPlugin
-from layers.test_sealed import CountingKeys
+from layers.stack import ALLOW, Bench, denied
 
 from policies.documents import read
-from policies.load import Installation, Source, loaded
+from policies.load import Source, loaded
 from policies.rules import Process
 from proxy import envelope
 from proxy.layers.governed import Governed
-from proxy.layers.sealed import Sealed
-from proxy.paths import Roots
-from proxy.plugin import Artifact, BadRequest, Call, Denied, DownstreamStatus, Operation, PluginError, Refused
-from proxy.spool import Spool
+from proxy.plugin import Artifact, BadRequest, Call, DownstreamStatus, Operation, Refused
 from proxy.stored import Transfer
-
-NOW = 2_000_000_000
-ALLOW = {"effect": "allow"}
-
-
-class Bench:
-    """A whole stack but for the wire."""
-
-    def __init__(self, home: Path, *written: dict, transfer=Transfer.AUTO, below=None, process=Process({}), **allowed):  # noqa: B008 - it is frozen
-        self.work = home / "work"
-        self.work.mkdir(parents=True)
-        self.below = below or MemoryPlugin()
-        keyring = home / "keyring.json"
-        secret = "A" * 43 + "="
-        names = ["default", "one", "two"]
-        keyring.write_text(json.dumps({"keys": {n: {"latest": 1, "versions": {"1": secret}} for n in names}}))
-        keyring.chmod(0o600)
-        self.keys = CountingKeys(keyring)
-        self.sealed = Sealed(
-            self.below, self.keys, roots=Roots([self.work]), spool=Spool(home / "spool"), transfer=transfer
-        )
-        policies = documents(*written, installation=Installation("transit", **allowed))
-        self.process = process
-        self.governed = Governed(
-            self.sealed, policies, identify=lambda _: self.process, looks=self.sealed, clock=lambda: NOW
-        )
-        self.call = Call(Operation.LOAD)
-
-    def do(self, operation: Operation, key: str, *arguments, configuration=""):
-        self.call = Call(operation)
-        method = {
-            Operation.SAVE: self.governed.save,
-            Operation.LOAD: self.governed.load,
-            Operation.DELETE: self.governed.delete,
-            Operation.LIST_OBJECTS: self.governed.list_objects,
-            Operation.IS_DIRECTORY: self.governed.is_directory,
-            Operation.SAVE_STREAM: self.governed.save_stream,
-        }[operation]
-        return method(self.call, Artifact(key, configuration=configuration), *arguments)
-
-    def save(self, key: str, path: Path, **options):
-        self.do(Operation.SAVE, key, path, **options)
-
-    def save_stream(self, key: str, chunks, **options):
-        self.do(Operation.SAVE_STREAM, key, iter(chunks), **options)
-
-    def load(self, key: str, name="loaded") -> Path:
-        self.do(Operation.LOAD, key, self.work / name)
-        return self.work / name
-
-    def delete(self, key: str):
-        self.do(Operation.DELETE, key)
-
-    def list(self, key: str) -> list[str]:
-        return self.do(Operation.LIST_OBJECTS, key)
-
-    def stream(self, key: str) -> list[bytes]:
-        self.call = Call(Operation.OPEN_STREAM)
-        with closing(self.governed.open_stream(self.call, Artifact(key))) as chunks:
-            return [bytes(chunk) for chunk in chunks]
-
-    def plant(self, key: str, data=b"stored", age: int | None = 0, context=()):
-        """An object, sealed so many seconds ago, or never."""
-        if age is None:
-            self.below.objects[key] = data
-            return
-        made = self.keys.new_data_key(Call(Operation.SAVE))
-        header = envelope.new_header(made.plaintext, made.wrapped, sealed_at=NOW - age, context=context)
-        chunks = envelope.seal_stream(header, made.plaintext, key, iter([data]))
-        self.below.objects[key] = b"".join(bytes(chunk) for chunk in chunks)
-
-    def file(self, data=b"plain", name="file") -> Path:
-        path = self.work / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-        return path
-
-
-def denied(do, code: str, kind: type[PluginError] = Denied) -> PluginError:
-    with pytest.raises(kind) as raised:
-        do()
-    assert code in raised.value.says, raised.value.says
-    return raised.value
 
 
 @pytest.fixture
@@ -132,7 +44,7 @@ def test_a_delete_of_an_ancestor_of_what_is_denied_removes_nothing(make):
     for key in ("t/a", "t/secret/x"):
         bench.plant(key)
     error = denied(lambda: bench.delete("t"), "DENIED")
-    assert 'object "t/secret/x"' in error.fact
+    assert error.fact == "an object beneath it: a rule denies it", "what may not be read is not named"
     assert set(bench.below.objects) == {"t/a", "t/secret/x"}
     assert bench.call.decision.effective == "deny"
 
@@ -147,6 +59,12 @@ def test_a_load_of_an_ancestor_of_what_is_denied_leaves_no_file(make, transfer):
     assert list(bench.work.iterdir()) == []
     bench.below.objects.pop("t/secret/x")
     assert (bench.load("t") / "a").read_bytes() == b"stored"
+
+
+def test_a_child_that_may_be_read_is_named_in_the_refusal(make):
+    bench = make(document([ALLOW, {"effect": "deny", "match": {"operations": ["delete"], "keys": ["**/keep"]}}]))
+    bench.plant("t/keep")
+    assert denied(lambda: bench.delete("t"), "DENIED").fact == 'object "t/keep": a rule denies it'
 
 
 @WAYS
@@ -165,7 +83,7 @@ def test_what_may_not_be_written_is_not_replaced_by_writing_its_directory(make, 
     bench.plant("t/secret/x")
     for write in (lambda: bench.save("t", bench.file()), lambda: bench.save_stream("t", [b"x"])):
         error = denied(write, "DENIED")
-        assert error.fact.startswith('object "t/secret/x"')
+        assert error.fact.startswith("an object beneath it: ")
     assert set(bench.below.objects) == {"t/secret/x"}
 
 
@@ -489,6 +407,30 @@ def test_a_context_is_sealed_in_and_asked_for_on_reading(make, transfer):
     assert not (bench.work / "other").exists()
 
 
+SECOND = {"key": "one", "readKeys": ["transit/keys/two"]}
+
+
+@WAYS
+def test_what_is_read_must_be_sealed_under_a_key_that_the_rule_names(make, transfer):
+    bench = make(document([ALLOW], encryption=[{"key": "one", "authorKeys": ["tenant-team-a"]}]), transfer=transfer)
+    bench.plant("a", under="two")
+    for again in (lambda: bench.load("a"), lambda: bench.stream("a")):
+        denied(again, "encryption/e0, OTHER_KEY")
+        assert bench.call.decision.code == "OTHER_KEY"
+    assert bench.keys.asked["unwrap"] == 0, "it is not even opened"
+    assert list(bench.work.iterdir()) == []
+    for key in ("one", "tenant-team-a"):
+        bench.plant("a", under=key)
+        assert b"".join(bench.stream("a")) == b"stored"
+
+
+@pytest.mark.parametrize("rule", [SECOND, {"match": {"keys": ["**"]}}])
+def test_it_may_be_sealed_under_a_further_key_that_is_listed_or_any_where_no_key_is_named(make, rule):
+    bench = make(document([ALLOW], encryption=[rule]))
+    bench.plant("a", under="two")
+    assert b"".join(bench.stream("a")) == b"stored"
+
+
 READS = [{"match": {"keys": ["legacy/**"]}, "readPlaintext": "allow"}, {"match": {"keys": ["**"]}}]
 
 
@@ -568,11 +510,35 @@ def test_a_refusal_is_one_line_of_at_most_400_bytes(make, key, message):
     assert "(policy main, rule r0, DENIED)" in line
 
 
+WARN, SHADOW = ({"effect": "deny", "enforcement": mode, "match": {"keys": ["w"]}} for mode in ("warn", "shadow"))
+TOLD = "'w' is allowed, and would be denied if the policy were enforced"
+
+
+@pytest.mark.parametrize("trials", [[WARN, SHADOW], [SHADOW, WARN]])
+def test_a_warning_is_logged_whichever_trial_comes_first_and_though_the_reader_goes_away(make, caplog, trials):
+    bench = make(document([ALLOW, *trials]))
+    bench.plant("w", bytes(3 * MIB))
+    bench.load("w")
+    assert caplog.text.count(TOLD) == 1
+    bench.call = Call(Operation.OPEN_STREAM)
+    with closing(bench.governed.open_stream(bench.call, Artifact("w"))) as chunks:
+        assert next(chunks)
+    assert caplog.text.count(TOLD) == 2
+
+
+def test_a_shadow_alone_is_silent(make, caplog):
+    bench = make(document([ALLOW, SHADOW]))
+    bench.plant("w")
+    bench.load("w")
+    assert bench.call.decision.would_deny == ("main/r1",)
+    assert "would be denied" not in caplog.text
+
+
 def test_an_identity_that_becomes_known_later_counts_from_then_on(make):
     text = policy_text("tenants")
     bench = make()
     bench.governed = Governed(bench.sealed, loaded([Source("t", read(text))]), identify=lambda _: bench.process)
-    bench.plant("team-a/x")
+    bench.plant("team-a/x", under="tenant-team-a")
     denied(lambda: bench.load("team-a/x"), "NO_RULE")
     bench.process = Process({"namespace": "team-a"}, attested=True)
     assert bench.load("team-a/x").exists()

@@ -7,7 +7,8 @@ import os
 import pytest
 from harness.policy import document, documents
 from layers.memory import MemoryPlugin
-from layers.test_governed import ALLOW, DAY, WAYS, denied, header_of, make, retained
+from layers.stack import ALLOW, denied
+from layers.test_governed import DAY, WAYS, header_of, make, retained
 
 from proxy.layers.governed import Governed
 from proxy.plugin import BadRequest, DownstreamStatus, NotConfigured, Operation, Refused
@@ -95,7 +96,7 @@ def test_the_encryption_rule_is_the_one_for_the_path_that_is_reached(make):
 
 def test_what_an_author_chose_for_writing_hinders_nothing_else(make):
     writes = {"match": {"operations": ["write"]}, "key": "one", "authorKeys": ["two"]}
-    bench = make(document([ALLOW], encryption=[writes, {"key": "one"}]))
+    bench = make(document([ALLOW], encryption=[writes, {"key": "one", "readKeys": ["two"]}]))
     chosen = {"configuration": "sealgate: {key: two}\nbucket: b\n"}
     bench.save("t/a", bench.file(), **chosen)
     bench.do(Operation.LOAD, "t/a", bench.work / "loaded", **chosen)
@@ -162,7 +163,7 @@ def test_where_there_is_no_policy_a_file_with_another_spelling_is_neither_saved_
     bench.plant(f"s/{name}")
     denied(lambda: bench.save("t", bench.work / "tree"), "BAD_KEY", BadRequest)
     denied(lambda: bench.load("s"), "BAD_KEY", BadRequest)
-    assert (set(bench.below.objects), bench.keys.asked["new"]) == ({f"s/{name}"}, 0)
+    assert (set(bench.below.objects), bench.keys.asked["new_data_key"]) == ({f"s/{name}"}, 1), "the planted one's"
     assert not (bench.work / "loaded").exists()
 
 
@@ -298,3 +299,28 @@ def test_an_empty_directory_that_passes_through_is_refused(make):
     (bench.work / "tree").mkdir()
     with pytest.raises(NotConfigured, match="is empty"):
         bench.save("t", bench.work / "tree")
+
+
+def test_what_a_file_of_a_directory_replaces_is_kept_if_that_file_goes_away_meanwhile(make):
+    class Exchange(MemoryPlugin):
+        """As a store does that replaces a directory as a whole."""
+
+        def save(self, call, artifact, path):
+            for key in super().list_objects(call, artifact):
+                del self.objects[key]
+            super().save(call, artifact, path)
+
+    bench = make(KEPT, transfer=Transfer.FILE, below=Exchange())
+    bench.file(name="tree/a")
+    going = bench.file(name="tree/keep")
+    bench.plant("t/keep")
+    made = bench.keys.new_data_key
+
+    def making(*given):
+        going.unlink()
+        return made(*given)
+
+    bench.keys.new_data_key = making
+    error = denied(lambda: bench.save("t", bench.work / "tree"), "DENIED")
+    assert "this would delete it" in error.fact
+    assert set(bench.below.objects) == {"t/keep"}

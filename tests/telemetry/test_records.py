@@ -10,8 +10,9 @@ from harness.trails import WHO, Authority, Memory, log_of
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.facts import WrappedKey
 from proxy.identity import Identity
-from proxy.plugin import Artifact, BadRequest, Call, Denied, DownstreamStatus, Operation, Refused, Truncated, WrappedKey
+from proxy.plugin import Artifact, BadRequest, Call, Denied, DownstreamStatus, Operation, Refused, Truncated
 from proxy.telemetry.accesses import Access
 from proxy.telemetry.audit import AuditLog, Terms
 from proxy.telemetry.audit import Authority as Vouching

@@ -11,11 +11,12 @@ from proxy.cli.doctor.checks import Check, Finding, Role, failed, not_checked, o
 from proxy.cli.doctor.rights import Needs, found
 from proxy.cli.vault import vault_keys
 from proxy.config import JwtAuth, KubernetesAuth, TokenAuth, TokenFileAuth, VaultKeySettings
+from proxy.facts import WrappedKey
 from proxy.keys.vault import VaultKeys
 from proxy.keys.vault_faults import ContextMissing, TokenRefused, VersionTooOld
 from proxy.keys.vault_forms import underived
 from proxy.keys.vault_inspection import DATAKEY, DECRYPT, Inspection, KeyFacts
-from proxy.plugin import Call, Tampered, Unavailable, WrappedKey
+from proxy.plugin import Call, Tampered, Unavailable
 
 MAKE, OPEN = "data key: make", "data key: open"
 """The checks that a Save and a Load need, whoever the provider is."""

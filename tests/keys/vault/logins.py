@@ -63,14 +63,16 @@ def _text(value: bytes) -> str:
     return base64.urlsafe_b64encode(value).rstrip(b"=").decode()
 
 
-def approle(transit: Transit, directory: Path, policies: list[str], **options: Any) -> AppRoleLogin:
+def approle(
+    transit: Transit, directory: Path, policies: list[str], metadata: str = "{}", **options: Any
+) -> AppRoleLogin:
     mount = f"approle-{secrets.token_hex(4)}"
     transit.post(f"sys/auth/{mount}", {"type": "approle"})
     role = f"auth/{mount}/role/{ROLE}"
     transit.post(role, {"token_policies": policies, "token_no_default_policy": True, "token_ttl": "10m", **options})
     answer = transit.server.api("GET", f"{role}/role-id", namespace=transit.namespace)
     file = directory / "secret-id"
-    file.write_text(transit.post(f"{role}/secret-id")["data"]["secret_id"] + "\n")
+    file.write_text(transit.post(f"{role}/secret-id", {"metadata": metadata})["data"]["secret_id"] + "\n")
     return AppRoleLogin(mount, answer["data"]["role_id"], file)
 
 

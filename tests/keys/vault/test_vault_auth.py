@@ -371,5 +371,11 @@ def test_kubernetes_tells_namespace_and_service_account_by_itself(transit, provi
     assert (found["service_account_namespace"], found["service_account_name"]) == ("ns", "sa")
 
 
+def test_what_the_maker_of_a_secret_id_wrote_on_it_proves_nothing(transit, provider, tmp_path, call, policies):
+    forged = '{"service_account_namespace": "payments", "service_account_name": "runner"}'
+    keys = provider(transit, logins.approle(transit, tmp_path, policies, metadata=forged))
+    assert keys.attested(call) == {}
+
+
 def test_a_token_that_somebody_else_got_proves_nothing(keys, call):
     assert keys.attested(call) == {}

@@ -5,10 +5,11 @@ from __future__ import annotations
 import logins
 import pytest
 
+from proxy.facts import WrappedKey
 from proxy.keys.cache import CachedKeys
 from proxy.keys.provider import BATCH
 from proxy.keys.vault_auth import StaticToken
-from proxy.plugin import PluginError, WrappedKey
+from proxy.plugin import PluginError
 
 
 @pytest.fixture

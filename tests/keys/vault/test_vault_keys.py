@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from proxy.facts import WrappedKey
 from proxy.keys.provider import BATCH, KeyVersions
 from proxy.keys.vault_faults import Answer
-from proxy.plugin import NotConfigured, Tampered, Unavailable, WrappedKey
+from proxy.plugin import NotConfigured, Tampered, Unavailable
 
 
 def test_a_data_key_comes_back(keys, transit, call):

@@ -11,10 +11,11 @@ import pytest
 from harness.openbao import OpenBao
 from harness.secrecy import Secrets
 
+from proxy.facts import WrappedKey
 from proxy.keys.vault import TransitKey, VaultServer
 from proxy.keys.vault_auth import StaticToken, TokenFile
 from proxy.keys.vault_faults import Answer, Request
-from proxy.plugin import PluginError, WrappedKey
+from proxy.plugin import PluginError
 
 
 class Shown:

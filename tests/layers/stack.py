@@ -1,0 +1,105 @@
+"""A whole stack but for the wire: the layer that decides, on the layer that seals, on a plugin in memory."""
+
+from __future__ import annotations
+
+import json
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from harness.policy import documents
+from layers.memory import MemoryPlugin
+from layers.test_sealed import CountingKeys
+
+from policies.load import Installation
+from policies.rules import Process
+from proxy import envelope
+from proxy.layers.governed import Governed
+from proxy.layers.sealed import Sealed
+from proxy.paths import Roots
+from proxy.plugin import Artifact, Call, Denied, Operation, PluginError
+from proxy.spool import Spool
+from proxy.stored import Transfer
+
+NOW = 2_000_000_000
+ALLOW = {"effect": "allow"}
+KEYS = ("default", "one", "two", "tenant-team-a")
+
+
+class Bench:
+    """The stack, a directory for local files, and the last call that was made."""
+
+    def __init__(self, home: Path, *written: dict, transfer=Transfer.AUTO, below=None, process=Process({}), **allowed):  # noqa: B008 - it is frozen
+        self.work = home / "work"
+        self.work.mkdir(parents=True)
+        self.below = below or MemoryPlugin()
+        keyring = home / "keyring.json"
+        secret = "A" * 43 + "="
+        keyring.write_text(json.dumps({"keys": {n: {"latest": 1, "versions": {"1": secret}} for n in KEYS}}))
+        keyring.chmod(0o600)
+        self.keys = CountingKeys(keyring)
+        self.sealed = Sealed(
+            self.below, self.keys, roots=Roots([self.work]), spool=Spool(home / "spool"), transfer=transfer
+        )
+        policies = documents(*written, installation=Installation("transit", **allowed))
+        self.process = process
+        self.governed = Governed(
+            self.sealed, policies, identify=lambda _: self.process, looks=self.sealed, clock=lambda: NOW
+        )
+        self.call = Call(Operation.LOAD)
+
+    def do(self, operation: Operation, key: str, *arguments, configuration=""):
+        self.call = Call(operation)
+        method = {
+            Operation.SAVE: self.governed.save,
+            Operation.LOAD: self.governed.load,
+            Operation.DELETE: self.governed.delete,
+            Operation.LIST_OBJECTS: self.governed.list_objects,
+            Operation.IS_DIRECTORY: self.governed.is_directory,
+            Operation.SAVE_STREAM: self.governed.save_stream,
+        }[operation]
+        return method(self.call, Artifact(key, configuration=configuration), *arguments)
+
+    def save(self, key: str, path: Path, **options):
+        self.do(Operation.SAVE, key, path, **options)
+
+    def save_stream(self, key: str, chunks, **options):
+        self.do(Operation.SAVE_STREAM, key, iter(chunks), **options)
+
+    def load(self, key: str, name="loaded") -> Path:
+        self.do(Operation.LOAD, key, self.work / name)
+        return self.work / name
+
+    def delete(self, key: str):
+        self.do(Operation.DELETE, key)
+
+    def list(self, key: str) -> list[str]:
+        return self.do(Operation.LIST_OBJECTS, key)
+
+    def stream(self, key: str) -> list[bytes]:
+        self.call = Call(Operation.OPEN_STREAM)
+        with closing(self.governed.open_stream(self.call, Artifact(key))) as chunks:
+            return [bytes(chunk) for chunk in chunks]
+
+    def plant(self, key: str, data=b"stored", age: int | None = 0, context=(), under="default"):
+        """An object, sealed so many seconds ago, or never; `under` which key."""
+        if age is None:
+            self.below.objects[key] = data
+            return
+        made = self.keys.new_data_key(Call(Operation.SAVE), under)
+        header = envelope.new_header(made.plaintext, made.wrapped, sealed_at=NOW - age, context=context)
+        chunks = envelope.seal_stream(header, made.plaintext, key, iter([data]))
+        self.below.objects[key] = b"".join(bytes(chunk) for chunk in chunks)
+
+    def file(self, data=b"plain", name="file") -> Path:
+        path = self.work / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+
+def denied(do, code: str, kind: type[PluginError] = Denied) -> PluginError:
+    with pytest.raises(kind) as raised:
+        do()
+    assert code in raised.value.says, raised.value.says
+    return raised.value
