@@ -303,8 +303,6 @@ def test_a_shadow_never_changes_the_effective_decision(given_rules, shadows, spe
 
 
 AWKWARD = st.text(
-    
-)
     st.sampled_from("ab/.%2fF5cC\\;\uff05\uff12\u2024\uff0e\uff0f\u2215\u202e\u200b \x00é"), min_size=1, max_size=12
 )
 
