@@ -7,7 +7,7 @@ are of the linear kind. Without the extra `cel` a policy with a condition is inv
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -15,7 +15,11 @@ from policies.templates import IDENTITY
 from policies.validate import meant
 
 Condition = Callable[[Mapping[str, Any]], bool]
-_OF_IDENTITY = re.compile(r"\bidentity\.(\w+)")
+_NAMED = re.compile(
+    r"""\b(?P<map>identity|params)\s*(?:\.\s*(?P<field>\w+)|\[\s*(?P<quote>['"])(?P<index>\w*)(?P=quote)\s*\])"""
+    r"""|(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+)
+"""What is asked of a map by a name that stands there; what a text says is none."""
 _WHERE = re.compile(r"ERROR: <input>:\d+:(\d+): ([^\n]*)")
 FACTS = ("op", "key", "segments", "identity", "attested", "plugin", "artifact", "path", "params")
 """What a condition may speak of: what is known before a byte has moved."""
@@ -51,22 +55,28 @@ def _environment() -> Any:
     )
 
 
-def compiled(text: str) -> Condition:
+def compiled(text: str, params: Iterable[str] | None = None) -> Condition:
     """The condition that `text` is.
+
+    Args:
+        text: in CEL.
+        params: the names that `params` holds; None: not known here, and not looked at.
 
     Raises:
         Unusable: it does not parse, names what there is not, does not come to true or false, or the extra is missing.
     """
-    for name in _OF_IDENTITY.findall(text):
-        if name not in IDENTITY:
-            raise Unusable(f"there is no identity.{name}{meant(name, IDENTITY)}")
+    known = {"identity": IDENTITY, "params": None if params is None else tuple(params)}
+    for found in _NAMED.finditer(text):
+        names, name = known.get(found["map"] or ""), found["field"] or found["index"]
+        if names is not None and name not in names:
+            raise Unusable(f"there is no {found['map']}.{name}{meant(name, names)}")
     environment = _environment()
     try:
         text.encode()  # the library is not asked about what is no Unicode
         program = environment.compile(text)
     except (RuntimeError, ValueError) as error:
-        found = _WHERE.search(str(error))
-        raise Unusable(f"`when`, column {found[1]}: {found[2][:160]}" if found else "`when` is no CEL") from None
+        place = _WHERE.search(str(error))
+        raise Unusable(f"`when`, column {place[1]}: {place[2][:160]}" if place else "`when` is no CEL") from None
     if program.return_type().name() not in {"BOOL", "bool"}:
         raise Unusable(f"`when` must come to true or false, and comes to {program.return_type().name()}")
 

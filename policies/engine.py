@@ -47,7 +47,9 @@ class ReadyRule:
 
 
 @dataclass(frozen=True, slots=True)
-class _ReadyEncryption:
+class ReadyEncryption:
+    """An encryption rule for one process."""
+
     policy: str
     rule: EncryptionRule
     matching: Matching
@@ -84,7 +86,7 @@ class Policy:
             _ready(document, rule, process) for document in documents.documents for rule in document.spec.rules
         ]
         counting = [document for document in documents.documents if document.spec.enforcement == "enforce"]
-        self._encryption = [
+        self.encryption_rules = [
             _ready_encryption(document, rule, process, documents.mount)
             for document in counting
             for rule in document.spec.encryption
@@ -121,7 +123,7 @@ class Policy:
 
     def encryption(self, request: Request) -> Encryption | Verdict:
         """What the first matching encryption rule says, or why there is none."""
-        for ready in self._encryption:
+        for ready in self.encryption_rules:
             answer = ready.matching.match(request) if request.operation in ready.matching.operations else False
             if answer is False:
                 continue
@@ -130,7 +132,7 @@ class Policy:
                 fact = f"the encryption rule cannot be evaluated: {unknown}"
                 return Verdict("deny", "ERROR", ready.policy, f"encryption/{ready.rule.name}", fact, _ASK)
             return ready.result
-        if self._encryption:
+        if self.encryption_rules:
             return Verdict("deny", "NO_KEY", fact="no encryption rule covers this key", advice=_ASK)
         return Encryption()
 
@@ -327,7 +329,7 @@ def _ready(document: ArtifactPolicy, rule: Rule, process: Process) -> ReadyRule:
     return ReadyRule(policy, rule, mode, spec.on_error, matching, message)
 
 
-def _ready_encryption(document: ArtifactPolicy, rule: EncryptionRule, process: Process, mount: str) -> _ReadyEncryption:
+def _ready_encryption(document: ArtifactPolicy, rule: EncryptionRule, process: Process, mount: str) -> ReadyEncryption:
     policy, spec = document.metadata.name, document.spec
 
     def filled(text: str) -> str:
@@ -351,7 +353,7 @@ def _ready_encryption(document: ArtifactPolicy, rule: EncryptionRule, process: P
         unknown = str(fault)
     except ValueError:
         unknown = "what is filled in makes no name of a key"
-    return _ReadyEncryption(policy, rule, Matching.of(rule.match, "", process, spec.params), result, unknown)
+    return ReadyEncryption(policy, rule, Matching.of(rule.match, "", process, spec.params), result, unknown)
 
 
 def _spelled(keys: Sequence[tuple[str, str]], mount: str) -> frozenset[str]:

@@ -172,13 +172,14 @@ def loaded(sources: Sequence[Source], installation: Installation = Installation(
     faults: list[str] = []
     documents: dict[str, ArtifactPolicy] = {}
     for source in sources:
-        policy, found = converted(source.document.value, ArtifactPolicy, decode)
+        policy, found = converted(
+            source.document.value, ArtifactPolicy, decode, lambda policy: _faults_of(policy, installation)
+        )
         if policy is not None:
-            found = list(_faults_of(policy, installation))
             if policy.metadata.name in documents:
                 found.append(Fault(("metadata", "name"), f"another document is called {policy.metadata.name}, too"))
             documents[policy.metadata.name] = policy
-        faults += [source.line(fault) for fault in found]
+        faults += [source.line(fault) for fault in sorted(found, key=lambda f: source.document.find(f.path)[1])]
     if faults:
         raise Invalid(faults)
     ordered = tuple(documents[name] for name in sorted(documents))
@@ -269,7 +270,7 @@ def _rule_faults(rule: Rule, params: dict[str, str]) -> Iterator[Fault]:
     yield from (Fault(("message",), fault) for fault in _retried(rule.message, params))
     if rule.when:
         try:
-            cel.compiled(rule.when)
+            cel.compiled(rule.when, params)
         except cel.Unusable as fault:
             yield Fault(("when",), printable(str(fault)))
 

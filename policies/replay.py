@@ -1,7 +1,7 @@
 """Recorded traffic against other policies: what would change.
 
 The records are those of the audit trail (docs/policies.md, "Replay"): one JSON object a line, of which only operation,
-key, actor, amounts and outcome are read.
+key, actor, amounts, decision and outcome are read.
 """
 
 from __future__ import annotations
@@ -53,6 +53,10 @@ class Replay:
     """Lines that are no record of a call, or whose key is not there in full."""
     now_denied: int = 0
     now_allowed: int = 0
+    now_kept: int = 0
+    """Deletes that removed something, and would now succeed and remove nothing."""
+    now_removed: int = 0
+    """Deletes that removed nothing, and would now."""
     by_rule: dict[str, int] = field(default_factory=dict)
     """How often each rule would deny what was allowed."""
     examples: list[Change] = field(default_factory=list)
@@ -94,15 +98,20 @@ def replayed(lines: Iterable[str | bytes], policies: PolicySet) -> Replay:
 def _compare(
     result: Replay, number: int, record: Mapping[str, Any], request: Request, verdict: Verdict, process: Process
 ) -> None:
-    was = "deny" if record.get("action") == "Denied" else "allow"
-    if (was == "deny") == (verdict.outcome == "deny"):
+    skipped = _at(record, "unmapped", "decision", "effective") == "skip"
+    was = "deny" if record.get("action") == "Denied" else "skip" if skipped else "allow"
+    if was == verdict.outcome:
         return
     if verdict.outcome == "deny":
         result.now_denied += 1
         rule = f"{verdict.policy}/{verdict.rule}".lstrip("/") + f" {verdict.code}"
         result.by_rule[rule] = result.by_rule.get(rule, 0) + 1
-    else:
+    elif was == "deny":
         result.now_allowed += 1
+    elif verdict.outcome == "skip":
+        result.now_kept += 1
+    else:
+        result.now_removed += 1
     if len(result.examples) < _EXAMPLES:
         namespace = process.identity.get("namespace", "")
         result.examples.append(Change(number, request.operation, request.key, namespace, was, verdict))

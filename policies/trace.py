@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from policies import keys
 from policies.engine import Policy, ReadyRule
-from policies.facts import Measures, Request
+from policies.facts import READS, WRITES, Measures, Request
 from policies.rules import broken_limit, broken_requirement
 from policies.schema import Limits, Requirements
 
@@ -21,7 +21,8 @@ class Line:
     effect: str
     mode: str
     state: str
-    """`no`: not meant. `grants`, `over`: an allow whose limits hold or do not. `denies`, `ok`: the others."""
+    """`no`: not meant. `grants`, `over`: an allow whose limits hold or do not. `denies`, `ok`: the others. `first`: the
+    encryption rule that counts."""
     reason: str
 
 
@@ -31,6 +32,25 @@ def traced(policy: Policy, request: Request, measures: Measures) -> Iterator[Lin
     for ready in policy.rules:
         state, reason = ("no", fault) if fault else _state(policy, ready, request, measures)
         yield Line(ready.name, ready.rule.effect, ready.mode, state, reason)
+
+
+def selected(policy: Policy, request: Request) -> Iterator[Line]:
+    """Each encryption rule in its order: the first that matches is the one. None is asked of what moves no bytes."""
+    if keys.fault_of(request.key) or request.operation not in READS | WRITES:
+        return
+    found = False
+    for ready in policy.encryption_rules:
+        state, reason = "no", "another comes first"
+        if not found:
+            meant = request.operation in ready.matching.operations
+            answer = ready.matching.match(request) if meant else False
+            unknown = answer if isinstance(answer, str) else ready.unknown if answer else ""
+            found = answer is not False
+            if ready.result and found and not unknown:
+                state, reason = "first", f"key {ready.result.key or 'of the configuration'}"
+            else:
+                state, reason = "denies" if found else "no", unknown or ready.matching.why_not(request)
+        yield Line(f"{ready.policy}/encryption/{ready.rule.name}", "encrypt", "enforce", state, reason)
 
 
 def _state(policy: Policy, ready: ReadyRule, request: Request, measures: Measures) -> tuple[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -24,13 +24,21 @@ class Fault:
     fact: str
 
 
-def converted(value: Any, kind: type[T], decode: Callable[[type, Any], Any]) -> tuple[T | None, list[Fault]]:
-    """The value as a `kind`, or every fault of it.
+def converted(
+    value: Any,
+    kind: type[T],
+    decode: Callable[[type, Any], Any],
+    further: Callable[[Any], Iterable[Fault]] = lambda _: (),
+) -> tuple[T | None, list[Fault]]:
+    """The value as a `kind`, or every fault of it; `further` says what is wrong that types do not tell.
 
     The library stops at the first fault. So what is faulty is put right in a copy, and the rest is looked at again.
     """
     result, error = _attempt(value, kind, decode)
-    faults: list[Fault] = []
+    if result is not None:
+        faults = list(further(result))
+        return (None if faults else result), faults
+    faults = []
     trial = _Trial(value)
     for _ in range(_MOST):
         if error is None or trial.spent:
@@ -38,8 +46,10 @@ def converted(value: Any, kind: type[T], decode: Callable[[type, Any], Any]) -> 
         path, fact = _parsed(error)
         if fault := trial.without(kind, path, fact):
             faults.append(Fault(fault.path, fault.fact + _suggestion(kind, path, fact)))
-        _, error = _attempt(trial.value, kind, decode)
-    return result, faults
+        result, error = _attempt(trial.value, kind, decode)
+    if result is not None:
+        faults += [trial.as_written(fault) for fault in further(result) if not trial.made_up(fault)]
+    return None, faults
 
 
 def _attempt(
@@ -70,6 +80,8 @@ class _Trial:
         """For each list: which places its items had at first."""
         self.value = self._copy(value)
         self._taken: set[tuple[str, ...]] = set()
+        self._filled: set[tuple[str, ...]] = set()
+        """What holds a field that had to be made up."""
         self.spent = False
         """Nothing is left to be looked at."""
 
@@ -95,6 +107,14 @@ class _Trial:
             return None
         self._taken.add(written)
         return Fault(written[: len(path)] if missing else written, _worded(fact))
+
+    def as_written(self, fault: Fault) -> Fault:
+        """The same fault, with its place in the value as it was written."""
+        return Fault(self._written(fault.path), fault.fact)
+
+    def made_up(self, fault: Fault) -> bool:
+        """Whether a fault may follow from what stands there in place of something that was missing or wrong."""
+        return any(fault.path[:length] in self._filled for length in range(1, len(fault.path) + 1))
 
     def _written(self, path: tuple[str, ...]) -> tuple[str, ...]:
         """The same path in the value as it was written."""
@@ -122,6 +142,7 @@ class _Trial:
         samples = [sample for found in _at(kind, (*path, field)) for sample in _samples(found)]
         if samples and isinstance(holder, dict):
             holder[field] = samples[0]
+            self._filled.add(path)
         else:
             self.spent = True
 

@@ -20,7 +20,7 @@ from policies.load import Installation, Invalid
 from policies.replay import lines_of, replayed
 from policies.rules import Process
 from policies.schema import Age, Size
-from policies.trace import Line, traced
+from policies.trace import Line, selected, traced
 from policies.validate import printable
 from proxy import config
 from proxy.cli import policies
@@ -31,6 +31,8 @@ from proxy.plugin import NotConfigured, Operation, shown_key
 DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
 _STREAM = "-"
+_NOTES = ("owner", "runbook")
+"""The annotations of the document that decided which an explanation shows."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -154,7 +156,8 @@ def _explain(options: argparse.Namespace) -> int:
         "workflow": options.workflow,
         "component": options.component,
     }
-    policy = Policy(load.loaded(load.sources_at(options.policy)), Process(identity, options.attested))
+    documents = load.loaded(load.sources_at(options.policy))
+    policy = Policy(documents, Process(identity, options.attested))
     request = Request(options.op, options.key, options.plugin, options.artifact, options.path)
     measures = Measures(
         bytes=options.size,
@@ -167,16 +170,22 @@ def _explain(options: argparse.Namespace) -> int:
         complete=options.size is not None,
     )
     decision = policy.decide(request, measures)
-    lines = list(traced(policy, request, measures))
+    lines = [*traced(policy, request, measures), *selected(policy, request)]
+    notes = {
+        name: text
+        for document in documents.documents
+        for name, text in document.metadata.annotations.items()
+        if document.metadata.name == decision.effective.policy and name in _NOTES
+    }
     if options.output == "json":
-        answer = {**asdict(decision), "rules": [asdict(line) for line in lines]}
-        del answer["awaits"]  # nothing is: a request is explained with every fact that is given
+        answer = {**asdict(decision), "rules": [asdict(line) for line in lines], "annotations": notes}
+        # Nothing is awaited: a request is explained with every fact that is given.
+        del answer["awaits"], answer["needs"]
         print(json.dumps(answer, indent=2, default=sorted))
     else:
         print(_explained(request, decision.effective, decision.proposed, lines))
-        encryption = policy.encryption(request)
-        if decision.effective.allows and not isinstance(encryption, Verdict):
-            print(f"  sealed under {encryption.key or 'the key of the configuration'} ({encryption.rule})")
+        for name, text in notes.items():
+            print(printable(f"  {name}: {text}"))
     return DONE if decision.effective.allows else NOT_SO
 
 

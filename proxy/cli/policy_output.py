@@ -65,6 +65,8 @@ def replay(result: Replay, kind: str) -> str:
     lines += [f"  {count} by {rule}" for rule, count in sorted(result.by_rule.items(), key=lambda item: -item[1])]
     lines.append(
         f"{result.now_denied} of {result.calls} calls would now be denied, {result.now_allowed} would now be allowed"
+        + (f", {result.now_kept} deletes would now remove nothing" if result.now_kept else "")
+        + (f", {result.now_removed} deletes that removed nothing now would" if result.now_removed else "")
         + (f"; {result.unusable} lines could not be used" if result.unusable else "")
     )
     return "\n".join(map(printable, lines))

@@ -11,6 +11,7 @@ from xml.etree import ElementTree as ET
 
 import pytest
 from harness.library import LIBRARY
+from harness.policy import document
 
 HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: main}\n"
 TRAIL = "".join(
@@ -203,16 +204,18 @@ def test_explain_tells_what_each_rule_made_of_a_request():
     assert text.splitlines() == [
         'DENY  Load "team-b/x.tgz"   NO_RULE',
         "  no allow rule covers this key for namespace team-a (NO_RULE). Your keys start with team-a/ or shared/.",
-        '  allow   tenants/own-prefix   no      keys: "team-a/**" does not match segment 1 "team-b"',
-        "  allow   tenants/ml-large     no      identity: namespace does not match",
-        '  allow   tenants/shared-read  no      keys: "shared/**" does not match segment 1 "team-b"',
-        '  deny    tenants/no-secrets   no      keys: "**/.git/**" does not match, nor do 2 more',
-        "  require tenants/sane         ok      maxListing ?<=5000, maxDepth 2<=12, maxKeyBytes 12<=512",
+        '  allow   tenants/own-prefix         no      keys: "team-a/**" does not match segment 1 "team-b"',
+        "  allow   tenants/ml-large           no      identity: namespace does not match",
+        '  allow   tenants/shared-read        no      keys: "shared/**" does not match segment 1 "team-b"',
+        '  deny    tenants/no-secrets         no      keys: "**/.git/**" does not match, nor do 2 more',
+        "  require tenants/sane               ok      maxListing ?<=5000, maxDepth 2<=12, maxKeyBytes 12<=512",
+        '  encrypt tenants/encryption/shared  no      keys: "shared/**" does not match segment 1 "team-b"',
+        "  encrypt tenants/encryption/tenant  first   key tenant-team-a",
         "  proposed: DENY (same)",
     ]
     document = json.loads(sealgate("explain", *arguments, "-o", "json")[1])
     assert document["effective"]["code"] == "NO_RULE"
-    assert len(document["rules"]) == 5
+    assert [line["state"] for line in document["rules"]] == ["no", "no", "no", "no", "ok", "no", "first"]
 
 
 def test_explain_takes_every_fact():
@@ -220,10 +223,19 @@ def test_explain_takes_every_fact():
     code, text = sealgate("explain", *arguments, "--op", "Save", "--exists", "--component", "init")
     assert (code, "OVERWRITE" in text) == (1, True)
     code, text = sealgate("explain", *arguments, "--op", "Save", "--component", "init")
-    assert (code, "sealed under phi (phi)" in text) == (0, True)
+    assert (code, "hipaa/encryption/phi  first   key phi" in text) == (0, True)
     code, text = sealgate("explain", *arguments, "--op", "Delete", "--component", "gc", "--age", "10d")
     assert text.startswith("SKIP")
+    assert "encrypt" not in text
     assert sealgate("explain", *arguments, "--op", "Save", "--size", "5GB")[0] == 2
+
+
+def test_explain_tells_whom_to_ask_and_where_to_read_on(tmp_path):
+    found = document([{"effect": "deny"}])
+    found["metadata"]["annotations"] = {"owner": "platform@example.com", "runbook": "https://example.com/r", "x": "y"}
+    (tmp_path / "p.json").write_text(json.dumps(found))
+    _, text = sealgate("explain", "--policy", tmp_path / "p.json", "--op", "Load", "--key", "a")
+    assert text.splitlines()[-2:] == ["  owner: platform@example.com", "  runbook: https://example.com/r"]
 
 
 def test_explain_takes_any_key():

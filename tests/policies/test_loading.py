@@ -58,6 +58,30 @@ def test_every_fault_of_a_file_is_told_at_once_with_its_place():
     ]
 
 
+RETRIED = (
+    "Argo takes a text with `connection reset by peer` for a passing fault, and would try again: say it in other words"
+)
+
+
+def test_what_types_do_not_tell_is_told_at_the_same_time():
+    text = HEAD + (
+        "  rules:\n"
+        "    - {name: a, effect: alow, limits: {maxBytes: 5}, onDelete: skip}\n"
+        "    - {name: b, effect: deny, limits: {maxBytes: 5}, match: {keys: ['${identity.namspace}/**', 'a//b']}}\n"
+        "    - 5\n"
+        "    - {name: b, effect: deny, message: connection reset by peer}\n"
+    )
+    assert faults(text) == [
+        "p.yaml:6:17: Invalid enum value 'alow'; did you mean `allow`?",
+        "p.yaml:7:69: `${identity.namspace}` is no variable; did you mean `identity.namespace`?",
+        "p.yaml:7:96: the pattern has an empty segment",
+        "p.yaml:7:31: a deny rule has no limits: what it matches is denied",
+        "p.yaml:8:7: Expected `object`, got `int`",
+        "p.yaml:9:8: another rule is called b, too",
+        f"p.yaml:9:31: {RETRIED}",
+    ], "and nothing that would only follow from what stands in place of alow"
+
+
 def rule(text: str) -> str:
     return HEAD + "  params: {tier: gold}\n  rules:\n    - {name: r, effect: " + text + "}\n"
 
@@ -94,6 +118,15 @@ FAULTS = {
     "condition that is none": (rule('allow, when: "1 +"'), "`when`, column 4: Syntax error"),
     "condition on nothing": (rule('allow, when: "opp == 1"'), "undeclared reference to 'opp'"),
     "condition on no identity": (rule("allow, when: \"identity.nams == 'x'\""), "there is no identity.nams"),
+    "condition on no identity, by index": (
+        rule("allow, when: \"identity['nams'] == 'x'\""),
+        "there is no identity.nams",
+    ),
+    "condition on no param": (
+        rule("allow, when: \"params.teir == 'x'\""),
+        "there is no params.teir; did you mean `tier`?",
+    ),
+    "condition on no param, by index": (rule("allow, when: \"params[ 'teir' ] == 'x'\""), "there is no params.teir"),
     "condition that is a number": (rule('allow, when: "size(key)"'), "comes to INT"),
     "param that is a pattern": (HEAD + '  params: {a: "x/*"}\n', "params.a is no plain word"),
     "key that is none": (encryption('key: "a b"'), "`a b` is no key"),

@@ -15,7 +15,10 @@ from policies.replay import lines_of, replayed
 TEAM_A = {"namespace": "team-a", "service_account": "runner", "component": "sidecar", "attested": False}
 
 
-def record(operation="Load", key="team-a/x", action="Allowed", phase="outcome", actor=TEAM_A, **flow) -> str:
+def record(
+    operation="Load", key="team-a/x", action="Allowed", phase="outcome", actor=TEAM_A, effective="", **flow
+) -> str:
+    decision = {"decision": {"effective": effective}} if effective else {}
     return json.dumps(
         {
             "sealgate_audit": 1,
@@ -24,7 +27,7 @@ def record(operation="Load", key="team-a/x", action="Allowed", phase="outcome", 
             "api": {"operation": operation},
             "databucket": {"name": "crypt"},
             "resource": {"name": "main", "uid": key},
-            "unmapped": {"phase": phase, "io": {"plaintext_bytes": 10, "files": 1, **flow}},
+            "unmapped": {**decision, "phase": phase, "io": {"plaintext_bytes": 10, "files": 1, **flow}},
         }
     )
 
@@ -43,6 +46,15 @@ def test_what_would_change_is_counted_with_its_rule_and_shown():
         (3, "team-a/x", "allow"),
         (4, "team-a/x", "deny"),
     ]
+
+
+def test_a_delete_that_would_begin_or_stop_to_remove_something_is_a_change():
+    keeps = documents(document([{"effect": "allow"}, {"effect": "deny", "onDelete": "skip"}]))
+    removes = documents(document([{"effect": "allow"}]))
+    removed, kept = record("Delete"), record("Delete", effective="skip")
+    results = [replayed([line], made) for line in (removed, kept) for made in (keeps, removes)]
+    assert [(result.now_kept, result.now_removed) for result in results] == [(1, 0), (0, 0), (0, 0), (0, 1)]
+    assert {(result.now_denied, result.now_allowed) for result in results} == {(0, 0)}
 
 
 def test_each_call_is_decided_for_whom_it_was_made():
