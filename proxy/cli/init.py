@@ -34,7 +34,7 @@ keys:
 {namespace}    mount: {mount}
     key: {key}
     # The pod's service account. Others: jwt, approle, token, tokenFile.
-    auth: {{method: kubernetes, role: {role}}}
+    auth: {{method: kubernetes, role: {role}, gcRole: {gc_role}}}
   # How long a data key that was opened is remembered, whatever Vault says meanwhile.
   cache: {{ttl: 10m, entries: 1024}}
 
@@ -54,7 +54,7 @@ configuration:
       address: {address}
 {namespace}      mount: {mount}
       key: {key}
-      auth: {{method: kubernetes, role: {role}}}
+      auth: {{method: kubernetes, role: {role}, gcRole: {gc_role}}}
   policies:
     -
 {policy}
@@ -86,10 +86,10 @@ spec:
     - name: user-interface
       effect: allow
       match: {operations: [read, write, list, stat], identity: {components: [server], namespaces: [ARGO]}}
-    # Who a pod says that it is, Vault must have seen at its login; who deletes need not log in.
+    # Who a pod says that it is, Vault must have seen at its login.
     - name: proven
       effect: require
-      match: {operations: [read, write]}
+      match: {operations: [read, write, delete]}
       require: {attestedIdentity: true}
   encryption:
     - {name: everything, write: required, readPlaintext: deny}
@@ -135,6 +135,7 @@ class _Role:
     name: str
     account: str
     namespaces: tuple[str, ...]
+    policies: str = "sealgate-saver,sealgate-loader"
 
 
 def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.environ) -> None:
@@ -156,9 +157,11 @@ def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.en
     if vault_namespace and not _SHAPES["mount"].fullmatch(vault_namespace.strip("/")):
         raise BadRequest("VAULT_NAMESPACE is no path", says="environment", remedy="Set another")
     pods = _Role("argo-artifacts", "argo-workflow", namespaces)
+    collection = _Role("argo-artifacts-gc", "argo-artifact-gc", namespaces, policies="")
     server = _Role("argo-artifacts-server", wishes.server_account, (wishes.argo_namespace,))
     policy = POLICY.replace("ARGO", json.dumps(wishes.argo_namespace))
-    named = {"address": address, "storage": storage, "mount": wishes.mount, "key": wishes.key, "role": pods.name}
+    named = {"address": address, "storage": storage, "mount": wishes.mount, "key": wishes.key}
+    named |= {"role": pods.name, "gc_role": collection.name}
     line = f"namespace: {vault_namespace}\n" if vault_namespace else ""
     policies = json.dumps(str(directory.absolute() / "policies"))
     values = VALUES.format(
@@ -174,7 +177,7 @@ def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.en
         "sealgate.yaml": CONFIGURATION.format(**named, namespace=line and f"    {line}", policies=policies),
         "policies/own-namespace.yaml": policy,
         "values.yaml": values,
-        "vault.sh": _vault_commands(address, wishes.mount, wishes.key, vault_namespace, (pods, server)),
+        "vault.sh": _vault_commands(address, wishes.mount, wishes.key, vault_namespace, (pods, collection, server)),
     }
     _write(directory, files)
     _tell(directory, storage, namespaces[0])
@@ -224,7 +227,7 @@ def _vault_commands(address: str, mount: str, key: str, namespace: str, roles: t
             f"vault write 'auth/kubernetes/role/{role.name}' \\",
             f"  bound_service_account_names='{role.account}' \\",
             f"  bound_service_account_namespaces='{','.join(role.namespaces)}' \\",
-            "  token_policies='sealgate-saver,sealgate-loader' token_ttl='1h'",
+            f"  token_policies='{role.policies}' token_ttl='1h'",
         ]
     return "\n".join(lines) + "\n"
 

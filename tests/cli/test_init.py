@@ -69,8 +69,9 @@ def test_the_policy_is_valid_also_where_what_is_probably_not_meant_is_a_fault(ru
         ("Save", "team-b/x", "team-a", "sidecar", ("--attested",), "DENY"),
         ("Load", "uploads/team-a/u/x", "team-a", "init", ("--attested",), "ALLOW"),
         ("Save", "uploads/team-a/u/x", "team-a", "sidecar", ("--attested",), "DENY"),
-        ("Delete", "team-a/x", "team-a", "gc", (), "ALLOW"),
-        ("Delete", "team-b/x", "team-a", "gc", (), "DENY"),
+        ("Delete", "team-a/x", "team-a", "gc", ("--attested",), "ALLOW"),
+        ("Delete", "team-a/x", "team-a", "gc", (), "DENY"),
+        ("Delete", "team-b/x", "team-a", "gc", ("--attested",), "DENY"),
         ("OpenStream", "team-b/x", "argo", "server", ("--attested",), "ALLOW"),
         ("SaveStream", "uploads/team-a/u/x", "argo", "server", ("--attested",), "ALLOW"),
         ("Delete", "team-a/x", "argo", "server", ("--attested",), "DENY"),
@@ -217,5 +218,8 @@ def test_the_commands_for_vault_make_a_save_and_a_load_possible(run, tmp_path):
         made = server.post("a/mount/datakey/plaintext/reports", token=token)["data"]
         opened = server.post("a/mount/decrypt/reports", {"ciphertext": made["ciphertext"]}, token=token)["data"]
         assert opened["plaintext"] == made["plaintext"]
+        gc = server.api("GET", "auth/kubernetes/role/argo-artifacts-gc")["data"]
+        assert gc["bound_service_account_names"] == ["argo-artifact-gc"]
+        assert not gc["token_policies"], "it logs in to tell who it is, and may do nothing"
     finally:
         server.stop()

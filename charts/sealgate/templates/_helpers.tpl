@@ -16,10 +16,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- prepend .Values.plugin.additionalNames .Values.plugin.name | uniq | toYaml -}}
 {{- end -}}
 
-{{- /* The role in Vault by which garbage collection has its audit trail certified; nothing where it has nothing to ask. */ -}}
+{{- /* Garbage collection's role in Vault. A policy asks whose process it is, and a login proves that. */ -}}
 {{- define "sealgate.gcRole" -}}
 {{- $auth := dig "vault" "auth" dict .Values.configuration.keys -}}
-{{- if and $auth.role (dig "audit" "signingKey" "" .Values.configuration) }}{{ $auth.gcRole | default (printf "%s-gc" $auth.role) }}{{ end -}}
+{{- if $auth.role }}{{ $auth.gcRole | default (printf "%s-gc" $auth.role) }}{{ end -}}
 {{- end -}}
 
 {{- /* Where a native sidecar and Sealgate meet: mounted in every container of a workflow's pod; of their own in the server's. */ -}}
@@ -46,7 +46,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
     {{- $_ := set $configuration.keys.vault.auth "role" $values.argo.server.vaultRole -}}
     {{- $_ := unset $configuration.keys.vault.auth "gcRole" -}}
   {{- else -}}
-    {{- with include "sealgate.gcRole" .root }}{{ $_ := set $configuration.keys.vault.auth "gcRole" . }}{{ end -}}
+    {{- $_ := set $configuration.keys.vault.auth "gcRole" (include "sealgate.gcRole" .root) -}}
   {{- end -}}
 {{- end -}}
 {{- $text := merge (dict "apiVersion" "sealgate/v1alpha1" "kind" "Sealgate") $configuration | toYaml -}}
