@@ -48,6 +48,12 @@ COPY --from=vendor --chmod=0555 ${VENDOR_PLUGIN} /vendor/plugin
 
 # Ours copied into theirs: for a program that needs more of its image than one file.
 FROM vendor AS in-vendor
+ARG VERSION=unknown
+ARG REVISION=unknown
+LABEL org.opencontainers.image.title="Sealgate, in a vendor's image" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /laid-out /
 ENV PATH=/opt/sealgate/bin:${PATH}
 USER 8737:8737

@@ -58,6 +58,8 @@ class KubernetesAuth(_Auth, frozen=True, tag="kubernetes"):
     """The pod's service account, which Vault asks the cluster about."""
 
     role: str
+    gc_role: str = ""
+    """For garbage collection, which has Argo's one configuration too; empty: `role`."""
     mount: str = "kubernetes"
     jwt_path: Path = SERVICE_ACCOUNT / "token"
 
@@ -66,6 +68,8 @@ class JwtAuth(_Auth, frozen=True, tag="jwt"):
     """A signed token, which Vault verifies by itself."""
 
     role: str
+    gc_role: str = ""
+    """See `KubernetesAuth.gc_role`."""
     mount: str = "jwt"
     jwt_path: Path = SERVICE_ACCOUNT / "token"
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from proxy.plugin import BadRequest, NotConfigured, PluginError
+from proxy.telemetry.records import program_version
 
 DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _ARTIFACT_KEY = "the key that the artifact is stored under in Argo, such as ns/workflow/pod/main.tgz"
@@ -46,6 +47,7 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
         description="An artifact plugin for Argo Workflows that encrypts what another artifact plugin stores.",
         epilog="Exit codes: 0 done, 1 the thing checked is not so, 2 bad usage or configuration.",
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {program_version()}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="the plugin: serve on SOCKET in front of the downstream")
@@ -66,6 +68,13 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     init.add_argument("--namespace", metavar="NAME", action="append", help="in which workflows run; may be repeated")
     init.add_argument("--mount", default="transit", help="of Vault's Transit engine; default: %(default)s")
     init.add_argument("--key", default="artifacts", help="in it; default: %(default)s")
+    init.add_argument("--argo-namespace", default="argo", metavar="NAME", help="where Argo runs; default: %(default)s")
+    init.add_argument(
+        "--server-account",
+        default="argo-server",
+        metavar="NAME",
+        help="the service account of Argo's server; default: %(default)s",
+    )
     init.set_defaults(run=_init)
 
     demo = commands.add_parser("demo", help="the whole chain on this machine, nothing to configure")
@@ -110,8 +119,16 @@ def _backend(options: argparse.Namespace) -> int:
 def _init(options: argparse.Namespace) -> int:
     from proxy.cli.init import Wishes, init  # noqa: PLC0415 - each command loads its own
 
-    namespaces = tuple(options.namespace or ())
-    init(options.directory, Wishes(options.address, options.storage, namespaces, options.mount, options.key))
+    wishes = Wishes(
+        options.address,
+        options.storage,
+        tuple(options.namespace or ()),
+        options.mount,
+        options.key,
+        options.argo_namespace,
+        options.server_account,
+    )
+    init(options.directory, wishes)
     return DONE
 
 

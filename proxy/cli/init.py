@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ keys:
 {namespace}    mount: {mount}
     key: {key}
     # The pod's service account. Others: jwt, approle, token, tokenFile.
-    auth: {{method: kubernetes, role: {role}}}
+    auth: {{method: kubernetes, role: {role}, gcRole: {gc_role}}}
   # How long a data key that was opened is remembered, whatever Vault says meanwhile.
   cache: {{ttl: 10m, entries: 1024}}
 
@@ -43,6 +44,26 @@ policies: [{policies}]
 spool:
   # auto takes the disk beside the socket where the sealed copy fits, and a stream where it does not.
   transfer: auto
+"""
+VALUES = """\
+# Values of the Helm chart. docs/install-helm.md says what is to add: the image, and what the bucket asks for.
+configuration:
+  keys:
+    provider: vault
+    vault:
+      address: {address}
+{namespace}      mount: {mount}
+      key: {key}
+      auth: {{method: kubernetes, role: {role}, gcRole: {gc_role}}}
+  policies:
+    -
+{policy}
+environment:
+  - {{name: SEALGATE_BACKEND_URL, value: {url}}}
+tenants: {{namespaces: {namespaces}}}
+argo:
+  namespace: {argo_namespace}
+  server: {{serviceAccount: {server}}}
 """
 POLICY = """\
 # What may be done with which artifact, and which key seals it. One document of any number; deny wins over allow.
@@ -64,11 +85,11 @@ spec:
     # Argo's server has checked who the user is before it asks, and works for every namespace.
     - name: user-interface
       effect: allow
-      match: {operations: [read, write, list, stat], identity: {components: [server]}}
-    # Who a pod says that it is, Vault must have seen at its login; who deletes need not log in.
+      match: {operations: [read, write, list, stat], identity: {components: [server], namespaces: [ARGO]}}
+    # Who a pod says that it is, Vault must have seen at its login.
     - name: proven
       effect: require
-      match: {operations: [read, write]}
+      match: {operations: [read, write, delete]}
       require: {attestedIdentity: true}
   encryption:
     - {name: everything, write: required, readPlaintext: deny}
@@ -81,12 +102,17 @@ _QUESTIONS = {
     "namespace": "Kubernetes namespace in which workflows run",
 }
 _SHAPES = {
-    "address": re.compile(r"https?://[^\s'\"{}$]+"),
-    "storage": re.compile(r"[a-z0-9]+://[^\s'\"{}$]+"),
+    "address": re.compile(r"https?://[^\s'\"`\\{}$]+"),
+    "storage": re.compile(r"[a-z0-9]+://[^\s'\"`\\{}$]+"),
     "namespace": re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"),
+    "argo-namespace": re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"),
+    "server-account": re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"),
     "mount": re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*"),
     "key": re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?"),
 }
+
+_USER = re.compile(r"[a-z0-9]+://[^/?#]*@")
+"""A URL with a user in it, and mostly a password."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +124,8 @@ class Wishes:
     namespaces: tuple[str, ...] = ()
     mount: str = "transit"
     key: str = "artifacts"
+    argo_namespace: str = "argo"
+    server_account: str = "argo-server"
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +135,7 @@ class _Role:
     name: str
     account: str
     namespaces: tuple[str, ...]
+    policies: str = "sealgate-saver,sealgate-loader"
 
 
 def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.environ) -> None:
@@ -120,26 +149,35 @@ def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.en
     storage = _found("storage", wishes.storage, environment)
     here = identity.asserted(environment).namespace
     namespaces = wishes.namespaces or (_found("namespace", here or None, environment),)
-    for name, value in (("mount", wishes.mount), ("key", wishes.key), *(("namespace", one) for one in namespaces)):
-        _require_shape(name, value)
+    for name in ("mount", "key", "argo_namespace", "server_account"):
+        _require_shape(name.replace("_", "-"), getattr(wishes, name))
+    for one in namespaces:
+        _require_shape("namespace", one)
     vault_namespace = environment.get("VAULT_NAMESPACE", "")
     if vault_namespace and not _SHAPES["mount"].fullmatch(vault_namespace.strip("/")):
         raise BadRequest("VAULT_NAMESPACE is no path", says="environment", remedy="Set another")
     pods = _Role("argo-artifacts", "argo-workflow", namespaces)
-    server = _Role("argo-artifacts-server", "argo-server", ("argo",))
-    configuration = CONFIGURATION.format(
-        address=address,
-        storage=storage,
-        namespace=f"    namespace: {vault_namespace}\n" if vault_namespace else "",
-        mount=wishes.mount,
-        key=wishes.key,
-        role=pods.name,
-        policies=json.dumps(str(directory.absolute() / "policies")),
+    collection = _Role("argo-artifacts-gc", "argo-artifact-gc", namespaces, policies="")
+    server = _Role("argo-artifacts-server", wishes.server_account, (wishes.argo_namespace,))
+    policy = POLICY.replace("ARGO", json.dumps(wishes.argo_namespace))
+    named = {"address": address, "storage": storage, "mount": wishes.mount, "key": wishes.key}
+    named |= {"role": pods.name, "gc_role": collection.name}
+    line = f"namespace: {vault_namespace}\n" if vault_namespace else ""
+    policies = json.dumps(str(directory.absolute() / "policies"))
+    values = VALUES.format(
+        **named,
+        namespace=line and f"      {line}",
+        policy=textwrap.indent(policy.rstrip(), " " * 6),
+        namespaces=json.dumps(namespaces),
+        argo_namespace=json.dumps(wishes.argo_namespace),
+        server=json.dumps(wishes.server_account),
+        url=json.dumps(storage),
     )
     files = {
-        "sealgate.yaml": configuration,
-        "policies/own-namespace.yaml": POLICY,
-        "vault.sh": _vault_commands(wishes.mount, wishes.key, vault_namespace, (pods, server)),
+        "sealgate.yaml": CONFIGURATION.format(**named, namespace=line and f"    {line}", policies=policies),
+        "policies/own-namespace.yaml": policy,
+        "values.yaml": values,
+        "vault.sh": _vault_commands(address, wishes.mount, wishes.key, vault_namespace, (pods, collection, server)),
     }
     _write(directory, files)
     _tell(directory, storage, namespaces[0])
@@ -163,18 +201,22 @@ def _found(name: str, given: str | None, environment: Mapping[str, str]) -> str:
 
 
 def _require_shape(name: str, value: str) -> None:
+    if _USER.match(value):
+        # The value is not told: a password is in it.
+        remedy = "Leave out what stands before the @: secrets are given where the program runs"
+        raise BadRequest(f"the {name} has a user in it", says="init", remedy=remedy)
     if not _SHAPES[name].fullmatch(value):
         raise BadRequest(f"{value!r} is no {name}", says="init", remedy=f"Give another --{name}")
 
 
-def _vault_commands(mount: str, key: str, namespace: str, roles: tuple[_Role, ...]) -> str:
+def _vault_commands(address: str, mount: str, key: str, namespace: str, roles: tuple[_Role, ...]) -> str:
     """A script for the hands of Vault's administrator; the chart has the same one."""
-    lines = ["#!/bin/sh", "set -eu"]
+    lines = ["#!/bin/sh", "set -eu", f'export VAULT_ADDR="${{VAULT_ADDR:-{address}}}"']
     if namespace:
         lines.append(f"export VAULT_NAMESPACE='{namespace}'")
     lines += [
-        f"vault secrets list | grep -q '^{mount}/ ' || vault secrets enable -path={mount} transit",
-        f"vault read {mount}/keys/{key} >/dev/null 2>&1 || vault write -f {mount}/keys/{key}",
+        f"vault secrets list | grep -q '^{mount}/ ' || vault secrets enable -path='{mount}' transit",
+        f"vault read '{mount}/keys/{key}' >/dev/null 2>&1 || vault write -f '{mount}/keys/{key}'",
     ]
     for name in _POLICIES:
         text = (resources.files("policies") / "vault" / f"{name}.hcl").read_text(encoding="utf-8").strip()
@@ -182,10 +224,10 @@ def _vault_commands(mount: str, key: str, namespace: str, roles: tuple[_Role, ..
         lines += [f"vault policy write sealgate-{name} - <<'POLICY'", text, "POLICY"]
     for role in roles:
         lines += [
-            f"vault write auth/kubernetes/role/{role.name} \\",
-            f"  bound_service_account_names={role.account} \\",
-            f"  bound_service_account_namespaces={','.join(role.namespaces)} \\",
-            "  token_policies=sealgate-saver,sealgate-loader token_ttl=1h",
+            f"vault write 'auth/kubernetes/role/{role.name}' \\",
+            f"  bound_service_account_names='{role.account}' \\",
+            f"  bound_service_account_namespaces='{','.join(role.namespaces)}' \\",
+            f"  token_policies='{role.policies}' token_ttl='1h'",
         ]
     return "\n".join(lines) + "\n"
 
@@ -215,6 +257,7 @@ def _tell(directory: Path, storage: str, namespace: str) -> None:
     for name, what in (
         ("sealgate.yaml", "the configuration"),
         ("policies/own-namespace.yaml", "who may do what with which artifact"),
+        ("values.yaml", "the same for the Helm chart"),
         ("vault.sh", "the key, the policies and the roles that Vault needs"),
     ):
         print(f"{directory / name!s:<44} {what}")

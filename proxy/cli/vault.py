@@ -76,7 +76,9 @@ def _address(settings: VaultKeySettings, environment: Mapping[str, str]) -> str:
 def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
     auth = settings.auth
     if isinstance(auth, KubernetesAuth | JwtAuth):
-        return JwtLogin(auth.mount, auth.role, auth.jwt_path)
+        # Whoever only says that it collects garbage gains nothing: the role is bound to a service account.
+        collects = identity.asserted(environment).component == "gc"
+        return JwtLogin(auth.mount, (auth.gc_role if collects else "") or auth.role, auth.jwt_path)
     if isinstance(auth, AppRoleAuth):
         return AppRoleLogin(auth.mount, auth.role_id, auth.secret_id_file)
     if isinstance(auth, TokenAuth):

@@ -14,7 +14,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "sealgate"
 MATRIX = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
-KUBERNETES = ("1.34.0", "1.37.0")
+KUBERNETES = ("1.34.0", "1.30.0", "1.37.0")
+"""The one that is rendered for, the oldest that the chart takes, and the newest that there is a schema of."""
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,16 @@
 """Whom the chart lets do what: accounts, roles of Kubernetes, roles of Vault, the network."""
 
-import json
 import secrets
 import subprocess
 
 import pytest
+import yaml
 from harness.chain import SEALGATE
 from harness.openbao import ApiError, OpenBao
 from keys.vault.logins import ServiceAccount
+from rendering import CHART
+
+from proxy import config
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 AUDIENCE = ["https://kubernetes.default.svc.cluster.local"]
@@ -58,7 +61,6 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
     for role, namespace, who in (
         ("artifacts", "team-a", "steps"),
         ("artifacts", "team-b", "steps"),
-        ("artifacts", "team-b", "artifact-gc"),  # its audit trail is certified
         ("artifacts-ui", "argo-system", "argo-server"),
     ):
         auth = login(role, namespace, who)
@@ -78,6 +80,18 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
         assert signed["data"]["signature"].startswith("vault:v1:")
         with pytest.raises(ApiError, match="missing 'context'"):
             vault.post("sealing/transit/datakey/plaintext/pci", {}, namespace=name, token=auth["client_token"])
+        # By these names Sealgate looks for whom Vault has seen.
+        seen = {"service_account_namespace": namespace, "service_account_name": who}
+        assert seen.items() <= auth["metadata"].items()
+
+    # Garbage collection has its audit trail certified, and no business with any artifact.
+    auth = login("artifacts-gc", "team-b", "artifact-gc")
+    assert set(auth["policies"]) == {"default", "sealgate-certifier"}
+    signed = vault.post("sealing/transit/sign/audit", {"input": "eA=="}, namespace=name, token=auth["client_token"])
+    assert signed["data"]["signature"].startswith("vault:v1:")
+    with pytest.raises(ApiError) as fault:
+        vault.post("sealing/transit/datakey/plaintext/pci", context, namespace=name, token=auth["client_token"])
+    assert fault.value.status == 403
 
 
 @pytest.mark.parametrize(
@@ -86,6 +100,8 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
         ("artifacts", "team-c", "steps"),
         ("artifacts", "argo-system", "argo-server"),
         ("artifacts-ui", "team-a", "steps"),
+        ("artifacts", "team-a", "artifact-gc"),
+        ("artifacts-gc", "team-a", "steps"),
     ],
 )
 def test_nobody_else_gets_a_token(of, vault, set_up, role, namespace, who):
@@ -106,15 +122,68 @@ def test_the_roles_of_the_method_kubernetes_are_those_of_the_accounts(of, vault,
     assert pods["bound_service_account_names"] == ["argo-workflow"]
     assert pods["bound_service_account_namespaces"] == ["team-a"]
     assert pods["token_policies"] == ["sealgate-saver", "sealgate-loader"]
+    gc = vault.api("GET", "auth/kubernetes/role/argo-artifacts-gc")["data"]
+    assert gc["bound_service_account_names"] == ["argo-artifact-gc"]
+    assert not gc["token_policies"], "it logs in to tell who it is, and may do nothing"
     server = vault.api("GET", "auth/kubernetes/role/argo-artifacts-server")["data"]
     assert server["bound_service_account_names"] == ["argo-server"]
     assert server["bound_service_account_namespaces"] == ["argo"]
 
 
 def test_the_configuration_asks_for_the_roles_that_the_script_makes(of):
-    pod, *servers = of("everything").texts_of_configurations()
-    assert "role: artifacts\n" in pod + "\n"
-    assert any("role: artifacts-ui\n" in text + "\n" for text in servers)
+    executor, *others = of("everything").controller()["executor"]["env"], *_of_servers(of("everything"))
+    pod, *servers = (config.parse(text(env), "it").required_keys().vault.auth for env in (executor, *others))
+    assert (pod.role, pod.gc_role) == ("artifacts", "artifacts-gc")
+    assert {(server.role, server.gc_role) for server in servers} == {("artifacts-ui", "")}
+
+
+def test_every_key_that_a_policy_in_place_names_is_made_and_may_be_used(helm, vault, set_up, tmp_path):
+    rules = [
+        {"name": "a", "key": "a-mount/keys/tenant-a", "authorKeys": ["a-mount/keys/shared"]},
+        {"name": "b", "key": "tenant-b"},
+        {"name": "c"},
+    ]
+    document = {"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy", "metadata": {"name": "p"}}
+    one, other = ({**document, "spec": {"encryption": part}} for part in (rules[:2], rules[2:]))
+    (tmp_path / "values.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "tenants": {"namespaces": ["team-a"]},
+                "configuration": {
+                    "keys": {"vault": {"mount": "a-mount", "auth": {"mount": "cluster-2"}}},
+                    "policies": [other, "/etc/a-file.yaml"],
+                    "plugins": {"crypt": {"policies": [one]}},
+                },
+            }
+        )
+    )
+    vault.post("sys/auth/cluster-2", {"type": "kubernetes"})
+    set_up(helm.rendered("--values", str(tmp_path / "values.yaml")))
+    role = vault.api("GET", "auth/cluster-2/role/argo-artifacts")["data"]
+    token = vault.post("auth/token/create", {"policies": role["token_policies"]})["auth"]["client_token"]
+    for key in ("artifacts", "tenant-a", "tenant-b", "shared"):
+        assert vault.post(f"a-mount/datakey/plaintext/{key}", token=token)["data"]["plaintext"]
+
+
+def test_argo_s_accounts_are_the_same_in_vault_in_argo_helm_and_in_the_admission_policy(of):
+    rendered = of("everything")
+    theirs = rendered.fragment("argo-helm-values.yaml")
+    accounts = {who: theirs[who]["serviceAccount"]["name"] for who in ("controller", "server")}
+    assert accounts == {"controller": "argo", "server": "argo-server"}
+    script = rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"]
+    assert f'"system:serviceaccount:argo-system:{accounts["server"]}"' in script
+    (condition,) = rendered.the("ValidatingAdmissionPolicy", "-workflow-status")["spec"]["matchConditions"]
+    for account in accounts.values():
+        assert f"'system:serviceaccount:argo-system:{account}'" in condition["expression"]
+
+
+def text(environment):
+    (found,) = [one["value"] for one in environment if one["name"] == "SEALGATE_CONFIG_YAML"]
+    return found
+
+
+def _of_servers(rendered):
+    return [container["env"] for container in rendered.server()["extraContainers"]]
 
 
 def test_without_vault_there_is_no_script(of):
@@ -173,11 +242,50 @@ def test_pods_of_workflows_and_of_garbage_collection_reach_what_is_listed_and_no
     assert len(policies) == 4
     for policy in policies:
         assert policy["spec"]["policyTypes"] == ["Egress"]
-        ports = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
-        assert ports == {53, 6443, 8200, 443, 4317}
+        assert ports(policy) == {53, 6443, 8200, 443, 4317}
         assert all(rule["to"] for rule in policy["spec"]["egress"])
-    selectors = {json.dumps(policy["spec"]["podSelector"]) for policy in policies}
-    assert len(selectors) == 2
+
+
+def test_vault_is_open_where_there_is_one(helm):
+    given = ("--set", "networkPolicy.enabled=true")
+
+    def open_to(case):
+        rendered = helm.rendered("--values", f"{CHART}/ci/{case}.yaml", *given)
+        found = [found for found in rendered.objects() if found["kind"] == "NetworkPolicy"]
+        return {policy["metadata"]["name"] for policy in found if 8200 in ports(policy)}
+
+    assert open_to("default") == {"release-name-workflows", "release-name-artifact-gc"}
+    assert open_to("local-keys") == set()
+
+
+def test_each_pod_is_held_by_one_network_policy(of):
+    """As Argo labels them; several policies would add up."""
+    workflow = {"workflows.argoproj.io/workflow": "w"}
+    collecting = workflow | {"workflows.argoproj.io/component": "artifact-gc"}
+    agent = workflow | {"workflows.argoproj.io/component": "agent"}
+    doctor = of("everything").objects()[-1]["metadata"]["labels"]
+    assert of("everything").objects()[-1]["kind"] == "Pod"
+    policies = [found for found in of("everything").objects() if found["kind"] == "NetworkPolicy"]
+    for labels, name in (
+        (workflow, "workflows"),
+        (collecting, "artifact-gc"),
+        (agent, "workflows"),
+        (doctor, "workflows"),
+    ):
+        held = {one["metadata"]["name"] for one in policies if selects(one["spec"]["podSelector"], labels)}
+        assert held == {f"release-name-{name}"}
+
+
+def selects(selector, labels):
+    for one in selector.get("matchExpressions", []):
+        value = labels.get(one["key"])
+        if (value is None) if one["operator"] == "Exists" else (value in one["values"]):
+            return False
+    return selector.get("matchLabels", {}).items() <= labels.items()
+
+
+def ports(policy):
+    return {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
 
 
 def _in_namespace(rendered, name):
@@ -190,5 +298,6 @@ def test_the_script_is_the_one_that_init_writes(helm, tmp_path):
     more = ("--mount", "a/mount", "--key", "reports")
     subprocess.run([*SEALGATE, "init", tmp_path / "here", *given, *more], check=True, capture_output=True)
     keys = "configuration.keys.vault.mount=a/mount,configuration.keys.vault.key=reports"
+    keys += ",configuration.keys.vault.address=https://vault:8200"
     rendered = helm.rendered("--set", "tenants.namespaces={team-a,team-b}", "--set", keys)
     assert rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"] == (tmp_path / "here/vault.sh").read_text()

@@ -39,10 +39,18 @@ def test_the_next_steps_are_those_that_are_left(notes):
     assert "vault-setup" in notes("default")
     assert "vault-setup" not in notes("local-keys")
     assert "merge this into its ConfigMap" in notes("by-hand")
-    assert "helm test release-name -n sealgate" in notes("default")
+    # With --logs helm looks for the pods in the release's namespace, and fails.
+    assert "helm test release-name -n sealgate\n" in notes("default")
     assert "helm test" not in notes("by-hand")
     assert "admission.enabled" in notes("default")
     assert "admission.enabled" not in notes("everything")
+
+
+def test_nobody_is_told_that_argo_helm_s_controller_reads_what_it_does_not(notes):
+    text = " ".join(notes("default").split())
+    assert "argo-helm's reads one of another name until step 4" in text
+    assert "read anew by itself" not in text
+    assert "names the accounts of the server and the controller: argo-server and argo." in text
 
 
 def test_a_context_that_keeps_nobody_apart_is_warned_of(notes):

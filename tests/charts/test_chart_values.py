@@ -1,14 +1,34 @@
 """Values that are wrong are refused, and the refusal names them."""
 
+import copy
 import json
 import re
+import typing
 
 import jsonschema
+import msgspec
 import pytest
 import yaml
 from rendering import CHART
 
+from proxy import config
+
 pytestmark = pytest.mark.timeout(900, func_only=False)
+
+
+def section(**vault):
+    return {"configuration": {"plugins": {"crypt": {"keys": {"vault": vault}}}}}
+
+
+def policy(**rule):
+    spec = {"encryption": [{"name": "everything", **rule}]}
+    document = {"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy", "metadata": {"name": "p"}, "spec": spec}
+    return {"configuration": {"policies": [document]}}
+
+
+def defaults(**spec):
+    return {"argo": {"controller": {"config": {"workflowDefaults": {"spec": spec}}}}}
+
 
 REFUSED = [
     ({"plugin": {"name": "Crypt"}}, "plugin"),
@@ -36,7 +56,14 @@ REFUSED = [
     ({"configuration": {"spool": {"directory": "/$(HOME)"}}}, "$("),
     ({"downstream": {"placement": "nativeSidecar"}}, "downstream.image"),
     ({"downstream": {"image": "vendor:1"}}, "downstream.image"),
-    ({"downstream": {"placement": "imageVolume", "image": "vendor:1"}}, "initless"),
+    ({"downstream": {"placement": "imageVolume", "image": "vendor:1", "command": ["/vendor/x"]}}, "initless"),
+    ({"downstream": {"placement": "imageVolume", "image": "vendor:1"}}, "/vendor"),
+    ({"downstream": {"command": None}}, "command"),
+    ({"vault": {"tokenTtl": None}}, "tokenTtl"),
+    ({"plugin": {"name": "vendor"}}, "plugin.name: vendor is taken"),
+    ({"plugin": {"name": "downstream"}}, "plugin.name: downstream is taken"),
+    ({"admission": {"actions": ["Deny", "Warn"]}}, "admission.actions"),
+    ({"argo": {"executor": {"securityContext": {"readOnlyRootFilesystem": True}}}}, "readOnlyRootFilesystem"),
     ({"configuration": {"plugins": {"crypt-pci": {}}}}, "crypt-pci"),
     ({"argo": {"controller": {"config": {"artifactDrivers": [{"name": "crypt", "image": "x"}]}}}}, "crypt already"),
     ({"argo": {"controller": {"config": {"artifactRepository": {"s3": {}}}}}}, "artifactRepository"),
@@ -56,7 +83,56 @@ REFUSED = [
         "executor.env",
     ),
     ({"argo": {"controller": {"config": {"initlessPod": {"enabled": True}}}}}, "argo.layout"),
-    ({"admission": {"enabled": True}}, "argo.controller.serviceAccount"),
+    ({"argo": {"controller": {"serviceAccount": ""}}}, "serviceAccount"),
+    ({"configuration": {"keys": {"vault": None}}}, "vault"),
+    ({"configuration": {"keys": {"vault": {"auth": {"method": "token"}}}}}, "role: null"),
+    ({"configuration": {"keys": {"vault": {"adress": "https://v"}}}}, "adress"),
+    ({"configuration": {"keys": {"cahce": {"ttl": "1m"}}}}, "cahce"),
+    ({"configuration": {"audit": {"sigingKey": "a"}}}, "sigingKey"),
+    ({"configuration": {"keys": {"vault": {"address": "https://$(id)"}}}}, "address"),
+    # What a section of a plugin says would go into the script for Vault, too.
+    (section(key="pci; touch /tmp/x;"), "key"),
+    (section(key="pci\ntouch /tmp/x"), "key"),
+    (section(mount="a'; id; '"), "mount"),
+    (section(mount="other"), "configuration.plugins.crypt.keys.vault.mount: the script"),
+    (section(context="c"), "configuration.plugins.crypt.keys.vault.context: the script"),
+    (section(address="https://other"), "configuration.plugins.crypt.keys.vault.address: the script"),
+    (section(auth={"method": "kubernetes", "role": "x"}), "configuration.plugins.crypt.keys.vault.auth: Argo's server"),
+    ({"configuration": {"plugins": {"crypt": {"audit": {"signingKey": "x"}}}}}, "crypt.audit.signingKey: the script"),
+    (policy(key="tenant-${identity.namespace}"), "names the key tenant-${identity.namespace}"),
+    (policy(authorKeys=["$(id)"]), "$("),
+    (policy(authorKeys=["a b"]), "names the key a b"),
+    (
+        {
+            "configuration": {
+                "audit": {"signingKey": "a"},
+                "keys": {"vault": {"auth": {"gcRole": "argo-artifacts-server"}}},
+            }
+        },
+        "gcRole",
+    ),
+    # The chart would lie beneath these, and nobody would be told.
+    (defaults(serviceAccountName="x"), "workflowDefaults has serviceAccountName"),
+    (defaults(executor={"serviceAccountName": "x"}), "workflowDefaults has executor.serviceAccountName"),
+    (defaults(artifactGC={"serviceAccountName": "x"}), "workflowDefaults has artifactGC.serviceAccountName"),
+    (
+        {"argo": {"controller": {"config": {"executor": {"securityContext": {"runAsUser": 1}}}}}},
+        "argo.executor.securityContext is what says it",
+    ),
+    # Whoever may read ConfigMaps would read these.
+    ({"environment": [{"name": "VAULT_TOKEN", "value": "s.x"}]}, "VAULT_TOKEN would be there for everybody"),
+    ({"environment": [{"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}]}, "secretKeyRef"),
+    ({"environment": [{"name": "OTEL_EXPORTER_OTLP_HEADERS", "value": "a=b"}]}, "secretKeyRef"),
+    ({"environment": [{"name": "HTTPS_PROXY", "value": "http://u:pw@proxy:3128"}]}, "secretKeyRef"),
+    ({"environment": [{"name": "X", "value": "secret_access_key: abc"}]}, "secretKeyRef"),
+    ({"downstream": {"environment": [{"name": "PASSWORD", "value": "x"}]}}, "downstream.environment: PASSWORD"),
+    ({"argo": {"server": {"environment": [{"name": "A_KEY", "value": "x"}]}}}, "argo.server.environment: A_KEY"),
+    (
+        {"argo": {"controller": {"config": {"executor": {"env": [{"name": "VAULT_TOKEN", "value": "x"}]}}}}},
+        "executor.env: VAULT_TOKEN",
+    ),
+    ({"configuration": {"keys": {"vault": {"address": "https://root:x@vault"}}}}, "what stands before the @"),
+    (section(address="https://root:x@vault"), "what stands before the @"),
 ]
 
 
@@ -76,6 +152,73 @@ def test_a_patch_that_the_controller_has_already_is_not_overwritten(helm, tmp_pa
     done = helm.run("template release-name", "--values", str(tmp_path / "values.yaml"))
     assert done.returncode != 0
     assert "podSpecPatch" in done.stderr
+
+
+def test_a_secret_by_reference_and_what_is_no_secret_are_taken(helm, tmp_path):
+    by_reference = {"name": "VAULT_TOKEN", "valueFrom": {"secretKeyRef": {"name": "a", "key": "b"}}}
+    plain = [{"name": "HTTPS_PROXY", "value": "http://proxy:3128"}, {"name": "AWS_ACCESS_KEY_ID", "value": "AKIA"}]
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump({"environment": [by_reference, *plain]}))
+    rendered = helm.rendered("--values", str(CHART / "ci/default.yaml"), "--values", str(tmp_path / "values.yaml"))
+    assert by_reference in rendered.controller()["executor"]["env"]
+
+
+def test_an_image_volume_is_refused_where_kubernetes_has_none(helm):
+    done = helm.run("template release-name", "--values", str(CHART / "ci/image-volume.yaml"), kubernetes="1.30.0")
+    assert "imageVolume needs Kubernetes 1.31" in done.stderr
+
+
+def test_the_schema_of_the_configuration_knows_what_the_program_knows_and_nothing_else():
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    of_the_chart = {"apiVersion", "kind", "command", "socket"}
+
+    def require(kind, part):
+        while "$ref" in part or "allOf" in part:
+            part = schema["definitions"][part["$ref"].split("/")[-1]] if "$ref" in part else part["allOf"][0]
+        fields = {field.encode_name: field.type for one in kinds(kind) for field in msgspec.structs.fields(one)}
+        tags = {one.__struct_config__.tag_field for one in kinds(kind)} - {None}
+        known = set(fields) | tags
+        assert set(part["properties"]) - {"plugins"} == known - of_the_chart, kind
+        assert part["additionalProperties"] is False, kind
+        for name in set(fields) - of_the_chart:
+            if kinds(fields[name]):
+                below = part["properties"][name]
+                require(fields[name], below.get("items", below))
+
+    require(config.Settings, schema["properties"]["configuration"])
+    require(config.Settings, schema["definitions"]["section"])
+
+
+def kinds(annotated):
+    """The structs in a type."""
+    found = [annotated, *typing.get_args(annotated)]
+    found += [inner for one in found[1:] for inner in typing.get_args(one)]
+    return [one for one in found if isinstance(one, type) and issubclass(one, msgspec.Struct)]
+
+
+def test_no_value_is_missed_where_a_null_takes_it_away():
+    schema = jsonschema.Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    may_be_null = {"argo.executor.securityContext"}
+    free = {"configuration", "argo.controller.config"}
+
+    def paths(mapping, above=()):
+        for name, value in mapping.items():
+            path = ".".join((*above, name))
+            if path in may_be_null or path in free:
+                continue
+            yield (*above, name)
+            if isinstance(value, dict) and not path.endswith(("dns", "labels", "securityContext", "resources")):
+                yield from paths(value, (*above, name))
+
+    found = list(paths(values))
+    assert len(found) > 60
+    for *above, last in found:
+        without = copy.deepcopy(values)
+        part = without
+        for name in above:
+            part = part[name]
+        del part[last]
+        assert not schema.is_valid(without), (*above, last)
 
 
 def test_every_value_is_explained_and_in_the_schema():

@@ -1,8 +1,11 @@
 """The examples: Argo parses them, the admission policy lets them through, and what their comments say holds."""
 
+import subprocess
+
 import pytest
 import yaml
 from argo_types import require_workflow
+from harness.chain import SEALGATE
 from rendering import CHART, ROOT
 
 from policies import keys as canonical
@@ -55,7 +58,7 @@ def installed(helm, tmp_path_factory):
     values = tmp_path_factory.mktemp("values") / "values.yaml"
     values.write_text("\n".join(line.removeprefix("#   ") for line in comment.splitlines()))
     default = ("--values", f"{CHART}/ci/default.yaml", "--values", str(values))
-    return helm.rendered(*default, "--set", "admission.enabled=true,argo.controller.serviceAccount=argo")
+    return helm.rendered(*default, "--set", "admission.enabled=true")
 
 
 def test_every_example_is_admitted_where_artifacts_must_go_through_sealgate(decide, installed):
@@ -78,6 +81,25 @@ def test_every_key_of_an_example_is_canonical():
         for location in locations(documents(path)):
             key = location["key"].replace("{{workflow.namespace}}", "team-a").replace("{{workflow.name}}", "w-x2k9p")
             assert not canonical.fault_of(key), key
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory):
+    """The one that `sealgate init` writes."""
+    place = tmp_path_factory.mktemp("init") / "first"
+    given = ("--address", "https://vault:8200", "--storage", "s3://b", "--namespace", "team-a")
+    subprocess.run([*SEALGATE, "init", place, *given], check=True, capture_output=True)
+    return place / "policies"
+
+
+@pytest.mark.parametrize("operation", ["Save", "Load", "Delete"])
+def test_every_key_of_an_example_is_one_that_the_policy_of_init_allows(policy, operation):
+    for location in [location for path in EXAMPLES for location in locations(documents(path))]:
+        key = location["key"].replace("{{workflow.namespace}}", "team-a").replace("{{workflow.name}}", "w-x2k9p")
+        asked = ["--op", operation, "--key", key, "--namespace", "team-a", "--component", "sidecar", "--attested"]
+        command = [*SEALGATE, "policy", "explain", "--policy", policy, *asked]
+        explained = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert explained.stdout.startswith("ALLOW"), (key, explained.stdout)
 
 
 def test_the_service_account_of_garbage_collection_is_the_chart_s(installed):

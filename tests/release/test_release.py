@@ -12,6 +12,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from harness.chain import SEALGATE
 from harness.once import made_once
 
 pytestmark = pytest.mark.timeout(600, func_only=False)
@@ -91,6 +92,11 @@ def test_the_source_archive_builds_the_same_wheel(releases, tmp_path):
     )
     wheel = f"sealgate-{VERSION}-py3-none-any.whl"
     assert (source / "dist" / wheel).read_bytes() == releases[0][wheel]
+
+
+def test_the_program_says_its_version():
+    told = subprocess.run([*SEALGATE, "--version"], capture_output=True, text=True, check=True)
+    assert told.stdout == f"sealgate {VERSION}\n"
 
 
 def test_the_changelog_begins_with_this_version():

@@ -16,6 +16,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- prepend .Values.plugin.additionalNames .Values.plugin.name | uniq | toYaml -}}
 {{- end -}}
 
+{{- /* Garbage collection's role in Vault. A policy asks whose process it is, and a login proves that. */ -}}
+{{- define "sealgate.gcRole" -}}
+{{- $auth := dig "vault" "auth" dict .Values.configuration.keys -}}
+{{- if $auth.role }}{{ $auth.gcRole | default (printf "%s-gc" $auth.role) }}{{ end -}}
+{{- end -}}
+
 {{- /* Where a native sidecar and Sealgate meet: mounted in every container of a workflow's pod; of their own in the server's. */ -}}
 {{- define "sealgate.meeting" -}}
 {{- if eq .place "server" }}/sealgate-downstream{{ else }}/var/run/argo{{ end -}}
@@ -35,8 +41,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   {{- $_ := set $downstream "command" $values.downstream.command -}}
 {{- end -}}
 {{- $_ := set $configuration "downstream" $downstream -}}
-{{- if and (eq .place "server") (dig "keys" "vault" "auth" "role" "" $configuration) -}}
-  {{- $_ := set $configuration.keys.vault.auth "role" $values.argo.server.vaultRole -}}
+{{- if dig "keys" "vault" "auth" "role" "" $configuration -}}
+  {{- if eq .place "server" -}}
+    {{- $_ := set $configuration.keys.vault.auth "role" $values.argo.server.vaultRole -}}
+    {{- $_ := unset $configuration.keys.vault.auth "gcRole" -}}
+  {{- else -}}
+    {{- $_ := set $configuration.keys.vault.auth "gcRole" (include "sealgate.gcRole" .root) -}}
+  {{- end -}}
 {{- end -}}
 {{- $text := merge (dict "apiVersion" "sealgate/v1alpha1" "kind" "Sealgate") $configuration | toYaml -}}
 {{- if contains "{{" $text }}{{ fail "configuration: it holds {{, which Argo would take for a template of its own" }}{{ end -}}
@@ -75,6 +86,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   "volumeMounts" (list (dict "name" $volume "mountPath" $meeting)) -}}
 {{- if eq .place "pod" }}{{ $_ := set $container "restartPolicy" "Always" }}{{ end -}}
 {{- with .root.Values.downstream.environment }}{{ $_ := set $container "env" . }}{{ end -}}
+{{- with .root.Values.downstream.resources }}{{ $_ := set $container "resources" . }}{{ end -}}
 {{- with .root.Values.downstream.securityContext | default .root.Values.argo.executor.securityContext }}{{ $_ := set $container "securityContext" . }}{{ end -}}
 {{- $container | toYaml -}}
 {{- end -}}
@@ -106,10 +118,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $environment := include "sealgate.environment" (dict "root" . "place" "pod") | fromYamlArray -}}
 {{- $set := list -}}
 {{- range $environment }}{{ $set = append $set .name }}{{ end -}}
+{{- include "sealgate.check.secrets" (dict "where" "argo.controller.config: executor.env" "list" $executor.env) -}}
 {{- range $executor.env }}{{ if has .name $set }}{{ fail (printf "argo.controller.config: executor.env has %s, which would stand above what the chart and environment set" .name) }}{{ end }}{{ end -}}
 {{- if hasKey $config "initlessPod" }}{{ fail "argo.controller.config: initlessPod is set, and argo.layout is what says it" }}{{ end -}}
 {{- $_ := set $executor "env" (concat $environment ($executor.env | default list)) -}}
-{{- if and .Values.argo.executor.securityContext (not $executor.securityContext) }}{{ $_ := set $executor "securityContext" .Values.argo.executor.securityContext }}{{ end -}}
+{{- if $executor.securityContext }}{{ fail "argo.controller.config: executor.securityContext is set, and argo.executor.securityContext is what says it" }}{{ end -}}
+{{- if .Values.argo.executor.securityContext }}{{ $_ := set $executor "securityContext" .Values.argo.executor.securityContext }}{{ end -}}
 {{- $_ := set $config "executor" $executor -}}
 {{- if eq .Values.argo.layout "initless" }}{{ $_ := set $config "initlessPod" (dict "enabled" true) }}{{ end -}}
 {{- with .Values.argo.repository -}}
@@ -125,8 +139,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   {{- if .executor }}{{ $_ := set $spec "executor" (dict "serviceAccountName" .executor) }}{{ end -}}
   {{- $_ := set $spec "artifactGC" (dict "serviceAccountName" .gc) -}}
 {{- end -}}
+{{- $given := dig "workflowDefaults" "spec" dict $config -}}
+{{- range $name, $found := dict "serviceAccountName" $given.serviceAccountName "executor.serviceAccountName" (dig "executor" "serviceAccountName" "" $given) "artifactGC.serviceAccountName" (dig "artifactGC" "serviceAccountName" "" $given) -}}
+  {{- if $found }}{{ fail (printf "argo.controller.config: workflowDefaults has %s, and tenants.serviceAccounts is what says it" $name) }}{{ end -}}
+{{- end -}}
 {{- with include "sealgate.podSpecPatch" . -}}
-  {{- $given := dig "workflowDefaults" "spec" dict $config -}}
   {{- if or $given.podSpecPatch (dig "artifactGC" "podSpecPatch" "" $given) }}{{ fail "argo.controller.config: workflowDefaults has a podSpecPatch, and downstream.placement needs it" }}{{ end -}}
   {{- $_ := set $spec "podSpecPatch" . -}}
   {{- $_ := set $spec.artifactGC "podSpecPatch" . -}}
@@ -179,21 +196,84 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   {{- fail (printf "downstream.image: the placement %s needs it" .Values.downstream.placement) -}}
 {{- end -}}
 {{- if eq .Values.downstream.placement "imageVolume" -}}
+  {{- if semverCompare "<1.31-0" .Capabilities.KubeVersion.Version }}{{ fail (printf "downstream.placement: imageVolume needs Kubernetes 1.31, and this is %s" .Capabilities.KubeVersion.Version) }}{{ end -}}
+  {{- if not (hasPrefix "/vendor/" (first .Values.downstream.command)) }}{{ fail (printf "downstream.command: the image is mounted at /vendor, and %s does not lie there" (first .Values.downstream.command)) }}{{ end -}}
   {{- if .Values.plugin.additionalNames }}{{ fail "plugin.additionalNames: imageVolume patches the container of one name only" }}{{ end -}}
   {{- if or (ne .Values.argo.layout "initless") (not .Values.argo.repository.default) (not .Values.argo.repository.archiveLogs) -}}
     {{- fail "downstream.placement: imageVolume patches a container that only argo.layout initless with argo.repository.default and archiveLogs puts into every pod" -}}
   {{- end -}}
 {{- end -}}
+{{- if has .Values.plugin.name (list "downstream" "vendor") }}{{ fail (printf "plugin.name: %s is taken by a container or a volume of the chart" .Values.plugin.name) }}{{ end -}}
 {{- range .Values.plugin.additionalNames }}{{ if has . (list "downstream" "vendor" $.Values.plugin.name) }}{{ fail (printf "plugin.additionalNames: %s is taken" .) }}{{ end }}{{ end -}}
 {{- range keys (.Values.configuration.plugins | default dict) }}{{ if not (has . (include "sealgate.names" $ | fromYamlArray)) }}{{ fail (printf "configuration.plugins: %s is neither plugin.name nor among plugin.additionalNames" .) }}{{ end }}{{ end -}}
 {{- if not .Values.tenants.namespaces }}{{ fail "tenants.namespaces: it is empty, so every workflow would be told a service account that nobody has made; name the namespaces in which workflows run" }}{{ end -}}
-{{- if and .Values.admission.enabled (not .Values.argo.controller.serviceAccount) }}{{ fail "argo.controller.serviceAccount: admission lets it alone write a workflow's status, so it must be named" }}{{ end -}}
+{{- if and (has "Deny" .Values.admission.actions) (has "Warn" .Values.admission.actions) }}{{ fail "admission.actions: Kubernetes takes Deny or Warn, and not both; what is denied is told anyway" }}{{ end -}}
+{{- if and (eq .Values.argo.layout "init") (dig "readOnlyRootFilesystem" false (.Values.argo.executor.securityContext | default dict)) }}{{ fail "argo.executor.securityContext: readOnlyRootFilesystem lets no artifact in, because Argo makes the socket's directory in the root of init containers; leave it out, or take argo.layout initless" }}{{ end -}}
+{{- range $where, $list := dict "environment" .Values.environment "downstream.environment" .Values.downstream.environment "argo.server.environment" .Values.argo.server.environment -}}
+  {{- include "sealgate.check.secrets" (dict "where" $where "list" $list) -}}
+{{- end -}}
+{{- range $where, $keys := merge (dict "configuration" .Values.configuration.keys) (include "sealgate.plugins.keys" . | fromYaml) -}}
+  {{- if contains "@" (dig "vault" "address" "" $keys) }}{{ fail (printf "%s: keys.vault.address has a user in it, whom everybody would see; leave out what stands before the @" $where) }}{{ end -}}
+{{- end -}}
 {{- if eq .Values.configuration.keys.provider "vault" -}}
   {{- $auth := .Values.configuration.keys.vault.auth -}}
+  {{- if and (not (has $auth.method (list "kubernetes" "jwt"))) (or $auth.role $auth.gcRole) }}{{ fail (printf "configuration.keys.vault.auth: the method %s has no role; set role: null" $auth.method) }}{{ end -}}
   {{- if and $auth.role (eq $auth.role .Values.argo.server.vaultRole) }}{{ fail "argo.server.vaultRole: it is the role of the workflows' pods too, and the one would lock the other out" }}{{ end -}}
+  {{- if has (include "sealgate.gcRole" . | default "none") (list $auth.role .Values.argo.server.vaultRole) }}{{ fail "configuration.keys.vault.auth.gcRole: it is the role of others too, and the one would lock the other out" }}{{ end -}}
+  {{- include "sealgate.check.plugins" . -}}
   {{- if eq $auth.method "jwt" -}}
     {{- if and .Values.vault.setup (not .Values.vault.audience) }}{{ fail "vault.audience: the method jwt needs it; it is aud in a pod's token, mostly the issuer of the cluster (kubectl get --raw /.well-known/openid-configuration)" }}{{ end -}}
     {{- if .Values.tenants.serviceAccounts.executor }}{{ fail "tenants.serviceAccounts.executor: Argo gives it a token from a Secret, which has no audience, so it cannot log in by the method jwt; use kubernetes, or no executor" }}{{ end -}}
   {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Where each plugin has keys of its own: a mapping from configuration.plugins.NAME to its section `keys`. */ -}}
+{{- define "sealgate.plugins.keys" -}}
+{{- $found := dict -}}
+{{- range $name, $section := .Values.configuration.plugins }}{{ $_ := set $found (printf "configuration.plugins.%s" $name) (dig "keys" dict ($section | default dict)) }}{{ end -}}
+{{- $found | toYaml -}}
+{{- end -}}
+
+{{- /* The sections of plugins may name another key. Whatever else of Vault's they change, something here would not know. */ -}}
+{{- define "sealgate.check.plugins" -}}
+{{- range $where, $keys := include "sealgate.plugins.keys" . | fromYaml -}}
+  {{- if dig "vault" "auth" "" $keys }}{{ fail (printf "%s.keys.vault.auth: Argo's server would log in by it, too; leave auth to configuration.keys" $where) }}{{ end -}}
+  {{- range list "address" "namespace" "mount" "context" -}}
+    {{- if and $.Values.vault.setup (dig "vault" . "" $keys) }}{{ fail (printf "%s.keys.vault.%s: the script of vault.setup knows the one of configuration.keys alone; leave it out, or set vault.setup: false and set up Vault by hand" $where .) }}{{ end -}}
+  {{- end -}}
+{{- end -}}
+{{- range $name, $section := .Values.configuration.plugins -}}
+  {{- if and $.Values.vault.setup (dig "audit" "signingKey" "" ($section | default dict)) }}{{ fail (printf "configuration.plugins.%s.audit.signingKey: the script of vault.setup knows the one of configuration.audit alone; leave it out, or set vault.setup: false and set up Vault by hand" $name) }}{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* Every key of Vault that the configuration and the policies in place name, as a list. */ -}}
+{{- define "sealgate.vault.keys" -}}
+{{- $vault := .Values.configuration.keys.vault -}}
+{{- $names := list ($vault.key | default "artifacts") -}}
+{{- $policies := .Values.configuration.policies | default list -}}
+{{- range .Values.configuration.plugins -}}
+  {{- with dig "keys" "vault" "key" "" (. | default dict) }}{{ $names = append $names . }}{{ end -}}
+  {{- $policies = concat $policies (dig "policies" list (. | default dict)) -}}
+{{- end -}}
+{{- $prefix := printf "%s/keys/" ($vault.mount | default "transit") -}}
+{{- range $policy := $policies -}}{{- if kindIs "map" $policy -}}
+  {{- range dig "spec" "encryption" list $policy -}}
+    {{- range concat (list .key | compact) (.authorKeys | default list) -}}
+      {{- $name := trimPrefix $prefix . -}}
+      {{- if not (regexMatch "^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$" $name) }}{{ fail (printf "configuration.policies: %s names the key %s, which the script of vault.setup cannot make; set vault.setup: false, and set up Vault by hand" $policy.metadata.name .) }}{{ end -}}
+      {{- $names = append $names $name -}}
+    {{- end -}}
+  {{- end -}}
+{{- end -}}{{- end -}}
+{{- $names | uniq | toYaml -}}
+{{- end -}}
+
+{{- /* Whoever may read ConfigMaps and pods reads these lists. */ -}}
+{{- define "sealgate.check.secrets" -}}
+{{- range .list -}}
+  {{- if and .value (regexMatch "(?i)(TOKEN|SECRET|PASSWORD|PASSPHRASE|_KEY|_KEY_BASE64|_HEADERS|CONNECTION_STRING)$" .name) }}{{ fail (printf "%s: %s would be there for everybody to read; write it as valueFrom: {secretKeyRef: {name: …, key: …}}" $.where .name) }}{{ end -}}
+  {{- if regexMatch "://[^/?#\\s]*@|(?i)(secret_access_key|session_token|service_account_key|account_key|sas_key)\\s*[:=]" (.value | default "") }}{{ fail (printf "%s: %s holds a secret that would be there for everybody to read; write it as valueFrom: {secretKeyRef: {name: …, key: …}}" $.where .name) }}{{ end -}}
 {{- end -}}
 {{- end -}}

@@ -8,11 +8,12 @@ import logins
 import pytest
 from harness.openbao import Server
 
+from proxy.cli.policies import known_by
 from proxy.cli.serve import key_provider
 from proxy.cli.vault import cached_vault_keys, vault_keys
 from proxy.config import Duration, parse
 from proxy.keys.vault_auth import StaticToken
-from proxy.plugin import Call, NotConfigured, Operation, Unavailable
+from proxy.plugin import Call, NotConfigured, Operation, PluginError, Unavailable
 
 TOKEN = {"auth": {"method": "token"}}
 
@@ -125,6 +126,31 @@ def test_every_method_has_its_fields_and_their_defaults(transit, environment, tm
     for method in ("kubernetes", "jwt"):
         auth = section({"auth": {"method": method, "role": "r"}}).auth
         assert (auth.mount, str(auth.jwt_path)) == (method, "/var/run/secrets/kubernetes.io/serviceaccount/token")
+
+
+def test_garbage_collection_logs_in_by_a_role_of_its_own_and_nobody_else_does(transit, environment, tmp_path):
+    jwt = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", transit.shipped_policies("saver", "loader"))
+    auth = {"method": "jwt", "jwtPath": str(jwt.jwt_path), "mount": jwt.mount}
+    collecting = {**environment, "ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_WORKFLOW_NAME": "w"}
+    step = {**collecting, "ARGO_NODE_ID": "w-1"}
+    vault = {"mount": transit.mount, "auth": {**auth, "role": "no-such-role", "gcRole": jwt.role}}
+    checked(vault, collecting)
+    for other in (step, environment):
+        with pytest.raises(PluginError, match="login"):
+            checked(vault, other)
+    checked({"mount": transit.mount, "auth": {**auth, "role": jwt.role}}, collecting)
+
+
+def test_a_role_that_may_do_nothing_proves_whose_process_collects_garbage(transit, environment, tmp_path):
+    claims = {"/kubernetes.io/namespace": "service_account_namespace"}
+    claims |= {"/kubernetes.io/serviceaccount/name": "service_account_name"}
+    jwt = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", [], claim_mappings=claims)
+    auth = {"method": "jwt", "jwtPath": str(jwt.jwt_path), "mount": jwt.mount, "role": "no-such-role"}
+    auth |= {"gcRole": jwt.role}
+    collecting = {**environment, "ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_WORKFLOW_NAME": "w"}
+    known = known_by(vault_keys(section({"mount": transit.mount, "auth": auth}), collecting))
+    found = known(Call(Operation.DELETE))
+    assert (found.namespace, found.service_account, found.attested) == ("ns", "sa", True)
 
 
 def test_a_kubernetes_login_goes_to_its_mount(environment):
