@@ -42,23 +42,30 @@ def compiled(pattern: str) -> Matcher:
     base, beneath = pattern.removesuffix("/**"), pattern.removesuffix("**")
     if base != pattern and "*" not in base and "?" not in base:
         return lambda key: key.startswith(beneath) or key == base
-    head, tail, most = _literals(pattern)
+    head, tail, within = _literals(pattern)
     follow = _Follow(pattern)
 
     def matches(key: str) -> bool:
-        # Three cheap looks rule out nearly every key that does not match.
-        return key.startswith(head) and key.endswith(tail) and most in key and follow.all_of(key)
+        # Cheap looks rule out nearly every key that does not match.
+        if not (key.startswith(head) and key.endswith(tail)):
+            return False
+        at = len(head)
+        for piece in within:
+            found = key.find(piece, at)
+            if found < 0:
+                return False
+            at = found + len(piece)
+        return follow.all_of(key)
 
     return matches
 
 
-def _literals(pattern: str) -> tuple[str, str, str]:
-    """What every match begins with, ends with, and holds."""
-    plain = pattern.replace("**", "*").replace("?", "*")
-    pieces = plain.split("*")
+def _literals(pattern: str) -> tuple[str, str, tuple[str, ...]]:
+    """What every match begins with, ends with, and holds in between, in this order."""
+    head, *others = pattern.replace("**", "*").replace("?", "*").split("*")
     # The slash beside `**` is not there where it stands for no segment at all.
-    safe = [piece.strip("/") for piece in pieces]
-    return pieces[0].rstrip("/"), pieces[-1].lstrip("/"), max(safe, key=len)
+    safe = [piece.strip("/") for piece in others]
+    return head.rstrip("/"), others[-1].lstrip("/"), tuple(piece for piece in safe if piece)
 
 
 class _Follow:

@@ -89,7 +89,8 @@ def _encryption(rules: Sequence[EncryptionRule]) -> Iterator[Fault]:
         path = ("spec", "encryption", str(number))
         if everything:
             yield Fault(path, f"L006: {rule.name} is never reached, because {everything} matches everything")
-        if not everything and (rule.match == Match() or rule.match == Match(keys=("**",))):
+        whole = rule.match == Match(keys=rule.match.keys) and (not rule.match.keys or "**" in rule.match.keys)
+        if whole and not everything:
             everything = rule.name
         if rule.read_plaintext == "allow" and rule.write == "required":
             fact = f"L005: {rule.name} reads plaintext, which whoever writes to storage can plant: end it some day"

@@ -197,8 +197,8 @@ class Spec(Part, frozen=True):
 class ArtifactPolicy(Part, frozen=True):
     """A policy document (docs/policies.md)."""
 
-    api_version: Literal["sealgate/v1alpha1"]
-    kind: Literal["ArtifactPolicy"]
+    api_version: Annotated[Literal["sealgate/v1alpha1"], Meta(description="The version of this format.")]
+    kind: Annotated[Literal["ArtifactPolicy"], Meta(description="A document of rules; test documents have another.")]
     metadata: Metadata
     spec: Spec = Spec()
 

@@ -12,9 +12,11 @@ from policies.load import PolicySet
 from policies.rules import Process
 from proxy.layers.findings import Findings, Looks
 from proxy.layers.ruling import Ruling
-from proxy.plugin import Artifact, ArtifactPlugin, Call, Capabilities, Chunk
+from proxy.plugin import Artifact, ArtifactPlugin, BadRequest, Call, Capabilities, Chunk
 
 _OBJECT, _EXISTS, _AGE = "object", "exists", "age"
+_LONGEST_NAME = 4096
+"""What patterns are tried on is bounded, as keys are; no file system takes a longer path."""
 
 
 def nobody(call: Call) -> Process:  # noqa: ARG001 - the same for every call
@@ -124,6 +126,8 @@ class Governed:
     ) -> tuple[Ruling, Findings]:
         """The decision before anything else: a call that is denied has looked at nothing but its request."""
         with call.trace.step("policy"):
+            if max(map(len, (artifact.name, artifact.plugin, path))) > _LONGEST_NAME:
+                raise BadRequest(f"a name or a path of the request has more than {_LONGEST_NAME} characters")
             request = Request(str(call.operation), artifact.key, artifact.plugin, artifact.name, path)
             ruling = Ruling(call, artifact, self._policy(call), request)
             found = Findings(call, ruling, self._inner, self._looks, self._clock)

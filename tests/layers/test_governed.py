@@ -113,6 +113,13 @@ def test_a_listing_names_only_what_may_be_read(make):
     assert bench.list("t") == ["t/a"]
 
 
+@pytest.mark.parametrize("operation", ["Load", "OpenStream"])
+def test_what_may_be_read_in_one_of_the_two_ways_is_listed(make, operation):
+    bench = make(document([ALLOW, {"effect": "deny", "match": {"operations": [operation], "keys": ["t/a"]}}]))
+    bench.plant("t/a")
+    assert bench.list("t") == ["t/a"]
+
+
 def test_a_listing_with_something_hidden_is_denied_where_the_policy_says_so(make):
     bench = make({**NO_SECRETS, "spec": {**NO_SECRETS["spec"], "listing": "deny"}})
     bench.plant("t/a")
@@ -233,6 +240,20 @@ def test_limits_of_a_whole_request_hold_over_its_files(make, transfer, limits, c
     assert bench.below.objects == {}
 
 
+@WAYS
+def test_a_directory_of_more_files_than_are_granted_is_neither_fetched_nor_deleted(make, transfer):
+    bench = make(document([{"effect": "allow", "limits": {"maxFiles": 2}}]), transfer=transfer)
+    for name in "abc":
+        bench.plant(f"t/{name}")
+    for act in (lambda: bench.load("t"), lambda: bench.delete("t")):
+        assert "3 objects exceeds maxFiles 2" in denied(act, "LIMIT_FILES").fact
+    assert not {"load", "open_stream", "delete"} & set(bench.below.calls), "it was denied before anything was done"
+    bench.below.objects.pop("t/c")
+    bench.load("t")
+    bench.delete("t")
+    assert bench.below.objects == {}
+
+
 def test_a_limit_on_the_directory_alone_holds_for_what_is_in_it(make):
     rule = {"effect": "require", "match": {"keys": ["t"]}, "limits": {"maxFiles": 1}}
     bench = make(document([ALLOW, rule]))
@@ -248,6 +269,12 @@ def test_a_type_is_required_of_files_and_not_of_their_directory(make):
     bench.file(name="tree/b.exe")
     denied(lambda: bench.save("t", bench.work / "tree"), "EXTENSION")
     denied(lambda: bench.save_stream("t/x", [b""]), "EXTENSION")
+
+
+def test_a_name_that_nobody_could_match_in_time_is_refused(make):
+    bench = make(document([{**ALLOW, "match": {"artifactNames": ["*a*b*c*d"]}}]))
+    with pytest.raises(BadRequest, match="more than 4096 characters"):
+        bench.governed.delete(Call(Operation.DELETE), Artifact("a", name="a" * 4097))
 
 
 # --- local paths ------------------------------------------------------------------------------------------
