@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from proxy.plugin import BadRequest, NotConfigured, PluginError
-from proxy.telemetry.records import program_version
 
 DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _ARTIFACT_KEY = "the key that the artifact is stored under in Argo, such as ns/workflow/pod/main.tgz"
@@ -41,13 +40,24 @@ def run(arguments: Sequence[str]) -> int:
         return NOT_SO
 
 
+class _Version(argparse.Action):
+    """Reads the version when it is asked for: that takes longer than the whole way to the socket."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        """Tell it, and end."""
+        from proxy.telemetry.records import program_version  # noqa: PLC0415 - few ask for it
+
+        print(parser.prog, program_version())
+        parser.exit()
+
+
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="sealgate",
         description="An artifact plugin for Argo Workflows that encrypts what another artifact plugin stores.",
         epilog="Exit codes: 0 done, 1 the thing checked is not so, 2 bad usage or configuration.",
     )
-    parser.add_argument("--version", action="version", version=f"%(prog)s {program_version()}")
+    parser.add_argument("--version", action=_Version, nargs=0, help="tell the version of this program")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="the plugin: serve on SOCKET in front of the downstream")
