@@ -16,10 +16,12 @@ from policies.validate import meant
 
 Condition = Callable[[Mapping[str, Any]], bool]
 _NAMED = re.compile(
-    r"""\b(?P<map>identity|params)\s*(?:\.\s*(?P<field>\w+)|\[\s*(?P<quote>['"])(?P<index>\w*)(?P=quote)\s*\])"""
-    r"""|(?P<text>'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+    r"""(?P<skipped>//[^\n]*|[rR]?(?:\"{3}.*?\"{3}|'{3}.*?'{3})|[rR]"[^"]*"|[rR]'[^']*'"""
+    r"""|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\bhas\s*\([^)]*\))"""
+    r"""|\b(?P<map>identity|params)\s*(?:\.\s*(?P<field>\w+)(?!\w)(?!\s*\()|\[\s*(?P<quote>['"])(?P<index>\w*)(?P=quote)\s*\])""",
+    re.DOTALL,
 )
-"""What is asked of a map by a name that stands there; what a text says is none."""
+"""What is asked of a map by a name that stands there. Comments and texts ask nothing, and `has` asks whether it is."""
 _WHERE = re.compile(r"ERROR: <input>:\d+:(\d+): ([^\n]*)")
 FACTS = ("op", "key", "segments", "identity", "attested", "plugin", "artifact", "path", "params")
 """What a condition may speak of: what is known before a byte has moved."""

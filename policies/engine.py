@@ -79,6 +79,8 @@ class Policy:
         self.is_empty = not specs
         self.is_baseline = not enforced
         """No document is enforced, though single rules may be: what holds where there is none goes on holding."""
+        self.enforces = bool(enforced) or any(rule.enforcement == "enforce" for spec in specs for rule in spec.rules)
+        """Some document is enforced, or a single rule of one on trial: what is asked for them is needed."""
         self.listing = "deny" if any(spec.listing == "deny" for spec in enforced) else "filter"
         self.skips_links = bool(enforced) and all(spec.symlinks == "skip" for spec in enforced)
         self.default = _default(specs)

@@ -20,7 +20,7 @@ _INVISIBLE = re.compile(
 )
 """What Unicode calls letters, marks or symbols, and shows as nothing (Default_Ignorable_Code_Point, blank Braille)."""
 _LIKE_SEPARATORS = frozenset(
-    "\u1735\u2041\u2044\u2215\u2571\u27cb\u29f6\u29f8\u2afd\u2cc6\u2e4a\u3033\u31d3\U0001d23a\U0001f67c"
+    "\u1735\u2041\u2044\u2215\u2571\u27cb\u29f6\u29f7\u29f8\u2afb\u2afd\u2cc6\u2e4a\u3033\u31d3\U0001d23a\U0001f67c"
     "\u2216\u2572\u27cd\u29f5\u29f9\u31d4\U0001d20f\U0001d23b\U0001f67d"
 )
 """What Unicode's table of confusables has for the slash and the backslash, and kin of theirs; NFKC leaves them as they

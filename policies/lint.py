@@ -92,6 +92,13 @@ def _encryption(rules: Sequence[EncryptionRule]) -> Iterator[Fault]:
         whole = rule.match == Match(keys=rule.match.keys) and (not rule.match.keys or "**" in rule.match.keys)
         if whole and not everything:
             everything = rule.name
+        if rule.key and (rule.match.operations or rule.match.local_paths):
+            fact = (
+                f"L008: {rule.name} names a key for some operations or paths: other reads of an object may be by a rule"
+            )
+            yield Fault(
+                (*path, "match"), f"{fact} that names another, and are denied then unless its readKeys has {rule.key}"
+            )
         if rule.read_plaintext == "allow" and rule.write == "required":
             fact = f"L005: {rule.name} reads plaintext, which whoever writes to storage can plant: end it some day"
             yield Fault((*path, "readPlaintext"), fact)

@@ -64,9 +64,18 @@ class Source:
     @property
     def kind(self) -> str:
         """What it says it is."""
+        return self._text_at("kind")
+
+    @property
+    def called(self) -> str:
+        """The name that it gives itself, whatever else is wrong with it."""
+        return self._text_at("metadata", "name")
+
+    def _text_at(self, *names: str) -> str:
         value = self.document.value
-        kind = value.get("kind") if isinstance(value, dict) else None
-        return kind if isinstance(kind, str) else ""
+        for name in names:
+            value = value.get(name) if isinstance(value, dict) else None
+        return value if isinstance(value, str) else ""
 
     def line(self, fault: Fault) -> str:
         """A fault with its place."""
@@ -171,13 +180,16 @@ def loaded(sources: Sequence[Source], installation: Installation = Installation(
     """
     faults: list[str] = []
     documents: dict[str, ArtifactPolicy] = {}
+    called: set[str] = set()
     for source in sources:
         policy, found = converted(
             source.document.value, ArtifactPolicy, decode, lambda policy: _faults_of(policy, installation)
         )
+        name = source.called
+        if name and name in called:
+            found.append(Fault(("metadata", "name"), f"another document is called {name}, too"))
+        called.add(name)
         if policy is not None:
-            if policy.metadata.name in documents:
-                found.append(Fault(("metadata", "name"), f"another document is called {policy.metadata.name}, too"))
             documents[policy.metadata.name] = policy
         faults += [source.line(fault) for fault in sorted(found, key=lambda f: source.document.find(f.path)[1])]
     if faults:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 from policies.engine import Policy
-from policies.facts import OPERATIONS, Measures, Request, Verdict
+from policies.facts import OPERATIONS, Decision, Measures, Request, Verdict
 from policies.load import PolicySet
 from policies.rules import Process
 
@@ -57,6 +57,8 @@ class Replay:
     """Deletes that removed something, and would now succeed and remove nothing."""
     now_removed: int = 0
     """Deletes that removed nothing, and would now."""
+    untold: int = 0
+    """Calls that ended as they did by what no trail holds (age, overwriting), and by these rules could end so again."""
     by_rule: dict[str, int] = field(default_factory=dict)
     """How often each rule would deny what was allowed."""
     examples: list[Change] = field(default_factory=list)
@@ -91,16 +93,20 @@ def replayed(lines: Iterable[str | bytes], policies: PolicySet) -> Replay:
         if name not in made:
             made[name] = Policy(policies, process)
         result.calls += 1
-        _compare(result, number, record, request, made[name].decide(request, measures).effective, process)
+        _compare(result, number, record, request, made[name].decide(request, measures), process)
     return result
 
 
 def _compare(
-    result: Replay, number: int, record: Mapping[str, Any], request: Request, verdict: Verdict, process: Process
+    result: Replay, number: int, record: Mapping[str, Any], request: Request, decision: Decision, process: Process
 ) -> None:
+    verdict = decision.effective
     skipped = _at(record, "unmapped", "decision", "effective") == "skip"
     was = "deny" if record.get("action") == "Denied" else "skip" if skipped else "allow"
     if was == verdict.outcome:
+        return
+    if decision.needs and was != "allow" and verdict.allows:
+        result.untold += 1
         return
     if verdict.outcome == "deny":
         result.now_denied += 1

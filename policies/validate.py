@@ -14,6 +14,7 @@ T = TypeVar("T")
 _MOST = 50
 """Faults of one document: who has more of them starts anew."""
 _UNKNOWN, _MISSING, _ENUM = "unknown field `", "missing required field `", "Invalid enum value "
+_TEXT, _SOME_TEXT = "Expected `str`", "x"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def converted(
             faults.append(Fault(fault.path, fault.fact + _suggestion(kind, path, fact)))
         result, error = _attempt(trial.value, kind, decode)
     if result is not None:
-        faults += [trial.as_written(fault) for fault in further(result) if not trial.made_up(fault)]
+        faults += [fault for found in further(result) if (fault := trial.as_written(found))]
     return None, faults
 
 
@@ -80,8 +81,8 @@ class _Trial:
         """For each list: which places its items had at first."""
         self.value = self._copy(value)
         self._taken: set[tuple[str, ...]] = set()
-        self._filled: set[tuple[str, ...]] = set()
-        """What holds a field that had to be made up."""
+        self._touched: set[tuple[str, ...]] = set()
+        """What holds something that was taken out or made up, in the value as it was written."""
         self.spent = False
         """Nothing is left to be looked at."""
 
@@ -99,8 +100,11 @@ class _Trial:
         missing = fact.partition(_MISSING)[2].rstrip("`")
         field = missing or fact.partition(_UNKNOWN)[2].rstrip("`")
         written = self._written((*path, field) if field else path)
+        self._touched.add(written[:-1])
         if missing:
             self._fill(path, missing, kind)
+        elif fact.startswith(_TEXT):
+            self._replace(path)
         else:
             self._take((*path, field) if field else path)
         if written in self._taken:
@@ -108,13 +112,15 @@ class _Trial:
         self._taken.add(written)
         return Fault(written[: len(path)] if missing else written, _worded(fact))
 
-    def as_written(self, fault: Fault) -> Fault:
-        """The same fault, with its place in the value as it was written."""
-        return Fault(self._written(fault.path), fault.fact)
+    def as_written(self, fault: Fault) -> Fault | None:
+        """The same fault, with its place in the value as it was written.
 
-    def made_up(self, fault: Fault) -> bool:
-        """Whether a fault may follow from what stands there in place of something that was missing or wrong."""
-        return any(fault.path[:length] in self._filled for length in range(1, len(fault.path) + 1))
+        None if it may follow from what was put right in the mapping that it is about, or in what that holds.
+        """
+        path = self._written(fault.path)
+        about = path[:-1]
+        made_up = any(holder[: len(about)] == about and len(holder) <= len(about) + 1 for holder in self._touched)
+        return None if made_up else Fault(path, fault.fact)
 
     def _written(self, path: tuple[str, ...]) -> tuple[str, ...]:
         """The same path in the value as it was written."""
@@ -136,13 +142,23 @@ class _Trial:
         elif isinstance(holder, dict):
             holder.pop(name, None)
 
+    def _replace(self, path: tuple[str, ...]) -> None:
+        """Some text where one should be, so that whoever means it by its name goes on finding it."""
+        holder, name = self._holder(path)
+        if isinstance(holder, list):
+            holder[int(name)] = _SOME_TEXT
+        elif isinstance(holder, dict) and isinstance(found := holder.get(name), dict):
+            # Of a mapping to texts the library does not say which.
+            holder[name] = {key: value if isinstance(value, str) else _SOME_TEXT for key, value in found.items()}
+        elif isinstance(holder, dict):
+            holder[name] = _SOME_TEXT
+
     def _fill(self, path: tuple[str, ...], field: str, kind: Any) -> None:
         """Something for a field that is missing, so that the rest can be looked at."""
         holder, _ = self._holder((*path, field))
         samples = [sample for found in _at(kind, (*path, field)) for sample in _samples(found)]
         if samples and isinstance(holder, dict):
             holder[field] = samples[0]
-            self._filled.add(path)
         else:
             self.spent = True
 
@@ -216,7 +232,7 @@ def _samples(kind: Any) -> Iterator[Any]:
     if _is_literal(kind):
         yield get_args(kind)[0]
     elif kind is str:
-        yield "x"
+        yield _SOME_TEXT
     elif isinstance(kind, type) and issubclass(kind, msgspec.Struct):
         yield {}
 

@@ -32,8 +32,18 @@ from proxy.spool import Spool, private_file
 SPOOLED = "sealed"
 """The name of what is spooled, in the directory of its call."""
 
-_ABSENT = ("notfound", "nosuchkey", "nosuchfile", "nosuchobject", "doesnotexist", "noobject", "isadirectory")
+_ABSENT = (
+    ("not", "found"),
+    ("no", "such", "key"),
+    ("no", "such", "file"),
+    ("no", "such", "object"),
+    ("does", "not", "exist"),
+    ("no", "object"),
+    ("is", "a", "directory"),
+)
+"""What whoever stores says where there is none."""
 _WORD = re.compile(r"[^\W_]+")
+_ABSENT_TEXTS = tuple((words, re.compile(r"[\s_-]*".join(words), re.IGNORECASE)) for words in _ABSENT)
 
 
 class Transfer(StrEnum):
@@ -45,6 +55,10 @@ class Transfer(StrEnum):
     """Through the spool: the downstream's Save and Load."""
     STREAM = "stream"
     """Through no disk: the downstream's SaveStream and OpenStream."""
+
+
+class IsDirectory(BadRequest):
+    """What is read as one object is a directory."""
 
 
 class Stored:
@@ -89,7 +103,7 @@ class Stored:
         """The bytes of a stored object.
 
         Raises:
-            BadRequest: it is a directory.
+            IsDirectory: it is one.
         """
         if self._transfer is not Transfer.FILE:
             try:
@@ -104,7 +118,7 @@ class Stored:
             self._downstream.load(call, artifact, spooled)
             with left_behind(spooled) as (found, is_directory):
                 if is_directory:
-                    raise BadRequest("the artifact is a directory", remedy="Open one of its files by its own key")
+                    raise IsDirectory("the artifact is a directory", remedy="Open one of its files by its own key")
                 yield from read_chunks(found, call.check)
 
 
@@ -112,22 +126,28 @@ def says_absent(error: PluginError, artifact: Artifact) -> bool:
     """Whether a plugin's answer to a read of `artifact` means that there is no such object, not that it cannot tell.
 
     The contract has no word for it: a status, or the text of whoever stores. That text repeats what the artifact's
-    author wrote, so a word that the author could have put there tells nothing: such words are taken out of it first.
+    author wrote, so what the author could have put there, in one field or in pieces, tells nothing.
     """
+    if isinstance(error, IsDirectory):
+        return True
     if isinstance(error, DownstreamStatus) and error.code != "UNKNOWN":
         return error.code == "NOT_FOUND"
-    if "\\" in artifact.configuration:  # an escape can spell every word
+    if any(escape in artifact.configuration for escape in ("\\", "%", "!!")):  # it can spell every word
         return False
     written = [value for value in asdict(artifact).values() if isinstance(value, str)]
-    if any(mark in "".join(value.lower().split()) for value in written for mark in _ABSENT):
-        return False
-    theirs = {word for value in written for word in _words(value)}
-    text = "".join(word if word not in theirs else " " for word in _words(error.fact))
-    return any(mark in text for mark in _ABSENT)
+    spelled = [_letters(value) for value in written]
+    pieces = {word for value in written for word in _WORD.findall(value.lower())}
+    return any(
+        found.search(error.fact)
+        and not pieces.issuperset(words)
+        and not any("".join(words) in value for value in spelled)
+        for words, found in _ABSENT_TEXTS
+    )
 
 
-def _words(text: str) -> list[str]:
-    return _WORD.findall(text.lower())
+def _letters(text: str) -> str:
+    """What is left of a text where all else is dropped on the way."""
+    return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
 
 
 @contextmanager

@@ -32,7 +32,7 @@ DONE, NOT_SO, BAD_USAGE = 0, 1, 2
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
 _STREAM = "-"
 _NOTES = ("owner", "runbook")
-"""The annotations of the document that decided which an explanation shows."""
+"""The annotations that an explanation shows: of the document that decided, or of all where none did."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -172,10 +172,9 @@ def _explain(options: argparse.Namespace) -> int:
     decision = policy.decide(request, measures)
     lines = [*traced(policy, request, measures), *selected(policy, request)]
     notes = {
-        name: text
+        document.metadata.name: {name: text for name, text in document.metadata.annotations.items() if name in _NOTES}
         for document in documents.documents
-        for name, text in document.metadata.annotations.items()
-        if document.metadata.name == decision.effective.policy and name in _NOTES
+        if decision.effective.policy in {"", document.metadata.name}
     }
     if options.output == "json":
         answer = {**asdict(decision), "rules": [asdict(line) for line in lines], "annotations": notes}
@@ -184,8 +183,9 @@ def _explain(options: argparse.Namespace) -> int:
         print(json.dumps(answer, indent=2, default=sorted))
     else:
         print(_explained(request, decision.effective, decision.proposed, lines))
-        for name, text in notes.items():
-            print(printable(f"  {name}: {text}"))
+        for document, found in notes.items():
+            for name, text in found.items():
+                print(printable(f"  {name} of {document}: {text}"))
     return DONE if decision.effective.allows else NOT_SO
 
 

@@ -9,7 +9,16 @@ from typing import Protocol, TypeVar
 from policies.engine import Matched
 from policies.facts import Measures
 from proxy.layers.ruling import Ruling
-from proxy.plugin import Artifact, ArtifactPlugin, Call, Cancelled, DeadlineExceeded, NotConfigured, PluginError
+from proxy.plugin import (
+    Artifact,
+    ArtifactPlugin,
+    Call,
+    Cancelled,
+    DeadlineExceeded,
+    NotConfigured,
+    PluginError,
+    Refused,
+)
 
 _EXISTS, _AGE = "exists", "age"
 _T = TypeVar("_T")
@@ -43,7 +52,8 @@ class Findings:
     def beneath(self, *, if_directory: bool = False) -> list[str]:
         """The keys beneath the artifact's; none are looked for, `if_directory`, where it is none.
 
-        A downstream that lists by prefix names the object itself as well, and its neighbours: they are left out.
+        A downstream may name the object itself as well, which is decided on anyway. Whatever else it names is decided
+        on as if it lay there: who lists by prefix may delete by prefix.
         """
         artifact = self.ruling.artifact(self.ruling.artifact_key)
 
@@ -52,8 +62,8 @@ class Findings:
                 return []
             return self.inner.list_objects(self.call, artifact)
 
-        found = self._told(ask, needed=not self.ruling.policy.is_baseline) or []
-        return [key for key in found if key.startswith(f"{artifact.key}/")]
+        found = self._told(ask, needed=self.ruling.policy.enforces) or []
+        return [key for key in found if key != artifact.key]
 
     def exists(self, key: str) -> tuple[bool | None, frozenset[str]]:
         """See `Asks.exists`."""
@@ -99,13 +109,15 @@ class Findings:
         return self._asked(matched, _AGE, lambda: self._look(self.ruling.artifact(key)))
 
     def _asked(self, matched: Matched, fact: str, ask: Callable[[], _T]) -> tuple[_T | None, frozenset[str]]:
-        """The answer, if a rule looks at the fact; and the fact, if it stays pending for rules on trial."""
+        """The answer, None if nothing tells; and the fact, if no rule looks at it, or only ones on trial would."""
         decision = matched.judge(Measures(pending=frozenset({fact})))
         if not decision.awaits:
             return None, frozenset()
         try:
             return ask(), frozenset()
         except PluginError as error:
+            if decision.needs and isinstance(error, Refused):
+                return None, frozenset()  # it will not tell the next time either: the rule says what that means
             self._forgive(error, needed=bool(decision.needs))
             return None, frozenset({fact})
 

@@ -235,7 +235,13 @@ def test_explain_tells_whom_to_ask_and_where_to_read_on(tmp_path):
     found["metadata"]["annotations"] = {"owner": "platform@example.com", "runbook": "https://example.com/r", "x": "y"}
     (tmp_path / "p.json").write_text(json.dumps(found))
     _, text = sealgate("explain", "--policy", tmp_path / "p.json", "--op", "Load", "--key", "a")
-    assert text.splitlines()[-2:] == ["  owner: platform@example.com", "  runbook: https://example.com/r"]
+    assert text.splitlines()[-2:] == [
+        "  owner of main: platform@example.com",
+        "  runbook of main: https://example.com/r",
+    ]
+    found["spec"]["rules"] = []
+    (tmp_path / "p.json").write_text(json.dumps(found))
+    assert "owner of main" in sealgate("explain", "--policy", tmp_path / "p.json", "--op", "Load", "--key", "a")[1]
 
 
 def test_explain_takes_any_key():

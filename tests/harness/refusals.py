@@ -19,7 +19,7 @@ from layers.stack import ALLOW, Bench
 from policies.rules import Process
 from proxy import config
 from proxy.cli.policies import load_policies
-from proxy.plugin import Call, Operation, PluginError
+from proxy.plugin import Artifact, Call, Operation, PluginError, Refused
 from proxy.stored import Transfer
 
 PAGE = Path(__file__).parents[2] / "docs" / "refusals.md"
@@ -144,6 +144,36 @@ def _stays(home: Path) -> str:
     return scene.saved(scene.work / "tree")
 
 
+def _untold(home: Path, *, stored: bool) -> str:
+    class Mute(MemoryPlugin):
+        def open_stream(self, call, artifact):
+            raise Refused("access denied")
+
+    scene = Scene(home, ALLOW, {"effect": "require", "require": {"minAge": "30d", "overwrite": "deny"}}, below=Mute())
+    if not stored:
+        return scene.saved()
+    scene.plant("team-a/x")
+    return scene.refused(lambda: scene.delete("team-a/x"))
+
+
+def _plaintext(home: Path) -> str:
+    scene = Scene(home, spec={"enforcement": "shadow"})
+    scene.plant("team-a/x", age=None)
+    return scene.loaded()
+
+
+def _pipe(home: Path) -> str:
+    scene = Scene(home, ALLOW)
+    (scene.work / "tree").mkdir()
+    os.mkfifo(scene.work / "tree" / "pipe")
+    return scene.saved(scene.work / "tree")
+
+
+def _long_name(home: Path) -> str:
+    scene = Scene(home, ALLOW)
+    return scene.refused(lambda: scene.governed.delete(scene.call, Artifact("team-a/x", name="x" * 5000)))
+
+
 def _link(home: Path) -> str:
     scene = Scene(home, ALLOW)
     scene.file(name="tree/a")
@@ -178,6 +208,11 @@ CALLS: dict[str, Callable[[Path], str]] = {
     "A stored directory holds something that may not be read": lambda home: _child(home, own=False),
     "A file of a directory was denied when others were written over": _stays,
     "A directory holds a symbolic link": _link,
+    "A directory holds what is no file": _pipe,
+    "An artifact's name is longer than any that is tried on patterns": _long_name,
+    "What is stored was never sealed, and no policy is enforced": _plaintext,
+    "Nothing tells whether an object would be replaced": lambda home: _untold(home, stored=False),
+    "Nothing tells how old an object is": lambda home: _untold(home, stored=True),
     "A listing would show what may not be read": lambda home: _listing(home, hidden=True),
     "A listing is too long, and no policy is enforced": lambda home: _listing(home, hidden=False),
     "An object is too young to be deleted": lambda home: _young(home, replaced=False),

@@ -16,7 +16,7 @@ from policies.load import Source, loaded
 from policies.rules import Process
 from proxy import envelope
 from proxy.layers.governed import Governed
-from proxy.plugin import Artifact, BadRequest, Call, DownstreamStatus, Operation, Refused
+from proxy.plugin import Artifact, BadRequest, Call, DownstreamStatus, Operation, PluginError, Refused
 from proxy.stored import Transfer
 
 
@@ -378,16 +378,29 @@ def test_a_directory_above_what_is_write_once_replaces_none_of_it(make):
     denied(lambda: bench.save("r", bench.work / "tree"), "OVERWRITE")
 
 
-@pytest.mark.parametrize("answer", [Refused("access denied"), DownstreamStatus("UNAVAILABLE", "away")])
-def test_where_nothing_tells_whether_it_is_there_nothing_is_written(make, answer):
-    class Blind(MemoryPlugin):
-        def open_stream(self, call, artifact):
-            raise answer
+class Blind(MemoryPlugin):
+    """Answers no read."""
 
+    answer: PluginError = Refused("access denied")
+
+    def open_stream(self, call, artifact):
+        raise self.answer
+
+
+def test_where_nothing_tells_whether_it_is_there_nothing_is_written(make):
     bench = make(WRITE_ONCE, below=Blind())
-    with pytest.raises(type(answer)):
+    assert "nothing tells whether" in denied(lambda: bench.save("r/a", bench.file()), "OVERWRITE").fact
+    bench.below.answer = DownstreamStatus("UNAVAILABLE", "away")
+    with pytest.raises(DownstreamStatus):
         bench.save("r/a", bench.file())
     assert bench.below.objects == {}
+
+
+def test_where_nothing_tells_how_old_it_is_it_stays(make):
+    bench = make(retained("skip"), below=Blind())
+    bench.below.objects["r/a"] = b""
+    bench.delete("r/a")
+    assert (bench.call.decision.effective, set(bench.below.objects)) == ("skip", {"r/a"})
 
 
 # --- keys, contexts, plaintext ----------------------------------------------------------------------------

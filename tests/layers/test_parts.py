@@ -239,6 +239,38 @@ def test_a_document_on_trial_changes_nothing_of_how_directories_are_treated(make
     assert bench.list("t") == ["t/a"]
 
 
+def test_a_rule_that_is_enforced_in_a_document_on_trial_is_not_got_around_by_a_listing_that_fails(make):
+    deny = {"effect": "deny", "enforcement": "enforce", "match": {"keys": ["t/secret/**"]}}
+    bench = make(document([deny], enforcement="shadow"), below=Mute())
+    bench.below.objects = {"t/secret/x": b""}
+    for act in (lambda: bench.delete("t"), lambda: bench.save("t", bench.file())):
+        with pytest.raises(DownstreamStatus, match="no listings here"):
+            act()
+    assert set(bench.below.objects) == {"t/secret/x"}
+
+
+@pytest.mark.parametrize("named", ["/t/secret/x", "t2/y"])
+def test_whatever_a_listing_names_is_decided_on(make, named):
+    class Listing(MemoryPlugin):
+        def list_objects(self, call, artifact):
+            return [artifact.key, named]
+
+    bench = make(document([{**ALLOW, "match": {"keys": ["t/**"]}}]), below=Listing())
+    bench.below.objects = {"t/a": b""}
+    denied(lambda: bench.delete("t"), "NO_RULE")
+    assert set(bench.below.objects) == {"t/a"}
+
+
+def test_a_listing_that_names_the_object_itself_keeps_nobody_from_writing_it(make):
+    class Listing(MemoryPlugin):
+        def list_objects(self, call, artifact):
+            return [artifact.key, *super().list_objects(call, artifact)]
+
+    bench = make(document([{**ALLOW, "match": {"operations": ["write"]}}]), below=Listing())
+    bench.save_stream("t", [b"x"])
+    bench.save_stream("t", [b"y"])
+
+
 def test_the_baseline_stays_while_nothing_is_enforced(make):
     bench = make(document([{**ALLOW, "match": {"keys": ["x"]}}], enforcement="shadow"))
     bench.below.objects = {f"t/{number}": b"" for number in range(10_001)}

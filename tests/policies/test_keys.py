@@ -100,7 +100,10 @@ REJECTED = {
     "box drawing's slash": "a\u2571b",
     "set minus": "a\u2216b",
     "reverse solidus operator": "a\u29f5b",
-    **{f"like a separator, U+{ord(c):04X}": f"a{c}b" for c in "\u1735\u2041\u29f6\u2afd\u2cc6\u2e4a\u3033\u31d3\u31d4"},
+    **{
+        f"like a separator, U+{ord(c):04X}": f"a{c}b"
+        for c in "\u1735\u2041\u29f6\u29f7\u2afb\u2afd\u2cc6\u2e4a\u3033\u31d3\u31d4"
+    },
     **{f"like a separator, U+{ord(c):04X}": f"a{c}b" for c in "\U0001d20f\U0001d23a\U0001d23b\U0001f67c\U0001f67d"},
     "encoded slash, full-width percent": "a\uff052fb",
     "encoded slash, full-width digit": "a%\uff12fb",

@@ -82,6 +82,37 @@ def test_what_types_do_not_tell_is_told_at_the_same_time():
     ], "and nothing that would only follow from what stands in place of alow"
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rules: [{name: r, effect: require, limits: {maxByte: 5GiB}}]", ["did you mean `maxBytes`?"]),
+        ("rules: [{name: r, effect: require, require: {minAge: 30 days}}]", ["expected an age"]),
+        ("encryption: [{name: e, keey: a, readKeys: [b]}]", ["did you mean `key`?"]),
+        ("encryption: [{name: e, write: passthrough, readPlaintext: alow}]", ["did you mean `allow`?"]),
+        ("params: {tier: 5}\n  rules: [{name: r, effect: deny, match: {keys: ['${params.tier}']}}]", ["got `int`"]),
+        (
+            "rules: [{name: r, effect: dny, match: {keys: [/a, '${identiy.x}']}}]",
+            ["did you mean `deny`?", "no key begins with a slash", "`${identiy.x}` is no variable"],
+        ),
+    ],
+)
+def test_a_slip_is_told_with_all_else_and_without_what_only_follows_from_it(text, told):
+    found = faults(HEAD + f"  {text}\n")
+    assert len(found) == len(told), found
+    assert all(part in line for part, line in zip(told, found, strict=True)), found
+
+
+def test_a_name_that_is_taken_is_told_though_something_else_is_wrong():
+    sources = [Source(f"{name}.yaml", read(HEAD + "  rules: [{name: r, effect: dny}]\n")) for name in "ab"]
+    with pytest.raises(Invalid) as raised:
+        load.loaded(sources)
+    assert [fault.partition(": ")[2] for fault in raised.value.faults] == [
+        "Invalid enum value 'dny'; did you mean `deny`?",
+        "another document is called main, too",
+        "Invalid enum value 'dny'; did you mean `deny`?",
+    ]
+
+
 def rule(text: str) -> str:
     return HEAD + "  params: {tier: gold}\n  rules:\n    - {name: r, effect: " + text + "}\n"
 
@@ -195,6 +226,30 @@ def test_a_policy_without_conditions_never_loads_the_extra():
 
 
 # --- conditions -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "params.exists(k, params[k] == key)",
+        "params.size() == 0 || identity.all(name, name != '')",
+        "has(params.nothing)",
+        "key == 'identity.foo' || key == \"params['foo']\"",
+        r"key == r'\d' || key == 'identity.foo'",
+        'key == """it\'s identity.foo"""',
+        "true // identity.foo",
+    ],
+)
+def test_a_condition_that_names_nothing_unknown_is_taken(condition):
+    cel.compiled(condition, params=())
+
+
+@pytest.mark.parametrize(
+    "condition", ["identity . nope == ''", "has(params.x) && params.nope == ''", "params\n['x'] == ''"]
+)
+def test_a_condition_that_names_something_unknown_is_not(condition):
+    with pytest.raises(cel.Unusable, match=r"there is no (identity|params)\."):
+        cel.compiled(condition, params=())
 
 
 @pytest.mark.parametrize(
@@ -313,6 +368,7 @@ DOUBTS = {
     "L005": "  encryption: [{name: e, readPlaintext: allow}]\n",
     "L006": "  encryption: [{name: e}, {name: f, key: x}]\n",
     "L006: f is never reached": "  encryption: [{name: e, match: {keys: [a/**, '**']}}, {name: f, key: x}]\n",
+    "L008": "  encryption: [{name: e, match: {operations: [write]}, key: a}, {name: f, key: b}]\n",
     "L007": "  rules: [{name: r, effect: deny, match: {localPaths: [/etc/app.conf]}}]\n",
 }
 

@@ -160,26 +160,32 @@ def _keys(subject: Subject) -> list[Check]:
     if keys is None:
         return [named]
     if keys.provider == "vault" and keys.vault is not None:
-        others, signing = _keys_of_policies(subject.settings), subject.settings.audit.signing_key
-        return [
-            named,
-            *VaultChecks(keys.vault, subject.options.role, other_keys=others, signing_key=signing).checks(),
-        ]
+        seal, read = _keys_of_policies(subject.settings)
+        checks = VaultChecks(
+            keys.vault,
+            subject.options.role,
+            other_keys=seal,
+            read_keys=read,
+            signing_key=subject.settings.audit.signing_key,
+        )
+        return [named, *checks.checks()]
     assert keys.local is not None  # noqa: S101 - for the type checker: the settings were validated
     return [named, *LocalChecks(keys.local).checks()]
 
 
-def _keys_of_policies(settings: Settings) -> frozenset[str]:
-    """Names of the keys that policies choose in this process. What they lack, the check of them tells."""
-    found: set[str] = set()
+def _keys_of_policies(settings: Settings) -> tuple[frozenset[str], frozenset[str]]:
+    """The keys that policies seal under in this process, and those that they read under. Faults are told elsewhere."""
+    seal: set[str] = set()
+    read: set[str] = set()
     known = words(identity.asserted())
     with suppress(PluginError):
         for document in load_policies(settings).documents:
             for rule in document.spec.encryption:
-                for key in (rule.key, *rule.author_keys):
-                    with suppress(templates.NotKnown, ValueError):
-                        found.add(key_name(templates.filled(key, known, document.spec.params))[1])
-    return frozenset(found) - {""}
+                for keys, found in (((rule.key, *rule.author_keys), seal), (rule.read_keys, read)):
+                    for key in filter(None, keys):
+                        with suppress(templates.NotKnown, ValueError):
+                            found.add(key_name(templates.filled(key, known, document.spec.params))[1])
+    return frozenset(seal), frozenset(read)
 
 
 def _policies(subject: Subject) -> list[Check]:

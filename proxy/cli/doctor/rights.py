@@ -57,6 +57,8 @@ class Needs:
     context: bytes = b""
     others: frozenset[str] = frozenset()
     """Keys that policies choose beside `key`."""
+    read_keys: frozenset[str] = frozenset()
+    """Keys that policies still read under, and seal under no more."""
     signing_key: str = ""
     """Of the audit trail; empty without one."""
 
@@ -69,6 +71,10 @@ class Needs:
                 # A rewrapper sends batches, which no policy can hold to a context; and it sees no data key.
                 bound = "-bound" if self.context and part is not Role.REWRAPPER else ""
                 stanzas |= dict.fromkeys(self._shipped(f"{part}{bound}", "artifacts", key))
+        if Role.LOADER in self.role.parts:
+            bound = "-bound" if self.context else ""
+            for key in sorted(self.read_keys):
+                stanzas |= dict.fromkeys(self._shipped(f"{Role.LOADER}{bound}", "artifacts", key))
         if self.signing_key:
             stanzas |= dict.fromkeys(self._shipped("certifier", "audit", self.signing_key))
         return "\n\n".join(stanzas)
@@ -92,6 +98,8 @@ class Needs:
         """Whether a right at this path of the mount is needed, or has been judged by trying it."""
         tried = {f"{operation}/{self.key}" for operation in _OPERATIONS.values()}
         others = {f"{_OPERATIONS[part]}/{key}" for part in self.role.parts for key in self.others}
+        if Role.LOADER in self.role.parts:
+            others |= {f"decrypt/{key}" for key in self.read_keys}
         signs = {f"sign/{self.signing_key}"} if self.signing_key else set()
         return path in tried | others | signs | {f"keys/{self.key}"}
 

@@ -41,6 +41,7 @@ class VaultChecks:
         role: Role,
         *,
         other_keys: frozenset[str] = frozenset(),
+        read_keys: frozenset[str] = frozenset(),
         signing_key: str = "",
         now: Callable[[], float] = time.time,
     ) -> None:
@@ -48,6 +49,7 @@ class VaultChecks:
         self._settings = settings
         self._role = role
         self._other_keys = other_keys
+        self._read_keys = read_keys
         self._signing_key = signing_key
         self._made: WrappedKey | None = None
         self._plaintext = b""
@@ -216,6 +218,7 @@ class VaultChecks:
             self._settings.key,
             self._inspection.context,
             self._other_keys,
+            self._read_keys - self._other_keys,
             self._signing_key,
         )
 

@@ -378,7 +378,13 @@ def test_rights_in_a_namespace_are_those_of_its_mounts(openbao, provider, call, 
 def test_keys_that_policies_choose_and_the_one_that_signs_trails_are_needed(transit, examine, doctor):
     transit.create_key("pci")
     transit.create_key("audit", type="ed25519")
-    rule = {"name": "pci", "match": {"keys": ["pci/**"]}, "key": f"{transit.mount}/keys/${{params.tier}}"}
+    transit.create_key("before")
+    rule = {
+        "name": "pci",
+        "match": {"keys": ["pci/**"]},
+        "key": f"{transit.mount}/keys/${{params.tier}}",
+        "readKeys": ["before"],
+    }
     document = {
         "apiVersion": "sealgate/v1alpha1",
         "kind": "ArtifactPolicy",
@@ -393,7 +399,9 @@ def test_keys_that_policies_choose_and_the_one_that_signs_trails_are_needed(tran
     assert {line[6:-3] for line in lacking.policy.splitlines() if line.startswith("path")} == {
         f"{transit.mount}/{path}"
         for path in (
-            "datakey/plaintext/artifacts", "datakey/plaintext/pci", "decrypt/artifacts", "decrypt/pci", "sign/audit",
+            "datakey/plaintext/artifacts", "datakey/plaintext/pci",
+            "decrypt/artifacts", "decrypt/before", "decrypt/pci",
+            "sign/audit",
         )
     }  # fmt: skip
     transit.write_policy(name, lacking.policy)
