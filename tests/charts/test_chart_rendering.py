@@ -164,6 +164,14 @@ def test_the_doctor_runs_in_each_namespace_with_the_workflows_own_account_and_co
         _require_mounts(found["spec"])
 
 
+@pytest.mark.parametrize("elsewhere", ["local-keys", "image-volume"])
+def test_one_doctor_saves_and_loads_where_an_executor_has_no_role_of_its_own(helm, elsewhere):
+    case = ("--values", f"{CHART}/ci/{elsewhere}.yaml")
+    rendered = helm.rendered(*case, "--set", "tenants.serviceAccounts.executor=executor")
+    (container,) = rendered.the("Pod", "-doctor")["spec"]["containers"]
+    assert "--role=both" in container["args"]
+
+
 def test_what_the_doctor_prints_is_shown_though_its_pod_is_gone(of, case):
     for found in of(case).objects():
         if found["kind"] == "Pod":
