@@ -54,12 +54,22 @@ class _Auth(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag
     """How Vault knows this process. Secrets are in files or in the environment, never here."""
 
 
+class Roles(Struct, frozen=True, forbid_unknown_fields=True):
+    """Roles in Vault of single components (`Identity.component`); empty: the one that is for all."""
+
+    init: str = ""
+    sidecar: str = ""
+    gc: str = ""
+    server: str = ""
+
+
 class KubernetesAuth(_Auth, frozen=True, tag="kubernetes"):
     """The pod's service account, which Vault asks the cluster about."""
 
     role: str
-    gc_role: str = ""
-    """For garbage collection, which has Argo's one configuration too; empty: `role`."""
+    """Of every component that `roles` does not name."""
+    roles: Roles = Roles()
+    """Argo gives one configuration to all of a workflow's pods, and not all of them need the same rights."""
     mount: str = "kubernetes"
     jwt_path: Path = SERVICE_ACCOUNT / "token"
 
@@ -68,8 +78,8 @@ class JwtAuth(_Auth, frozen=True, tag="jwt"):
     """A signed token, which Vault verifies by itself."""
 
     role: str
-    gc_role: str = ""
-    """See `KubernetesAuth.gc_role`."""
+    roles: Roles = Roles()
+    """See `KubernetesAuth.roles`."""
     mount: str = "jwt"
     jwt_path: Path = SERVICE_ACCOUNT / "token"
 

@@ -34,7 +34,7 @@ keys:
 {namespace}    mount: {mount}
     key: {key}
     # The pod's service account. Others: jwt, approle, token, tokenFile.
-    auth: {{method: kubernetes, role: {role}, gcRole: {gc_role}}}
+    auth: {{method: kubernetes, role: {role}, roles: {{gc: {gc_role}}}}}
   # How long a data key that was opened is remembered, whatever Vault says meanwhile.
   cache: {{ttl: 10m, entries: 1024}}
 
@@ -54,7 +54,7 @@ configuration:
       address: {address}
 {namespace}      mount: {mount}
       key: {key}
-      auth: {{method: kubernetes, role: {role}, gcRole: {gc_role}}}
+      auth: {{method: kubernetes, role: {role}, roles: {{gc: {gc_role}}}}}
   policies:
     -
 {policy}

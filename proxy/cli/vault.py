@@ -6,6 +6,8 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from proxy import identity
 from proxy.config import AppRoleAuth, JwtAuth, KeySettings, KubernetesAuth, TokenAuth, VaultKeySettings
 from proxy.keys.cache import CachedKeys
@@ -50,6 +52,15 @@ def vault_keys(
     return VaultKeys(server, TransitKey(settings.mount, settings.key, context.encode()), signing_key=signing_key)
 
 
+def role_of(auth: KubernetesAuth | JwtAuth, environment: Mapping[str, str] = os.environ) -> str:
+    """The role by which this process logs in.
+
+    Whoever only says that it is another component gains nothing: each role is bound to a service account.
+    """
+    component = identity.asserted(environment).component
+    return msgspec.structs.asdict(auth.roles).get(component) or auth.role
+
+
 def _value(setting: str, environment: Mapping[str, str], name: str) -> str:
     """The setting, and else the variable; what fills in either may leave a line break at its end."""
     return (setting or environment.get(name, "")).strip()
@@ -76,9 +87,7 @@ def _address(settings: VaultKeySettings, environment: Mapping[str, str]) -> str:
 def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
     auth = settings.auth
     if isinstance(auth, KubernetesAuth | JwtAuth):
-        # Whoever only says that it collects garbage gains nothing: the role is bound to a service account.
-        collects = identity.asserted(environment).component == "gc"
-        return JwtLogin(auth.mount, (auth.gc_role if collects else "") or auth.role, auth.jwt_path)
+        return JwtLogin(auth.mount, role_of(auth, environment), auth.jwt_path)
     if isinstance(auth, AppRoleAuth):
         return AppRoleLogin(auth.mount, auth.role_id, auth.secret_id_file)
     if isinstance(auth, TokenAuth):

@@ -7,7 +7,7 @@ import pytest
 import yaml
 from harness.chain import SEALGATE
 from harness.openbao import ApiError, OpenBao
-from keys.vault.logins import ServiceAccount
+from keys.vault.logins import ServiceAccount, enable_kubernetes, token_reviewer
 from rendering import CHART
 
 from proxy import config
@@ -37,7 +37,7 @@ def set_up(vault, tmp_path):
 
 
 def token(account, namespace, name):
-    service_account = {"namespace": namespace, "serviceaccount": {"name": name, "uid": "u"}}
+    service_account = {"namespace": namespace, "serviceaccount": {"name": name, "uid": "u1"}}
     return account.token(
         sub=f"system:serviceaccount:{namespace}:{name}", aud=AUDIENCE, **{"kubernetes.io": service_account}
     )
@@ -115,6 +115,108 @@ def test_nobody_else_gets_a_token(of, vault, set_up, role, namespace, who):
         vault.post("auth/cluster-1/login", {"role": role, "jwt": token(account, namespace, who)}, namespace=name)
 
 
+@pytest.fixture
+def cluster(vault):
+    """Logs in by the method kubernetes, at a mount of its own, as an account of a cluster."""
+    account = ServiceAccount()
+    mount = f"kubernetes-{secrets.token_hex(4)}"
+
+    def login(role, name, namespace="team-a"):
+        body = {"role": role, "jwt": token(account, namespace, name)}
+        return vault.post(f"auth/{mount}/login", body, token="none")["auth"]
+
+    login.mount = mount
+    with token_reviewer() as reviewer:
+        enable_kubernetes(vault.post, mount, f"http://127.0.0.1:{reviewer.server_port}", account)
+        yield login
+
+
+@pytest.fixture
+def with_executor(helm, cluster, set_up):
+    """Renders the case that has an executor, with more values, and runs its script."""
+
+    def with_executor(*more):
+        given = ",".join((f"configuration.keys.vault.auth.mount={cluster.mount}", *more))
+        rendered = helm.rendered("--values", f"{CHART}/ci/vendor-child.yaml", "--set", given)
+        set_up(rendered)
+        return rendered
+
+    return with_executor
+
+
+def may(vault, auth):
+    """What of making data keys, opening them and signing a token may do."""
+    made = vault.post("transit/datakey/plaintext/artifacts")["data"]
+    found = set()
+    for what, path, body in (
+        ("make", "datakey/plaintext/artifacts", {}),
+        ("open", "decrypt/artifacts", {"ciphertext": made["ciphertext"]}),
+        ("sign", "sign/audit", {"input": "eA=="}),
+    ):
+        try:
+            vault.post(f"transit/{path}", body, token=auth["client_token"])
+            found.add(what)
+        except ApiError as fault:
+            assert fault.status == 403  # noqa: PT017 - which of them are refused is what is asked
+    return found
+
+
+@pytest.mark.parametrize("certified", [False, True])
+def test_an_executor_opens_data_keys_and_makes_none_and_a_step_the_other_way_round(
+    vault, cluster, with_executor, certified
+):
+    with_executor(*(["configuration.audit.signingKey=audit"] if certified else []))
+    sign = {"sign"} if certified else set()
+    assert may(vault, cluster("argo-artifacts", "argo-workflow")) == {"make"} | sign
+    assert may(vault, cluster("argo-artifacts-init", "executor")) == {"open"} | sign
+    assert may(vault, cluster("argo-artifacts-gc", "argo-artifact-gc")) == sign
+    assert may(vault, cluster("argo-artifacts-server", "argo-server", "argo")) == {"make", "open"} | sign
+
+
+def test_each_account_gets_in_by_its_own_role_alone(cluster, with_executor):
+    with_executor()
+    roles = {
+        "argo-artifacts": "argo-workflow",
+        "argo-artifacts-init": "executor",
+        "argo-artifacts-gc": "argo-artifact-gc",
+        "argo-artifacts-server": "argo-server",
+    }
+    for role, its in roles.items():
+        home = "argo" if its == "argo-server" else "team-a"
+        assert cluster(role, its, home)["client_token"]
+        for account in set(roles.values()) - {its}:
+            with pytest.raises(ApiError):
+                cluster(role, account, home)
+        with pytest.raises(ApiError):
+            cluster(role, its, "team-b")
+
+
+def test_pods_without_init_containers_load_as_the_step_whatever_executor_there_is(vault, cluster, with_executor):
+    rendered = with_executor("argo.layout=initless")
+    assert may(vault, cluster("argo-artifacts", "argo-workflow")) == {"make", "open"}
+    assert "argo-artifacts-init" not in rendered.text
+    with pytest.raises(ApiError):
+        cluster("argo-artifacts", "executor")
+
+
+def test_an_executor_that_is_the_step_s_own_account_has_its_role(vault, cluster, with_executor):
+    rendered = with_executor("tenants.serviceAccounts.executor=argo-workflow")
+    assert may(vault, cluster("argo-artifacts", "argo-workflow")) == {"make", "open"}
+    assert "argo-artifacts-init" not in rendered.text
+
+
+def test_roles_have_the_names_that_the_values_give_them(vault, cluster, with_executor):
+    roles = {name: f"the-{name}-s" for name in ("init", "gc", "server")}
+    rendered = with_executor(*(f"configuration.keys.vault.auth.roles.{name}={role}" for name, role in roles.items()))
+    assert may(vault, cluster("the-init-s", "executor")) == {"open"}
+    assert may(vault, cluster("the-gc-s", "argo-artifact-gc")) == set()
+    assert may(vault, cluster("the-server-s", "argo-server", "argo")) == {"make", "open"}
+    pod = config.parse(text(rendered.controller()["executor"]["env"]), "it").required_keys().vault.auth
+    (server,) = (config.parse(text(env), "it").required_keys().vault.auth for env in _of_servers(rendered))
+    assert (pod.role, pod.roles) == ("argo-artifacts", config.Roles(init="the-init-s", gc="the-gc-s"))
+    assert (server.role, server.roles) == ("the-server-s", config.Roles())
+
+
 def test_the_roles_of_the_method_kubernetes_are_those_of_the_accounts(of, vault, set_up):
     vault.post("sys/auth/kubernetes", {"type": "kubernetes"})
     set_up(of("default"))
@@ -133,8 +235,8 @@ def test_the_roles_of_the_method_kubernetes_are_those_of_the_accounts(of, vault,
 def test_the_configuration_asks_for_the_roles_that_the_script_makes(of):
     executor, *others = of("everything").controller()["executor"]["env"], *_of_servers(of("everything"))
     pod, *servers = (config.parse(text(env), "it").required_keys().vault.auth for env in (executor, *others))
-    assert (pod.role, pod.gc_role) == ("artifacts", "artifacts-gc")
-    assert {(server.role, server.gc_role) for server in servers} == {("artifacts-ui", "")}
+    assert (pod.role, pod.roles) == ("artifacts", config.Roles(gc="artifacts-gc"))
+    assert all((server.role, server.roles) == ("artifacts-ui", config.Roles()) for server in servers)
 
 
 def test_every_key_that_a_policy_in_place_names_is_made_and_may_be_used(helm, vault, set_up, tmp_path):

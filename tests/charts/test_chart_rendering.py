@@ -147,16 +147,29 @@ def test_the_doctor_runs_in_each_namespace_with_the_workflows_own_account_and_co
         account = of(case).controller()["workflowDefaults"]["spec"]["serviceAccountName"]
         assert found["spec"]["serviceAccountName"] == account
         written = {one["name"]: one for one in of(case).controller()["executor"]["env"]}
-        for name, container in zip(names, found["spec"]["containers"], strict=True):
+        # An executor of its own loads, and the step's account then only saves.
+        parts = [("saver", "sidecar"), ("loader", "init")] if case == "vendor-child" else [("both", "sidecar")]
+        wanted = [(*part, name) for part in parts for name in names]
+        for (role, component, name), container in zip(wanted, found["spec"]["containers"], strict=True):
             assert container["command"] == ["sealgate", "doctor"]
-            assert f"--plugin={name}" in container["args"]
+            assert {f"--plugin={name}", f"--role={role}"} <= set(container["args"])
             assert f"--scratch={found['metadata']['namespace']}/.sealgate-doctor" in container["args"]
             given = {one["name"]: one.get("value") for one in container["env"]}
             for one in container["env"]:
                 assert one["name"].startswith("ARGO_") or written[one["name"]] == one
             known = identity.asserted(given | {"SEALGATE_NAMESPACE": "team-a", "SEALGATE_SERVICE_ACCOUNT": account})
-            assert known.component == "sidecar", "the component of a step, whose policies are to hold"
+            assert known.component == component, "whose policies are to hold, and whose role in Vault"
+            tokens = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "executor-token"]
+            assert tokens == ([str(identity.SERVICE_ACCOUNT)] if component == "init" else [])
         _require_mounts(found["spec"])
+
+
+@pytest.mark.parametrize("elsewhere", ["local-keys", "image-volume"])
+def test_one_doctor_saves_and_loads_where_an_executor_has_no_role_of_its_own(helm, elsewhere):
+    case = ("--values", f"{CHART}/ci/{elsewhere}.yaml")
+    rendered = helm.rendered(*case, "--set", "tenants.serviceAccounts.executor=executor")
+    (container,) = rendered.the("Pod", "-doctor")["spec"]["containers"]
+    assert "--role=both" in container["args"]
 
 
 def test_what_the_doctor_prints_is_shown_though_its_pod_is_gone(of, case):

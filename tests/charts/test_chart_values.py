@@ -30,6 +30,11 @@ def defaults(**spec):
     return {"argo": {"controller": {"config": {"workflowDefaults": {"spec": spec}}}}}
 
 
+def roles(**names):
+    return {"configuration": {"keys": {"vault": {"auth": {"roles": names}}}}}
+
+
+EXECUTOR = {"tenants": {"serviceAccounts": {"executor": "x"}}}
 REFUSED = [
     ({"plugin": {"name": "Crypt"}}, "plugin"),
     ({"plugin": {"name": "x" * 48}}, "plugin"),
@@ -77,7 +82,15 @@ REFUSED = [
         },
         "tenants.serviceAccounts.executor",
     ),
-    ({"argo": {"server": {"vaultRole": "argo-artifacts"}}}, "argo.server.vaultRole"),
+    (roles(server="argo-artifacts"), "two of role and roles are argo-artifacts,"),
+    (roles(gc="argo-artifacts-server"), "two of role and roles are argo-artifacts-server,"),
+    ({**roles(init="argo-artifacts-gc"), **EXECUTOR}, "two of role and roles are argo-artifacts-gc,"),
+    (roles(sidecar="x"), "roles.sidecar"),
+    (roles(init="x"), "roles.init"),
+    ({**roles(init="x"), **EXECUTOR, "argo": {"layout": "initless"}}, "roles.init"),
+    (roles(init="x") | {"tenants": {"serviceAccounts": {"executor": "argo-workflow"}}}, "roles.init"),
+    (roles(sidcar="x"), "sidcar"),
+    (roles(gc="a'; id; '"), "gc"),
     (
         {"argo": {"controller": {"config": {"executor": {"env": [{"name": "SEALGATE_CONFIG_YAML", "value": "x"}]}}}}},
         "executor.env",
@@ -86,6 +99,10 @@ REFUSED = [
     ({"argo": {"controller": {"serviceAccount": ""}}}, "serviceAccount"),
     ({"configuration": {"keys": {"vault": None}}}, "vault"),
     ({"configuration": {"keys": {"vault": {"auth": {"method": "token"}}}}}, "role: null"),
+    (
+        {"configuration": {"keys": {"vault": {"auth": {"method": "token", "role": None, "roles": {"gc": "x"}}}}}},
+        "no role",
+    ),
     ({"configuration": {"keys": {"vault": {"adress": "https://v"}}}}, "adress"),
     ({"configuration": {"keys": {"cahce": {"ttl": "1m"}}}}, "cahce"),
     ({"configuration": {"audit": {"sigingKey": "a"}}}, "sigingKey"),
@@ -102,15 +119,6 @@ REFUSED = [
     (policy(key="tenant-${identity.namespace}"), "names the key tenant-${identity.namespace}"),
     (policy(authorKeys=["$(id)"]), "$("),
     (policy(authorKeys=["a b"]), "names the key a b"),
-    (
-        {
-            "configuration": {
-                "audit": {"signingKey": "a"},
-                "keys": {"vault": {"auth": {"gcRole": "argo-artifacts-server"}}},
-            }
-        },
-        "gcRole",
-    ),
     # The chart would lie beneath these, and nobody would be told.
     (defaults(serviceAccountName="x"), "workflowDefaults has serviceAccountName"),
     (defaults(executor={"serviceAccountName": "x"}), "workflowDefaults has executor.serviceAccountName"),

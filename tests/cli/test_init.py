@@ -5,6 +5,7 @@ import pty
 import re
 import subprocess
 
+import msgspec
 import pytest
 import yaml
 from harness.chain import SEALGATE
@@ -211,6 +212,11 @@ def test_the_commands_for_vault_make_a_save_and_a_load_possible(run, tmp_path):
         run("here", *GIVEN, "--mount", "a/mount", "--key", "reports", "--namespace", "team-b")
         for _ in range(2):
             server.administered((tmp_path / "here/vault.sh").read_text(), tmp_path)
+        text = (tmp_path / "here/sealgate.yaml").read_text()
+        vault = config.parse(text, "it").required_keys().vault
+        assert vault.auth == config.KubernetesAuth(role="argo-artifacts", roles=config.Roles(gc="argo-artifacts-gc"))
+        values = yaml.safe_load((tmp_path / "here/values.yaml").read_text())["configuration"]["keys"]["vault"]
+        assert msgspec.convert(values["auth"], config.KubernetesAuth) == vault.auth
         role = server.api("GET", "auth/kubernetes/role/argo-artifacts")["data"]
         assert role["bound_service_account_namespaces"] == ["team-a", "team-b"]
         body = {"policies": role["token_policies"], "no_default_policy": True}

@@ -12,7 +12,7 @@ from harness.argo import Argo
 from harness.container import shared_tmp
 from harness.golang import judge
 from harness.openbao import OpenBao
-from keys.vault.logins import ServiceAccount, certificate, token_reviewer
+from keys.vault.logins import ServiceAccount, enable_kubernetes, token_reviewer
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 LOCAL = (
@@ -119,41 +119,99 @@ def pod_of(cluster, namespace, account):
 
 @pytest.fixture
 def kubernetes_login(vault):
-    """Vault's method kubernetes, with a cluster that knows one service account."""
+    """Vault's method kubernetes, with a cluster."""
     cluster = ServiceAccount()
-    with token_reviewer("system:serviceaccount:team-a:argo-workflow") as reviewer:
-        vault.post("sys/auth/kubernetes", {"type": "kubernetes"})
-        configuration = {
-            "kubernetes_host": f"http://127.0.0.1:{reviewer.server_port}",
-            "disable_local_ca_jwt": True,
-            "kubernetes_ca_cert": certificate()[0],
-            "token_reviewer_jwt": cluster.token(),
-        }
-        vault.post("auth/kubernetes/config", configuration)
+    with token_reviewer() as reviewer:
+        enable_kubernetes(vault.post, "kubernetes", f"http://127.0.0.1:{reviewer.server_port}", cluster)
         yield cluster
         vault.api("DELETE", "sys/auth/kubernetes")
 
 
-def test_the_test_of_the_chart_succeeds(images, helm, vault, kubernetes_login, tmp_path):
-    keys = f"configuration.keys.vault.address={vault.address}"
-    rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", keys, "--set", FILES)
-    vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], tmp_path)
+def installed(helm, vault, place, *more):
+    """A rendering around that Vault, whose script has run there."""
+    given = ",".join((f"configuration.keys.vault.address={vault.address}", FILES, *more))
+    rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", given)
+    vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], place)
+    return rendered
+
+
+@contextmanager
+def running(image, cluster, container, account, namespace="team-a", **more):
+    """The plugin as that account, and what it shares with Argo."""
+    with pod_of(cluster, namespace, account) as (tmp, mounts):
+        socket = tmp / "artifact-plugins/crypt/socket"
+        arguments = [*image.stage.entrypoint, "/tmp/artifact-plugins/crypt/socket"]
+        with image.started(mounts, arguments, variables(container) | more, socket), closing(Argo(socket)) as argo:
+            yield argo, tmp
+
+
+def put(tmp, stored):
+    """What another pod has stored."""
+    (tmp / "storage/team-a").mkdir()
+    (tmp / "storage/team-a/a.bin").write_bytes(stored)
+    os.chown(tmp / "storage/team-a", 8737, 8737)
+
+
+@contextmanager
+def no_permission():
+    with pytest.raises(grpc.RpcError) as refused:
+        yield
+    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+
+
+@pytest.mark.parametrize("executor", ["", "executor"])
+def test_the_test_of_the_chart_succeeds(images, helm, vault, kubernetes_login, tmp_path, executor):
+    rendered = installed(helm, vault, tmp_path, f"tenants.serviceAccounts.executor={executor}")
     doctor = rendered.the("Pod", "-doctor")
-    (container,) = doctor["spec"]["containers"]
-    with pod_of(kubernetes_login, "team-a", "argo-workflow") as (tmp, mounts):
-        downward = tmp / "downward"
-        downward.mkdir()
-        told = doctor["metadata"]["annotations"]["sealgate/artifact-configuration"]
-        (downward / "artifact-configuration").write_text(told)
-        done = images["default"].run(
-            *container["command"],
-            *container["args"],
-            mounts={**mounts, "/sealgate": downward},
-            environment=variables(container),
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert "FAILED" not in done.stdout
-        assert not any(path.is_file() for path in (tmp / "storage").rglob("*"))
+    accounts = ["argo-workflow", *([executor] if executor else [])]
+    for container, account in zip(doctor["spec"]["containers"], accounts, strict=True):
+        with pod_of(kubernetes_login, "team-a", account) as (tmp, mounts):
+            downward = tmp / "downward"
+            downward.mkdir()
+            told = doctor["metadata"]["annotations"]["sealgate/artifact-configuration"]
+            (downward / "artifact-configuration").write_text(told)
+            done = images["default"].run(
+                *container["command"],
+                *container["args"],
+                mounts={**mounts, "/sealgate": downward},
+                environment=variables(container),
+            )
+            assert done.returncode == 0, done.stdout + done.stderr
+            assert "FAILED" not in done.stdout
+            assert not any(path.is_file() for path in (tmp / "storage").rglob("*"))
+
+
+def test_an_executor_loads_what_a_step_saves_and_neither_can_do_the_other_s_work(
+    images, helm, vault, kubernetes_login, tmp_path
+):
+    rendered = installed(helm, vault, tmp_path, "tenants.serviceAccounts.executor=executor")
+    pod = rendered.controller()["executor"]
+    step = {"ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_NODE_ID": "w-1"}
+    load = {"ARGO_CONTAINER_NAME": "init-artifact-crypt", "ARGO_NODE_ID": "w-1"}
+    given, got = Path("/tmp/argo/outputs/a.bin"), Path("/tmp/argo/outputs/b.bin")
+    content = os.urandom(200_000)
+
+    def started(account, component):
+        return running(images["default"], kubernetes_login, pod, account, **component)
+
+    with started("argo-workflow", step) as (argo, tmp):
+        (tmp / "argo/outputs/a.bin").write_bytes(content)
+        argo.save("team-a/a.bin", given)
+        stored = (tmp / "storage/team-a/a.bin").read_bytes()
+    with started("executor", load) as (argo, tmp):
+        put(tmp, stored)
+        argo.load("team-a/a.bin", got)
+        assert (tmp / "argo/outputs/b.bin").read_bytes() == content
+        (tmp / "argo/outputs/a.bin").write_bytes(content)
+        with no_permission():
+            argo.save("team-a/c.bin", given)
+    # The step's own account, which says the truth, and then that it is an executor.
+    for component in (step, load):
+        with started("argo-workflow", component) as (argo, tmp):
+            put(tmp, stored)
+            with no_permission():
+                argo.load("team-a/a.bin", got)
+            assert not (tmp / "argo/outputs/b.bin").exists()
 
 
 def test_a_first_installation_by_init_works_from_the_policy_to_the_store(images, vault, kubernetes_login, tmp_path):
@@ -184,32 +242,16 @@ def test_each_identity_gets_from_vault_what_it_needs_by_what_was_rendered(images
     vault.post("sys/auth/jwt", {"type": "jwt"})
     vault.post("auth/jwt/config", {"jwt_validation_pubkeys": [cluster.public]})
     auth = "configuration.keys.vault.auth.method=jwt,vault.audience=vault"
-    keys = f"configuration.keys.vault.address={vault.address},{auth}"
-    rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", keys, "--set", FILES)
-    vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], tmp_path)
+    rendered = installed(helm, vault, tmp_path, auth)
     pod, (server,) = rendered.controller()["executor"], rendered.server()["extraContainers"]
-
-    @contextmanager
-    def running(container, namespace, account):
-        with pod_of(cluster, namespace, account) as (tmp, mounts):
-            socket = tmp / "artifact-plugins/crypt/socket"
-            arguments = [*images["default"].stage.entrypoint, *server["args"]]
-            with (
-                images["default"].started(mounts, arguments, variables(container), socket),
-                closing(Argo(socket)) as argo,
-            ):
-                yield argo, tmp
-
+    image = images["default"]
     for container, namespace, account in ((pod, "team-a", "argo-workflow"), (server, "argo", "argo-server")):
-        with running(container, namespace, account) as (argo, tmp):
+        with running(image, cluster, container, account, namespace) as (argo, tmp):
             require_round_trip(argo, tmp, tmp / "storage")
-    with running(pod, "team-a", "argo-artifact-gc") as (argo, tmp):
-        (tmp / "storage/team-a").mkdir()
-        (tmp / "storage/team-a/a.bin").write_bytes(b"\x89SEAL\r\n\x1a...")
-        os.chown(tmp / "storage/team-a", 8737, 8737)
+    with running(image, cluster, pod, "argo-artifact-gc") as (argo, tmp):
+        put(tmp, b"\x89SEAL\r\n\x1a...")
         argo.delete("team-a/a.bin")
         assert not (tmp / "storage/team-a/a.bin").exists()
         (tmp / "argo/outputs/a.bin").write_bytes(b"x")
-        with pytest.raises(grpc.RpcError) as refused:
+        with no_permission():
             argo.save("team-a/a.bin", Path("/tmp/argo/outputs/a.bin"))
-        assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED

@@ -16,10 +16,22 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- prepend .Values.plugin.additionalNames .Values.plugin.name | uniq | toYaml -}}
 {{- end -}}
 
-{{- /* Garbage collection's role in Vault. A policy asks whose process it is, and a login proves that. */ -}}
-{{- define "sealgate.gcRole" -}}
+{{- /* The account of Argo's executor, where Loads run under it: in init containers, which have its token. Elsewhere a step's pod loads for itself. */ -}}
+{{- define "sealgate.executor" -}}
+{{- $accounts := .Values.tenants.serviceAccounts -}}
+{{- if and (eq .Values.argo.layout "init") (ne $accounts.executor $accounts.workflow) }}{{ $accounts.executor }}{{ end -}}
+{{- end -}}
+
+{{- /* The roles in Vault of those who do not log in by that of a step's pod: a mapping from component to role. */ -}}
+{{- define "sealgate.roles" -}}
 {{- $auth := dig "vault" "auth" dict .Values.configuration.keys -}}
-{{- if $auth.role }}{{ $auth.gcRole | default (printf "%s-gc" $auth.role) }}{{ end -}}
+{{- $roles := dict -}}
+{{- if and (eq .Values.configuration.keys.provider "vault") $auth.role -}}
+  {{- range compact (list "gc" "server" (ternary "init" "" (ne (include "sealgate.executor" .) ""))) -}}
+    {{- $_ := set $roles . (get ($auth.roles | default dict) . | default (printf "%s-%s" $auth.role .)) -}}
+  {{- end -}}
+{{- end -}}
+{{- $roles | toYaml -}}
 {{- end -}}
 
 {{- /* Where a native sidecar and Sealgate meet: mounted in every container of a workflow's pod; of their own in the server's. */ -}}
@@ -41,12 +53,13 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   {{- $_ := set $downstream "command" $values.downstream.command -}}
 {{- end -}}
 {{- $_ := set $configuration "downstream" $downstream -}}
-{{- if dig "keys" "vault" "auth" "role" "" $configuration -}}
-  {{- if eq .place "server" -}}
-    {{- $_ := set $configuration.keys.vault.auth "role" $values.argo.server.vaultRole -}}
-    {{- $_ := unset $configuration.keys.vault.auth "gcRole" -}}
+{{- with include "sealgate.roles" .root | fromYaml -}}
+  {{- $auth := $configuration.keys.vault.auth -}}
+  {{- if eq $.place "server" -}}
+    {{- $_ := set $auth "role" .server -}}
+    {{- $_ := unset $auth "roles" -}}
   {{- else -}}
-    {{- $_ := set $configuration.keys.vault.auth "gcRole" (include "sealgate.gcRole" .root) -}}
+    {{- $_ := set $auth "roles" (omit . "server") -}}
   {{- end -}}
 {{- end -}}
 {{- $text := merge (dict "apiVersion" "sealgate/v1alpha1" "kind" "Sealgate") $configuration | toYaml -}}
@@ -217,9 +230,15 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- if eq .Values.configuration.keys.provider "vault" -}}
   {{- $auth := .Values.configuration.keys.vault.auth -}}
-  {{- if and (not (has $auth.method (list "kubernetes" "jwt"))) (or $auth.role $auth.gcRole) }}{{ fail (printf "configuration.keys.vault.auth: the method %s has no role; set role: null" $auth.method) }}{{ end -}}
-  {{- if and $auth.role (eq $auth.role .Values.argo.server.vaultRole) }}{{ fail "argo.server.vaultRole: it is the role of the workflows' pods too, and the one would lock the other out" }}{{ end -}}
-  {{- if has (include "sealgate.gcRole" . | default "none") (list $auth.role .Values.argo.server.vaultRole) }}{{ fail "configuration.keys.vault.auth.gcRole: it is the role of others too, and the one would lock the other out" }}{{ end -}}
+  {{- if and (not (has $auth.method (list "kubernetes" "jwt"))) (or $auth.role $auth.roles) }}{{ fail (printf "configuration.keys.vault.auth: the method %s has no role; set role: null" $auth.method) }}{{ end -}}
+  {{- $given := $auth.roles | default dict -}}
+  {{- if $given.sidecar }}{{ fail "configuration.keys.vault.auth.roles.sidecar: a step's pod logs in by role, which is what says it" }}{{ end -}}
+  {{- if and $given.init (not (include "sealgate.executor" .)) }}{{ fail "configuration.keys.vault.auth.roles.init: it is for an account of Argo's executor in pods with init containers, and there is none; set tenants.serviceAccounts.executor and argo.layout: init, or leave it out" }}{{ end -}}
+  {{- $names := list $auth.role -}}
+  {{- range include "sealgate.roles" . | fromYaml -}}
+    {{- if has . $names }}{{ fail (printf "configuration.keys.vault.auth: two of role and roles are %s, and the one would lock the other out" .) }}{{ end -}}
+    {{- $names = append $names . -}}
+  {{- end -}}
   {{- include "sealgate.check.plugins" . -}}
   {{- if eq $auth.method "jwt" -}}
     {{- if and .Values.vault.setup (not .Values.vault.audience) }}{{ fail "vault.audience: the method jwt needs it; it is aud in a pod's token, mostly the issuer of the cluster (kubectl get --raw /.well-known/openid-configuration)" }}{{ end -}}

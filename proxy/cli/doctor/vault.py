@@ -9,7 +9,7 @@ from functools import cached_property
 
 from proxy.cli.doctor.checks import Check, Finding, Role, failed, not_checked, ok, warning
 from proxy.cli.doctor.rights import Needs, found
-from proxy.cli.vault import vault_keys
+from proxy.cli.vault import role_of, vault_keys
 from proxy.config import JwtAuth, KubernetesAuth, TokenAuth, TokenFileAuth, VaultKeySettings
 from proxy.facts import WrappedKey
 from proxy.keys.vault import VaultKeys
@@ -303,7 +303,7 @@ class VaultChecks:
 
 
 def _named(auth: object) -> str:
-    return f" {auth.role}" if isinstance(auth, KubernetesAuth | JwtAuth) else ""
+    return f" {role_of(auth)}" if isinstance(auth, KubernetesAuth | JwtAuth) else ""
 
 
 def _lasting(seconds: float) -> str:

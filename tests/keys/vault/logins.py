@@ -9,7 +9,7 @@ import json
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -97,14 +97,7 @@ def jwt(transit: Transit, account: ServiceAccount, file: Path, policies: list[st
 
 def kubernetes(transit: Transit, reviewer: str, file: Path, account: ServiceAccount, policies: list[str]) -> JwtLogin:
     mount = f"kubernetes-{secrets.token_hex(4)}"
-    transit.post(f"sys/auth/{mount}", {"type": "kubernetes"})
-    configuration = {
-        "kubernetes_host": reviewer,
-        "disable_local_ca_jwt": True,
-        "kubernetes_ca_cert": certificate()[0],
-        "token_reviewer_jwt": account.token(),
-    }
-    transit.post(f"auth/{mount}/config", configuration)
+    enable_kubernetes(transit.post, mount, reviewer, account)
     role = {
         "bound_service_account_names": ["sa"],
         "bound_service_account_namespaces": ["ns"],
@@ -117,20 +110,34 @@ def kubernetes(transit: Transit, reviewer: str, file: Path, account: ServiceAcco
     return JwtLogin(mount, ROLE, file)
 
 
-@contextmanager
-def token_reviewer(subject: str = SUBJECT) -> Iterator[ThreadingHTTPServer]:
-    """What of a cluster's API server the method kubernetes asks.
+def enable_kubernetes(post: Callable[[str, Any], Any], mount: str, reviewer: str, account: ServiceAccount) -> None:
+    """The method kubernetes at a mount, with a cluster whose API server is at `reviewer`."""
+    post(f"sys/auth/{mount}", {"type": "kubernetes"})
+    configuration = {
+        "kubernetes_host": reviewer,
+        "disable_local_ca_jwt": True,
+        "kubernetes_ca_cert": certificate()[0],
+        "token_reviewer_jwt": account.token(),
+    }
+    post(f"auth/{mount}/config", configuration)
 
-    A stand-in without faults of its own: there is no cluster. Vault's side of the method is the real one.
+
+@contextmanager
+def token_reviewer() -> Iterator[ThreadingHTTPServer]:
+    """What of a cluster's API server the method kubernetes asks: whose a token is.
+
+    A stand-in without faults of its own, which believes every token: there is no cluster. Vault's side of the method
+    is the real one.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            self.rfile.read(int(self.headers["Content-Length"]))
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            claims = json.loads(base64.urlsafe_b64decode(asked["spec"]["token"].split(".")[1] + "=="))
             status = {
                 "authenticated": True,
-                "user": {"username": subject, "uid": "u1"},
-                "audiences": [AUDIENCE],
+                "user": {"username": claims["sub"], "uid": "u1"},
+                "audiences": claims["aud"],
             }
             review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status}
             body = json.dumps(review).encode()

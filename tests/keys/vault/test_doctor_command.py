@@ -118,6 +118,18 @@ def test_a_login_says_its_method_and_how_long_its_token_lives(transit, examine, 
     assert refused.of("not checked") >= set(TRIED)
 
 
+def test_the_role_whose_tokens_live_too_long_is_the_one_of_the_component(transit, examine, tmp_path):
+    policies = transit.shipped_policies("loader")
+    long = {"token_ttl": "48h", "token_max_ttl": "48h"}
+    login = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", policies, **long)
+    auth = {"method": "jwt", "mount": login.mount, "jwtPath": str(login.jwt_path)}
+    auth |= {"role": "another", "roles": {"init": login.role}}
+    within = {"ARGO_CONTAINER_NAME": "init-artifact-crypt"}
+    report = examine("--role", "loader", vault={"auth": auth}, environment=within)
+    assert report.state("vault: login") == "warning"
+    assert f"token_ttl=1h on the role {login.role}:" in report.line("vault: login")
+
+
 def test_a_token_that_may_not_look_at_itself_is_no_failure(transit, examine):
     token = transit.token(*transit.shipped_policies("saver", "loader"))
     report = examine(token=token)

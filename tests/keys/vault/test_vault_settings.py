@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import get_args
 
 import logins
+import msgspec
 import pytest
 from harness.openbao import Server
 
+from policies.schema import Component
 from proxy.cli.policies import known_by
 from proxy.cli.serve import key_provider
 from proxy.cli.vault import cached_vault_keys, vault_keys
-from proxy.config import Duration, parse
+from proxy.config import Duration, Roles, parse
 from proxy.keys.vault_auth import StaticToken
 from proxy.plugin import Call, NotConfigured, Operation, PluginError, Unavailable
 
@@ -128,17 +131,39 @@ def test_every_method_has_its_fields_and_their_defaults(transit, environment, tm
         assert (auth.mount, str(auth.jwt_path)) == (method, "/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
-def test_garbage_collection_logs_in_by_a_role_of_its_own_and_nobody_else_does(transit, environment, tmp_path):
+COMPONENTS = {
+    "init": {"ARGO_CONTAINER_NAME": "init-artifact-crypt", "ARGO_NODE_ID": "w-1"},
+    "sidecar": {"ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_NODE_ID": "w-1"},
+    "gc": {"ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_WORKFLOW_NAME": "w"},
+    "server": {},
+    "": {"ARGO_WORKFLOW_NAME": "w"},
+}
+"""What Argo sets, by which a process knows where it is; that of the last it does not know."""
+
+
+@pytest.mark.parametrize("component", get_args(Component))
+def test_a_component_logs_in_by_a_role_of_its_own_and_nobody_else_does(transit, environment, tmp_path, component):
     jwt = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", transit.shipped_policies("saver", "loader"))
     auth = {"method": "jwt", "jwtPath": str(jwt.jwt_path), "mount": jwt.mount}
-    collecting = {**environment, "ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_WORKFLOW_NAME": "w"}
-    step = {**collecting, "ARGO_NODE_ID": "w-1"}
-    vault = {"mount": transit.mount, "auth": {**auth, "role": "no-such-role", "gcRole": jwt.role}}
-    checked(vault, collecting)
-    for other in (step, environment):
-        with pytest.raises(PluginError, match="login"):
-            checked(vault, other)
-    checked({"mount": transit.mount, "auth": {**auth, "role": jwt.role}}, collecting)
+    vault = {"mount": transit.mount, "auth": {**auth, "role": "no-such-role", "roles": {component: jwt.role}}}
+    for other, variables in COMPONENTS.items():
+        if other == component:
+            checked(vault, environment | variables)
+        else:
+            with pytest.raises(PluginError, match="login"):
+                checked(vault, environment | variables)
+
+
+def test_whoever_has_no_role_of_its_own_logs_in_by_the_role_of_all(transit, environment, tmp_path):
+    jwt = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", transit.shipped_policies("saver", "loader"))
+    auth = {"method": "jwt", "role": jwt.role, "jwtPath": str(jwt.jwt_path), "mount": jwt.mount}
+    for variables in COMPONENTS.values():
+        checked({"mount": transit.mount, "auth": auth}, environment | variables)
+    checked({"mount": transit.mount, "auth": {**auth, "roles": {"gc": "other", "init": ""}}}, environment)
+
+
+def test_a_role_may_be_given_to_each_component_that_policies_know_and_to_no_other():
+    assert tuple(field.encode_name for field in msgspec.structs.fields(Roles)) == get_args(Component)
 
 
 def test_a_role_that_may_do_nothing_proves_whose_process_collects_garbage(transit, environment, tmp_path):
@@ -146,7 +171,7 @@ def test_a_role_that_may_do_nothing_proves_whose_process_collects_garbage(transi
     claims |= {"/kubernetes.io/serviceaccount/name": "service_account_name"}
     jwt = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", [], claim_mappings=claims)
     auth = {"method": "jwt", "jwtPath": str(jwt.jwt_path), "mount": jwt.mount, "role": "no-such-role"}
-    auth |= {"gcRole": jwt.role}
+    auth |= {"roles": {"gc": jwt.role}}
     collecting = {**environment, "ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_WORKFLOW_NAME": "w"}
     known = known_by(vault_keys(section({"mount": transit.mount, "auth": auth}), collecting))
     found = known(Call(Operation.DELETE))
@@ -194,6 +219,13 @@ REFUSED = {
         "secretId",
     ),
     "no role": ({"auth": {"method": "kubernetes"}}, "`role`"),
+    "a role of no component": (
+        {"auth": {"method": "kubernetes", "role": "r", "roles": {"sidcar": "s"}}},
+        "unknown field `sidcar`; did you mean `sidecar`?",
+    ),
+    "a role that is no name": ({"auth": {"method": "jwt", "role": "r", "roles": {"gc": ["g"]}}}, "Expected `str`"),
+    "roles that are no mapping": ({"auth": {"method": "jwt", "role": "r", "roles": "g"}}, "Expected `object`"),
+    "roles where a login has none": ({"auth": {"method": "token", "roles": {"gc": "g"}}}, "unknown field `roles`"),
     "an address without a scheme": ({**TOKEN, "address": "vault:8200"}, "https://"),
     "another variable": ({**TOKEN, "context": "${identity.pod}"}, "identity.namespace"),
     "no time": ({**TOKEN, "timeout": "0s"}, "timeout"),
