@@ -210,7 +210,7 @@ def test_a_record_that_a_sink_does_not_take_is_counted(tmp_path):
         assert proxy.stop() == 0
         (failures,) = [metric for metric in collector.metrics() if metric.name == names.AUDIT_FAILURES]
     ((labels, point),) = points(failures)
-    assert labels == {names.SINK: "file", names.REASON: "no such file or directory"}
+    assert labels == {names.SINK: f"file {sinks[0]['path']}", names.REASON: "no such file or directory"}
     assert point.as_int >= 1
 
 

@@ -154,25 +154,35 @@ def test_what_is_no_regular_file_takes_nothing(tmp_path, kind):
         File(path).write(LINE, 10)
 
 
+def given(lagging, line, until=0.0):
+    lagging.add(line)
+    return lagging.write(until)
+
+
 def test_a_sink_that_comes_back_is_given_what_it_missed_in_order():
     sink = Memory()
     lagging = Lagging(sink)
     until = time.monotonic() + 60
     sink.fault = "away"
-    assert lagging.write(b"1\n", until).fault == "away"
-    assert not lagging.write(b"2\n", until).there
+    assert given(lagging, b"1\n", until).fault == "away"
+    assert not given(lagging, b"2\n", until).there
     sink.fault = ""
-    assert lagging.write(b"3\n", until).there
+    assert given(lagging, b"3\n", until).there
     assert sink.lines == [b"1\n", b"2\n", b"3\n"]
 
 
-def test_what_a_sink_misses_is_bounded():
+def test_what_a_sink_misses_is_bounded_and_the_gap_is_told_once_until_it_has_caught_up(caplog):
     sink = Memory()
     lagging = Lagging(sink)
-    sink.fault = "away"
-    for number in range(10_000):
-        lagging.write(b"%d\n" % number, 0)
-    sink.fault = ""
-    lagging.write(b"the last\n", 0)
-    assert len(sink.lines) == 256
-    assert sink.lines[-1] == b"the last\n"
+    for _ in range(2):
+        sink.fault = "away"
+        for number in range(1000):
+            given(lagging, b"%d\n" % number)
+        sink.fault = ""
+        given(lagging, b"the last\n")
+        assert len(sink.lines) == 256
+        assert sink.lines[-1] == b"the last\n"
+        sink.lines.clear()
+    assert [record.getMessage() for record in caplog.records] == [
+        "memory missed more than 256 records: its copy of the trail has a gap"
+    ] * 2
