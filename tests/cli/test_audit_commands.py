@@ -12,6 +12,7 @@ import subprocess
 import pytest
 from harness.chain import SEALGATE, Proxy
 from harness.outcome import outcome
+from harness.trails import trail_of
 
 
 @pytest.fixture(scope="module")
@@ -167,6 +168,43 @@ def test_the_key_that_an_objects_record_names_is_told(run, proxy):
     done = run("verify", proxy.trail, "--object", stored)
     assert done.returncode == 0, done.stdout
     assert f"object    {stored}: record 3 at {proxy.trail}:4, key team-b/two".encode() in done.stdout
+
+
+def test_each_object_that_is_named_is_told(run, proxy, tmp_path):
+    (stored,) = [path for path in proxy.storage.rglob("*") if path.is_file() and path.name == "two"]
+    sibling = tmp_path / "sibling"
+    sibling.write_bytes(stored.read_bytes())
+    done = run("verify", proxy.trail, "--object", stored, "--object", sibling)
+    told = [line for line in done.stdout.decode().splitlines() if line.startswith("object")]
+    assert [line.split(": record")[0].split()[-1] for line in told] == [str(stored), str(sibling)]
+    first, *rest = proxy.trail.read_bytes().splitlines(keepends=True)
+    done = run("verify", "-", "--object", stored, "--object", sibling, stdin=b"".join([first, *rest[:2]]))
+    assert done.stdout.count(b"is not there") == 2
+
+
+def test_a_trail_that_nobody_signed_is_consistent_and_never_verified(run, tmp_path):
+    made_up = b"".join(trail_of(3, None))
+    done = run("verify", "-", "--allow-unsigned", stdin=made_up)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith(b"\nconsistent, not signed: 1 chain nobody vouches for\n")
+    told = json.loads(run("verify", "-", "--allow-unsigned", "--output", "json", stdin=made_up).stdout)
+    assert (told["verified"], told["consistent"]) == (False, True)
+    page = tmp_path / "page.html"
+    done = run("report", "-", "--allow-unsigned", "--to", page, stdin=made_up)
+    assert done.stdout.endswith(b"3 accesses, consistent, not signed\n")
+    assert '<p class="verdict"><b>Consistent, not signed:</b> 1 chain nobody vouches for.' in page.read_text()
+    assert "Verified" not in page.read_text()
+    assert "count what all records claim" in page.read_text()
+
+
+def test_how_a_trail_may_have_come_to_its_end_is_told(run, proxy, tmp_path):
+    text = proxy.trail.read_bytes()[:-100]
+    done = run("verify", "-", stdin=text)
+    assert done.returncode == 0
+    assert b"open (killed, still runs, or its end was cut off)" in done.stdout
+    assert b"the line breaks off; whether a record was there cannot be told" in done.stdout
+    run("report", "-", "--to", tmp_path / "page.html", stdin=text)
+    assert "was killed, still runs, or its end was cut off." in (tmp_path / "page.html").read_text()
 
 
 def test_the_certificates_actor_and_the_findings_are_told_as_json_too(run, proxy):
