@@ -38,7 +38,8 @@ def telemetry(
     if settings and (kind == "prometheus" or (kind == "otlp" and endpoint(Signal.METRICS, environment))):
         place = settings.prometheus if kind == "prometheus" else None
         metrics = or_none("metrics", lambda: _metrics(place, environment))
-    return Telemetry(tracing, metrics) if tracing or metrics else None
+    component = identity.asserted(environment).component
+    return Telemetry(tracing, metrics, component) if tracing or metrics else None
 
 
 def or_none(what: str, make: Callable[[], Part]) -> Part | None:

@@ -7,7 +7,6 @@ This module loads OpenTelemetry, and so is itself loaded only where a copy was a
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +20,7 @@ from opentelemetry.sdk.resources import Resource
 from proxy.telemetry import names
 from proxy.telemetry.environment import Signal, over_http, timeout
 from proxy.telemetry.records import program_version
+from proxy.telemetry.watch import done_within
 
 EVENT = "sealgate.artifact.access"
 _EXPORT_EVERY_MS = 1000
@@ -51,9 +51,7 @@ class Collector:
 
     def close(self) -> None:
         """Export what is left, in bounded time."""
-        thread = threading.Thread(target=self._provider.shutdown, name="sealgate-copies", daemon=True)
-        thread.start()
-        thread.join(_END_WITHIN)
+        done_within(_END_WITHIN, self._provider.shutdown)
 
 
 def _exporter(environment: Mapping[str, str]) -> Any:

@@ -91,7 +91,9 @@ class _Signed(NamedTuple):
 class Links:
     """One chain while it is read."""
 
-    def __init__(self, uid: str, trusted: Collection[bytes], wanted: Mapping[int, Sequence[Wanted]], room: Room) -> None:
+    def __init__(
+        self, uid: str, trusted: Collection[bytes], wanted: Mapping[int, Sequence[Wanted]], room: Room
+    ) -> None:
         self.facts = ChainFacts(uid)
         self.next = 0
         """The sequence that comes next."""

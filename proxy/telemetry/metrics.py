@@ -7,7 +7,6 @@ would be a series of its own.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -35,7 +34,6 @@ from proxy.telemetry.records import program_version
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600)
 _BYTES = tuple(4**power for power in range(5, 20))
 _EVERY_MS = 10_000
-_END_WITHIN = 2.0
 _DELTA = dict.fromkeys((sdk.Counter, sdk.Histogram), AggregationTemporality.DELTA)
 """A process that lives for seconds says what it did since it last said so, and its series ends with it."""
 _WRITES = frozenset({Operation.SAVE, Operation.SAVE_STREAM})
@@ -120,15 +118,18 @@ class Metrics:
         """A sink did not take an audit record."""
         self._failures.add(1, {names.SINK: sink, names.REASON: reason})
 
+    def flush(self) -> None:
+        """Push what was counted; what is on a page waits for its reader."""
+        self._provider.force_flush()
+
     def close(self) -> None:
-        """Push what is left, in bounded time."""
-        thread = threading.Thread(target=self._provider.shutdown, name="sealgate-metrics", daemon=True)
-        thread.start()
-        thread.join(_END_WITHIN)
+        """Push what is left."""
+        self._provider.shutdown()
 
 
 def _pushed(environment: Mapping[str, str]) -> MetricReader:
-    return PeriodicExportingMetricReader(_exporter(environment), export_interval_millis=_EVERY_MS)
+    every = None if environment.get("OTEL_METRIC_EXPORT_INTERVAL") else _EVERY_MS
+    return PeriodicExportingMetricReader(_exporter(environment), export_interval_millis=every)
 
 
 def _exporter(environment: Mapping[str, str]) -> MetricExporter:

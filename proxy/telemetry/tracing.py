@@ -6,7 +6,6 @@ This module loads OpenTelemetry, and so is itself loaded only when there is some
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,16 +30,10 @@ from proxy.telemetry.records import program_version
 _PARENT_IS_FRESH_FOR = 3600.0
 """Seconds after which the environment's context is a link, and no parent any more."""
 _EXPORT_EVERY_MS = 1000
-_FLUSH_WITHIN = 0.3
-"""Seconds that an answer waits for its spans, in a container that may be killed the moment after."""
-_GIVE_UP_FOR = 30.0
-"""Seconds in which nobody waits again after somebody waited in vain."""
-_END_WITHIN = 2.0
 _ENDINGS_OF_SERVERS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 """The statuses that are an error of the server, by OpenTelemetry's conventions; the rest is the caller's."""
-_KILLED_WITHOUT_WARNING = frozenset({"init", "gc"})
 
 
 class Tracing:
@@ -64,9 +57,6 @@ class Tracing:
         propagate.set_global_textmap(self._propagator)
         self._server: Any = server_interceptor(self._provider)  # type: ignore[no-untyped-call]  # it has no types
         self._client: Any = client_interceptor(self._provider)  # type: ignore[no-untyped-call]  # it has no types
-        self._flushes = identity.component in _KILLED_WITHOUT_WARNING
-        self._flushing = threading.Lock()
-        self._give_up_until = 0.0
 
     # --- RPCs ---------------------------------------------------------------------------------------------
 
@@ -144,24 +134,12 @@ class Tracing:
     # --- export -------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Before an answer: have its spans exported, if this container may be killed right after it.
-
-        Waits at most `_FLUSH_WITHIN` seconds, and not at all for a while after it was in vain.
-        """
-        if not self._flushes or self._clock() < self._give_up_until or not self._flushing.acquire(blocking=False):
-            return
-        if not _done_within(_FLUSH_WITHIN, self._flush_all):
-            self._give_up_until = self._clock() + _GIVE_UP_FOR
-
-    def _flush_all(self) -> None:
-        try:
-            self._provider.force_flush()
-        finally:
-            self._flushing.release()
+        """Export the spans that have ended."""
+        self._provider.force_flush()
 
     def close(self) -> None:
-        """Export what is left, for at most two seconds."""
-        _done_within(_END_WITHIN, self._provider.shutdown)
+        """Export what is left."""
+        self._provider.shutdown()
 
 
 def _resource(service: str, identity: Identity) -> Resource:
@@ -191,14 +169,6 @@ def _exporter(environment: Mapping[str, str]) -> SpanExporter:
     from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # noqa: PLC0415 - one of the two
 
     return trace_exporter.OTLPSpanExporter(timeout=seconds)
-
-
-def _done_within(seconds: float, work: Callable[[], object]) -> bool:
-    """Whether `work` was done in time. It goes on behind, on a thread that holds nothing up."""
-    thread = threading.Thread(target=work, name="sealgate-export", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return not thread.is_alive()
 
 
 def _traceparent(span: Span) -> str:

@@ -66,6 +66,33 @@ def test_pushed_metrics_are_deltas_and_name_no_pod(tmp_path):
     assert "ns/a" not in resources
 
 
+@pytest.mark.parametrize("container", ["init-artifact-crypt", "artifact-plugin-crypt"])
+def test_in_a_container_that_is_killed_without_warning_metrics_leave_before_the_answer(tmp_path, container):
+    with Collector() as collector:
+        environment = {**collector.environment(), "ARGO_CONTAINER_NAME": container, "ARGO_POD_NAME": "pod"}
+        environment["OTEL_METRIC_EXPORT_INTERVAL"] = "3600000"
+        settings = {"telemetry": {"metrics": "otlp"}}
+        proxy = Proxy(tmp_path, settings=settings, environment=environment).start()
+        proxy.argo().is_directory("ns/a")
+        proxy.kill()
+        proxy.stop()
+        assert names.CALL_DURATION in {metric.name for metric in collector.metrics()}
+
+
+def test_the_environment_says_how_often_metrics_are_pushed(tmp_path):
+    with Collector() as collector:
+        environment = {**collector.environment(), "OTEL_METRIC_EXPORT_INTERVAL": "50"}
+        proxy = Proxy(tmp_path, settings={"telemetry": {"metrics": "otlp"}}, environment=environment).start()
+        argo = proxy.argo()
+
+        def pushes():
+            argo.is_directory("ns/a")
+            return len([metric for metric in collector.metrics() if metric.name == names.CALL_DURATION])
+
+        assert eventually(lambda: pushes() > 6, seconds=50), "every ten seconds it would have been five"
+        proxy.stop()
+
+
 def test_a_histogram_leads_to_a_trace(tmp_path):
     with Collector() as collector:
         settings = {"telemetry": {"metrics": "otlp"}}

@@ -98,7 +98,9 @@ def test_prometheus_itself_fires_at_the_first_count_and_then_rests(tmp_path, ale
             ],
         }
         (tmp_path / "case.yaml").write_text(yaml.safe_dump(case))
-        done = subprocess.run([promtool, "test", "rules", str(tmp_path / "case.yaml")], capture_output=True, check=False)
+        done = subprocess.run(
+            [promtool, "test", "rules", str(tmp_path / "case.yaml")], capture_output=True, check=False
+        )
         assert done.returncode == 0 or b"got:" in done.stdout + done.stderr, done
         return done.returncode != 0
 
