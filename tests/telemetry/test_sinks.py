@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness.trails import Memory, full_pipe
+from harness.users import as_user
 
 from proxy.telemetry.sinks import File, Lagging, NotTaken, Stdout
 
@@ -48,6 +49,43 @@ def test_room_that_is_not_there_any_more_when_it_is_used_holds_nobody_up():
     assert found
     os.close(reading)
     os.close(writing)
+
+
+BORROWED = """
+import os, sys
+from proxy.telemetry.sinks import NotTaken, Stdout
+try:
+    os.close(os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK))
+    print("it can be opened again", file=sys.stderr)
+except PermissionError:
+    pass
+sink = Stdout()
+for line in (b"y" * 8191 + b"\\n", b"short\\n"):
+    try:
+        sink.write(line, 0.05)
+    except NotTaken as fault:
+        print(fault, file=sys.stderr)
+print(os.get_blocking(1), file=sys.stderr)
+sys.stdin.readline()
+sink.write(b"last\\n", 60)
+"""
+
+
+def test_a_pipe_of_another_user_holds_nobody_up_either():
+    reading, writing = full_pipe()
+    os.read(reading, 4096)
+    command = [*as_user(7654), sys.executable, "-c", BORROWED]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    streams = {"stdin": subprocess.PIPE, "stdout": writing, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **streams) as process:
+        os.close(writing)
+        told = [process.stderr.readline() for _ in range(3)]
+        assert told == [b"nobody reads standard output\n"] * 2 + [b"True\n"]
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert b"".join(iter(lambda: os.read(reading, 65536), b"")).endswith(b"y\nlast\n")
+    assert process.returncode == 0
+    os.close(reading)
 
 
 def test_a_pipe_whose_reader_has_gone_takes_nothing():
