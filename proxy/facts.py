@@ -41,6 +41,8 @@ class KeyFacts:
 
     requests: int = 0
     """Requests that the key service carried out."""
+    data_keys: int = 0
+    """Data keys that the key service made or unwrapped."""
     remembered: int = 0
     """Data keys that the cache had."""
     request_id: str = ""

@@ -263,9 +263,8 @@ class AuditLog:
         authority = self._authority
         if authority is not None:
             # Of the process, not of its first caller: who hangs up early must not decide whether the trail is signed.
-            own = Call(
-                call.operation, time.monotonic() + _LONGEST_BEGINNING, id=call.id, keys=call.keys, trace=call.trace
-            )
+            # What is asked for it is none of the access's requests either.
+            own = Call(call.operation, time.monotonic() + _LONGEST_BEGINNING, id=call.id, trace=call.trace)
             try:
                 self._identity = authority.identify(own)
                 certified = chain.certify(self._identity, lambda text: authority.certify(own, text))

@@ -70,13 +70,17 @@ class Metrics:
         meter = self._provider.get_meter("sealgate", program_version())
         self._calls = meter.create_histogram(names.CALL_DURATION, "s", "How long calls took.")
         self._sizes = meter.create_histogram(names.ARTIFACT_SIZE, "By", "Plaintext bytes of an artifact.")
-        self._vault = meter.create_histogram(names.VAULT_DURATION, "s", "How long calls waited for the key service.")
+        self._vault = meter.create_histogram(
+            names.VAULT_DURATION, "s", "How long a call waited for the key service, all of its requests together."
+        )
         self._decisions = meter.create_counter(names.DECISIONS, "{decision}", "What the policies decided.")
         self._would_deny = meter.create_counter(names.WOULD_DENY, "{decision}", "What rules on trial would deny.")
         self._records = meter.create_counter(names.AUDIT_RECORDS, "{record}", "Audit records that were written.")
         self._failures = meter.create_counter(names.AUDIT_FAILURES, "{record}", "Audit records that were not written.")
         self._plaintext = meter.create_counter(names.PLAINTEXT_READS, "{file}", "Files that were not sealed.")
-        self._data_keys = meter.create_counter(names.DATA_KEYS, "{key}", "Data keys, asked for or remembered.")
+        self._data_keys = meter.create_counter(
+            names.DATA_KEYS, "{key}", "Data keys that the key service gave, or that were remembered."
+        )
 
     def ended(self, call: Call, outcome: str, kind: str) -> None:
         """Count it."""
@@ -93,7 +97,7 @@ class Metrics:
             self._sizes.record(call.sealed.plaintext_bytes, operation | direction)
         if call.keys.requests:
             self._vault.record(call.keys.seconds, operation | {names.STATUS_CODE: outcome})
-        for source, count in (("key service", call.keys.requests), ("cache", call.keys.remembered)):
+        for source, count in (("key service", call.keys.data_keys), ("cache", call.keys.remembered)):
             if count:
                 self._data_keys.add(count, {names.SOURCE: source})
         self._decided(call, operation)

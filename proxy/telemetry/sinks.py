@@ -67,8 +67,8 @@ class Copy(Protocol):
 class Stdout:
     """Standard output: in a pod, the container's log.
 
-    The line goes out in one write of at most PIPE_BUF bytes once there is room for it: it mixes with nothing that others
-    write there, and waits for nobody (but see `Outlet`).
+    The line goes out in one write of at most PIPE_BUF bytes once there is room for it: it mixes with nothing that
+    others write there, and waits for nobody (but see `Outlet`).
     """
 
     name = "stdout"

@@ -162,7 +162,8 @@ with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
 metrics = Metrics(Page("127.0.0.1", port))
 call = Call(Operation.LOAD)
-call.sealed.files = call.sealed.unsealed_files = call.keys.requests = call.keys.remembered = 1
+call.sealed.files = call.sealed.unsealed_files = 1
+call.keys.requests = call.keys.data_keys = call.keys.remembered = 1
 call.decision.effective, call.decision.would_deny = "allow", ("tenants/own-prefix",)
 metrics.ended(call, "OK", "")
 metrics.recorded("outcome")
