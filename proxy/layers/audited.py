@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from proxy.plugin import Artifact, ArtifactPlugin, AuditBlocked, Call, Capabilities, Chunk
+from proxy.plugin import Artifact, ArtifactPlugin, AuditBlocked, Call, Capabilities, Chunk, DeadlineExceeded
 from proxy.telemetry.audit import AuditLog
 
 
@@ -82,8 +82,9 @@ class Audited:
         except AuditBlocked:
             raise  # nothing has happened, and nothing can be recorded
         except GeneratorExit as gone:
+            late = DeadlineExceeded("the caller's deadline passed") if call.remaining() == 0 else gone
             with suppress(AuditBlocked):  # there is nobody left to be told
-                self._audit_log.outcome(access, gone)
+                self._audit_log.outcome(access, late)
             raise
         except Exception as error:
             self._audit_log.outcome(access, error)

@@ -43,6 +43,8 @@ log = logging.getLogger("sealgate.call")
 LARGEST_MESSAGE = 4 << 20
 """What Argo's client accepts, and so the most that any plugin may send or expect."""
 _FOR_EVER = 10 * 365 * 86_400
+_ROUNDED_UP, _ON_ITS_WAY = 0.01, 0.01
+"""By how much a deadline that arrives can be longer than its caller's: a part of it, and seconds."""
 
 
 class Edge:
@@ -152,8 +154,8 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         self._watch = watch
         if watch is not None:
             watch.began(self.call)
-        if not context.add_callback(self.call.cancel):
-            self.call.cancel()
+        if not context.add_callback(lambda: _gone(self.call)):
+            _gone(self.call)
 
     def on(self, artifact: Artifact) -> Artifact:
         """Remember the artifact for the texts and the log."""
@@ -169,7 +171,7 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         elif isinstance(error, Exception):
             self.error = self._defect(error)
         else:  # GeneratorExit: the caller went away
-            self._ended("CANCELLED", "")
+            self._ended("DEADLINE_EXCEEDED" if self.call.remaining() == 0 else "CANCELLED", "")
             return False
         if self.refused is not None:
             self._ended("OK", "artifact_error")
@@ -238,6 +240,19 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         )
 
 
+def _gone(call: Call) -> None:
+    """Nobody waits for the answer any more; where that is because of the deadline, have it be one that has passed.
+
+    The library tells of both in the same way, and of a deadline when the caller's clock says so: a little before this
+    one's, because a caller rounds up what it sends.
+    """
+    if call.deadline is not None:
+        now = time.monotonic()
+        if call.deadline - now <= _ROUNDED_UP * (call.deadline - call.began) + _ON_ITS_WAY:
+            call.deadline = min(call.deadline, now)
+    call.cancel()
+
+
 def error_status(error: PluginError) -> str:
     """The name of the gRPC status for an error."""
     return error.code if isinstance(error, DownstreamStatus) else error.status
@@ -303,7 +318,7 @@ def _uncancelled(requests: Iterator[bytes], call: Call, settle: Callable[[Call],
         try:
             frame = next(requests, None)
         except grpc.RpcError:
-            call.cancel()
+            _gone(call)
             frame = None
         if frame is None:
             settle(call)

@@ -135,16 +135,20 @@ def test_a_reader_that_goes_away_is_cancelled(stand, collector):
     assert root.status == "UNSET"
 
 
-def test_an_answer_after_the_deadline_is_no_success(stand, collector):
-    assert stand.attempt("IsDirectory", "fault: hang on IsDirectory", timeout=1).code == "DEADLINE_EXCEEDED"
-    ours = {"operation": "IsDirectory", "service": {"name": "artifact.ArtifactService"}}
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_answer_after_the_deadline_is_no_success(stand, collector, operation):
+    before = len(read(stand.proxy.trail))
+    fault = f"fault: hang on {stand.asked(operation)}"
+    assert stand.attempt(operation, fault, timeout=1).code == "DEADLINE_EXCEEDED"
 
     def recorded():
-        return [r for r in read(stand.proxy.trail) if r.get("api") == ours and r["resource"]["uid"] == stand.stored]
+        return [r for r in read(stand.proxy.trail)[before:] if r["unmapped"]["phase"] == "outcome"]
 
     assert eventually(recorded)
-    root, _ = spans_of(collector, id_of_last(stand.proxy, "IsDirectory", stand.stored))
-    assert root.attributes["rpc.response.status_code"] in {"DEADLINE_EXCEEDED", "CANCELLED"}
+    (record,) = recorded()
+    assert (record["status_code"], record["status_detail"]) == ("DEADLINE_EXCEEDED", "DeadlineExceeded")
+    root, _ = spans_of(collector, record["metadata"]["correlation_uid"])
+    assert root.attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
 
 
 def test_the_callers_trace_goes_on(stand, collector):
