@@ -81,12 +81,15 @@ class TraceFacts:
     span_id: str = ""
     span: object = None
     """For the tracing alone."""
+    asked: tuple[str, str] = ("", "")
+    """How the RPC to the downstream ended that is about to be told: gRPC status, and kind of error. The client writes
+    it, and only while it tells."""
     step: Callable[[str], AbstractContextManager[str]] = _untraced
     """A part of the work, by name; gives the W3C `traceparent` for whoever is asked in it, or nothing."""
 
 
 class Known(Protocol):
-    """What the log knows of a call."""
+    """What is known of a call where nobody hands it on."""
 
     @property
     def id(self) -> str:
@@ -98,4 +101,4 @@ class Known(Protocol):
 
 
 current_call: ContextVar[Known | None] = ContextVar("current_call", default=None)
-"""The call that this thread works for, for the log alone: everybody else is handed it."""
+"""The call that this thread works for, for the log and for spans of a library's: everybody else is handed it."""

@@ -23,15 +23,13 @@ from proxy.plugin import (
     BadRequest,
     Call,
     Chunk,
-    DownstreamStatus,
     LimitReached,
     Operation,
     PluginError,
     Refused,
     logged_key,
-    name_of,
 )
-from proxy.rpc.watched import Watch, Watching
+from proxy.rpc.watched import Watch, Watching, ending, error_status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -163,21 +161,15 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         return artifact
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
-        if error is None:
-            self._ended("OK", "")
-            return False
+        outcome, kind = ending(error)
         if isinstance(error, PluginError):
             self.error = error
         elif isinstance(error, Exception):
             self.error = self._defect(error)
-        else:  # GeneratorExit: the caller went away
-            self._ended("DEADLINE_EXCEEDED" if self.call.remaining() == 0 else "CANCELLED", "")
-            return False
-        if self.refused is not None:
-            self._ended("OK", "artifact_error")
-        else:
-            self._ended(error_status(self.error), name_of(error))
-        return True
+        elif error is not None and self.call.remaining() == 0:  # GeneratorExit: the caller went away
+            outcome = "DEADLINE_EXCEEDED"
+        self._ended(outcome, kind)
+        return self.error is not None
 
     def _ended(self, outcome: str, kind: str) -> None:
         if self._watch is not None:
@@ -251,11 +243,6 @@ def _gone(call: Call) -> None:
         if call.deadline - now <= _ROUNDED_UP * (call.deadline - call.began) + _ON_ITS_WAY:
             call.deadline = min(call.deadline, now)
     call.cancel()
-
-
-def error_status(error: PluginError) -> str:
-    """The name of the gRPC status for an error."""
-    return error.code if isinstance(error, DownstreamStatus) else error.status
 
 
 def _passed_on(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], ...]:

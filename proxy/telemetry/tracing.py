@@ -21,6 +21,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from proxy.facts import current_call
 from proxy.identity import Identity
 from proxy.plugin import Call
 from proxy.telemetry import names
@@ -34,6 +35,12 @@ _ENDINGS_OF_SERVERS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 """The statuses that are an error of the server, by OpenTelemetry's conventions; the rest is the caller's."""
+_STATUSES = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
+    *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+)
+"""By their numbers. For a client all but the first are errors."""
 
 
 class Tracing:
@@ -220,17 +227,24 @@ def mended(span: ReadableSpan) -> ReadableSpan:
     """The one place that puts right how the instrumentation ends a span.
 
     It leaves a refusal in an answer and a caller that went away unmarked, and adds texts and traces of exceptions,
-    which can name artifacts. What the call itself said of its end, on `STATUS_CODE` and `ERROR_TYPE`, is right.
+    which can name artifacts. What the call itself said of its end, on `STATUS_CODE` and `ERROR_TYPE`, is right; so is
+    what the client says of an RPC while it tells of its end. A stream that ends by itself has its status alone.
     """
     scope = span.instrumentation_scope
     if scope is None or not scope.name.startswith("opentelemetry.instrumentation.grpc"):
         return span
     attributes = dict(span.attributes or {})
-    outcome, failed = attributes.get(names.STATUS_CODE), attributes.get(names.ERROR_TYPE)
-    status = Status(span.status.status_code)
-    if outcome is not None:
-        error = outcome in _ENDINGS_OF_SERVERS or failed == "artifact_error"
-        status = Status(StatusCode.ERROR if error else StatusCode.UNSET)
+    number = attributes.pop(names.OLD_STATUS_CODE, None)
+    call = current_call.get()
+    if span.kind is SpanKind.CLIENT:
+        outcome, failed = call.trace.asked if call else ("", "")
+        outcome = outcome or (_STATUSES[number] if isinstance(number, int) and number < len(_STATUSES) else "UNKNOWN")
+        failed = failed or ("" if outcome == "OK" else outcome)
+        attributes |= {names.STATUS_CODE: outcome} | ({names.ERROR_TYPE: failed} if failed else {})
+    is_error = attributes.get(names.ERROR_TYPE) == "artifact_error" or attributes.get(names.STATUS_CODE) in (
+        _ENDINGS_OF_SERVERS if span.kind is SpanKind.SERVER else set(_STATUSES[1:])
+    )
+    status = Status(StatusCode.ERROR if is_error else StatusCode.UNSET)
     return ReadableSpan(
         name=span.name,
         context=span.context,

@@ -38,6 +38,12 @@ def traced(request, tmp_path_factory, collector):
 
 
 @pytest.fixture
+def start_traced(make, collector):
+    environment = {**collector.environment(), "VENDOR_STREAMS": "1", "OTEL_BSP_SCHEDULE_DELAY": "10"}
+    return lambda: make(settings={"spool": {"transfer": "stream"}}, environment=environment).start()
+
+
+@pytest.fixture
 def stand(traced, key) -> Stand:
     return filled(traced, key)
 
@@ -81,6 +87,9 @@ def test_a_success_is_one_span_of_the_rpc_with_the_parts_below_it(stand, collect
     assert [span.kind for span in below if span.name.startswith("/")] == ["CLIENT"] * len(
         [name for name in names if name.startswith("/")]
     )
+    for span in (root, *below):
+        assert "rpc.grpc.status_code" not in span.attributes
+        assert span.kind == "INTERNAL" or span.attributes["rpc.response.status_code"] == "OK"
     if names & {"seal", "open"}:
         assert root.attributes["sealgate.bytes.plaintext"] == LARGE
         assert root.attributes["sealgate.key.name"] == "default"
@@ -94,9 +103,14 @@ def test_a_success_is_one_span_of_the_rpc_with_the_parts_below_it(stand, collect
 def test_a_refusal_in_the_answer_is_an_error(stand, collector, operation):
     fault = "refuse-early" if stand.asked(operation) == "SaveStream" else "refuse"
     assert stand.attempt(operation, f"fault: {fault} on {stand.asked(operation)}").code != "OK"
-    root, _ = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)))
-    assert (root.status, root.attributes["error.type"]) == ("ERROR", "artifact_error")
-    assert root.attributes["rpc.response.status_code"] == "OK"
+    asked = f"/artifact.ArtifactService/{stand.asked(operation)}"
+    root, below = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)), {asked})
+    (onward,) = [span for span in below if span.kind == "CLIENT" and span.name == asked]
+    for span in (root, onward):
+        assert (span.status, span.attributes["error.type"]) == ("ERROR", "artifact_error")
+        assert (span.message, span.events) == ("", [])
+        assert span.attributes["rpc.response.status_code"] == "OK"
+        assert "rpc.grpc.status_code" not in span.attributes
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -130,9 +144,25 @@ def test_a_reader_that_goes_away_is_cancelled(stand, collector):
     next(frames)
     frames.cancel()
     assert eventually(lambda: [r for r in read(stand.proxy.trail) if r.get("status_code") == "CANCELLED"])
-    root, _ = spans_of(collector, id_of_last(stand.proxy, "OpenStream", stand.stored))
+    root, below = spans_of(collector, id_of_last(stand.proxy, "OpenStream", stand.stored), {"open"})
     assert root.attributes["rpc.response.status_code"] == "CANCELLED"
     assert root.status == "UNSET"
+    assert not [span for span in below if "rpc.grpc.status_code" in span.attributes]
+    if stand.asked("OpenStream") == "OpenStream":
+        (onward,) = [span for span in below if span.name == "/artifact.ArtifactService/OpenStream"]
+        assert onward.attributes["rpc.response.status_code"] == "CANCELLED"
+
+
+@pytest.mark.parametrize("operation", ["IsDirectory", "OpenStream", "Save"])
+def test_a_downstream_that_dies_is_told_on_the_span_of_the_rpc_to_it(start_traced, collector, key, operation):
+    stand = filled(start_traced(), key)
+    assert stand.attempt(operation, f"fault: die on {stand.asked(operation)}").code == "UNAVAILABLE"
+    asked = f"/artifact.ArtifactService/{stand.asked(operation)}"
+    _, below = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)), {asked})
+    (onward,) = [span for span in below if span.kind == "CLIENT" and span.name == asked]
+    assert (onward.status, onward.message, onward.events) == ("ERROR", "", [])
+    assert onward.attributes["rpc.response.status_code"] == "UNAVAILABLE"
+    assert onward.attributes["error.type"].lower() == "unavailable"
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -147,8 +177,13 @@ def test_an_answer_after_the_deadline_is_no_success(stand, collector, operation)
     assert eventually(recorded)
     (record,) = recorded()
     assert (record["status_code"], record["status_detail"]) == ("DEADLINE_EXCEEDED", "DeadlineExceeded")
-    root, _ = spans_of(collector, record["metadata"]["correlation_uid"])
+    asked = f"/artifact.ArtifactService/{stand.asked(operation)}"
+    root, below = spans_of(collector, record["metadata"]["correlation_uid"], {asked})
     assert root.attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
+    (onward,) = [span for span in below if span.kind == "CLIENT" and span.name == asked]
+    # A stream is ended by whichever is first: the deadline, or the end of the call that waited for it.
+    assert onward.attributes["rpc.response.status_code"] in {"DEADLINE_EXCEEDED", "CANCELLED"}
+    assert onward.status == "ERROR"
 
 
 def test_the_callers_trace_goes_on(stand, collector):
