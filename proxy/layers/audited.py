@@ -15,12 +15,21 @@ class Audited:
 
     Args:
         discard: removes what a Load has created, when that could not be recorded.
+        answered: raises where a caller cannot be given the listing, so that the record says what he got.
     """
 
-    def __init__(self, inner: ArtifactPlugin, audit_log: AuditLog, *, discard: Callable[[Path], None]) -> None:
+    def __init__(
+        self,
+        inner: ArtifactPlugin,
+        audit_log: AuditLog,
+        *,
+        discard: Callable[[Path], None],
+        answered: Callable[[list[str]], object],
+    ) -> None:
         self._inner = inner
         self._audit_log = audit_log
         self._discard = discard
+        self._answered = answered
 
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         """See `ArtifactPlugin.load`. What is not recorded does not stay."""
@@ -53,6 +62,7 @@ class Audited:
         """See `ArtifactPlugin.list_objects`. The answer waits for the one record of it."""
         with self._recorded(call, artifact, effects=False) as listed:
             objects = self._inner.list_objects(call, artifact)
+            self._answered(objects)
             listed.append(len(objects))
         return objects
 

@@ -97,9 +97,8 @@ class Edge:
                 plugin.delete(call, attempt.on(wire.artifact_from(delete, "artifact")))
                 return pb.DeleteArtifactResponse(success=True)
             case Operation.LIST_OBJECTS:
-                listing = wire.parse(pb.ListObjectsRequest, message)
-                objects = plugin.list_objects(call, attempt.on(wire.artifact_from(listing, "artifact")))
-                return _fitting(pb.ListObjectsResponse(objects=objects))
+                asked = wire.parse(pb.ListObjectsRequest, message)
+                return listing(plugin.list_objects(call, attempt.on(wire.artifact_from(asked, "artifact"))))
             case _:
                 question = wire.parse(pb.IsDirectoryRequest, message)
                 found = plugin.is_directory(call, attempt.on(wire.artifact_from(question, "artifact")))
@@ -252,14 +251,21 @@ def _passed_on(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], 
 
 
 def _path(text: str) -> Path:
-    if not text:
-        raise BadRequest("the request names no local path")
+    # Whether it is one that may be used, an empty one too, is for whoever works with it: below the layer that records.
     from pathlib import Path  # noqa: PLC0415 - off the path to the socket
 
     return Path(text)
 
 
-def _fitting(answer: Message) -> Message:
+def listing(objects: list[str]) -> Message:
+    """The answer to ListObjects.
+
+    Raises:
+        LimitReached: Argo's client would not take it.
+    """
+    from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
+
+    answer = pb.ListObjectsResponse(objects=objects)
     size = answer.ByteSize()
     if size >= LARGEST_MESSAGE:
         raise LimitReached(

@@ -112,6 +112,31 @@ def test_a_downstreams_refusal_is_recorded_without_its_text(stand, operation):
     assert "vendor" not in json.dumps(record).replace("vendor_name", "")
 
 
+@pytest.mark.parametrize("operation", ["Load", "Save"])
+def test_a_request_without_a_local_path_is_recorded_as_one(stand, operation):
+    before = len(read(stand.proxy.trail))
+    argo, key = stand.proxy.argo(), stand.key(operation)
+    assert outcome(lambda: getattr(argo, operation.lower())(key, "")).code == "INVALID_ARGUMENT"
+    records = read(stand.proxy.trail)[before:]
+    assert phases(records) == ["attempt", "outcome"]
+    assert {record["resource"]["uid"] for record in records} == {key}
+    assert records[-1]["status_code"] == "INVALID_ARGUMENT"
+
+
+def test_a_listing_that_the_caller_cannot_be_given_is_recorded_as_a_failure(start):
+    proxy = start(settings={"policies": [LISTING]}, environment={"VENDOR_STREAMS": "1"})
+    assert outcome(lambda: proxy.argo("fault: huge").list_objects("ns/a")).code == "RESOURCE_EXHAUSTED"
+    record = read(proxy.trail)[-1]
+    assert (record["status"], record["status_code"]) == ("Failure", "RESOURCE_EXHAUSTED")
+    assert record["unmapped"]["io"].get("listed", 0) == 0
+
+
+LISTING = {
+    "apiVersion": "sealgate/v1alpha1",
+    "kind": "ArtifactPolicy",
+    "metadata": {"name": "all"},
+    "spec": {"rules": [{"name": "all", "effect": "allow", "match": {"operations": ["*"], "keys": ["**"]}}]},
+}
 POLICY = {
     "apiVersion": "sealgate/v1alpha1",
     "kind": "ArtifactPolicy",
