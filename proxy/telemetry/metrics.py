@@ -24,12 +24,12 @@ from opentelemetry.sdk.metrics.view import (
     ExponentialBucketHistogramAggregation,
     View,
 )
-from opentelemetry.sdk.resources import Resource
 
 from proxy.plugin import Call, Operation
 from proxy.telemetry import names
 from proxy.telemetry.environment import Signal, over_http, timeout
 from proxy.telemetry.records import program_version
+from proxy.telemetry.resource import of_many_processes
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600)
 _BYTES = tuple(4**power for power in range(5, 20))
@@ -58,8 +58,7 @@ class Metrics:
         )
         self._provider = sdk.MeterProvider(
             [_on_a_page(page) if page else _pushed(environment)],
-            # No pod and no workflow: see above.
-            Resource.create({"service.name": names.SERVICE, "service.version": program_version()}),
+            of_many_processes(),
             shutdown_on_exit=False,
             views=[
                 View(instrument_name=names.CALL_DURATION, aggregation=ExplicitBucketHistogramAggregation(_SECONDS)),

@@ -27,6 +27,7 @@ from proxy.plugin import Call
 from proxy.telemetry import names
 from proxy.telemetry.environment import Signal, over_http, timeout
 from proxy.telemetry.records import program_version
+from proxy.telemetry.resource import resource
 
 _PARENT_IS_FRESH_FOR = 3600.0
 """Seconds after which the environment's context is a link, and no parent any more."""
@@ -150,10 +151,8 @@ class Tracing:
 
 
 def _resource(service: str, identity: Identity) -> Resource:
-    """What every span of this process says of it, besides what `OTEL_RESOURCE_ATTRIBUTES` adds."""
+    """What every span of this process says of it."""
     facts = {
-        "service.name": service,
-        "service.version": program_version(),
         names.NAMESPACE: identity.namespace,
         names.WORKFLOW_NAME: identity.workflow,
         names.WORKFLOW_UID: identity.workflow_uid,
@@ -162,9 +161,7 @@ def _resource(service: str, identity: Identity) -> Resource:
         names.POD_UID: identity.pod_uid,
         names.COMPONENT: identity.component,
     }
-    if os.environ.get("OTEL_SERVICE_NAME"):
-        del facts["service.name"]
-    return Resource.create({name: value for name, value in facts.items() if value})
+    return resource(service, facts)
 
 
 def _exporter(environment: Mapping[str, str]) -> SpanExporter:

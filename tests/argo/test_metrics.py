@@ -222,6 +222,53 @@ def test_a_copy_alone_is_refused(tmp_path):
     assert proxy.stop() == 0
 
 
+@pytest.mark.parametrize("off", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_LOGS_EXPORTER": "none"}])
+def test_where_the_environment_wants_no_copy_there_is_none_and_calls_go_on(tmp_path, off):
+    settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}}
+    proxy = exercised(Proxy(tmp_path, settings=settings, environment={**Collector().environment(), **off}).start())
+    assert proxy.stop() == 0
+    assert len(proxy.trail.read_text().splitlines()) == 9
+    assert f"no copies of the audit trail are exported: {next(iter(off))} wants none" in proxy.output()
+
+
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [({}, "set OTEL_EXPORTER_OTLP_ENDPOINT"), ({"OTEL_METRICS_EXPORTER": "none"}, "OTEL_METRICS_EXPORTER wants none")],
+)
+def test_metrics_that_go_nowhere_are_told_of_once(tmp_path, environment, why):
+    settings = {"telemetry": {"metrics": "otlp"}}
+    proxy = exercised(Proxy(tmp_path, settings=settings, environment=environment).start())
+    assert proxy.stop() == 0
+    assert proxy.output().count(f"WARNING sealgate: metrics are not exported: {why}") == 1
+
+
+RESOURCE = "k8s.pod.name=pod-7,argo.workflow.name=train,deployment.environment=prod"
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({}, "sealgate"),
+        ({"OTEL_SERVICE_NAME": "mine"}, "mine"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": f"service.name=theirs,{RESOURCE}"}, "theirs"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": f"service.name=theirs,{RESOURCE}", "OTEL_SERVICE_NAME": "mine"}, "mine"),
+    ],
+)
+def test_traces_metrics_and_copies_name_the_service_by_one_rule(tmp_path, environment, name):
+    settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}, "telemetry": {"metrics": "otlp"}}
+    with Collector() as collector:
+        proxy = Proxy(tmp_path, settings=settings, environment={**collector.environment(), **environment}).start()
+        proxy.argo().is_directory("ns/a")
+        assert proxy.stop() == 0
+        told = collector.resources()
+    assert set(told) == {"Trace", "Metrics", "Logs"}
+    assert {resource["service.name"] for resource in told.values()} == {name}
+    if "OTEL_RESOURCE_ATTRIBUTES" in environment:
+        assert {resource["deployment.environment"] for resource in told.values()} == {"prod"}
+        assert told["Trace"]["k8s.pod.name"] == "pod-7"
+        assert not {"k8s.pod.name", "argo.workflow.name"} & set(told["Metrics"])
+
+
 def test_a_copy_that_does_not_arrive_holds_nobody_up(tmp_path):
     settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}}
     proxy = exercised(Proxy(tmp_path, settings=settings, environment=Collector().environment()).start())

@@ -163,6 +163,17 @@ class Collector:
             for span in scope.spans
         ]
 
+    def resources(self) -> dict[str, dict]:
+        """What each kind of message says of where it comes from."""
+        return {
+            type(message).__name__.removeprefix("Export").removesuffix("ServiceRequest"): {
+                item.key: value_of(item.value) for item in group.resource.attributes
+            }
+            for message in list(self.messages)
+            for field in ("resource_spans", "resource_metrics", "resource_logs")
+            for group in getattr(message, field, ())
+        }
+
     def metrics(self) -> list:
         return [
             metric
