@@ -68,7 +68,7 @@ class Metrics:
         )
         meter = self._provider.get_meter("sealgate", program_version())
         self._calls = meter.create_histogram(names.CALL_DURATION, "s", "How long calls took.")
-        self._sizes = meter.create_histogram(names.ARTIFACT_SIZE, "By", "Plaintext bytes of an artifact.")
+        self._sizes = meter.create_histogram(names.ARTIFACT_SIZE, "By", "Plaintext bytes of what was read or written.")
         self._vault = meter.create_histogram(
             names.VAULT_DURATION, "s", "How long a call waited for the key service, all of its requests together."
         )
@@ -91,7 +91,7 @@ class Metrics:
         }
         self._calls.record(seconds, facts | {names.ERROR_TYPE: kind} if kind else facts)
         operation = {names.OPERATION: call.operation.value}
-        if call.sealed.files:
+        if call.sealed.files and outcome == "OK" and not kind:
             direction = {names.DIRECTION: "write" if call.operation in _WRITES else "read"}
             self._sizes.record(call.sealed.plaintext_bytes, operation | direction)
         if call.keys.requests:

@@ -246,24 +246,29 @@ def test_a_collector_that_is_away_fails_no_call_and_then_gets_what_comes(tmp_pat
         "ARGO_CONTAINER_NAME": container,
         "ARGO_NODE_ID": "1",
         "OTEL_EXPORTER_OTLP_TIMEOUT": "10000",  # milliseconds, which the library would take for seconds
+        "OTEL_METRIC_EXPORT_INTERVAL": "100",
     }
-    proxy = start(tmp_path, environment)
+    settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}, "telemetry": {"metrics": "otlp"}}
+    proxy = start(tmp_path, environment, settings=settings)
     source = proxy.work / "source"
     source.write_bytes(b"some bytes")
     for number in range(5):
         assert outcome(lambda number=number: proxy.argo(timeout=30).save(f"ns/{number}", source)).code == "OK"
-    collector.stop()
+    collector.come_back()
+    collector.messages.clear()
+
+    def all_three_come():
+        proxy.argo().is_directory("ns/a")
+        call_id = id_of_last(proxy, "IsDirectory", "")
+        spans = [span for span in collector.spans() if span.attributes.get("sealgate.operation") == "IsDirectory"]
+        copies = [record for record in collector.records() if call_id in record.body.string_value]
+        counted = [metric for metric in collector.metrics() if "IsDirectory" in str(metric)]
+        return spans and copies and counted
+
+    assert eventually(all_three_come, seconds=90), collector.messages
     assert "Traceback" not in proxy.output()
     assert proxy.stop() == 0
-
-
-def test_a_collector_that_comes_back_gets_what_happens_from_then_on(tmp_path):
-    collector = Collector()
-    proxy = start(tmp_path, collector.environment())
-    proxy.argo().is_directory("ns/while-it-is-away")
-    with collector:
-        assert eventually(lambda: proxy.argo().is_directory("ns/a") or collector.spans(), seconds=60)
-        proxy.stop()
+    collector.stop()
 
 
 @pytest.mark.parametrize("variable", [None, "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER"])

@@ -80,6 +80,13 @@ class Collector:
         self._server = self._http_server() if self._http else self._grpc_server()
         return self
 
+    def come_back(self) -> None:
+        """Answer again, those that hang too; be there for the first time, if it was not."""
+        self.hanging.clear()
+        self._released.set()
+        if self._server is None:
+            self.start()
+
     def stop(self) -> None:
         self._released.set()
         if self._server is not None:
