@@ -265,10 +265,21 @@ def _query(options: argparse.Namespace) -> int:
     asked = query.Question(
         options.key, options.operation, options.workflow, options.decision, options.since, options.until
     )
+    found = query.Accesses()
     with opened(options.trail) as trail:
-        rows = (row for row in query.accesses(trail) if asked.matches(row))
+        rows = (row for row in query.accesses(trail, found) if asked.matches(row))
         query.WRITERS[options.output](rows, sys.stdout)
+    _tell_what_is_not_so(found)
     return DONE
+
+
+def _tell_what_is_not_so(found: query.Accesses) -> None:
+    """What a listing or a page does not show as it was."""
+    if found.unread:
+        print(f"sealgate: {_counted(found.unread, 'line')} could not be read", file=sys.stderr)
+    if found.twice:
+        text = "counted twice, as unfinished and with their outcome: too many were open at a time"
+        print(f"sealgate: {found.twice} accesses are {text}", file=sys.stderr)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -286,6 +297,7 @@ def _report(options: argparse.Namespace) -> int:
         verdict = verdict_of(options, counted(trail))
     for row in found.unfinished():
         figures.add(row)
+    _tell_what_is_not_so(found)
     text = report.page(figures, verdict, options.trail, datetime.now(UTC))
     try:
         _write_whole(options.to, text)

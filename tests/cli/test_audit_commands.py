@@ -12,7 +12,10 @@ import subprocess
 import pytest
 from harness.chain import SEALGATE, Proxy
 from harness.outcome import outcome
-from harness.trails import trail_of
+from harness.trails import Memory, log_of, trail_of
+
+from proxy.plugin import Artifact, Call, Operation
+from proxy.telemetry.accesses import Access
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +143,27 @@ def test_an_access_without_an_outcome_is_listed_as_unfinished(run, proxy):
     done = run("query", "-", "--output", "json", stdin=b"".join(lines[:2]))
     (row,) = map(json.loads, done.stdout.splitlines())
     assert (row["operation"], row["status"]) == ("SaveStream", "UNFINISHED")
+
+
+def test_what_a_listing_leaves_out_is_told(run, proxy, tmp_path):
+    first, second, *rest = proxy.trail.read_bytes().splitlines(keepends=True)
+    broken = b"".join([first, second[:200] + b"\n", second[:300] + b"\n", *rest])
+    for arguments in (("query", "-"), ("report", "-", "--to", tmp_path / "page.html")):
+        assert run(*arguments, stdin=broken).stderr == b"sealgate: 2 lines could not be read\n"
+        assert run(*arguments, stdin=first + second).stderr == b""
+
+
+def test_accesses_that_are_listed_twice_are_told(run):
+    sink = Memory()
+    log = log_of(sink)
+    begun = [Access(Call(Operation.LOAD), Artifact("k")) for _ in range(20_002)]
+    for access in begun:
+        log.attempt(access)
+    for access in begun:
+        log.outcome(access, None)
+    done = run("query", "-", "--output", "json", stdin=b"".join(sink.lines))
+    assert b"sealgate: 2 accesses are counted twice" in done.stderr
+    assert len(done.stdout.splitlines()) == 20_004
 
 
 def test_a_key_cannot_steer_a_terminal(run, proxy):
