@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -140,7 +141,8 @@ class Underneath:
         self._cancel()
         self._call.trace.asked = ending(error)
         for tell in self._waiting:
-            tell()
+            with contextlib.suppress(Exception):  # who looks at a call never fails it
+                tell()
         self._call.trace.asked = ("", "")
 
     def metadata(self, given: Any) -> tuple[tuple[str, str | bytes], ...]:

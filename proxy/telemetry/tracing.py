@@ -231,17 +231,13 @@ def mended(span: ReadableSpan) -> ReadableSpan:
     if scope is None or not scope.name.startswith("opentelemetry.instrumentation.grpc"):
         return span
     attributes = dict(span.attributes or {})
-    number = attributes.pop(names.OLD_STATUS_CODE, None)
-    call = current_call.get()
-    if span.kind is SpanKind.CLIENT:
-        outcome, failed = call.trace.asked if call else ("", "")
-        outcome = outcome or (_STATUSES[number] if isinstance(number, int) and number < len(_STATUSES) else "UNKNOWN")
-        failed = failed or ("" if outcome == "OK" else outcome)
-        attributes |= {names.STATUS_CODE: outcome} | ({names.ERROR_TYPE: failed} if failed else {})
-    is_error = attributes.get(names.ERROR_TYPE) == "artifact_error" or attributes.get(names.STATUS_CODE) in (
-        _ENDINGS_OF_SERVERS if span.kind is SpanKind.SERVER else set(_STATUSES[1:])
-    )
-    status = Status(StatusCode.ERROR if is_error else StatusCode.UNSET)
+    number, call = attributes.pop(names.OLD_STATUS_CODE, None), current_call.get()
+    told = call.trace.asked if call and span.kind is SpanKind.CLIENT else ("", "")
+    outcome = attributes.get(names.STATUS_CODE) or told[0] or _status_of(number)
+    failed = attributes.get(names.ERROR_TYPE) or told[1] or ("" if outcome == "OK" else outcome)
+    attributes |= {names.STATUS_CODE: outcome} | ({names.ERROR_TYPE: failed} if failed else {})
+    errors = _ENDINGS_OF_SERVERS if span.kind is SpanKind.SERVER else _STATUSES[1:]
+    status = Status(StatusCode.ERROR if outcome in errors or failed == "artifact_error" else StatusCode.UNSET)
     return ReadableSpan(
         name=span.name,
         context=span.context,
@@ -256,3 +252,7 @@ def mended(span: ReadableSpan) -> ReadableSpan:
         end_time=span.end_time,
         instrumentation_scope=scope,
     )
+
+
+def _status_of(number: object) -> str:
+    return _STATUSES[number] if isinstance(number, int) and 0 <= number < len(_STATUSES) else "UNKNOWN"
