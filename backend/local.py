@@ -54,6 +54,17 @@ class Source:
         os.close(self.fd)
 
 
+def absolute(path: Path) -> Path:
+    """The path that a request names.
+
+    Raises:
+        BadRequest: it depends on where this process was started, as one that is empty does.
+    """
+    if not path.is_absolute():
+        raise BadRequest("the request names no absolute local path")
+    return path
+
+
 def opened(path: Path | str, directory: int | None = None) -> Source:
     """Open a regular file or a directory for reading.
 

@@ -41,7 +41,7 @@ class ObjectStoreBackend:
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         """Create the file or directory at `path`, whole or not at all."""
         bucket, key = self._find(artifact)
-        with local.replacing(path) as temporary:
+        with local.replacing(local.absolute(path)) as temporary:
             try:
                 with closing(bucket.read(call, key)) as parts:
                     local.create(temporary, parts)
@@ -67,7 +67,7 @@ class ObjectStoreBackend:
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
         """Store the file or directory at `path`; afterwards nothing else lies at the key."""
         bucket, key = self._find(artifact)
-        with closing(local.opened(path)) as source:
+        with closing(local.opened(local.absolute(path))) as source:
             if source.is_directory:
                 save_tree(bucket, call, key, source)
                 return

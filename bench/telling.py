@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -40,15 +40,21 @@ def rows(setting: Setting) -> Iterator[Row]:
 
 
 def _small_calls(setting: Setting, home: Path, alone: Client, clients: dict[str, Client]) -> Iterator[Row]:
-    say(f"IsDirectory with a trail and traces, {setting.calls} calls at a time")
     alone.save("bench/one/file", random_file(home / "one", 4096))
-    seconds: dict[str, list[float]] = {name: [] for name in clients}
-    for number in range(-1, setting.runs):
-        for name, client in clients.items():
-            middle = median_seconds(setting.calls, lambda client=client: client.is_directory("bench/one"))
-            if number >= 0:
-                seconds[name].append(middle * 1000)
-    yield from (ratio(f"IsDirectory, {name}", (name, _NOTHING), seconds, None, unit="ms") for name in _told(clients))
+    asked: dict[str, Callable[[Client], object]] = {
+        "IsDirectory": lambda client: client.is_directory("bench/one"),
+        "Delete of nothing": lambda client: client.delete("bench/absent"),
+    }
+    """One leaves one record, the other, which has effects, two."""
+    for operation, ask in asked.items():
+        say(f"{operation} with a trail and traces, {setting.calls} calls at a time")
+        seconds: dict[str, list[float]] = {name: [] for name in clients}
+        for number in range(-1, setting.runs):
+            for name, client in clients.items():
+                middle = median_seconds(setting.calls, lambda client=client, ask=ask: ask(client))
+                if number >= 0:
+                    seconds[name].append(middle * 1000)
+        yield from _compared(operation, seconds, unit="ms")
 
 
 def _large_calls(setting: Setting, home: Path, alone: Client, clients: dict[str, Client]) -> Iterator[Row]:
@@ -66,10 +72,12 @@ def _large_calls(setting: Setting, home: Path, alone: Client, clients: dict[str,
                 client.save(key, plain)
                 sides[name] = Side(lambda client=client, key=key: client.load(key, loaded), lambda: remove(loaded))
         seconds = take_turns(setting.runs, sides, ready=setting.touch_memory)
-        yield from (ratio(f"{operation} of a file, {name}", (name, _NOTHING), seconds, None) for name in _told(clients))
+        yield from _compared(f"{operation} of a file", seconds)
     for number in range(len(clients)):
         alone.delete(f"bench/{number}")
 
 
-def _told(clients: dict[str, Client]) -> Iterator[str]:
-    return (name for name in clients if name != _NOTHING)
+def _compared(what: str, seconds: Mapping[str, list[float]], unit: str = "s") -> Iterator[Row]:
+    """Each that tells something beside the one that tells nothing, and traces beside the trail alone."""
+    for name, other in ((_TRAIL, _NOTHING), (_FILE, _NOTHING), (_TRACES, _NOTHING), (_TRACES, _TRAIL)):
+        yield ratio(f"{what}, {name}", (name, other), seconds, None, unit=unit)

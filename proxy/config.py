@@ -19,6 +19,7 @@ API_VERSION = "sealgate/v1alpha1"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST_DURATION = 7 * 24 * 3600.0
 _LONGEST_AUDIT_WAIT = 60
+_MOST_SINKS = 8
 
 
 class Duration(float):
@@ -203,6 +204,10 @@ class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
         """Require that there is somewhere to record."""
         if all(isinstance(sink, OtlpSink) for sink in self.sinks):
             raise ValueError("`sinks` must name stdout or a file: a collector may lose records")
+        if len(self.sinks) > _MOST_SINKS:
+            raise ValueError(f"`sinks` must name at most {_MOST_SINKS} places")
+        if len(set(self.sinks)) < len(self.sinks):
+            raise ValueError("`sinks` must name each place once: a record that is there twice is a flaw")
         if not 0 < self.wait <= _LONGEST_AUDIT_WAIT:
             raise ValueError("`wait` must be longer than nothing, and at most `60s`")
 

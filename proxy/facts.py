@@ -67,6 +67,8 @@ class KeyFacts:
 
     requests: int = 0
     """Requests that the key service carried out."""
+    data_keys: int = 0
+    """Data keys that the key service made or unwrapped."""
     remembered: int = 0
     """Data keys that the cache had."""
     request_id: str = ""
@@ -105,12 +107,15 @@ class TraceFacts:
     span_id: str = ""
     span: object = None
     """For the tracing alone."""
+    asked: tuple[str, str] = ("", "")
+    """How the RPC to the downstream ended that is about to be told: gRPC status, and kind of error. The client writes
+    it, and only while it tells."""
     step: Callable[[str], AbstractContextManager[str]] = _untraced
     """A part of the work, by name; gives the W3C `traceparent` for whoever is asked in it, or nothing."""
 
 
 class Known(Protocol):
-    """What the log knows of a call."""
+    """What is known of a call where nobody hands it on."""
 
     @property
     def id(self) -> str:
@@ -122,4 +127,4 @@ class Known(Protocol):
 
 
 current_call: ContextVar[Known | None] = ContextVar("current_call", default=None)
-"""The call that this thread works for, for the log alone: everybody else is handed it."""
+"""The call that this thread works for, for the log and for spans of a library's: everybody else is handed it."""

@@ -127,10 +127,10 @@ class Call:
 
     def check(self) -> None:
         """Raise if nobody waits for the answer any more. Long work asks between its steps."""
-        if self._cancelled.is_set():
-            raise Cancelled("the caller went away")
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise DeadlineExceeded("the caller's deadline passed")
+        if self._cancelled.is_set():
+            raise Cancelled("the caller went away")
 
 
 class ArtifactPlugin(Protocol):

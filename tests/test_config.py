@@ -180,6 +180,14 @@ FAULTS = {
         HEAD + "downstream: {command: [a], socket: /s}",
         "3:1: exactly one of `command` and `socket` must be given",
     ),
+    "one file twice": (
+        HEAD + "audit: {sinks: [{type: file, path: /a}, {type: file, path: /b}, {type: file, path: /a}]}",
+        "3:1: `sinks` must name each place once",
+    ),
+    "very many sinks": (
+        HEAD + f"audit: {{sinks: [{', '.join(f'{{type: file, path: /{n}}}' for n in range(9))}]}}",
+        "3:1: `sinks` must name at most 8 places",
+    ),
     "command with a NUL": (
         HEAD + 'downstream: {command: ["a\\0b"]}',
         "3:1: `command` holds a NUL, which no command can",

@@ -23,7 +23,7 @@ from proxy import config, envelope
 from proxy.cli.serve import key_provider
 from proxy.plugin import BadRequest, Call, Operation
 from proxy.telemetry import query, report
-from proxy.telemetry.links import ChainFacts
+from proxy.telemetry.links import ChainFacts, Wanted
 from proxy.telemetry.records import Actor
 from proxy.telemetry.trail import MARK, Line, lines
 from proxy.telemetry.verify import Verdict, verify
@@ -103,7 +103,7 @@ def _takes_trust(parser: argparse.ArgumentParser) -> None:
 
 def verdict_of(options: argparse.Namespace, trail: Iterator[Line], *, expect_closed: bool = False) -> Verdict:
     """Verify a trail as the options say."""
-    anchors = dict(_anchor(file) for file in getattr(options, "object", ()))
+    anchors = [_anchor(file) for file in getattr(options, "object", ())]
     return verify(
         trail,
         trusted_keys(options.certifier, needed=not options.allow_unsigned),
@@ -152,7 +152,7 @@ def _keys_in(pem: Path) -> list[bytes]:
     return raw
 
 
-def _anchor(file: Path) -> tuple[tuple[str, int], str]:
+def _anchor(file: Path) -> Wanted:
     try:
         with file.open("rb", buffering=0) as stored:
             header, _ = envelope.read_header(lambda size, offset: os.pread(stored.fileno(), size, offset))
@@ -161,8 +161,12 @@ def _anchor(file: Path) -> tuple[tuple[str, int], str]:
             f"{file} cannot be read: {os.strerror(error.errno or 0).lower()}", says="command line"
         ) from None
     if not header.audit_chain:
-        raise BadRequest(f"{file} names no audit record", says="header", remedy="It was sealed without a trail")
-    return (header.audit_chain, header.audit_sequence), str(file)
+        raise BadRequest(
+            f"{file} names no audit record",
+            says="header",
+            remedy="It was sealed by a command, with `phases: outcome`, or with a trail that took no record",
+        )
+    return Wanted(str(file), header.audit_chain, header.audit_sequence)
 
 
 def _verify(options: argparse.Namespace) -> int:
@@ -185,7 +189,7 @@ def _exit_code(verdict: Verdict) -> int:
 def described(verdict: Verdict) -> Iterator[str]:
     """A verdict as lines for a reader."""
     for chain in verdict.chains:
-        state = "closed" if chain.closed else "open"
+        state = "closed" if chain.closed else "open (killed, still runs, or its end was cut off)"
         by = f"certified by {chain.certified_by}" if chain.certified_by else "not certified"
         yield f"chain {chain.uid}  {chain.records} records, {state}, {by}"
         yield f"  {_span(chain)}  {_who(chain)}"
@@ -193,9 +197,13 @@ def described(verdict: Verdict) -> Iterator[str]:
             yield f"  {chain.unfinished} attempts without an outcome"
     for one in verdict.objects:
         yield f"object    {one.what}: record {one.sequence} at {one.place}, key {one.key or 'not told'}"
-    for place in verdict.cut_short.listed:
-        yield f"note      {place}: the line breaks off, and no record is missing for it"
-    yield from _and_more(verdict.cut_short.count - len(verdict.cut_short.listed))
+    for places, what in (
+        (verdict.cut_short, "the line breaks off, and a later record takes its place"),
+        (verdict.cut_off, "the line breaks off; whether a record was there cannot be told"),
+    ):
+        for place in places.listed:
+            yield f"note      {place}: {what}"
+        yield from _and_more(places.count - len(places.listed))
     for finding in verdict.findings:
         of = f" [chain {finding.chain[:8]}]" if finding.chain else ""
         where = f"{finding.place}: " if finding.place else ""
@@ -204,9 +212,12 @@ def described(verdict: Verdict) -> Iterator[str]:
     chains, findings = len(verdict.chains), len(verdict.findings)
     if verdict.empty:
         yield f"NOT verified, no record found: looked for lines that hold {MARK.decode()}...}} as an object or as text"
+    elif not verdict.good:
+        yield f"NOT verified, {_counted(findings, 'finding')}"
+    elif verdict.unsigned:
+        yield f"consistent, not signed: {_counted(verdict.unsigned, 'chain')} nobody vouches for"
     else:
-        of = "verified" if verdict.good else "NOT verified"
-        yield f"{of}, {_counted(chains, 'chain') if verdict.good else _counted(findings, 'finding')}"
+        yield f"verified, {_counted(chains, 'chain')}"
 
 
 def _and_more(count: int) -> Iterator[str]:
@@ -230,7 +241,8 @@ def _who(chain: ChainFacts) -> str:
 
 def _document(verdict: Verdict) -> dict[str, object]:
     return {
-        "verified": verdict.good,
+        "verified": verdict.good and not verdict.unsigned,
+        "consistent": verdict.good,
         "chains": [
             {**asdict(chain), "policies": sorted(chain.policies), "actor": msgspec.to_builtins(chain.actor)}
             for chain in verdict.chains
@@ -238,6 +250,7 @@ def _document(verdict: Verdict) -> dict[str, object]:
         "findings": [asdict(finding) for finding in verdict.findings],
         "more_findings": verdict.findings.more,
         "cut_short": verdict.cut_short.listed,
+        "cut_off": verdict.cut_off.listed,
         "objects": [
             {"file": one.what, "chain": one.chain, "sequence": one.sequence, "place": one.place, "key": one.key}
             for one in verdict.objects
@@ -252,10 +265,21 @@ def _query(options: argparse.Namespace) -> int:
     asked = query.Question(
         options.key, options.operation, options.workflow, options.decision, options.since, options.until
     )
+    found = query.Accesses()
     with opened(options.trail) as trail:
-        rows = (row for row in query.accesses(trail) if asked.matches(row))
+        rows = (row for row in query.accesses(trail, found) if asked.matches(row))
         query.WRITERS[options.output](rows, sys.stdout)
+    _tell_what_is_not_so(found)
     return DONE
+
+
+def _tell_what_is_not_so(found: query.Accesses) -> None:
+    """What a listing or a page does not show as it was."""
+    if found.unread:
+        print(f"sealgate: {_counted(found.unread, 'line')} could not be read", file=sys.stderr)
+    if found.twice:
+        text = "counted twice, as unfinished and with their outcome: too many were open at a time"
+        print(f"sealgate: {found.twice} accesses are {text}", file=sys.stderr)
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -273,13 +297,15 @@ def _report(options: argparse.Namespace) -> int:
         verdict = verdict_of(options, counted(trail))
     for row in found.unfinished():
         figures.add(row)
+    _tell_what_is_not_so(found)
     text = report.page(figures, verdict, options.trail, datetime.now(UTC))
     try:
         _write_whole(options.to, text)
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise BadRequest(f"{options.to} cannot be written: {reason}", says="command line") from None
-    print(f"{options.to}: {figures.accesses} accesses, {'verified' if verdict.good else 'NOT verified'}")
+    told = "NOT verified" if not verdict.good else "consistent, not signed" if verdict.unsigned else "verified"
+    print(f"{options.to}: {figures.accesses} accesses, {told}")
     return _exit_code(verdict)
 
 

@@ -55,6 +55,7 @@ def compose(path: str) -> Composed:
     from proxy.layers.digested import Digested  # noqa: PLC0415 - off the path to the socket
     from proxy.paths import Roots  # noqa: PLC0415 - off the path to the socket
     from proxy.rpc.client import Downstream  # noqa: PLC0415 - off the path to the socket
+    from proxy.rpc.edge import listing  # noqa: PLC0415 - off the path to the socket
     from proxy.spool import Spool, remove_leftovers  # noqa: PLC0415 - off the path to the socket
 
     socket = Path(path)
@@ -71,7 +72,7 @@ def compose(path: str) -> Composed:
     trail = audit_log(settings, keys, watch)
     stored = Digested(downstream) if settings.audit.digest == "sha256" else downstream
     governed = stack(settings, policies, keys, stored, spool)
-    plugin = Audited(governed, trail, discard=Roots(settings.paths.roots).remove)
+    plugin = Audited(governed, trail, discard=Roots(settings.paths.roots).remove, answered=listing)
     closing = (downstream.close, spool.close, trail.close, *([watch.close] if watch else []))
     return Composed(plugin, watch, closing)
 

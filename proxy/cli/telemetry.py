@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from proxy import identity
 from proxy.telemetry import names
-from proxy.telemetry.environment import Signal, endpoint
+from proxy.telemetry.environment import Signal, disabled, endpoint
 from proxy.telemetry.watch import Telemetry
 
 if TYPE_CHECKING:
@@ -35,10 +35,15 @@ def telemetry(
     if endpoint(Signal.TRACES, environment):
         tracing = or_none("traces", lambda: _tracing(service, environment))
     kind = settings.metrics if settings else "none"
-    if settings and (kind == "prometheus" or (kind == "otlp" and endpoint(Signal.METRICS, environment))):
+    if kind == "otlp" and not endpoint(Signal.METRICS, environment):
+        variable = disabled(Signal.METRICS, environment)
+        why = f"{variable} wants none" if variable else "set OTEL_EXPORTER_OTLP_ENDPOINT to say where"
+        log.warning("metrics are not exported: %s", why)
+    elif settings and kind != "none":
         place = settings.prometheus if kind == "prometheus" else None
         metrics = or_none("metrics", lambda: _metrics(place, environment))
-    return Telemetry(tracing, metrics) if tracing or metrics else None
+    component = identity.asserted(environment).component
+    return Telemetry(tracing, metrics, component) if tracing or metrics else None
 
 
 def or_none(what: str, make: Callable[[], Part]) -> Part | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from proxy.keys import KeyProvider
 from proxy.plugin import Call, NotConfigured
 from proxy.telemetry.audit import AuditLog, Authority, Mode, Phases, Require, Terms
 from proxy.telemetry.chain import Certification
-from proxy.telemetry.environment import Signal, endpoint
+from proxy.telemetry.environment import Signal, disabled, endpoint
 from proxy.telemetry.sinks import Copy, File, Sink, Stdout
 from proxy.telemetry.watch import Telemetry
+
+log = logging.getLogger("sealgate")
 
 _LEAST_SECRET, _LARGEST_SECRET = 32, 1 << 16
 
@@ -54,6 +57,9 @@ def authority(keys: KeyProvider) -> Authority:
 
 
 def _collector() -> list[Copy]:
+    if variable := disabled(Signal.LOGS, os.environ):
+        log.warning("no copies of the audit trail are exported: %s wants none", variable)
+        return []
     if not endpoint(Signal.LOGS, os.environ):
         raise NotConfigured(
             "audit.sinks names otlp, and nothing says where the collector is",

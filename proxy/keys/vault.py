@@ -145,6 +145,7 @@ class VaultKeys:
         version = version_of(text)
         if not isinstance(text, str) or not version or len(plaintext) != _DATA_KEY_SIZE:
             raise not_vault(self._server)
+        call.keys.data_keys += 1
         wrapped = WrappedKey("vault", self._key.mount, key, text, version, self._key.context)
         return DataKey(plaintext, wrapped)
 
@@ -166,6 +167,7 @@ class VaultKeys:
                 says="vault",
                 remedy="Restore the object from a copy that was not changed",
             )
+        call.keys.data_keys += 1
         return plaintext
 
     def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:

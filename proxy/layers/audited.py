@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from proxy.plugin import Artifact, ArtifactPlugin, AuditBlocked, Call, Capabilities, Chunk
+from proxy.plugin import Artifact, ArtifactPlugin, AuditBlocked, Call, Capabilities, Chunk, DeadlineExceeded
 from proxy.telemetry.audit import AuditLog
 
 
@@ -15,12 +15,21 @@ class Audited:
 
     Args:
         discard: removes what a Load has created, when that could not be recorded.
+        answered: raises where a caller cannot be given the listing, so that the record says what he got.
     """
 
-    def __init__(self, inner: ArtifactPlugin, audit_log: AuditLog, *, discard: Callable[[Path], None]) -> None:
+    def __init__(
+        self,
+        inner: ArtifactPlugin,
+        audit_log: AuditLog,
+        *,
+        discard: Callable[[Path], None],
+        answered: Callable[[list[str]], object],
+    ) -> None:
         self._inner = inner
         self._audit_log = audit_log
         self._discard = discard
+        self._answered = answered
 
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         """See `ArtifactPlugin.load`. What is not recorded does not stay."""
@@ -53,6 +62,7 @@ class Audited:
         """See `ArtifactPlugin.list_objects`. The answer waits for the one record of it."""
         with self._recorded(call, artifact, effects=False) as listed:
             objects = self._inner.list_objects(call, artifact)
+            self._answered(objects)
             listed.append(len(objects))
         return objects
 
@@ -82,8 +92,9 @@ class Audited:
         except AuditBlocked:
             raise  # nothing has happened, and nothing can be recorded
         except GeneratorExit as gone:
+            late = DeadlineExceeded("the caller's deadline passed") if call.remaining() == 0 else gone
             with suppress(AuditBlocked):  # there is nobody left to be told
-                self._audit_log.outcome(access, gone)
+                self._audit_log.outcome(access, late)
             raise
         except Exception as error:
             self._audit_log.outcome(access, error)

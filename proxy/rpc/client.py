@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -85,33 +85,27 @@ class Downstream:
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         """See `ArtifactPlugin.load`. That something lies at `path` afterwards is for the caller to see."""
         request = pb.LoadArtifactRequest(input_artifact=self._named(artifact), path=str(path))
-        _require_success(self._ask(call, Operation.LOAD, request, pb.LoadArtifactResponse))
+        self._ask(call, Operation.LOAD, request, pb.LoadArtifactResponse)
 
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
         """See `ArtifactPlugin.save`."""
         request = pb.SaveArtifactRequest(output_artifact=self._named(artifact), path=str(path))
-        _require_success(self._ask(call, Operation.SAVE, request, pb.SaveArtifactResponse))
+        self._ask(call, Operation.SAVE, request, pb.SaveArtifactResponse)
 
     def delete(self, call: Call, artifact: Artifact) -> None:
         """See `ArtifactPlugin.delete`."""
         request = pb.DeleteArtifactRequest(artifact=self._named(artifact))
-        _require_success(self._ask(call, Operation.DELETE, request, pb.DeleteArtifactResponse))
+        self._ask(call, Operation.DELETE, request, pb.DeleteArtifactResponse)
 
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
         """See `ArtifactPlugin.list_objects`."""
         request = pb.ListObjectsRequest(artifact=self._named(artifact))
-        answer = self._ask(call, Operation.LIST_OBJECTS, request, pb.ListObjectsResponse)
-        if answer.error:
-            raise Refused(answer.error)
-        return list(answer.objects)
+        return list(self._ask(call, Operation.LIST_OBJECTS, request, pb.ListObjectsResponse).objects)
 
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
         """See `ArtifactPlugin.is_directory`."""
         request = pb.IsDirectoryRequest(artifact=self._named(artifact))
-        answer = self._ask(call, Operation.IS_DIRECTORY, request, pb.IsDirectoryResponse)
-        if answer.error:
-            raise Refused(answer.error)
-        return answer.is_directory
+        return self._ask(call, Operation.IS_DIRECTORY, request, pb.IsDirectoryResponse).is_directory
 
     def get_capabilities(self, call: Call) -> Capabilities:
         """See `ArtifactPlugin.get_capabilities`. A plugin older than the question has no SaveStream."""
@@ -128,45 +122,36 @@ class Downstream:
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         """See `ArtifactPlugin.open_stream`. Data in the frame that ends the stream is kept."""
         request = pb.OpenStreamRequest(artifact=self._named(artifact)).SerializeToString()
-        with self._connection(call) as channel:
-            underneath = Underneath(channel, call)
+        with self._asking(call) as underneath:
             stub = self._shown(underneath).unary_stream(f"{_PREFIX}{Operation.OPEN_STREAM}")
             stream = stub(request, **_terms(call))
-            try:
-                for frame in stream:
-                    data = wire.data_of(frame)
-                    if data is not None:
-                        yield data
-                        continue
-                    answer = _answer(pb.OpenStreamResponse, frame)
-                    if answer.error:
-                        raise Refused(answer.error)
-                    if answer.data:
-                        yield answer.data
-                    if answer.is_end:
-                        return
-            finally:
-                underneath.cancel()
-                if isinstance(stream, Generator):
-                    stream.close()
+            if isinstance(stream, Generator):
+                underneath.at_end(stream.close)
+            for frame in stream:
+                data = wire.data_of(frame)
+                if data is not None:
+                    yield data
+                    continue
+                answer = _unrefused(_answer(pb.OpenStreamResponse, frame))
+                if answer.data:
+                    yield answer.data
+                if answer.is_end:
+                    return
 
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """See `ArtifactPlugin.save_stream`. A downstream that confirms before it has all of it is not believed."""
         sent = _Sent(pb.SaveStreamArtifactRequest(output_artifact=self._named(artifact)).SerializeToString(), chunks)
-        with self._connection(call) as channel:
-            stub = self._shown(Underneath(channel, call)).stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
+        with sent, self._asking(call) as underneath:
+            stub = self._shown(underneath).stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
             answering = stub.future(sent.frames(), **_terms(call))
             try:
-                answer = _answer(pb.SaveArtifactResponse, answering.result())
+                _unrefused(_answer(pb.SaveArtifactResponse, answering.result()))
             except (grpc.RpcError, grpc.FutureCancelledError):
                 if sent.fault is not None:
                     raise sent.fault from None  # why the stream stopped, not that it did
                 raise
-            finally:
-                answering.cancel()
-        _require_success(answer)
-        if not sent.whole:
-            raise DataLoss("the downstream reported success before it had the whole artifact", says=_SAYS)
+            if not sent.whole:
+                raise DataLoss("the downstream reported success before it had the whole artifact", says=_SAYS)
 
     def close(self) -> None:
         """Let go of the connection and of the downstream."""
@@ -180,10 +165,26 @@ class Downstream:
         return wire.artifact_to(replace(artifact, plugin=self._plugin_name) if self._plugin_name else artifact)
 
     def _ask(self, call: Call, operation: Operation, request: Message, answer: type[M]) -> M:
-        with self._connection(call) as channel:
-            stub = self._shown(Underneath(channel, call)).unary_unary(f"{_PREFIX}{operation}")
+        with self._asking(call) as underneath:
+            stub = self._shown(underneath).unary_unary(f"{_PREFIX}{operation}")
             answering = stub.future(request.SerializeToString(), **_terms(call))
-            return _answer(answer, answering.result())
+            return _unrefused(_answer(answer, answering.result()))
+
+    @contextmanager
+    def _asking(self, call: Call) -> Iterator[Underneath]:
+        """A channel for one RPC. However that ends, it is over then, and whoever looks at it is told how."""
+        underneath: Underneath | None = None
+        ended: BaseException | None = None
+        try:
+            with self._connection(call) as channel:
+                underneath = Underneath(channel, call)
+                yield underneath
+        except BaseException as error:
+            ended = error
+            raise
+        finally:
+            if underneath is not None:
+                underneath.ended(ended)
 
     @contextmanager
     def _connection(self, call: Call) -> Iterator[grpc.Channel]:
@@ -226,27 +227,54 @@ class Downstream:
         )
 
 
-class _Sent:
-    """The frames of a SaveStream, and whether the last of them was asked for."""
+class _Sent(AbstractContextManager["_Sent"]):
+    """The frames of a SaveStream, and whether the last of them was asked for.
+
+    At its end the chunks are closed, so that their maker does not wait for who forgets them: the library does so some
+    time after the call. It may be at work on one just then, and closes them itself once it has it.
+    """
 
     def __init__(self, first: bytes, chunks: Iterator[Chunk]) -> None:
         self._first = first
         self._chunks = chunks
+        self._at_work = threading.Lock()
+        self._over = False
         self.whole = False
         self.fault: BaseException | None = None
+
+    def __exit__(self, *_: object) -> None:
+        self._over = True
+        self._close_idle()
+
+    def _close_idle(self) -> None:
+        if isinstance(self._chunks, Generator) and self._at_work.acquire(blocking=False):
+            try:
+                self._chunks.close()
+            finally:
+                self._at_work.release()
+
+    def _each(self) -> Iterator[Chunk]:
+        while True:
+            with self._at_work:
+                chunk = next(self._chunks, None)
+            if self._over:
+                self._close_idle()
+            if chunk is None or self._over:
+                return
+            yield chunk
 
     def frames(self) -> Iterator[bytes]:
         """Frames of at most 2 MiB. If the chunks fail, the stream breaks instead of ending."""
         try:
             yield self._first
-            for chunk in self._chunks:
+            for chunk in self._each():
                 view = memoryview(chunk)
                 for start in range(0, len(view), wire.LARGEST_CHUNK):
                     yield wire.chunk_frame(view[start : start + wire.LARGEST_CHUNK])
         except Exception as fault:
             self.fault = fault
             raise
-        self.whole = True
+        self.whole = not self._over
 
 
 def _terms(call: Call) -> dict[str, Any]:
@@ -260,6 +288,10 @@ def _answer(kind: type[M], message: bytes) -> M:
         raise Unavailable("the downstream answered what is no message of Argo's contract", says=_SAYS) from None
 
 
-def _require_success(answer: Any) -> None:
-    if not answer.success:
-        raise Refused(answer.error)
+def _unrefused(answer: M) -> M:
+    """The answer, unless it is a refusal: one is no success, or has an error where it cannot say that."""
+    found: Any = answer
+    fields = found.DESCRIPTOR.fields_by_name
+    if not found.success if "success" in fields else "error" in fields and found.error:
+        raise Refused(found.error)
+    return answer

@@ -23,15 +23,13 @@ from proxy.plugin import (
     BadRequest,
     Call,
     Chunk,
-    DownstreamStatus,
     LimitReached,
     Operation,
     PluginError,
     Refused,
     logged_key,
-    name_of,
 )
-from proxy.rpc.watched import Watch, Watching
+from proxy.rpc.watched import Watch, Watching, ending, error_status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -43,6 +41,8 @@ log = logging.getLogger("sealgate.call")
 LARGEST_MESSAGE = 4 << 20
 """What Argo's client accepts, and so the most that any plugin may send or expect."""
 _FOR_EVER = 10 * 365 * 86_400
+_ROUNDED_UP, _ON_ITS_WAY = 0.01, 0.01
+"""By how much a deadline that arrives can be longer than its caller's: a part of it, and seconds."""
 
 
 class Edge:
@@ -97,9 +97,8 @@ class Edge:
                 plugin.delete(call, attempt.on(wire.artifact_from(delete, "artifact")))
                 return pb.DeleteArtifactResponse(success=True)
             case Operation.LIST_OBJECTS:
-                listing = wire.parse(pb.ListObjectsRequest, message)
-                objects = plugin.list_objects(call, attempt.on(wire.artifact_from(listing, "artifact")))
-                return _fitting(pb.ListObjectsResponse(objects=objects))
+                asked = wire.parse(pb.ListObjectsRequest, message)
+                return listing(plugin.list_objects(call, attempt.on(wire.artifact_from(asked, "artifact"))))
             case _:
                 question = wire.parse(pb.IsDirectoryRequest, message)
                 found = plugin.is_directory(call, attempt.on(wire.artifact_from(question, "artifact")))
@@ -152,8 +151,8 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         self._watch = watch
         if watch is not None:
             watch.began(self.call)
-        if not context.add_callback(self.call.cancel):
-            self.call.cancel()
+        if not context.add_callback(lambda: _gone(self.call)):
+            _gone(self.call)
 
     def on(self, artifact: Artifact) -> Artifact:
         """Remember the artifact for the texts and the log."""
@@ -161,21 +160,15 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         return artifact
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
-        if error is None:
-            self._ended("OK", "")
-            return False
+        outcome, kind = ending(error)
         if isinstance(error, PluginError):
             self.error = error
         elif isinstance(error, Exception):
             self.error = self._defect(error)
-        else:  # GeneratorExit: the caller went away
-            self._ended("CANCELLED", "")
-            return False
-        if self.refused is not None:
-            self._ended("OK", "artifact_error")
-        else:
-            self._ended(error_status(self.error), name_of(error))
-        return True
+        elif error is not None and self.call.remaining() == 0:  # GeneratorExit: the caller went away
+            outcome = "DEADLINE_EXCEEDED"
+        self._ended(outcome, kind)
+        return self.error is not None
 
     def _ended(self, outcome: str, kind: str) -> None:
         if self._watch is not None:
@@ -238,9 +231,17 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         )
 
 
-def error_status(error: PluginError) -> str:
-    """The name of the gRPC status for an error."""
-    return error.code if isinstance(error, DownstreamStatus) else error.status
+def _gone(call: Call) -> None:
+    """Nobody waits for the answer any more; where that is because of the deadline, have it be one that has passed.
+
+    The library tells of both in the same way, and of a deadline when the caller's clock says so: a little before this
+    one's, because a caller rounds up what it sends.
+    """
+    if call.deadline is not None:
+        now = time.monotonic()
+        if call.deadline - now <= _ROUNDED_UP * (call.deadline - call.began) + _ON_ITS_WAY:
+            call.deadline = min(call.deadline, now)
+    call.cancel()
 
 
 def _passed_on(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], ...]:
@@ -250,14 +251,21 @@ def _passed_on(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], 
 
 
 def _path(text: str) -> Path:
-    if not text:
-        raise BadRequest("the request names no local path")
+    # Whether it is one that may be used, an empty one too, is for whoever works with it: below the layer that records.
     from pathlib import Path  # noqa: PLC0415 - off the path to the socket
 
     return Path(text)
 
 
-def _fitting(answer: Message) -> Message:
+def listing(objects: list[str]) -> Message:
+    """The answer to ListObjects.
+
+    Raises:
+        LimitReached: Argo's client would not take it.
+    """
+    from proxy.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
+
+    answer = pb.ListObjectsResponse(objects=objects)
     size = answer.ByteSize()
     if size >= LARGEST_MESSAGE:
         raise LimitReached(
@@ -303,7 +311,7 @@ def _uncancelled(requests: Iterator[bytes], call: Call, settle: Callable[[Call],
         try:
             frame = next(requests, None)
         except grpc.RpcError:
-            call.cancel()
+            _gone(call)
             frame = None
         if frame is None:
             settle(call)

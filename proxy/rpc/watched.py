@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol
 
 import grpc
 
-from proxy.plugin import Call, Operation
+from proxy.plugin import Call, DownstreamStatus, Operation, PluginError, Refused, name_of
 
 _OF_A_TRACE = frozenset({"traceparent", "tracestate"})
 
@@ -35,6 +36,22 @@ Watching = Callable[[Operation], Watch | None]
 def nobody(_operation: Operation) -> Watch | None:
     """Nobody looks."""
     return None
+
+
+def ending(error: BaseException | None) -> tuple[str, str]:
+    """How a call ended, for whoever looks at it: the gRPC status, and the kind of error."""
+    if error is None:
+        return "OK", ""
+    if isinstance(error, Refused):
+        return "OK", "artifact_error"
+    if isinstance(error, PluginError):
+        return error_status(error), name_of(error)
+    return ("INTERNAL", name_of(error)) if isinstance(error, Exception) else ("CANCELLED", "")
+
+
+def error_status(error: PluginError) -> str:
+    """The name of the gRPC status for an error."""
+    return error.code if isinstance(error, DownstreamStatus) else error.status
 
 
 class _Details(NamedTuple):
@@ -91,8 +108,8 @@ class Underneath:
     def __init__(self, channel: grpc.Channel, call: Call) -> None:
         self._channel = channel
         self._call = call
-        self.cancel: Callable[[], object] = lambda: None
-        """Ends the RPC that was begun last."""
+        self._cancel: Callable[[], object] = lambda: None
+        self._waiting: list[Callable[[], object]] = []
 
     def unary_unary(self, method: str, *_: object) -> _Begun:
         """See `grpc.Channel`."""
@@ -108,9 +125,25 @@ class Underneath:
 
     def begun(self, rpc: Any) -> Any:
         """Have it end with its call."""
-        self.cancel = rpc.cancel
+        self._cancel = rpc.cancel
         self._call.on_cancel(rpc.cancel)
+        if isinstance(rpc, grpc.Future):
+            # A refusal is in the answer: who waits for the end is told once the answer was looked at.
+            vars(rpc)["add_done_callback"] = lambda told: self.at_end(lambda: told(rpc))
         return rpc
+
+    def at_end(self, tell: Callable[[], object]) -> None:
+        """Have `tell` run once the RPC has ended and it is known how."""
+        self._waiting.append(tell)
+
+    def ended(self, error: BaseException | None) -> None:
+        """The RPC has ended, by its status or by what its answer says; whatever of it goes on is cancelled."""
+        self._cancel()
+        self._call.trace.asked = ending(error)
+        for tell in self._waiting:
+            with contextlib.suppress(Exception):  # who looks at a call never fails it
+                tell()
+        self._call.trace.asked = ("", "")
 
     def metadata(self, given: Any) -> tuple[tuple[str, str | bytes], ...]:
         """The call's own, with the trace's in place of what it came with."""

@@ -162,9 +162,13 @@ def session(sequence: int, by: Identity, phase: Phase, facts: Session) -> Record
             status_id=1,
             time=_now(),
             type_uid=_LIFECYCLE * 100 + activity,
-            unmapped=Unmapped(phase, session=facts),
+            unmapped=Unmapped(phase, session=_session(facts, clip)),
         )
     )
+
+
+def _session(facts: Session, clip: int) -> Session:
+    return msgspec.structs.replace(facts, sinks=tuple(shown(name, clip) for name in facts.sinks))
 
 
 def status_of(error: BaseException | None) -> str:

@@ -15,13 +15,15 @@ from proxy.plugin import Artifact, AuditBlocked, Call, NotConfigured, NotPermitt
 from proxy.telemetry.accesses import Access, session
 from proxy.telemetry.chain import Certification, Chain
 from proxy.telemetry.records import Phase, Record, Session
-from proxy.telemetry.sinks import Copy, Lagging, Sink
+from proxy.telemetry.sinks import Copy, Lagging, Sink, Taken
 from proxy.telemetry.watch import Telemetry
 
 log = logging.getLogger("sealgate.audit")
 
 _LONGEST_BEGINNING = 60.0
 """Seconds that the certifying key has to answer, and that an access without a deadline waits for another's asking."""
+_SLICE = 0.05
+"""Seconds that one of several sinks is waited for before the next has its turn."""
 _NO_SINK = "none"
 """In the metrics, the sink of a failure that is no sink's."""
 
@@ -157,7 +159,9 @@ class AuditLog:
         try:
             chain = self._settled(call)
             with self._turn() as until:
-                fault = self._begun(chain, until) or self._put(chain, make(chain.length, self._identity), until)
+                fault = self._begun(chain, until)
+                if chain.length:
+                    fault = self._put(chain, make(chain.length, self._identity), until)
                 if not fault and phase is Phase.ATTEMPT:
                     call.audit.chain, call.audit.sequence = chain.uid, chain.length - 1
         except _Held as held:
@@ -190,20 +194,42 @@ class AuditLog:
     def _put(self, chain: Chain, record: Record, until: float) -> str:
         """Write one record, with the lock held; why it does not count as written, or nothing."""
         sealed = chain.sealed(record)
-        all_taken = {sink.name: sink.write(sealed.line, until) for sink in self._sinks}
-        for name, taken in all_taken.items():
-            if taken.fault:
-                self._watch.not_recorded(name, taken.fault)
-        if any(taken.there for taken in all_taken.values()):
+        for sink in self._sinks:
+            sink.add(sealed.line)
+        all_taken = self._all_taken(until)
+        faults = [(sink.name, taken.fault) for sink, taken in all_taken if taken.fault]
+        for name, fault in faults:
+            self._watch.not_recorded(name, fault)
+        if any(taken.there for _, taken in all_taken) or self._has_only_copies:
             chain.added(sealed)
             for copy in self._copies:
                 copy.add(sealed.line)
         else:
             for sink in self._sinks:
                 sink.forget_last()
-        faults = [f"{name}: {taken.fault}" for name, taken in all_taken.items() if taken.fault]
         needed = len(self._sinks) if self._terms.require == Require.ALL else 1
-        return "" if len(all_taken) - len(faults) >= needed else "; ".join(faults)
+        if len(all_taken) - len(faults) >= needed:
+            return ""
+        return "; ".join(f"{name}: {fault}" for name, fault in faults)
+
+    @property
+    def _has_only_copies(self) -> bool:
+        """Whether a record that no sink takes is one all the same: the access happens, and a collector is told."""
+        return self._terms.mode == Mode.FAIL_OPEN and bool(self._copies)
+
+    def _all_taken(self, until: float) -> list[tuple[Lagging, Taken]]:
+        """What became of the last line at each sink. Where one is enough, none makes it wait for another for long."""
+        if self._terms.require == Require.ALL or len(self._sinks) == 1:
+            return [(sink, sink.write(until)) for sink in self._sinks]
+        soon = min(until, time.monotonic() + _SLICE)
+        taken = {place: sink.write(0 if sink.late else soon) for place, sink in enumerate(self._sinks)}
+        while not any(one.there for one in taken.values()) and time.monotonic() < until:
+            late = [place for place, one in taken.items() if one.late]
+            if not late:
+                break
+            for place in late:
+                taken[place] = self._sinks[place].write(min(until, time.monotonic() + _SLICE))
+        return [(self._sinks[place], one) for place, one in taken.items()]
 
     def _begun(self, chain: Chain, until: float) -> str:
         """Have the chain begin with a record of its own; why it did not, or nothing."""
@@ -237,9 +263,8 @@ class AuditLog:
         authority = self._authority
         if authority is not None:
             # Of the process, not of its first caller: who hangs up early must not decide whether the trail is signed.
-            own = Call(
-                call.operation, time.monotonic() + _LONGEST_BEGINNING, id=call.id, keys=call.keys, trace=call.trace
-            )
+            # What is asked for it is none of the access's requests either.
+            own = Call(call.operation, time.monotonic() + _LONGEST_BEGINNING, id=call.id, trace=call.trace)
             try:
                 self._identity = authority.identify(own)
                 certified = chain.certify(self._identity, lambda text: authority.certify(own, text))

@@ -7,7 +7,6 @@ This module loads OpenTelemetry, and so is itself loaded only where a copy was a
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -16,11 +15,12 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
-from opentelemetry.sdk.resources import Resource
 
 from proxy.telemetry import names
 from proxy.telemetry.environment import Signal, over_http, timeout
 from proxy.telemetry.records import program_version
+from proxy.telemetry.resource import resource
+from proxy.telemetry.watch import done_within
 
 EVENT = "sealgate.artifact.access"
 _EXPORT_EVERY_MS = 1000
@@ -31,8 +31,7 @@ class Collector:
     """Takes lines that were written elsewhere, and never makes anybody wait."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
-        resource = Resource.create({"service.name": names.SERVICE, "service.version": program_version()})
-        self._provider = LoggerProvider(resource, shutdown_on_exit=False)
+        self._provider = LoggerProvider(resource(names.SERVICE, {}), shutdown_on_exit=False)
         processor = BatchLogRecordProcessor(_exporter(environment), schedule_delay_millis=_EXPORT_EVERY_MS)
         self._provider.add_log_record_processor(processor)
         self._logger = self._provider.get_logger("sealgate.audit", program_version())
@@ -51,9 +50,7 @@ class Collector:
 
     def close(self) -> None:
         """Export what is left, in bounded time."""
-        thread = threading.Thread(target=self._provider.shutdown, name="sealgate-copies", daemon=True)
-        thread.start()
-        thread.join(_END_WITHIN)
+        done_within(_END_WITHIN, self._provider.shutdown)
 
 
 def _exporter(environment: Mapping[str, str]) -> Any:

@@ -17,11 +17,17 @@ class Signal(StrEnum):
     LOGS = "LOGS"
 
 
+def disabled(signal: Signal, environment: Mapping[str, str]) -> str:
+    """The variable that wants a signal exported nowhere; empty if none does."""
+    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return "OTEL_SDK_DISABLED"
+    exporter = f"OTEL_{signal}_EXPORTER"
+    return "" if environment.get(exporter, "otlp").strip() in {"otlp", ""} else exporter
+
+
 def endpoint(signal: Signal, environment: Mapping[str, str]) -> str:
     """Where a signal goes; empty if nobody asked for it, and then nothing of OpenTelemetry is loaded."""
-    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return ""
-    if environment.get(f"OTEL_{signal}_EXPORTER", "otlp").strip() not in {"otlp", ""}:
+    if disabled(signal, environment):
         return ""
     return (
         environment.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT", "").strip()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -91,7 +91,9 @@ class _Signed(NamedTuple):
 class Links:
     """One chain while it is read."""
 
-    def __init__(self, uid: str, trusted: Collection[bytes], wanted: Mapping[int, Wanted], room: Room) -> None:
+    def __init__(
+        self, uid: str, trusted: Collection[bytes], wanted: Mapping[int, Sequence[Wanted]], room: Room
+    ) -> None:
         self.facts = ChainFacts(uid)
         self.next = 0
         """The sequence that comes next."""
@@ -122,8 +124,8 @@ class Links:
         moment = number_at(found.record, "time")
         facts.first = min(facts.first or moment, moment)
         facts.last = max(facts.last, moment)
-        if found.sequence in self._wanted:
-            self._wanted[found.sequence].is_there(found)
+        for wanted in self._wanted.get(found.sequence, ()):
+            wanted.is_there(found)
         findings = self._ordered(found)
         if found.phase == Phase.START and found.sequence == 0 and not self._begun:
             findings += self._begin(found)
@@ -246,8 +248,8 @@ class Links:
             findings.append(self._finding(Flaw.FORGED, found, "names another actor than the certificate of its chain"))
         if not _is_signed(self._key, _decoded(found.signature), RECORD_LABEL + bytes.fromhex(found.fingerprint)):
             return findings + self._doubt(found)
-        if found.sequence in self._wanted:
-            self._wanted[found.sequence].signed = True
+        for wanted in self._wanted.get(found.sequence, ()):
+            wanted.signed = True
         before = self._doubtful.get(found.sequence - 1)
         if before is not None and before.fingerprint == found.previous:
             # This record vouches for its content: only its signature was touched.

@@ -7,7 +7,6 @@ would be a series of its own.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,17 +24,16 @@ from opentelemetry.sdk.metrics.view import (
     ExponentialBucketHistogramAggregation,
     View,
 )
-from opentelemetry.sdk.resources import Resource
 
 from proxy.plugin import Call, Operation
 from proxy.telemetry import names
 from proxy.telemetry.environment import Signal, over_http, timeout
 from proxy.telemetry.records import program_version
+from proxy.telemetry.resource import of_many_processes
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600)
 _BYTES = tuple(4**power for power in range(5, 20))
 _EVERY_MS = 10_000
-_END_WITHIN = 2.0
 _DELTA = dict.fromkeys((sdk.Counter, sdk.Histogram), AggregationTemporality.DELTA)
 """A process that lives for seconds says what it did since it last said so, and its series ends with it."""
 _WRITES = frozenset({Operation.SAVE, Operation.SAVE_STREAM})
@@ -60,8 +58,7 @@ class Metrics:
         )
         self._provider = sdk.MeterProvider(
             [_on_a_page(page) if page else _pushed(environment)],
-            # No pod and no workflow: see above.
-            Resource.create({"service.name": names.SERVICE, "service.version": program_version()}),
+            of_many_processes(),
             shutdown_on_exit=False,
             views=[
                 View(instrument_name=names.CALL_DURATION, aggregation=ExplicitBucketHistogramAggregation(_SECONDS)),
@@ -71,14 +68,18 @@ class Metrics:
         )
         meter = self._provider.get_meter("sealgate", program_version())
         self._calls = meter.create_histogram(names.CALL_DURATION, "s", "How long calls took.")
-        self._sizes = meter.create_histogram(names.ARTIFACT_SIZE, "By", "Plaintext bytes of an artifact.")
-        self._vault = meter.create_histogram(names.VAULT_DURATION, "s", "How long calls waited for the key service.")
+        self._sizes = meter.create_histogram(names.ARTIFACT_SIZE, "By", "Plaintext bytes of what was read or written.")
+        self._vault = meter.create_histogram(
+            names.VAULT_DURATION, "s", "How long a call waited for the key service, all of its requests together."
+        )
         self._decisions = meter.create_counter(names.DECISIONS, "{decision}", "What the policies decided.")
         self._would_deny = meter.create_counter(names.WOULD_DENY, "{decision}", "What rules on trial would deny.")
         self._records = meter.create_counter(names.AUDIT_RECORDS, "{record}", "Audit records that were written.")
         self._failures = meter.create_counter(names.AUDIT_FAILURES, "{record}", "Audit records that were not written.")
         self._plaintext = meter.create_counter(names.PLAINTEXT_READS, "{file}", "Files that were not sealed.")
-        self._data_keys = meter.create_counter(names.DATA_KEYS, "{key}", "Data keys, asked for or remembered.")
+        self._data_keys = meter.create_counter(
+            names.DATA_KEYS, "{key}", "Data keys that the key service gave, or that were remembered."
+        )
 
     def ended(self, call: Call, outcome: str, kind: str) -> None:
         """Count it."""
@@ -90,12 +91,12 @@ class Metrics:
         }
         self._calls.record(seconds, facts | {names.ERROR_TYPE: kind} if kind else facts)
         operation = {names.OPERATION: call.operation.value}
-        if call.sealed.files:
+        if call.sealed.files and outcome == "OK" and not kind:
             direction = {names.DIRECTION: "write" if call.operation in _WRITES else "read"}
             self._sizes.record(call.sealed.plaintext_bytes, operation | direction)
         if call.keys.requests:
             self._vault.record(call.keys.seconds, operation | {names.STATUS_CODE: outcome})
-        for source, count in (("key service", call.keys.requests), ("cache", call.keys.remembered)):
+        for source, count in (("key service", call.keys.data_keys), ("cache", call.keys.remembered)):
             if count:
                 self._data_keys.add(count, {names.SOURCE: source})
         self._decided(call, operation)
@@ -120,15 +121,18 @@ class Metrics:
         """A sink did not take an audit record."""
         self._failures.add(1, {names.SINK: sink, names.REASON: reason})
 
+    def flush(self) -> None:
+        """Push what was counted; what is on a page waits for its reader."""
+        self._provider.force_flush()
+
     def close(self) -> None:
-        """Push what is left, in bounded time."""
-        thread = threading.Thread(target=self._provider.shutdown, name="sealgate-metrics", daemon=True)
-        thread.start()
-        thread.join(_END_WITHIN)
+        """Push what is left."""
+        self._provider.shutdown()
 
 
 def _pushed(environment: Mapping[str, str]) -> MetricReader:
-    return PeriodicExportingMetricReader(_exporter(environment), export_interval_millis=_EVERY_MS)
+    every = None if environment.get("OTEL_METRIC_EXPORT_INTERVAL") else _EVERY_MS
+    return PeriodicExportingMetricReader(_exporter(environment), export_interval_millis=every)
 
 
 def _exporter(environment: Mapping[str, str]) -> MetricExporter:

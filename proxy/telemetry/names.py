@@ -10,6 +10,8 @@ STATUS_CODE = "rpc.response.status_code"
 ERROR_TYPE = "error.type"
 RPC_SYSTEM = "rpc.system.name"
 RPC_METHOD = "rpc.method"
+OLD_STATUS_CODE = "rpc.grpc.status_code"
+"""What the instrumentation says, by number; never exported beside the other."""
 
 # Argo's and Kubernetes' facts of the process, on the resource.
 WORKFLOW_NAME = "argo.workflow.name"

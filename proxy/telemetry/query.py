@@ -18,6 +18,7 @@ from proxy.telemetry.trail import Entry, Line, entry, number_at, text_at
 UNFINISHED = "UNFINISHED"
 """The status of an access whose outcome is not in the trail."""
 _MOST_OPEN = 20_000
+_MOST_GIVEN_UP = 200_000
 _LAST_MOMENT = 253_402_214_400_000
 """The last day of the year 9999."""
 _SHOWN = (
@@ -101,27 +102,40 @@ class Accesses:
 
     def __init__(self) -> None:
         self._begun: OrderedDict[tuple[str, str], Row] = OrderedDict()
+        self._given_up: set[int] = set()
+        self.unread = 0
+        """Lines that begin as a record does, and are none."""
+        self.twice = 0
+        """Accesses that were given up as unfinished before their outcome came."""
 
     def add(self, line: Line) -> Row | None:
         """The row that this line completes, if it completes one."""
         found = entry(line)
-        if found is None or found.phase not in {Phase.ATTEMPT, Phase.OUTCOME}:
+        if found is None:
+            self.unread += 1
+            return None
+        if found.phase not in {Phase.ATTEMPT, Phase.OUTCOME}:
             return None
         row = _row(found)
+        place = row.chain, row.id
         if found.phase == Phase.OUTCOME:
-            self._begun.pop((row.chain, row.id), None)
+            self.twice += self._begun.pop(place, None) is None and hash(place) in self._given_up
             return row
-        self._begun[row.chain, row.id] = row
-        return self._begun.popitem(last=False)[1] if len(self._begun) > _MOST_OPEN else None
+        self._begun[place] = row
+        if len(self._begun) <= _MOST_OPEN:
+            return None
+        place, row = self._begun.popitem(last=False)
+        if len(self._given_up) < _MOST_GIVEN_UP:
+            self._given_up.add(hash(place))
+        return row
 
     def unfinished(self) -> Iterable[Row]:
         """At the end: the accesses without an outcome."""
         return self._begun.values()
 
 
-def accesses(trail: Iterable[Line]) -> Iterator[Row]:
-    """One row an access, in the order of the outcomes; last those that have none."""
-    found = Accesses()
+def accesses(trail: Iterable[Line], found: Accesses) -> Iterator[Row]:
+    """One row an access, in the order of the outcomes; last those that have none. What it could not do, `found` has."""
     for line in trail:
         row = found.add(line)
         if row is not None:

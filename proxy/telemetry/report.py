@@ -56,15 +56,16 @@ authenticated. Join the workflow's uid with the Kubernetes audit log and the lab
 and whoever may patch the pod may change it. The identity in a certificate is what the process said of itself: whoever
 may use the certifying key can have any identity certified. Compare each chain with the certifying key's use in Vault's
 own audit log, which names who asked. Records that were removed from the end of a chain show only as a chain
-that is open, unless a sealed object, a trace or Vault's own audit log names one."""
+that is open, unless a sealed object or a trace names one. A chain that is gone altogether shows nowhere here: Vault's
+own audit log has a signature for each chain that was certified."""
 _STYLE = """
 :root{color-scheme:light;--ink:#1d2329;--soft:#5c6670;--line:#d9dee3;--good:#25724a;--bad:#b3452c}
 *{box-sizing:border-box}body{margin:0 auto;padding:2.2rem 1.4rem;max-width:60rem;color:var(--ink);background:#fff;
 font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 h1{font-size:1.7rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.4rem 0 .6rem;padding-top:.8rem;
 border-top:1px solid var(--line)}p{margin:.4rem 0}.soft{color:var(--soft)}
-.verdict{margin:1.2rem 0;padding:.9rem 1.1rem;border-left:6px solid;background:#f4f7f5;font-size:1.1rem}
-.good{border-color:var(--good)}.bad{border-color:var(--bad);background:#fbf2ef}
+.verdict{margin:1.2rem 0;padding:.9rem 1.1rem;border-left:6px solid var(--soft);background:#f5f6f7;font-size:1.1rem}
+.good{border-color:var(--good);background:#f4f7f5}.bad{border-color:var(--bad);background:#fbf2ef}
 .facts{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0}.facts div{flex:1 1 8rem;border:1px solid var(--line);
 border-radius:6px;padding:.6rem .8rem}.facts b{display:block;font-size:1.4rem;font-weight:600}
 table{border-collapse:collapse;width:100%;font-size:13.5px}th,td{text-align:left;padding:.35rem .6rem .35rem 0;
@@ -149,6 +150,8 @@ def _sections(figures: Figures, verdict: Verdict, sources: Iterable[str], made_a
     yield f'<p class="soft">Made {made_at:%Y-%m-%d %H:%M} UTC from {escape(", ".join(sources))}</p>'
     yield _verdict(verdict)
     yield _facts(figures, verdict)
+    if not verdict.good or verdict.unsigned:
+        yield '<p class="soft">Figures and plots count what all records claim, those that did not verify too.</p>'
     yield "<h2>Accesses over time</h2>" + plots.columns(figures.over_time(), _SERIES)
     yield "<h2>By operation and outcome</h2>" + plots.bars(sorted(figures.operations.items()), _SERIES)
     yield "<h2>Denials by rule</h2>" + _ranking(figures.denials, "denied", "Nothing was denied.")
@@ -162,7 +165,15 @@ def _sections(figures: Figures, verdict: Verdict, sources: Iterable[str], made_a
 def _verdict(verdict: Verdict) -> str:
     if verdict.good:
         open_chains = sum(not chain.closed for chain in verdict.chains)
-        note = f" {open_chains} without an end: the process was killed, or still runs." if open_chains else ""
+        note = (
+            f" {open_chains} without an end: the process was killed, still runs, or its end was cut off."
+            if open_chains
+            else ""
+        )
+        if verdict.unsigned:
+            unsigned = "1 chain" if verdict.unsigned == 1 else f"{verdict.unsigned} chains"
+            text = f"<b>Consistent, not signed:</b> {unsigned} nobody vouches for. Anybody can have made them."
+            return f'<p class="verdict">{text}{note}</p>'
         return f'<p class="verdict good"><b>Verified.</b> {_chains_are(len(verdict.chains))} as written.{note}</p>'
     if verdict.empty:
         return '<p class="verdict bad"><b>Not verified.</b> There is no record in it.</p>'

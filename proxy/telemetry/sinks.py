@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import logging
 import os
 import stat
 import time
@@ -13,21 +14,30 @@ from pathlib import Path
 from typing import Protocol
 
 from proxy.telemetry.outlet import Outlet
+from proxy.telemetry.records import shown
+
+log = logging.getLogger("sealgate.audit")
 
 _MOST_PENDING = 256
 """Lines of at most 4 KiB that one sink may lag behind the others."""
 _LOCK_EVERY = 0.002
 """Seconds between two looks at a lock that somebody else holds."""
+_LONGEST_PATH_SHOWN = 200
 
 
 class NotTaken(Exception):
     """A sink did not take a line. It says why, in words of ours."""
 
 
+class TooLate(NotTaken):
+    """It might have, with more time."""
+
+
 class Sink(Protocol):
     """A place for lines."""
 
     name: str
+    """Tells it from the other sinks, in metrics and texts."""
 
     def write(self, line: bytes, seconds: float) -> None:
         """Take the line, whole, within so many seconds.
@@ -57,8 +67,8 @@ class Copy(Protocol):
 class Stdout:
     """Standard output: in a pod, the container's log.
 
-    The line goes out in one write of at most PIPE_BUF bytes once there is room for it, and so can neither block nor
-    mix with what others write there.
+    The line goes out in one write of at most PIPE_BUF bytes once there is room for it: it mixes with nothing that
+    others write there, and waits for nobody (but see `Outlet`).
     """
 
     name = "stdout"
@@ -71,7 +81,7 @@ class Stdout:
         try:
             self._outlet.put(line, seconds)
         except TimeoutError:
-            raise NotTaken("nobody reads standard output") from None
+            raise TooLate("nobody reads standard output") from None
         except BrokenPipeError:
             raise NotTaken("standard output is closed") from None
         except OSError as error:
@@ -89,9 +99,8 @@ class File:
     holds its lock for a line.
     """
 
-    name = "file"
-
     def __init__(self, path: Path) -> None:
+        self.name = f"file {shown(str(path), _LONGEST_PATH_SHOWN)}"
         self._path = path
         self._fd = -1
 
@@ -124,7 +133,7 @@ class File:
                 return fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 if time.monotonic() >= until:
-                    raise NotTaken("another process holds its lock") from None
+                    raise TooLate("another process holds its lock") from None
                 time.sleep(_LOCK_EVERY)
 
     def _append(self, line: bytes) -> None:
@@ -182,6 +191,8 @@ class Taken:
     """Why it does not count as written; empty if it does."""
     there: bool
     """Whether it lies there all the same."""
+    late: bool = False
+    """Whether more time might have helped."""
 
 
 class Lagging:
@@ -190,11 +201,26 @@ class Lagging:
     def __init__(self, sink: Sink) -> None:
         self._sink = sink
         self.name = sink.name
+        self.late = False
+        """Whether it was not in time for the last line: more time for it is time for the others less."""
         self._pending: deque[bytes] = deque(maxlen=_MOST_PENDING)
+        self._has_lost = False
 
-    def write(self, line: bytes, until: float) -> Taken:
-        """Take the line and all before it, before `until` on the monotonic clock."""
+    def add(self, line: bytes) -> None:
+        """Have it written next, after all that was not taken yet."""
+        if len(self._pending) == _MOST_PENDING and not self._has_lost:
+            self._has_lost = True
+            log.error("%s missed more than %d records: its copy of the trail has a gap", self.name, _MOST_PENDING)
         self._pending.append(line)
+
+    def write(self, until: float) -> Taken:
+        """Have it take the line that was added last and all before it, before `until` on the monotonic clock."""
+        taken = self._written(until)
+        self.late = taken.late
+        self._has_lost = self._has_lost and bool(self._pending)
+        return taken
+
+    def _written(self, until: float) -> Taken:
         try:
             while self._pending:
                 self._sink.write(self._pending[0], until - time.monotonic())
@@ -204,7 +230,7 @@ class Lagging:
             self._pending.popleft()
             return Taken(str(fault), there=there)
         except NotTaken as fault:
-            return Taken(str(fault), there=False)
+            return Taken(str(fault), there=False, late=isinstance(fault, TooLate))
         return Taken("", there=True)
 
     def forget_last(self) -> None:

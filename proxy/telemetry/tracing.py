@@ -6,7 +6,6 @@ This module loads OpenTelemetry, and so is itself loaded only when there is some
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -22,25 +21,27 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from proxy.facts import current_call
 from proxy.identity import Identity
 from proxy.plugin import Call
 from proxy.telemetry import names
 from proxy.telemetry.environment import Signal, over_http, timeout
 from proxy.telemetry.records import program_version
+from proxy.telemetry.resource import resource
 
 _PARENT_IS_FRESH_FOR = 3600.0
 """Seconds after which the environment's context is a link, and no parent any more."""
 _EXPORT_EVERY_MS = 1000
-_FLUSH_WITHIN = 0.3
-"""Seconds that an answer waits for its spans, in a container that may be killed the moment after."""
-_GIVE_UP_FOR = 30.0
-"""Seconds in which nobody waits again after somebody waited in vain."""
-_END_WITHIN = 2.0
 _ENDINGS_OF_SERVERS = frozenset(
     {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
 )
 """The statuses that are an error of the server, by OpenTelemetry's conventions; the rest is the caller's."""
-_KILLED_WITHOUT_WARNING = frozenset({"init", "gc"})
+_STATUSES = (
+    *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
+    *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
+    *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
+)
+"""By their numbers. For a client all but the first are errors."""
 
 
 class Tracing:
@@ -64,9 +65,6 @@ class Tracing:
         propagate.set_global_textmap(self._propagator)
         self._server: Any = server_interceptor(self._provider)  # type: ignore[no-untyped-call]  # it has no types
         self._client: Any = client_interceptor(self._provider)  # type: ignore[no-untyped-call]  # it has no types
-        self._flushes = identity.component in _KILLED_WITHOUT_WARNING
-        self._flushing = threading.Lock()
-        self._give_up_until = 0.0
 
     # --- RPCs ---------------------------------------------------------------------------------------------
 
@@ -144,31 +142,17 @@ class Tracing:
     # --- export -------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Before an answer: have its spans exported, if this container may be killed right after it.
-
-        Waits at most `_FLUSH_WITHIN` seconds, and not at all for a while after it was in vain.
-        """
-        if not self._flushes or self._clock() < self._give_up_until or not self._flushing.acquire(blocking=False):
-            return
-        if not _done_within(_FLUSH_WITHIN, self._flush_all):
-            self._give_up_until = self._clock() + _GIVE_UP_FOR
-
-    def _flush_all(self) -> None:
-        try:
-            self._provider.force_flush()
-        finally:
-            self._flushing.release()
+        """Export the spans that have ended."""
+        self._provider.force_flush()
 
     def close(self) -> None:
-        """Export what is left, for at most two seconds."""
-        _done_within(_END_WITHIN, self._provider.shutdown)
+        """Export what is left."""
+        self._provider.shutdown()
 
 
 def _resource(service: str, identity: Identity) -> Resource:
-    """What every span of this process says of it, besides what `OTEL_RESOURCE_ATTRIBUTES` adds."""
+    """What every span of this process says of it."""
     facts = {
-        "service.name": service,
-        "service.version": program_version(),
         names.NAMESPACE: identity.namespace,
         names.WORKFLOW_NAME: identity.workflow,
         names.WORKFLOW_UID: identity.workflow_uid,
@@ -177,9 +161,7 @@ def _resource(service: str, identity: Identity) -> Resource:
         names.POD_UID: identity.pod_uid,
         names.COMPONENT: identity.component,
     }
-    if os.environ.get("OTEL_SERVICE_NAME"):
-        del facts["service.name"]
-    return Resource.create({name: value for name, value in facts.items() if value})
+    return resource(service, facts)
 
 
 def _exporter(environment: Mapping[str, str]) -> SpanExporter:
@@ -191,14 +173,6 @@ def _exporter(environment: Mapping[str, str]) -> SpanExporter:
     from opentelemetry.exporter.otlp.proto.grpc import trace_exporter  # noqa: PLC0415 - one of the two
 
     return trace_exporter.OTLPSpanExporter(timeout=seconds)
-
-
-def _done_within(seconds: float, work: Callable[[], object]) -> bool:
-    """Whether `work` was done in time. It goes on behind, on a thread that holds nothing up."""
-    thread = threading.Thread(target=work, name="sealgate-export", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    return not thread.is_alive()
 
 
 def _traceparent(span: Span) -> str:
@@ -250,17 +224,20 @@ def mended(span: ReadableSpan) -> ReadableSpan:
     """The one place that puts right how the instrumentation ends a span.
 
     It leaves a refusal in an answer and a caller that went away unmarked, and adds texts and traces of exceptions,
-    which can name artifacts. What the call itself said of its end, on `STATUS_CODE` and `ERROR_TYPE`, is right.
+    which can name artifacts. What the call itself said of its end, on `STATUS_CODE` and `ERROR_TYPE`, is right; so is
+    what the client says of an RPC while it tells of its end. A stream that ends by itself has its status alone.
     """
     scope = span.instrumentation_scope
     if scope is None or not scope.name.startswith("opentelemetry.instrumentation.grpc"):
         return span
     attributes = dict(span.attributes or {})
-    outcome, failed = attributes.get(names.STATUS_CODE), attributes.get(names.ERROR_TYPE)
-    status = Status(span.status.status_code)
-    if outcome is not None:
-        error = outcome in _ENDINGS_OF_SERVERS or failed == "artifact_error"
-        status = Status(StatusCode.ERROR if error else StatusCode.UNSET)
+    number, call = attributes.pop(names.OLD_STATUS_CODE, None), current_call.get()
+    told = call.trace.asked if call and span.kind is SpanKind.CLIENT else ("", "")
+    outcome = attributes.get(names.STATUS_CODE) or told[0] or _status_of(number)
+    failed = attributes.get(names.ERROR_TYPE) or told[1] or ("" if outcome == "OK" else outcome)
+    attributes |= {names.STATUS_CODE: outcome} | ({names.ERROR_TYPE: failed} if failed else {})
+    errors = _ENDINGS_OF_SERVERS if span.kind is SpanKind.SERVER else _STATUSES[1:]
+    status = Status(StatusCode.ERROR if outcome in errors or failed == "artifact_error" else StatusCode.UNSET)
     return ReadableSpan(
         name=span.name,
         context=span.context,
@@ -275,3 +252,7 @@ def mended(span: ReadableSpan) -> ReadableSpan:
         end_time=span.end_time,
         instrumentation_scope=scope,
     )
+
+
+def _status_of(number: object) -> str:
+    return _STATUSES[number] if isinstance(number, int) and 0 <= number < len(_STATUSES) else "UNKNOWN"

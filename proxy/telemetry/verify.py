@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from proxy.telemetry.findings import Finding, Findings, Flaw, Places, Room
@@ -22,7 +22,9 @@ class Verdict:
     chains: list[ChainFacts]
     findings: Findings
     cut_short: Places
-    """Lines that were begun and not finished, as a full disk leaves them; nothing is missing for it."""
+    """Lines that were begun and not finished, as a full disk leaves them; a later record takes the place of each."""
+    cut_off: Places
+    """Files that end within a line: whether a record was there cannot be told."""
     objects: list[Wanted]
     """The records that something outside of the trail names, and which were found."""
 
@@ -32,13 +34,14 @@ class Verdict:
         return bool(self.chains) and not self.findings
 
     @property
+    def unsigned(self) -> int:
+        """How many chains nobody vouches for: anybody can have made them, whole and without a flaw."""
+        return sum(not chain.certified_by for chain in self.chains)
+
+    @property
     def empty(self) -> bool:
         """Whether there was nothing to look at."""
         return not self.chains and not self.findings
-
-
-Anchors = Mapping[tuple[str, int], str]
-"""Chain and sequence of attempts to save that must be there, and what says so."""
 
 
 def verify(
@@ -47,7 +50,7 @@ def verify(
     *,
     allow_unsigned: bool = False,
     expect_closed: bool = False,
-    anchors: Anchors | None = None,
+    anchors: Sequence[Wanted] = (),
 ) -> Verdict:
     """Look at every line of a trail.
 
@@ -56,9 +59,9 @@ def verify(
         trusted: public halves of certifying keys, 32 bytes each.
         allow_unsigned: a chain that nobody vouches for is no flaw.
         expect_closed: a chain that does not say that it has ended is one.
-        anchors: attempts to save that must be there.
+        anchors: attempts to save that must be there; several files of a directory can name one.
     """
-    work = _Verification(trusted, anchors or {})
+    work = _Verification(trusted, anchors)
     for line in trail:
         work.look_at(line)
     return work.verdict(allow_unsigned=allow_unsigned, expect_closed=expect_closed)
@@ -67,16 +70,17 @@ def verify(
 class _Verification:
     """The chains as far as they were read."""
 
-    def __init__(self, trusted: Collection[bytes], anchors: Anchors) -> None:
+    def __init__(self, trusted: Collection[bytes], anchors: Sequence[Wanted]) -> None:
         self._trusted = trusted
-        self._wanted: defaultdict[str, dict[int, Wanted]] = defaultdict(dict)
-        for (uid, sequence), what in anchors.items():
-            self._wanted[uid][sequence] = Wanted(what, uid, sequence)
+        self._anchors = anchors
+        self._wanted: defaultdict[str, defaultdict[int, list[Wanted]]] = defaultdict(lambda: defaultdict(list))
+        for wanted in anchors:
+            self._wanted[wanted.chain][wanted.sequence].append(wanted)
         self._room = Room(_MOST_HELD)
         self._chains: dict[str, Links] = {}
         self._last_chain = ""
         self._findings = Findings()
-        self._cut_short = Places()
+        self._cut_short, self._cut_off = Places(), Places()
         self._torn: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
         """Where lines break off, by the record that must come for each."""
 
@@ -109,7 +113,7 @@ class _Verification:
 
     def _breaks_off(self, line: Line) -> None:
         if not line.ended:
-            self._cut_short.add([line.place])
+            self._cut_off.add([line.place])
         elif self._room.taken():
             self._torn[self._place_of(line)].append(line.place)
         else:
@@ -138,10 +142,10 @@ class _Verification:
         chains = [links for links in self._chains.values() if links.facts.records]
         for links in chains:
             self._findings.add(links.end(allow_unsigned=allow_unsigned, expect_closed=expect_closed))
-        wanted = [one for of_chain in self._wanted.values() for one in of_chain.values()]
-        self._findings.add(finding for one in wanted for finding in one.flaws(allow_unsigned=allow_unsigned))
-        found = [one for one in wanted if one.place]
-        return Verdict([links.facts for links in chains], self._findings, self._cut_short, found)
+        self._findings.add(finding for one in self._anchors for finding in one.flaws(allow_unsigned=allow_unsigned))
+        found = [one for one in self._anchors if one.place]
+        facts = [links.facts for links in chains]
+        return Verdict(facts, self._findings, self._cut_short, self._cut_off, found)
 
 
 def _broken(place: str) -> Finding:

@@ -14,7 +14,7 @@ import pytest
 from harness.chain import SEALGATE, Proxy, eventually
 from harness.outcome import OF_A_LIBRARY, assert_own_line, outcome
 from harness.stand import LARGE, OPERATIONS, Stand, filled
-from harness.trails import full_pipe, read
+from harness.trails import fill, read
 
 from proxy import envelope
 
@@ -112,6 +112,31 @@ def test_a_downstreams_refusal_is_recorded_without_its_text(stand, operation):
     assert "vendor" not in json.dumps(record).replace("vendor_name", "")
 
 
+@pytest.mark.parametrize("operation", ["Load", "Save"])
+def test_a_request_without_a_local_path_is_recorded_as_one(stand, operation):
+    before = len(read(stand.proxy.trail))
+    argo, key = stand.proxy.argo(), stand.key(operation)
+    assert outcome(lambda: getattr(argo, operation.lower())(key, "")).code == "INVALID_ARGUMENT"
+    records = read(stand.proxy.trail)[before:]
+    assert phases(records) == ["attempt", "outcome"]
+    assert {record["resource"]["uid"] for record in records} == {key}
+    assert records[-1]["status_code"] == "INVALID_ARGUMENT"
+
+
+def test_a_listing_that_the_caller_cannot_be_given_is_recorded_as_a_failure(start):
+    proxy = start(settings={"policies": [LISTING]}, environment={"VENDOR_STREAMS": "1"})
+    assert outcome(lambda: proxy.argo("fault: huge").list_objects("ns/a")).code == "RESOURCE_EXHAUSTED"
+    record = read(proxy.trail)[-1]
+    assert (record["status"], record["status_code"]) == ("Failure", "RESOURCE_EXHAUSTED")
+    assert record["unmapped"]["io"].get("listed", 0) == 0
+
+
+LISTING = {
+    "apiVersion": "sealgate/v1alpha1",
+    "kind": "ArtifactPolicy",
+    "metadata": {"name": "all"},
+    "spec": {"rules": [{"name": "all", "effect": "allow", "match": {"operations": ["*"], "keys": ["**"]}}]},
+}
 POLICY = {
     "apiVersion": "sealgate/v1alpha1",
     "kind": "ArtifactPolicy",
@@ -215,7 +240,7 @@ def test_nothing_secret_is_in_the_trail(stand):
     assert not [secret for secret in ("hunter2", *keys, *OF_A_LIBRARY) if secret in text]
 
 
-@pytest.mark.parametrize("operation", ["Save", "Load", "Delete"])
+@pytest.mark.parametrize("operation", EFFECTS)
 def test_killed_between_attempt_and_outcome_the_access_is_recorded(start, key, operation):
     proxy = start()
     stand = filled(proxy, key)
@@ -279,27 +304,33 @@ def full_disk(make, key, tmp_path):
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
-def test_a_blocked_pipe_on_standard_output_holds_nobody_up_past_the_bound(tmp_path):
-    reading, writing = full_pipe()
+@pytest.mark.parametrize("operation", EFFECTS)
+def test_a_blocked_pipe_on_standard_output_holds_nobody_up_past_the_bound(tmp_path, operation):
+    reading, writing = os.pipe()
     proxy = Proxy(tmp_path, settings={"audit": {"wait": "100ms"}})
     proxy.output_to = writing
     proxy.start()
     stand = Stand(proxy, "blocked")
     try:
+        stand.fill()
+        before = fill(writing)
+        stored = sorted(path.name for path in proxy.storage.rglob("*"))
         for _ in range(3):
-            found = stand.attempt("Save", timeout=60)
-            assert_own_line(found, "UNAVAILABLE", "Save", stand.new)
+            found = stand.attempt(operation, timeout=60)
+            assert_own_line(found, "UNAVAILABLE", operation, stand.key(operation))
             assert "nobody reads standard output" in found.text
-        assert not list(proxy.storage.iterdir())
+        assert sorted(path.name for path in proxy.storage.rglob("*")) == stored
+        assert not stand.target.exists()
         drained = threading.Thread(target=lambda: proxy.trail.write_bytes(read_all(reading)))
         drained.start()
-        assert eventually(lambda: stand.attempt("Save").code == "OK")
+        assert eventually(lambda: stand.attempt(operation).code == "OK")
         os.close(writing)
         assert proxy.stop() == 0
         drained.join()
-        trail = proxy.trail.read_bytes().lstrip(b"\0")
-        proxy.trail.write_bytes(trail)
-        assert phases(read(proxy.trail)) == ["session.start", "attempt", "outcome", "session.end"]
+        trail = proxy.trail.read_bytes()
+        proxy.trail.write_bytes(trail.replace(b"\0", b""))
+        assert len(trail) - len(proxy.trail.read_bytes()) == before
+        assert phases(read(proxy.trail)) == ["session.start", *["attempt", "outcome"] * 2, "session.end"]
     finally:
         proxy.stop()
         os.close(reading)

@@ -66,6 +66,33 @@ def test_pushed_metrics_are_deltas_and_name_no_pod(tmp_path):
     assert "ns/a" not in resources
 
 
+@pytest.mark.parametrize("container", ["init-artifact-crypt", "artifact-plugin-crypt"])
+def test_in_a_container_that_is_killed_without_warning_metrics_leave_before_the_answer(tmp_path, container):
+    with Collector() as collector:
+        environment = {**collector.environment(), "ARGO_CONTAINER_NAME": container, "ARGO_POD_NAME": "pod"}
+        environment["OTEL_METRIC_EXPORT_INTERVAL"] = "3600000"
+        settings = {"telemetry": {"metrics": "otlp"}}
+        proxy = Proxy(tmp_path, settings=settings, environment=environment).start()
+        proxy.argo().is_directory("ns/a")
+        proxy.kill()
+        proxy.stop()
+        assert names.CALL_DURATION in {metric.name for metric in collector.metrics()}
+
+
+def test_the_environment_says_how_often_metrics_are_pushed(tmp_path):
+    with Collector() as collector:
+        environment = {**collector.environment(), "OTEL_METRIC_EXPORT_INTERVAL": "50"}
+        proxy = Proxy(tmp_path, settings={"telemetry": {"metrics": "otlp"}}, environment=environment).start()
+        argo = proxy.argo()
+
+        def pushes():
+            argo.is_directory("ns/a")
+            return len([metric for metric in collector.metrics() if metric.name == names.CALL_DURATION])
+
+        assert eventually(lambda: pushes() > 6, seconds=50), "every ten seconds it would have been five"
+        proxy.stop()
+
+
 def test_a_histogram_leads_to_a_trace(tmp_path):
     with Collector() as collector:
         settings = {"telemetry": {"metrics": "otlp"}}
@@ -136,7 +163,8 @@ with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
 metrics = Metrics(Page("127.0.0.1", port))
 call = Call(Operation.LOAD)
-call.sealed.files = call.sealed.unsealed_files = call.keys.requests = call.keys.remembered = 1
+call.sealed.files = call.sealed.unsealed_files = 1
+call.keys.requests = call.keys.data_keys = call.keys.remembered = 1
 call.decision.effective, call.decision.would_deny = "allow", ("tenants/own-prefix",)
 metrics.ended(call, "OK", "")
 metrics.recorded("outcome")
@@ -195,6 +223,53 @@ def test_a_copy_alone_is_refused(tmp_path):
     assert proxy.stop() == 0
 
 
+@pytest.mark.parametrize("off", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_LOGS_EXPORTER": "none"}])
+def test_where_the_environment_wants_no_copy_there_is_none_and_calls_go_on(tmp_path, off):
+    settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}}
+    proxy = exercised(Proxy(tmp_path, settings=settings, environment={**Collector().environment(), **off}).start())
+    assert proxy.stop() == 0
+    assert len(proxy.trail.read_text().splitlines()) == 9
+    assert f"no copies of the audit trail are exported: {next(iter(off))} wants none" in proxy.output()
+
+
+@pytest.mark.parametrize(
+    ("environment", "why"),
+    [({}, "set OTEL_EXPORTER_OTLP_ENDPOINT"), ({"OTEL_METRICS_EXPORTER": "none"}, "OTEL_METRICS_EXPORTER wants none")],
+)
+def test_metrics_that_go_nowhere_are_told_of_once(tmp_path, environment, why):
+    settings = {"telemetry": {"metrics": "otlp"}}
+    proxy = exercised(Proxy(tmp_path, settings=settings, environment=environment).start())
+    assert proxy.stop() == 0
+    assert proxy.output().count(f"WARNING sealgate: metrics are not exported: {why}") == 1
+
+
+RESOURCE = "k8s.pod.name=pod-7,argo.workflow.name=train,deployment.environment=prod"
+
+
+@pytest.mark.parametrize(
+    ("environment", "name"),
+    [
+        ({}, "sealgate"),
+        ({"OTEL_SERVICE_NAME": "mine"}, "mine"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": f"service.name=theirs,{RESOURCE}"}, "theirs"),
+        ({"OTEL_RESOURCE_ATTRIBUTES": f"service.name=theirs,{RESOURCE}", "OTEL_SERVICE_NAME": "mine"}, "mine"),
+    ],
+)
+def test_traces_metrics_and_copies_name_the_service_by_one_rule(tmp_path, environment, name):
+    settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}, "telemetry": {"metrics": "otlp"}}
+    with Collector() as collector:
+        proxy = Proxy(tmp_path, settings=settings, environment={**collector.environment(), **environment}).start()
+        proxy.argo().is_directory("ns/a")
+        assert proxy.stop() == 0
+        told = collector.resources()
+    assert set(told) == {"Trace", "Metrics", "Logs"}
+    assert {resource["service.name"] for resource in told.values()} == {name}
+    if "OTEL_RESOURCE_ATTRIBUTES" in environment:
+        assert {resource["deployment.environment"] for resource in told.values()} == {"prod"}
+        assert told["Trace"]["k8s.pod.name"] == "pod-7"
+        assert not {"k8s.pod.name", "argo.workflow.name"} & set(told["Metrics"])
+
+
 def test_a_copy_that_does_not_arrive_holds_nobody_up(tmp_path):
     settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}}
     proxy = exercised(Proxy(tmp_path, settings=settings, environment=Collector().environment()).start())
@@ -211,7 +286,7 @@ def test_a_record_that_a_sink_does_not_take_is_counted(tmp_path):
         assert proxy.stop() == 0
         (failures,) = [metric for metric in collector.metrics() if metric.name == names.AUDIT_FAILURES]
     ((labels, point),) = points(failures)
-    assert labels == {names.SINK: "file", names.REASON: "no such file or directory"}
+    assert labels == {names.SINK: f"file {sinks[0]['path']}", names.REASON: "no such file or directory"}
     assert point.as_int >= 1
 
 

@@ -38,6 +38,12 @@ def traced(request, tmp_path_factory, collector):
 
 
 @pytest.fixture
+def start_traced(make, collector):
+    environment = {**collector.environment(), "VENDOR_STREAMS": "1", "OTEL_BSP_SCHEDULE_DELAY": "10"}
+    return lambda: make(settings={"spool": {"transfer": "stream"}}, environment=environment).start()
+
+
+@pytest.fixture
 def stand(traced, key) -> Stand:
     return filled(traced, key)
 
@@ -81,6 +87,9 @@ def test_a_success_is_one_span_of_the_rpc_with_the_parts_below_it(stand, collect
     assert [span.kind for span in below if span.name.startswith("/")] == ["CLIENT"] * len(
         [name for name in names if name.startswith("/")]
     )
+    for span in (root, *below):
+        assert "rpc.grpc.status_code" not in span.attributes
+        assert span.kind == "INTERNAL" or span.attributes["rpc.response.status_code"] == "OK"
     if names & {"seal", "open"}:
         assert root.attributes["sealgate.bytes.plaintext"] == LARGE
         assert root.attributes["sealgate.key.name"] == "default"
@@ -94,9 +103,14 @@ def test_a_success_is_one_span_of_the_rpc_with_the_parts_below_it(stand, collect
 def test_a_refusal_in_the_answer_is_an_error(stand, collector, operation):
     fault = "refuse-early" if stand.asked(operation) == "SaveStream" else "refuse"
     assert stand.attempt(operation, f"fault: {fault} on {stand.asked(operation)}").code != "OK"
-    root, _ = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)))
-    assert (root.status, root.attributes["error.type"]) == ("ERROR", "artifact_error")
-    assert root.attributes["rpc.response.status_code"] == "OK"
+    asked = f"/artifact.ArtifactService/{stand.asked(operation)}"
+    root, below = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)), {asked})
+    (onward,) = [span for span in below if span.kind == "CLIENT" and span.name == asked]
+    for span in (root, onward):
+        assert (span.status, span.attributes["error.type"]) == ("ERROR", "artifact_error")
+        assert (span.message, span.events) == ("", [])
+        assert span.attributes["rpc.response.status_code"] == "OK"
+        assert "rpc.grpc.status_code" not in span.attributes
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -130,21 +144,46 @@ def test_a_reader_that_goes_away_is_cancelled(stand, collector):
     next(frames)
     frames.cancel()
     assert eventually(lambda: [r for r in read(stand.proxy.trail) if r.get("status_code") == "CANCELLED"])
-    root, _ = spans_of(collector, id_of_last(stand.proxy, "OpenStream", stand.stored))
+    root, below = spans_of(collector, id_of_last(stand.proxy, "OpenStream", stand.stored), {"open"})
     assert root.attributes["rpc.response.status_code"] == "CANCELLED"
     assert root.status == "UNSET"
+    assert not [span for span in below if "rpc.grpc.status_code" in span.attributes]
+    if stand.asked("OpenStream") == "OpenStream":
+        (onward,) = [span for span in below if span.name == "/artifact.ArtifactService/OpenStream"]
+        assert onward.attributes["rpc.response.status_code"] == "CANCELLED"
 
 
-def test_an_answer_after_the_deadline_is_no_success(stand, collector):
-    assert stand.attempt("IsDirectory", "fault: hang on IsDirectory", timeout=1).code == "DEADLINE_EXCEEDED"
-    ours = {"operation": "IsDirectory", "service": {"name": "artifact.ArtifactService"}}
+@pytest.mark.parametrize("operation", ["IsDirectory", "OpenStream", "Save"])
+def test_a_downstream_that_dies_is_told_on_the_span_of_the_rpc_to_it(start_traced, collector, key, operation):
+    stand = filled(start_traced(), key)
+    assert stand.attempt(operation, f"fault: die on {stand.asked(operation)}").code == "UNAVAILABLE"
+    asked = f"/artifact.ArtifactService/{stand.asked(operation)}"
+    _, below = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)), {asked})
+    (onward,) = [span for span in below if span.kind == "CLIENT" and span.name == asked]
+    assert (onward.status, onward.message, onward.events) == ("ERROR", "", [])
+    assert onward.attributes["rpc.response.status_code"] == "UNAVAILABLE"
+    assert onward.attributes["error.type"].lower() == "unavailable"
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_answer_after_the_deadline_is_no_success(stand, collector, operation):
+    before = len(read(stand.proxy.trail))
+    fault = f"fault: hang on {stand.asked(operation)}"
+    assert stand.attempt(operation, fault, timeout=1).code == "DEADLINE_EXCEEDED"
 
     def recorded():
-        return [r for r in read(stand.proxy.trail) if r.get("api") == ours and r["resource"]["uid"] == stand.stored]
+        return [r for r in read(stand.proxy.trail)[before:] if r["unmapped"]["phase"] == "outcome"]
 
     assert eventually(recorded)
-    root, _ = spans_of(collector, id_of_last(stand.proxy, "IsDirectory", stand.stored))
-    assert root.attributes["rpc.response.status_code"] in {"DEADLINE_EXCEEDED", "CANCELLED"}
+    (record,) = recorded()
+    assert (record["status_code"], record["status_detail"]) == ("DEADLINE_EXCEEDED", "DeadlineExceeded")
+    asked = f"/artifact.ArtifactService/{stand.asked(operation)}"
+    root, below = spans_of(collector, record["metadata"]["correlation_uid"], {asked})
+    assert root.attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
+    (onward,) = [span for span in below if span.kind == "CLIENT" and span.name == asked]
+    # A stream is ended by whichever is first: the deadline, or the end of the call that waited for it.
+    assert onward.attributes["rpc.response.status_code"] in {"DEADLINE_EXCEEDED", "CANCELLED"}
+    assert onward.status == "ERROR"
 
 
 def test_the_callers_trace_goes_on(stand, collector):
@@ -207,24 +246,29 @@ def test_a_collector_that_is_away_fails_no_call_and_then_gets_what_comes(tmp_pat
         "ARGO_CONTAINER_NAME": container,
         "ARGO_NODE_ID": "1",
         "OTEL_EXPORTER_OTLP_TIMEOUT": "10000",  # milliseconds, which the library would take for seconds
+        "OTEL_METRIC_EXPORT_INTERVAL": "100",
     }
-    proxy = start(tmp_path, environment)
+    settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}, "telemetry": {"metrics": "otlp"}}
+    proxy = start(tmp_path, environment, settings=settings)
     source = proxy.work / "source"
     source.write_bytes(b"some bytes")
     for number in range(5):
         assert outcome(lambda number=number: proxy.argo(timeout=30).save(f"ns/{number}", source)).code == "OK"
-    collector.stop()
+    collector.come_back()
+    collector.messages.clear()
+
+    def all_three_come():
+        proxy.argo().is_directory("ns/a")
+        call_id = id_of_last(proxy, "IsDirectory", "")
+        spans = [span for span in collector.spans() if span.attributes.get("sealgate.operation") == "IsDirectory"]
+        copies = [record for record in collector.records() if call_id in record.body.string_value]
+        counted = [metric for metric in collector.metrics() if "IsDirectory" in str(metric)]
+        return spans and copies and counted
+
+    assert eventually(all_three_come, seconds=90), collector.messages
     assert "Traceback" not in proxy.output()
     assert proxy.stop() == 0
-
-
-def test_a_collector_that_comes_back_gets_what_happens_from_then_on(tmp_path):
-    collector = Collector()
-    proxy = start(tmp_path, collector.environment())
-    proxy.argo().is_directory("ns/while-it-is-away")
-    with collector:
-        assert eventually(lambda: proxy.argo().is_directory("ns/a") or collector.spans(), seconds=60)
-        proxy.stop()
+    collector.stop()
 
 
 @pytest.mark.parametrize("variable", [None, "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER"])

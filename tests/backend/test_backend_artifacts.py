@@ -7,6 +7,7 @@ import stat
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from harness.chain import eventually
@@ -322,6 +323,19 @@ def test_a_link_in_the_place_of_a_file_is_not_followed(backend, call, at, tmp_pa
         with pytest.raises(BadRequest):
             backend.save(call, at("key"), path)
     assert backend.list_objects(call, at("key")) == []
+
+
+@pytest.mark.parametrize("path", ["", "relative", "."])
+def test_a_path_relative_to_where_the_backend_was_started_is_refused(backend, call, at, tmp_path, monkeypatch, path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "relative").write_bytes(b"x")
+    with pytest.raises(BadRequest, match="no absolute local path"):
+        backend.save(call, at("key"), Path(path))
+    backend.save(call, at("key"), tmp_path / "relative")
+    (tmp_path / "relative").unlink()
+    with pytest.raises(BadRequest, match="no absolute local path"):
+        backend.load(call, at("key"), Path(path))
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- callers ----------------------------------------------------------------------------------------------

@@ -25,6 +25,8 @@ ROWS = (
     "IsDirectory, a trail on standard output",
     "IsDirectory, a trail in a file",
     "IsDirectory, a trail and traces",
+    "Delete of nothing, a trail on standard output",
+    "Delete of nothing, a trail and traces",
     "Save of a file, a trail on standard output",
     "Load of a file, a trail and traces",
     "start to first connection",
@@ -47,6 +49,9 @@ def test_the_bench_measures_every_row(tmp_path):
     rows = json.loads(results.read_text())["rows"]
     assert {row["row"] for row in rows} >= set(ROWS)
     assert {row["against"] for row in rows if row["row"] == "seal a file"} == PEERS
+    for told in ("IsDirectory", "Delete of nothing", "Save of a file", "Load of a file"):
+        against = {row["against"] for row in rows if row["row"] == f"{told}, a trail and traces"}
+        assert against == {"nothing told", "a trail on standard output"}
     for row in rows:
         assert row["reason"] or row["met"], row
         assert row["target"] != "-" or row["met"] is None, row

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 
 import promql_parser
 import pytest
@@ -58,6 +60,55 @@ def test_a_query_parses_and_asks_for_what_there_is(query, text):
     assert asked - {"le"} <= METRICS[name]
     shown = set(re.findall(r"\{\{ ?(?:\$labels\.)?(\w+) ?\}\}", text))
     assert shown <= asked, "a label that is shown is one that the query keeps"
+
+
+ALERTS = CHART / "files" / "alerts.yaml"
+FIRST_COUNTS = {
+    "SealgateAuditBlocked": 'sealgate_audit_failures_total{sealgate_audit_sink="stdout",sealgate_audit_reason="full"}',
+    "SealgatePlaintextReads": 'sealgate_plaintext_reads_total{sealgate_policy_name="migration"}',
+    "SealgateTamperedArtifacts": 'rpc_server_call_duration_seconds_count{rpc_response_status_code="DATA_LOSS"}',
+}
+"""What must be told at its first count, and the series that begins with it."""
+
+
+def test_an_alert_that_asks_for_any_at_all_sees_a_series_that_begins_with_one():
+    rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
+    asking = {rule["alert"]: rule["expr"] for rule in rules if "increase(" in rule["expr"]}
+    assert set(asking) == set(FIRST_COUNTS)
+    for alert, query in asking.items():
+        assert re.search(r"\bor\b.*\bunless\b.*\boffset\b", query, re.DOTALL), alert
+
+
+@pytest.mark.parametrize("alert", FIRST_COUNTS)
+def test_prometheus_itself_fires_at_the_first_count_and_then_rests(tmp_path, alert):
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool here: the alerts were not tried")
+
+    def firing(series, minute):
+        """Whether the alert fires, by a case that says that it does not."""
+        case = {
+            "rule_files": [str(ALERTS)],
+            "tests": [
+                {
+                    "interval": "1m",
+                    "input_series": [{"series": FIRST_COUNTS[alert], "values": series}],
+                    "alert_rule_test": [{"eval_time": f"{minute}m", "alertname": alert, "exp_alerts": []}],
+                }
+            ],
+        }
+        (tmp_path / "case.yaml").write_text(yaml.safe_dump(case))
+        done = subprocess.run(
+            [promtool, "test", "rules", str(tmp_path / "case.yaml")], capture_output=True, check=False
+        )
+        assert done.returncode == 0 or b"got:" in done.stdout + done.stderr, done
+        return done.returncode != 0
+
+    begins = "_x20 1x300"
+    assert not firing(begins, 19)
+    assert firing(begins, 22)
+    assert not firing(begins, 200)
+    assert firing("5x200 6x100", 203)
 
 
 def test_every_instrument_is_on_the_dashboard():

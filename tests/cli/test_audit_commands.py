@@ -12,6 +12,10 @@ import subprocess
 import pytest
 from harness.chain import SEALGATE, Proxy
 from harness.outcome import outcome
+from harness.trails import Memory, log_of, trail_of
+
+from proxy.plugin import Artifact, Call, Operation
+from proxy.telemetry.accesses import Access
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +145,27 @@ def test_an_access_without_an_outcome_is_listed_as_unfinished(run, proxy):
     assert (row["operation"], row["status"]) == ("SaveStream", "UNFINISHED")
 
 
+def test_what_a_listing_leaves_out_is_told(run, proxy, tmp_path):
+    first, second, *rest = proxy.trail.read_bytes().splitlines(keepends=True)
+    broken = b"".join([first, second[:200] + b"\n", second[:300] + b"\n", *rest])
+    for arguments in (("query", "-"), ("report", "-", "--to", tmp_path / "page.html")):
+        assert run(*arguments, stdin=broken).stderr == b"sealgate: 2 lines could not be read\n"
+        assert run(*arguments, stdin=first + second).stderr == b""
+
+
+def test_accesses_that_are_listed_twice_are_told(run):
+    sink = Memory()
+    log = log_of(sink)
+    begun = [Access(Call(Operation.LOAD), Artifact("k")) for _ in range(20_002)]
+    for access in begun:
+        log.attempt(access)
+    for access in begun:
+        log.outcome(access, None)
+    done = run("query", "-", "--output", "json", stdin=b"".join(sink.lines))
+    assert b"sealgate: 2 accesses are counted twice" in done.stderr
+    assert len(done.stdout.splitlines()) == 20_004
+
+
 def test_a_key_cannot_steer_a_terminal(run, proxy):
     done = run("query", "-", stdin=proxy.trail.read_bytes().replace(b"team-b/two", rb"\u001b[31mred"))
     assert b"\x1b" not in done.stdout
@@ -167,6 +192,43 @@ def test_the_key_that_an_objects_record_names_is_told(run, proxy):
     done = run("verify", proxy.trail, "--object", stored)
     assert done.returncode == 0, done.stdout
     assert f"object    {stored}: record 3 at {proxy.trail}:4, key team-b/two".encode() in done.stdout
+
+
+def test_each_object_that_is_named_is_told(run, proxy, tmp_path):
+    (stored,) = [path for path in proxy.storage.rglob("*") if path.is_file() and path.name == "two"]
+    sibling = tmp_path / "sibling"
+    sibling.write_bytes(stored.read_bytes())
+    done = run("verify", proxy.trail, "--object", stored, "--object", sibling)
+    told = [line for line in done.stdout.decode().splitlines() if line.startswith("object")]
+    assert [line.split(": record")[0].split()[-1] for line in told] == [str(stored), str(sibling)]
+    first, *rest = proxy.trail.read_bytes().splitlines(keepends=True)
+    done = run("verify", "-", "--object", stored, "--object", sibling, stdin=b"".join([first, *rest[:2]]))
+    assert done.stdout.count(b"is not there") == 2
+
+
+def test_a_trail_that_nobody_signed_is_consistent_and_never_verified(run, tmp_path):
+    made_up = b"".join(trail_of(3, None))
+    done = run("verify", "-", "--allow-unsigned", stdin=made_up)
+    assert done.returncode == 0, done.stdout
+    assert done.stdout.endswith(b"\nconsistent, not signed: 1 chain nobody vouches for\n")
+    told = json.loads(run("verify", "-", "--allow-unsigned", "--output", "json", stdin=made_up).stdout)
+    assert (told["verified"], told["consistent"]) == (False, True)
+    page = tmp_path / "page.html"
+    done = run("report", "-", "--allow-unsigned", "--to", page, stdin=made_up)
+    assert done.stdout.endswith(b"3 accesses, consistent, not signed\n")
+    assert '<p class="verdict"><b>Consistent, not signed:</b> 1 chain nobody vouches for.' in page.read_text()
+    assert "Verified" not in page.read_text()
+    assert "count what all records claim" in page.read_text()
+
+
+def test_how_a_trail_may_have_come_to_its_end_is_told(run, proxy, tmp_path):
+    text = proxy.trail.read_bytes()[:-100]
+    done = run("verify", "-", stdin=text)
+    assert done.returncode == 0
+    assert b"open (killed, still runs, or its end was cut off)" in done.stdout
+    assert b"the line breaks off; whether a record was there cannot be told" in done.stdout
+    run("report", "-", "--to", tmp_path / "page.html", stdin=text)
+    assert "was killed, still runs, or its end was cut off." in (tmp_path / "page.html").read_text()
 
 
 def test_the_certificates_actor_and_the_findings_are_told_as_json_too(run, proxy):

@@ -80,6 +80,13 @@ class Collector:
         self._server = self._http_server() if self._http else self._grpc_server()
         return self
 
+    def come_back(self) -> None:
+        """Answer again, those that hang too; be there for the first time, if it was not."""
+        self.hanging.clear()
+        self._released.set()
+        if self._server is None:
+            self.start()
+
     def stop(self) -> None:
         self._released.set()
         if self._server is not None:
@@ -162,6 +169,17 @@ class Collector:
             for scope in group.scope_spans
             for span in scope.spans
         ]
+
+    def resources(self) -> dict[str, dict]:
+        """What each kind of message says of where it comes from."""
+        return {
+            type(message).__name__.removeprefix("Export").removesuffix("ServiceRequest"): {
+                item.key: value_of(item.value) for item in group.resource.attributes
+            }
+            for message in list(self.messages)
+            for field in ("resource_spans", "resource_metrics", "resource_logs")
+            for group in getattr(message, field, ())
+        }
 
     def metrics(self) -> list:
         return [

@@ -95,10 +95,17 @@ def read(path: Path) -> list[dict]:
 def full_pipe() -> tuple[int, int]:
     """A pipe that has no room for another line."""
     reading, writing = os.pipe()
-    os.set_blocking(writing, False)
+    fill(writing)
+    return reading, writing
+
+
+def fill(pipe: int) -> int:
+    """Write zeros until nothing fits any more; how many there were."""
+    os.set_blocking(pipe, False)
+    written = 0
     try:
         while True:
-            os.write(writing, bytes(4096))
+            written += os.write(pipe, bytes(4096))
     except BlockingIOError:
-        os.set_blocking(writing, True)
-    return reading, writing
+        os.set_blocking(pipe, True)
+    return written

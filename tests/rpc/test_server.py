@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from pathlib import Path
 
 import grpc
@@ -14,8 +15,10 @@ from harness.argo import Argo
 from harness.chain import VENDOR, Proxy, eventually
 from harness.outcome import Outcome, outcome
 
-from proxy.plugin import Call, Capabilities
+from proxy.plugin import Artifact, Call, Capabilities, Operation, Refused
 from proxy.rpc import artifact_pb2 as pb
+from proxy.rpc.client import Downstream
+from proxy.rpc.endpoint import ChildProcess
 from proxy.rpc.server import SERVICE, ArtifactServer
 
 SECRET = "hunter2-in-an-exception"
@@ -130,6 +133,35 @@ def test_metadata_travels_to_the_downstream(proxy):
     metadata = (("x-tenant", "blue"), ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
     found = recorded(proxy, "a/b", metadata=metadata)["metadata"]
     assert dict(metadata).items() <= found.items()
+
+
+def test_an_upload_that_the_downstream_refuses_is_let_go_of_with_the_call(tmp_path, monkeypatch):
+    monkeypatch.setenv("VENDOR_STREAMS", "1")
+    monkeypatch.setenv("VENDOR_ROOT", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    begun, closed, late = [], [], 0
+
+    def chunks():
+        begun.append(True)
+        try:
+            while True:
+                yield bytes(1000)
+        finally:
+            closed.append(True)
+
+    with tempfile.TemporaryDirectory(prefix="sg-") as short:
+        downstream = Downstream(ChildProcess(VENDOR, Path(short) / "socket", 60))
+        try:
+            for _ in range(40):
+                artifact = Artifact("ns/a", configuration="fault: refuse-early")
+                with pytest.raises(Refused):
+                    downstream.save_stream(Call(Operation.SAVE_STREAM), artifact, chunks())
+                late += len(closed) < len(begun)
+        finally:
+            downstream.close()
+    assert begun
+    assert late <= 4, "the library may be at work on one chunk at that moment, but hardly ever"
+    assert eventually(lambda: len(closed) == len(begun))
 
 
 def test_a_deadline_travels_to_the_downstream(proxy):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import threading
 import time
 
 import pytest
-from harness.trails import WHO, Authority, Memory, flaws, log_of, verdict_on
+from harness.trails import WHO, Authority, Memory, flaws, full_pipe, log_of, verdict_on
 
 from proxy.plugin import (
     Artifact,
@@ -24,6 +27,7 @@ from proxy.plugin import (
 from proxy.telemetry.accesses import Access
 from proxy.telemetry.audit import AuditLog, Terms
 from proxy.telemetry.audit import Authority as Vouching
+from proxy.telemetry.sinks import File, Stdout
 
 AUTHORITY = Authority()
 
@@ -90,6 +94,114 @@ def test_all_of_several_sinks_can_be_required():
     log.close()
     assert one.lines == another.lines
     assert flaws(one.lines, AUTHORITY, expect_closed=True) == set()
+
+
+def test_of_two_files_the_healthy_one_does_not_speak_for_the_other(tmp_path):
+    good, absent = File(tmp_path / "good"), File(tmp_path / "absent" / "file")
+    for first, second in ((good, absent), (absent, good)):
+        with pytest.raises(AuditBlocked, match="absent/file: no such file or directory"):
+            log_of(first, second, authority=AUTHORITY, require="all").attempt(access())
+
+
+@pytest.mark.parametrize("healthy_first", [True, False])
+def test_of_two_files_one_is_enough_and_gets_every_record_once(tmp_path, healthy_first):
+    watch = Counting()
+    sinks = [File(tmp_path / "good"), File(tmp_path / "absent" / "file")]
+    sinks = sinks if healthy_first else sinks[::-1]
+    log = AuditLog(sinks, WHO, Terms(), AUTHORITY, watch=watch)
+    for _ in range(3):
+        log.outcome(access(), None)
+    log.close()
+    lines = (tmp_path / "good").read_bytes().splitlines(keepends=True)
+    assert len(lines) == 5
+    assert flaws(lines, AUTHORITY, expect_closed=True) == set()
+    named = json.loads(lines[0])["unmapped"]["session"]["sinks"]
+    assert named == [sink.name for sink in sinks]
+    assert len(set(named)) == 2
+    assert watch.failures == [(f"file {tmp_path}/absent/file", "no such file or directory")] * 5
+
+
+def test_a_sinks_long_name_leaves_room_for_the_rest(tmp_path):
+    deep = tmp_path / "/".join("d" * 200 for _ in range(10)) / "trail"
+    memory = Memory()
+    log = log_of(memory, File(deep), File(deep.parent / "another"), authority=AUTHORITY)
+    log.outcome(access(), None)
+    assert len(memory.lines[0]) <= 4096
+    assert flaws(memory.lines, AUTHORITY) == set()
+
+
+@pytest.mark.parametrize("blocked_first", [True, False])
+def test_a_blocked_sink_takes_no_time_from_one_that_is_enough(tmp_path, blocked_first):
+    reading, writing = full_pipe()
+    sinks = [Stdout(writing), File(tmp_path / "trail")]
+    log = log_of(*(sinks if blocked_first else sinks[::-1]), authority=AUTHORITY, wait=3600)
+
+    def work():
+        for _ in range(20):
+            one = access()
+            log.attempt(one)
+            log.outcome(one, None)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(120)
+    assert not any(thread.is_alive() for thread in threads), "the wait of an hour was begun"
+    assert len((tmp_path / "trail").read_bytes().splitlines()) == 4 * 20 * 2 + 1
+    os.close(reading)
+    os.close(writing)
+
+
+def test_the_sink_that_comes_back_first_is_enough(tmp_path):
+    """Both are late: neither's whole wait is spent before the other has its turn."""
+    reading, writing = full_pipe()
+    path = tmp_path / "trail"
+    path.touch()
+    log = log_of(Stdout(writing), File(path), authority=AUTHORITY, wait=3600)
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        call = threading.Thread(target=lambda: log.outcome(access(), None), daemon=True)
+        call.start()
+        call.join(0.3)  # no more than this is asked of it: that it has begun to wait
+    call.join(120)
+    assert not call.is_alive()
+    assert len(path.read_bytes().splitlines()) == 2
+    os.close(reading)
+    os.close(writing)
+
+
+class Collecting:
+    """A collector's copy."""
+
+    def __init__(self):
+        self.lines = []
+
+    def add(self, line):
+        self.lines.append(line)
+
+    def close(self):
+        pass
+
+
+@pytest.mark.parametrize("mode", ["fail-open", "fail-closed"])
+def test_a_collector_is_told_of_what_happens_though_no_sink_takes_it(mode):
+    sink, copy = Memory(), Collecting()
+    sink.fault = "away"
+    log = AuditLog([sink], WHO, Terms(mode=mode), AUTHORITY, copies=[copy])
+    one = access()
+    if mode == "fail-closed":
+        with pytest.raises(AuditBlocked):
+            log.attempt(one)
+        assert copy.lines == [], "it does not happen"
+        return
+    log.attempt(one)
+    log.outcome(one, None)
+    assert len(copy.lines) == 3
+    sink.fault = ""
+    log.close()
+    assert sink.lines == copy.lines
+    assert flaws(copy.lines, AUTHORITY, expect_closed=True) == set()
 
 
 def test_many_threads_write_one_chain():

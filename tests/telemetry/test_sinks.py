@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from harness.trails import Memory, full_pipe
+from harness.users import as_user
 
 from proxy.telemetry.sinks import File, Lagging, NotTaken, Stdout
 
@@ -48,6 +49,43 @@ def test_room_that_is_not_there_any_more_when_it_is_used_holds_nobody_up():
     assert found
     os.close(reading)
     os.close(writing)
+
+
+BORROWED = """
+import os, sys
+from proxy.telemetry.sinks import NotTaken, Stdout
+try:
+    os.close(os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK))
+    print("it can be opened again", file=sys.stderr)
+except PermissionError:
+    pass
+sink = Stdout()
+for line in (b"y" * 8191 + b"\\n", b"short\\n"):
+    try:
+        sink.write(line, 0.05)
+    except NotTaken as fault:
+        print(fault, file=sys.stderr)
+print(os.get_blocking(1), file=sys.stderr)
+sys.stdin.readline()
+sink.write(b"last\\n", 60)
+"""
+
+
+def test_a_pipe_of_another_user_holds_nobody_up_either():
+    reading, writing = full_pipe()
+    os.read(reading, 4096)
+    command = [*as_user(7654), sys.executable, "-c", BORROWED]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    streams = {"stdin": subprocess.PIPE, "stdout": writing, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, env=environment, **streams) as process:
+        os.close(writing)
+        told = [process.stderr.readline() for _ in range(3)]
+        assert told == [b"nobody reads standard output\n"] * 2 + [b"True\n"]
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert b"".join(iter(lambda: os.read(reading, 65536), b"")).endswith(b"y\nlast\n")
+    assert process.returncode == 0
+    os.close(reading)
 
 
 def test_a_pipe_whose_reader_has_gone_takes_nothing():
@@ -154,25 +192,35 @@ def test_what_is_no_regular_file_takes_nothing(tmp_path, kind):
         File(path).write(LINE, 10)
 
 
+def given(lagging, line, until=0.0):
+    lagging.add(line)
+    return lagging.write(until)
+
+
 def test_a_sink_that_comes_back_is_given_what_it_missed_in_order():
     sink = Memory()
     lagging = Lagging(sink)
     until = time.monotonic() + 60
     sink.fault = "away"
-    assert lagging.write(b"1\n", until).fault == "away"
-    assert not lagging.write(b"2\n", until).there
+    assert given(lagging, b"1\n", until).fault == "away"
+    assert not given(lagging, b"2\n", until).there
     sink.fault = ""
-    assert lagging.write(b"3\n", until).there
+    assert given(lagging, b"3\n", until).there
     assert sink.lines == [b"1\n", b"2\n", b"3\n"]
 
 
-def test_what_a_sink_misses_is_bounded():
+def test_what_a_sink_misses_is_bounded_and_the_gap_is_told_once_until_it_has_caught_up(caplog):
     sink = Memory()
     lagging = Lagging(sink)
-    sink.fault = "away"
-    for number in range(10_000):
-        lagging.write(b"%d\n" % number, 0)
-    sink.fault = ""
-    lagging.write(b"the last\n", 0)
-    assert len(sink.lines) == 256
-    assert sink.lines[-1] == b"the last\n"
+    for _ in range(2):
+        sink.fault = "away"
+        for number in range(1000):
+            given(lagging, b"%d\n" % number)
+        sink.fault = ""
+        given(lagging, b"the last\n")
+        assert len(sink.lines) == 256
+        assert sink.lines[-1] == b"the last\n"
+        sink.lines.clear()
+    assert [record.getMessage() for record in caplog.records] == [
+        "memory missed more than 256 records: its copy of the trail has a gap"
+    ] * 2

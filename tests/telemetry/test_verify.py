@@ -19,6 +19,7 @@ from proxy.plugin import Artifact, Call, Operation
 from proxy.telemetry.accesses import Access, session
 from proxy.telemetry.audit import AuditLog, Terms
 from proxy.telemetry.chain import Chain
+from proxy.telemetry.links import Wanted
 from proxy.telemetry.records import Phase, Session, actor
 from proxy.telemetry.trail import Line, entry, lines
 from proxy.telemetry.verify import verify
@@ -124,23 +125,35 @@ def saved(operation=Operation.SAVE, *, authority=AUTHORITY):
 @pytest.mark.parametrize("operation", [Operation.SAVE, Operation.SAVE_STREAM])
 def test_what_an_object_names_must_be_there_and_its_key_is_told(operation):
     trail, chain = saved(operation)
-    verdict = verdict_on(trail, AUTHORITY, anchors={(chain, 1): "an object"})
+    verdict = verdict_on(trail, AUTHORITY, anchors=[Wanted("an object", chain, 1)])
     assert verdict.good, verdict.findings.listed
     assert [(one.what, one.place, one.key) for one in verdict.objects] == [("an object", "trail:2", "ns/model")]
-    assert flaws(trail[:1], AUTHORITY, anchors={(chain, 1): "an object"}) == {"removed"}
+    assert flaws(trail[:1], AUTHORITY, anchors=[Wanted("an object", chain, 1)]) == {"removed"}
+
+
+def test_each_of_several_objects_that_name_one_record_is_told():
+    trail, chain = saved()
+    both = [Wanted("one", chain, 1), Wanted("another", chain, 1)]
+    assert [one.what for one in verdict_on(trail, AUTHORITY, anchors=both).objects] == ["one", "another"]
+    both = [Wanted("one", chain, 1), Wanted("another", chain, 1)]
+    missing = verdict_on(trail[:1], AUTHORITY, anchors=both).findings
+    assert [finding.text for finding in missing] == [
+        "record 1, which one names, is not there",
+        "record 1, which another names, is not there",
+    ]
 
 
 def test_an_object_is_not_vouched_for_by_another_kind_of_record():
     trail, chain = saved()
-    assert flaws(trail, AUTHORITY, anchors={(chain, 2): "an object"}) == {"forged"}, "an outcome"
+    assert flaws(trail, AUTHORITY, anchors=[Wanted("an object", chain, 2)]) == {"forged"}, "an outcome"
     trail, chain = saved(Operation.LOAD)
-    assert flaws(trail, AUTHORITY, anchors={(chain, 1): "an object"}) == {"forged"}, "an attempt to load"
+    assert flaws(trail, AUTHORITY, anchors=[Wanted("an object", chain, 1)]) == {"forged"}, "an attempt to load"
 
 
 def test_an_object_is_not_vouched_for_by_a_record_that_nobody_signed():
     trail, chain = saved(authority=None)
-    assert "forged" in flaws(trail, AUTHORITY, anchors={(chain, 1): "an object"})
-    assert flaws(trail, anchors={(chain, 1): "an object"}, allow_unsigned=True) == set()
+    assert "forged" in flaws(trail, AUTHORITY, anchors=[Wanted("an object", chain, 1)])
+    assert flaws(trail, anchors=[Wanted("an object", chain, 1)], allow_unsigned=True) == set()
 
 
 def test_two_processes_interleaved_are_two_chains():
@@ -202,7 +215,7 @@ def read_as(data, **options):
 def test_a_file_that_ends_within_a_line_has_a_note():
     verdict = read_as(b"".join(TRAIL)[:-100])
     assert verdict.good, verdict.findings.listed
-    assert verdict.cut_short.listed == ["trail:42"]
+    assert (verdict.cut_short.listed, verdict.cut_off.listed) == ([], ["trail:42"])
     assert not verdict.chains[0].closed
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from harness.chain import SEALGATE, Proxy, eventually
 from harness.otlp import Collector
+from harness.trails import read
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.instrumentation.grpc import client_interceptor, grpcext
 from opentelemetry.sdk.resources import Resource
@@ -80,10 +81,12 @@ def called(proxy: Proxy, collector: Collector, operation: str) -> None:
 
 
 def test_waiting_for_the_key_service_is_counted_and_so_is_what_the_cache_spares(openbao, own_transit, tmp_path):
+    own_transit.create_key("audit", type="ed25519")
     vault = {"mount": own_transit.mount, "auth": {"method": "token"}}
     with Collector() as collector:
         environment = {**collector.environment(), "VAULT_ADDR": openbao.address, "VAULT_TOKEN": openbao.root}
-        settings = {"keys": {"provider": "vault", "vault": vault}, "telemetry": {"metrics": "otlp"}}
+        keys = {"provider": "vault", "vault": vault}
+        settings = {"keys": keys, "audit": {"signingKey": "audit"}, "telemetry": {"metrics": "otlp"}}
         proxy = Proxy(tmp_path, settings=settings, environment=environment).start()
         proxy.argo().save_stream("ns/a", b"some bytes")
         for _ in range(3):
@@ -93,3 +96,10 @@ def test_waiting_for_the_key_service_is_counted_and_so_is_what_the_cache_spares(
     counted = {point.attributes[0].value.string_value: point.as_int for point in found[names.DATA_KEYS].sum.data_points}
     assert counted == {"key service": 2, "cache": 2}
     assert sum(point.count for point in found[names.VAULT_DURATION].histogram.data_points) == 2
+    records = [record for record in read(proxy.trail) if record["unmapped"]["phase"] == "outcome"]
+    assert [record["unmapped"]["vault"].get("requests", 0) for record in records] == [1, 1, 0, 0]
+    paths = {
+        line["request"]["id"]: line["request"]["path"] for line in openbao.audit("calls") if line["type"] == "request"
+    }
+    asked = paths[records[0]["unmapped"]["vault"]["request_id"]]
+    assert asked == f"{own_transit.mount}/datakey/plaintext/artifacts", "and not the signature of the certificate"

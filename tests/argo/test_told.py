@@ -1,0 +1,161 @@
+"""What each operation leaves behind, by each way to end: its records, its spans and its metrics, and nothing else."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+from harness.chain import Proxy, eventually
+from harness.content import blob
+from harness.otlp import Collector, value_of
+from harness.stand import LARGE, OPERATIONS, Stand
+from harness.trails import read
+
+from proxy.telemetry import names
+
+EFFECTS = {"Load", "OpenStream", "Save", "SaveStream", "Delete"}
+WRITES, READS = {"Save", "SaveStream"}, {"Load", "OpenStream"}
+ENDINGS = {
+    "success": ("OK", "OK", ""),
+    "refusal": ("REFUSED", "OK", "artifact_error"),
+    "denial": ("BAD_KEY", "INVALID_ARGUMENT", "BadRequest"),
+    "fault": ("UNAVAILABLE", "UNAVAILABLE", "Unavailable"),
+}
+"""The record's status code, the gRPC status, and the kind of error."""
+
+
+@pytest.fixture(scope="module")
+def collector():
+    with Collector() as collector:
+        yield collector
+
+
+@pytest.fixture(scope="module", params=["file", "stream"])
+def told(request, tmp_path_factory, collector):
+    environment = {
+        **collector.environment(),
+        "VENDOR_STREAMS": "1",
+        "OTEL_BSP_SCHEDULE_DELAY": "10",
+        "OTEL_METRIC_EXPORT_INTERVAL": "50",
+    }
+    settings = {"spool": {"transfer": request.param}, "telemetry": {"metrics": "otlp"}}
+    proxy = Proxy(tmp_path_factory.mktemp("told"), settings=settings, environment=environment).start()
+    yield proxy
+    assert proxy.stop() == 0
+
+
+@pytest.fixture(scope="module")
+def beside(told):
+    """A proxy with the same storage and keys that tells nobody: what is stored by it is not counted."""
+    proxy = Proxy(told.home, environment={"VENDOR_STREAMS": "1"})
+    proxy.trail, proxy.log = proxy.home / "beside.jsonl", proxy.home / "beside.log"
+    yield proxy.start()
+    assert proxy.stop() == 0
+
+
+def asked(stand: Stand, operation: str, outcome: str) -> dict[str, object]:
+    """How a call is tried so that it ends in this way."""
+    on = stand.asked(operation)
+    fault = {"refusal": "refuse-early" if on == "SaveStream" else "refuse", "fault": "die"}.get(outcome)
+    return {"configuration": f"fault: {fault} on {on}"} if fault else {}
+
+
+def records(operation: str, outcome: str) -> list[tuple[str, str]]:
+    code, _, _ = ENDINGS[outcome]
+    attempt = [("attempt", "")] if operation in EFFECTS and outcome != "denial" else []
+    return [*attempt, ("outcome", code)]
+
+
+def spans(stand: Stand, operation: str, outcome: str) -> Counter:
+    """Kind, name, status, and what it says of its end."""
+    _, code, kind = ENDINGS[outcome]
+    server = "ERROR" if outcome in {"refusal", "fault"} else "UNSET"
+    found = Counter({("SERVER", operation, server, code, kind): 1})
+    if outcome == "denial":
+        return found + Counter({("INTERNAL", "policy", "ERROR", "", kind): 1})
+    on, by_stream = stand.asked(operation), stand.proxy.settings["spool"]["transfer"] == "stream"
+    found["INTERNAL", "policy", "UNSET", "", ""] += 1
+    # A stream that breaks has its status alone.
+    onward = code if outcome == "fault" and on == "OpenStream" else kind
+    found["CLIENT", on, "UNSET" if outcome == "success" else "ERROR", code, onward] += 1
+    if operation in WRITES and by_stream:
+        found["CLIENT", "GetCapabilities", "UNSET", "OK", ""] += 1
+    if operation in WRITES and (outcome == "success" or not by_stream):
+        found["INTERNAL", "seal", "UNSET", "", ""] += 1
+    if operation in READS and outcome == "success":
+        found["INTERNAL", "open", "UNSET", "", ""] += 1
+    elif operation == "OpenStream" or (operation == "Load" and by_stream):
+        found["INTERNAL", "open", "ERROR", "", "Refused" if outcome == "refusal" else kind] += 1
+    if (operation, outcome, by_stream) == ("Load", "refusal", True):
+        found["CLIENT", "IsDirectory", "UNSET", "OK", ""] += 1  # it might have been one, which no stream can carry
+    return found
+
+
+def metrics(operation: str, outcome: str) -> Counter:
+    _, code, kind = ENDINGS[outcome]
+    decided = ("deny", "BAD_KEY") if outcome == "denial" else ("allow", "OK")
+    found = Counter({(names.AUDIT_RECORDS, phase): 1 for phase, _ in records(operation, outcome)})
+    found[names.CALL_DURATION, operation, code, kind] += 1
+    found[(names.DECISIONS, operation, *decided, "enforce")] += 1
+    if operation in WRITES | READS and outcome == "success":
+        found[names.ARTIFACT_SIZE, operation, "write" if operation in WRITES else "read"] += 1
+    return found
+
+
+def received_spans(collector: Collector) -> Counter:
+    return Counter(
+        (
+            span.kind,
+            span.name.rpartition("/")[2],
+            span.status,
+            span.attributes.get(names.STATUS_CODE, ""),
+            span.attributes.get(names.ERROR_TYPE, ""),
+        )
+        for span in collector.spans()
+    )
+
+
+def received_metrics(collector: Collector) -> Counter:
+    """Metric and attributes, those that say the same everywhere left out."""
+    order = {
+        names.AUDIT_RECORDS: (names.PHASE,),
+        names.CALL_DURATION: (names.RPC_METHOD, names.STATUS_CODE, names.ERROR_TYPE),
+        names.DECISIONS: (names.OPERATION, names.DECISION, names.CODE, names.MODE),
+        names.ARTIFACT_SIZE: (names.OPERATION, names.DIRECTION),
+    }
+    found: Counter = Counter()
+    for metric in collector.metrics():
+        for point in getattr(metric, metric.WhichOneof("data")).data_points:
+            said = {item.key: value_of(item.value) for item in point.attributes}
+            assert set(said) - {names.RPC_SYSTEM} <= set(order[metric.name]), metric
+            facts = (said.get(name, "").rpartition("/")[2] for name in order[metric.name])
+            found[(metric.name, *facts)] += point.count if hasattr(point, "count") else point.as_int
+    return found
+
+
+@pytest.mark.parametrize("outcome", ENDINGS)
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_an_operation_leaves_exactly_what_it_should(told, beside, collector, key, operation, outcome):
+    stand = Stand(told, f"denied/../{key}" if outcome == "denial" else key)
+    if outcome != "denial":
+        beside.argo().save_stream(stand.stored, blob(LARGE))
+    collector.messages.clear()  # all that was to come has come: the test before this one has seen to that
+    before = len(read(told.trail))
+    stand.attempt(operation, **asked(stand, operation, outcome))
+    # A seal that a refusal is quicker than is not begun.
+    optional = ("INTERNAL", "seal", "UNSET", "", "")
+    expected = spans(stand, operation, outcome)
+
+    def left():
+        found = received_spans(collector)
+        if optional not in expected:
+            del found[optional]
+        return found, received_metrics(collector)
+
+    assert eventually(lambda: left() == (expected, metrics(operation, outcome))), left()
+    found = [
+        (r["unmapped"]["phase"], r.get("status_code", ""))
+        for r in read(told.trail)[before:]
+        if r["unmapped"]["phase"] != "session.start"
+    ]
+    assert found == records(operation, outcome)
