@@ -11,8 +11,9 @@ import msgspec
 from proxy import identity
 from proxy.config import AppRoleAuth, JwtAuth, KeySettings, KubernetesAuth, TokenAuth, VaultKeySettings
 from proxy.keys.cache import CachedKeys
-from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
+from proxy.keys.vault import VaultKeys
 from proxy.keys.vault_auth import AppRoleLogin, Auth, JwtLogin, StaticToken, TokenFile, is_header
+from proxy.keys.vault_place import TransitKey, VaultServer
 from proxy.plugin import NotConfigured
 
 _NAMESPACE = "${identity.namespace}"

@@ -12,16 +12,14 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from proxy.facts import WrappedKey
 from proxy.keys import vault_faults as faults
 from proxy.keys import vault_wire
 from proxy.keys.provider import BATCH, DataKey, KeyVersions, SignedBy
 from proxy.keys.single_flight import SingleFlight
-from proxy.keys.vault_auth import Auth, Authenticated, is_header, tokens
+from proxy.keys.vault_auth import Authenticated, is_header, tokens
 from proxy.keys.vault_faults import Answer, Request, TokenRefused
 from proxy.keys.vault_forms import (
     check_mount,
@@ -34,6 +32,7 @@ from proxy.keys.vault_forms import (
     version_of,
 )
 from proxy.keys.vault_inspection import Inspection
+from proxy.keys.vault_place import TransitKey, VaultServer
 from proxy.keys.vault_requests import Clock, Jitter, Requests, Transport, uniform
 from proxy.plugin import Call, NotConfigured, Operation, PluginError, Tampered, shown_key
 
@@ -42,38 +41,6 @@ log = logging.getLogger("sealgate.vault")
 _DATA_KEY_SIZE = 32
 _SIGNATURE_SIZE = 64
 _DATAKEY, _DECRYPT, _REWRAP, _SIGN = "datakey/plaintext", "decrypt", "rewrap", "sign"
-
-
-@dataclass(frozen=True, slots=True)
-class VaultServer:
-    """Which server, and as whom."""
-
-    address: str
-    auth: Auth
-    namespace: str = ""
-    ca_file: Path | None = None
-    patience: float = 30.0
-    """Seconds that a call waits for Vault in all; one request waits a third of it."""
-
-    @property
-    def shown(self) -> str:
-        """Host and port, as an error may name them: an address could hold a password."""
-        try:
-            parts = urlsplit(self.address)
-            host, port = parts.hostname or "?", parts.port
-        except ValueError:
-            return "?"
-        return f"{host}:{port}" if port else host
-
-
-@dataclass(frozen=True, slots=True)
-class TransitKey:
-    """Which key wraps new data keys."""
-
-    mount: str
-    key: str
-    context: bytes = b""
-    """For derived keys: the same key name gives another key for each context."""
 
 
 @dataclass(slots=True)

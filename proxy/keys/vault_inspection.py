@@ -11,18 +11,16 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from proxy.facts import WrappedKey
 from proxy.keys import vault_faults as faults
 from proxy.keys.vault_auth import Authenticated
 from proxy.keys.vault_faults import Request, TokenRefused, Unanswered
+from proxy.keys.vault_place import TransitKey, VaultServer
 from proxy.keys.vault_requests import Transport
 from proxy.plugin import Call, NotConfigured, Tampered
-
-if TYPE_CHECKING:
-    from proxy.keys.vault import TransitKey, VaultServer
 
 _VERSION = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 _TYPE = re.compile(r"[\w-]{1,40}", re.ASCII)

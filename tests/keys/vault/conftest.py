@@ -8,8 +8,9 @@ import logins
 import pytest
 from harness.openbao import Transit
 
-from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
+from proxy.keys.vault import VaultKeys
 from proxy.keys.vault_auth import Auth, StaticToken
+from proxy.keys.vault_place import TransitKey, VaultServer
 
 
 @pytest.fixture(scope="session")

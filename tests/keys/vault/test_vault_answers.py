@@ -12,10 +12,11 @@ from contextlib import contextmanager, suppress
 import pytest
 from harness.chain import eventually
 
-from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
+from proxy.keys.vault import VaultKeys
 from proxy.keys.vault_auth import StaticToken
 from proxy.keys.vault_client import LARGEST
 from proxy.keys.vault_faults import Answer, Request, Unanswered
+from proxy.keys.vault_place import TransitKey, VaultServer
 from proxy.keys.vault_wire import Wire
 from proxy.plugin import Call, NotConfigured, Operation, Unavailable
 

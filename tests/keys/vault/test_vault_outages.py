@@ -10,8 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from harness.chain import eventually
 
-from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
+from proxy.keys.vault import VaultKeys
 from proxy.keys.vault_auth import StaticToken
+from proxy.keys.vault_place import TransitKey, VaultServer
 from proxy.keys.vault_requests import AT_ONCE
 from proxy.plugin import (
     Call,

@@ -12,9 +12,9 @@ from harness.openbao import OpenBao
 from harness.secrecy import Secrets
 
 from proxy.facts import WrappedKey
-from proxy.keys.vault import TransitKey, VaultServer
 from proxy.keys.vault_auth import StaticToken, TokenFile
 from proxy.keys.vault_faults import Answer, Request
+from proxy.keys.vault_place import TransitKey, VaultServer
 from proxy.plugin import PluginError
 
 

@@ -135,7 +135,8 @@ def test_nobody_there_is_no_connection():
 
 SCRIPT = """
 import sys
-from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
+from proxy.keys.vault import VaultKeys
+from proxy.keys.vault_place import TransitKey, VaultServer
 from proxy.keys.vault_auth import StaticToken
 from proxy.plugin import Call, Operation
 keys = VaultKeys(VaultServer(sys.argv[1], StaticToken("given")), TransitKey("transit", "artifacts"))
@@ -173,7 +174,8 @@ def test_the_client_is_loaded_by_the_first_request_and_takes_nothing_from_the_en
 WARM = """
 import sys, threading
 from pathlib import Path
-from proxy.keys.vault import TransitKey, VaultKeys, VaultServer
+from proxy.keys.vault import VaultKeys
+from proxy.keys.vault_place import TransitKey, VaultServer
 from proxy.keys.vault_auth import StaticToken, TokenFile
 auth = StaticToken("given") if sys.argv[1] == "token" else TokenFile(Path(sys.argv[1]))
 keys = VaultKeys(VaultServer("http://127.0.0.1:1", auth), TransitKey("transit", "artifacts"))
