@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -20,6 +21,14 @@ settings.load_profile("sealgate")
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--write-docs", action="store_true", help="put what the tests see into the documents")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _left_alone() -> Iterator[None]:
+    """What a module left behind, and lives on, is not gone through again by each collection of garbage after it."""
+    yield
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

@@ -319,7 +319,7 @@ def test_a_directory_that_cannot_be_kept_is_refused_by_name(store, call, at, pla
 
 def test_a_link_in_the_place_of_a_file_is_not_followed(backend, call, at, tmp_path):
     (tmp_path / "link").symlink_to("/etc/passwd")
-    for path in (tmp_path / "link", tmp_path / "nothing", "/dev/null"):
+    for path in (tmp_path / "link", tmp_path / "nothing", Path("/dev/null")):
         with pytest.raises(BadRequest):
             backend.save(call, at("key"), path)
     assert backend.list_objects(call, at("key")) == []

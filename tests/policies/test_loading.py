@@ -468,7 +468,7 @@ def test_any_value_is_a_policy_or_a_named_error(value):
         only_named_errors(value)
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(st.lists(st.dictionaries(FIELDS, VALUES, max_size=5), max_size=3), st.sampled_from(["rules", "encryption"]))
 def test_any_rule_is_valid_or_a_named_error(rules, section):
     with suppress(ValueError, Unreadable):

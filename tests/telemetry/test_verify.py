@@ -350,6 +350,9 @@ def test_any_json_gets_a_verdict(value):
     assert not verify([Line("trail", 1, text)], [AUTHORITY.public]).good
 
 
+LENGTHS = [1_000, pytest.param(100_000, marks=[pytest.mark.large, pytest.mark.timeout(1800)])]
+
+
 def written_by_two(records):
     """The lines of two processes, in the order in which they wrote them."""
     sink = Memory()
@@ -363,7 +366,7 @@ def written_by_two(records):
     return sink.lines
 
 
-@pytest.mark.parametrize("records", [5_000, pytest.param(100_000, marks=pytest.mark.large)])
+@pytest.mark.parametrize("records", LENGTHS)
 def test_each_flaw_in_a_long_trail_is_found_where_it_is_and_nothing_else(records):
     touched = written_by_two(records)
     middle = records // 2
@@ -384,12 +387,13 @@ def test_each_flaw_in_a_long_trail_is_found_where_it_is_and_nothing_else(records
     assert len(found) <= 8, found
 
 
-def test_a_changed_last_line_of_a_long_trail_shows_and_a_truncated_tail_leaves_it_open():
-    whole = trail_of(4_998, AUTHORITY)
+@pytest.mark.parametrize("records", LENGTHS)
+def test_a_changed_last_line_of_a_long_trail_shows_and_a_truncated_tail_leaves_it_open(records):
+    whole = trail_of(records - 2, AUTHORITY)
     last = whole[-1].rstrip(b"\n")
     for bit in (0, 200, 8 * len(last) - 8, 8 * len(last) - 1):
         (finding,) = verdict_on([*whole[:-1], flipped(last, bit)], AUTHORITY).findings
-        assert (finding.flaw, finding.place) == ("altered", "trail:5000"), bit
+        assert (finding.flaw, finding.place) == ("altered", f"trail:{records}"), bit
     verdict = verdict_on(whole[:-700], AUTHORITY)
-    assert (verdict.good, verdict.chains[0].closed, verdict.chains[0].records) == (True, False, 4_300)
+    assert (verdict.good, verdict.chains[0].closed, verdict.chains[0].records) == (True, False, records - 700)
     assert flaws(whole[:-700], AUTHORITY, expect_closed=True) == {"open"}
