@@ -20,6 +20,10 @@ _LONGEST_LINE = 1 << 16
 _EXAMPLES = 20
 _PENDING = frozenset({"exists", "age"})
 _OF_A_DIRECTORY = _PENDING | {"object"}
+_BY_WHAT_WAS_THERE = frozenset(
+    {"LIMIT_BYTES", "LIMIT_TOTAL", "LIMIT_FILES", "LIMIT_LISTING", "EXTENSION", "PLAINTEXT", "CONTEXT", "OTHER_KEY"}
+)
+"""Refusals by what a call met: of a call that was refused, that is not recorded."""
 _ACTOR = {
     "namespace": "namespace",
     "service_account": "serviceAccount",
@@ -58,7 +62,7 @@ class Replay:
     now_removed: int = 0
     """Deletes that removed nothing, and would now."""
     untold: int = 0
-    """Calls that ended as they did by what no trail holds (age, overwriting), and by these rules could end so again."""
+    """Calls that ended by what no trail holds (age, what was stored, the size of what was refused), and could again."""
     by_rule: dict[str, int] = field(default_factory=dict)
     """How often each rule would deny what was allowed."""
     examples: list[Change] = field(default_factory=list)
@@ -105,7 +109,8 @@ def _compare(
     was = "deny" if record.get("action") == "Denied" else "skip" if skipped else "allow"
     if was == verdict.outcome:
         return
-    if decision.needs and was != "allow" and verdict.allows:
+    ended_by = record.get("status_code") if was == "deny" else ""
+    if was != "allow" and verdict.allows and (decision.needs or ended_by in _BY_WHAT_WAS_THERE):
         result.untold += 1
         return
     if verdict.outcome == "deny":

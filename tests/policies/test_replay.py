@@ -60,9 +60,10 @@ def test_a_delete_that_would_begin_or_stop_to_remove_something_is_a_change():
 def test_of_what_ended_by_what_no_trail_holds_it_is_not_told_that_it_would_end_otherwise():
     keep = {"effect": "require", "require": {"minAge": "9d", "overwrite": "deny"}, "onDelete": "skip"}
     same = documents(document([{"effect": "allow"}, keep]))
+    too_large = json.dumps(json.loads(record("SaveStream", action="Denied")) | {"status_code": "LIMIT_BYTES"})
     trail = [record("Delete", effective="skip"), record("Save", action="Denied"), record("Load", action="Denied")]
-    result = replayed(trail, same)
-    assert (result.untold, result.now_allowed, result.now_removed) == (2, 1, 0)
+    result = replayed([*trail, too_large], same)
+    assert (result.untold, result.now_allowed, result.now_removed) == (3, 1, 0)
 
 
 def test_each_call_is_decided_for_whom_it_was_made():
