@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 
-from bench.measure import Row, Target, medians
+from bench.measure import Row, Target, medians, ratio
 from bench.setting import Setting
 from policies import globs
 from policies.documents import read
@@ -37,6 +37,12 @@ def decisions(setting: Setting) -> Iterator[Row]:
     policy = Policy(_loaded(_HEAD + "".join(map(_rule, range(100)))), Process({"namespace": "team-8"}))
     request = Request("Load", "team-8/some/model.tgz")
     yield _row(setting, "a decision with 100 rules", lambda: policy.decide(request), _AT_ONCE, 1e6, "us", 100)
+    denying = Policy(_loaded(_HEAD + "".join(map(_denying_rule, range(100)))), Process({"namespace": "team-8"}))
+    samples = {
+        name: _samples(setting, lambda one=one: one.decide(request), _AT_ONCE, 1e6)
+        for name, one in (("all of them deny", denying), ("few of them match", policy))
+    }
+    yield ratio("a decision with 100 rules, all of which match", tuple(samples), samples, None, unit="us")
 
     follows = [globs._Follow(pattern) for pattern in _WORST]  # noqa: SLF001 - past the looks that spare most of it
     worst = _slowest(follows)
@@ -51,6 +57,11 @@ def _rule(number: int) -> str:
     if number % 2:
         return _RULE.format(number=number, effect="deny", keys=f'"**/*.kind-{number}", "**/.place-{number}/**"')
     return _RULE.format(number=number, effect="allow", keys=f'"team-{number}/**", "shared-{number}/*/data/*.parquet"')
+
+
+def _denying_rule(number: int) -> str:
+    """One that means the request, and is no quicker to say so than any."""
+    return _RULE.format(number=number, effect="deny", keys='"**/*.tgz"')
 
 
 def _slowest(follows: list[globs._Follow]) -> Callable[[], object]:
@@ -70,9 +81,13 @@ def _seconds(work: Callable[[], object], times: int) -> float:
     return (time.perf_counter() - began) / times
 
 
+def _samples(setting: Setting, work: Callable[[], object], times: int, factor: float) -> list[float]:
+    return [_seconds(work, times) * factor for _ in range(max(setting.runs, 3))]
+
+
 def _row(
     setting: Setting, name: str, work: Callable[[], object], times: int, factor: float, unit: str, limit: float
 ) -> Row:
-    samples = [_seconds(work, times) * factor for _ in range(max(setting.runs, 3))]
+    samples = _samples(setting, work, times, factor)
     figure = medians({"ours": samples})["ours"]
     return Row(name, "a bound", Target(limit, unit), figure, limit, unit, figure, "a busy machine", {"ours": samples})

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from policies import keys, templates
 from policies.facts import NOTHING_YET, READS, WRITES, Decision, Encryption, Measures, Request, Verdict
 from policies.load import PolicySet, key_name
-from policies.rules import Matching, Process, awaited, broken_limit, broken_requirement
+from policies.rules import Answer, Matching, Process, awaited, broken_limit, broken_requirement
 from policies.schema import ArtifactPolicy, AuditNote, EncryptionRule, Rule, Spec
 
 BASELINE_LISTING = 10_000
@@ -56,6 +56,11 @@ class ReadyEncryption:
     result: Encryption | None
     unknown: str
     """Why there is no result."""
+
+    def answer(self, request: Request) -> Answer:
+        """Whether it means the request; or why that, or what it says then, cannot be told."""
+        answer = self.matching.match(request) if request.operation in self.matching.operations else False
+        return self.unknown or True if answer is True else answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +131,11 @@ class Policy:
     def encryption(self, request: Request) -> Encryption | Verdict:
         """What the first matching encryption rule says, or why there is none."""
         for ready in self.encryption_rules:
-            answer = ready.matching.match(request) if request.operation in ready.matching.operations else False
+            answer = ready.answer(request)
             if answer is False:
                 continue
-            unknown = answer if isinstance(answer, str) else ready.unknown
-            if unknown or ready.result is None:
-                fact = f"the encryption rule cannot be evaluated: {unknown}"
+            if answer is not True or ready.result is None:
+                fact = f"the encryption rule cannot be evaluated: {answer}"
                 return Verdict("deny", "ERROR", ready.policy, f"encryption/{ready.rule.name}", fact, _ASK)
             return ready.result
         if self.encryption_rules:
@@ -358,10 +362,10 @@ def _ready_encryption(document: ArtifactPolicy, rule: EncryptionRule, process: P
     return ReadyEncryption(policy, rule, Matching.of(rule.match, "", process, spec.params), result, unknown)
 
 
-def _spelled(keys: Sequence[tuple[str, str]], mount: str) -> frozenset[str]:
-    """Each key of a mount and a name as it may be written. No other mount will do: that would be another key."""
-    names = {name for _, name in keys}
-    return frozenset(names | {f"{at}/keys/{name}" for given, name in keys if (at := given or mount)})
+def _spelled(keys: Sequence[tuple[str, str]], mount: str) -> dict[str, str]:
+    """The names of keys, by each way to write one. No other mount will do: that would be another key."""
+    bare = {name: name for _, name in keys}
+    return bare | {f"{at}/keys/{name}": name for given, name in keys if (at := given or mount)}
 
 
 BASELINE = PolicySet((), "")

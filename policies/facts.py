@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 READS, WRITES = frozenset({"Load", "OpenStream"}), frozenset({"Save", "SaveStream"})
@@ -92,8 +93,8 @@ class Encryption:
     context: tuple[tuple[str, str], ...] = ()
     reads_plaintext: bool = False
     passthrough: bool = False
-    author_keys: frozenset[str] = frozenset()
-    """As an author may write them: by name, or with the mount."""
+    author_keys: Mapping[str, str] = field(default_factory=dict)
+    """The names of the keys that an author may choose, by each way to write one: `NAME`, `MOUNT/keys/NAME`."""
     opens: frozenset[str] = frozenset()
     """The names of the keys that what is read may be sealed under; empty: any."""
 

@@ -42,14 +42,12 @@ def selected(policy: Policy, request: Request) -> Iterator[Line]:
     for ready in policy.encryption_rules:
         state, reason = "no", "another comes first"
         if not found:
-            meant = request.operation in ready.matching.operations
-            answer = ready.matching.match(request) if meant else False
-            unknown = answer if isinstance(answer, str) else ready.unknown if answer else ""
+            answer = ready.answer(request)
             found = answer is not False
-            if ready.result and found and not unknown:
+            if answer is True and ready.result:
                 state, reason = "first", f"key {ready.result.key or 'of the configuration'}"
             else:
-                state, reason = "denies" if found else "no", unknown or ready.matching.why_not(request)
+                state, reason = ("denies", str(answer)) if found else ("no", ready.matching.why_not(request))
         yield Line(f"{ready.policy}/encryption/{ready.rule.name}", "encrypt", "enforce", state, reason)
 
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -60,8 +61,8 @@ class Terms:
 
     key: str = ""
     """The name of the key that wraps a new data key; empty: the provider's own."""
-    author_keys: frozenset[str] = frozenset()
-    """The keys that a workflow's author may choose from instead, as they may be written: `NAME`, `MOUNT/keys/NAME`."""
+    author_keys: Mapping[str, str] = field(default_factory=dict)
+    """The names that a workflow's author may choose from instead, by each way to write one."""
     opens: frozenset[str] = frozenset()
     """The names of the keys that what is read may be sealed under; empty: any that the provider opens."""
     context: tuple[tuple[str, str], ...] = ()

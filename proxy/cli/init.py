@@ -16,6 +16,18 @@ from pathlib import Path
 from proxy import identity
 from proxy.plugin import BadRequest, NotConfigured
 
+KEYS = """\
+keys:
+  provider: vault
+  vault:
+    address: {address}
+{namespace}    mount: {mount}
+    key: {key}
+    # The pod's service account. Others: jwt, approle, token, tokenFile.
+    auth: {{method: kubernetes, role: {role}, roles: {{gc: {gc_role}}}}}
+  # How long a data key that was opened is remembered, whatever Vault says meanwhile.
+  cache: {{ttl: 10m, entries: 1024}}
+"""
 CONFIGURATION = """\
 # Sealgate's configuration. docs/configuration.md has every setting.
 apiVersion: sealgate/v1alpha1
@@ -27,17 +39,7 @@ downstream:
   # (SEALGATE_BACKEND_URL). A vendor's: command: [/vendor/plugin]
   command: [sealgate, backend]
 
-keys:
-  provider: vault
-  vault:
-    address: {address}
-{namespace}    mount: {mount}
-    key: {key}
-    # The pod's service account. Others: jwt, approle, token, tokenFile.
-    auth: {{method: kubernetes, role: {role}, roles: {{gc: {gc_role}}}}}
-  # How long a data key that was opened is remembered, whatever Vault says meanwhile.
-  cache: {{ttl: 10m, entries: 1024}}
-
+{keys}
 # Who may do what with which artifact: files and directories, or documents in place, which is what a pod needs.
 policies: [{policies}]
 
@@ -48,14 +50,7 @@ spool:
 VALUES = """\
 # Values of the Helm chart. docs/install-helm.md says what is to add: the image, and what the bucket asks for.
 configuration:
-  keys:
-    provider: vault
-    vault:
-      address: {address}
-{namespace}      mount: {mount}
-      key: {key}
-      auth: {{method: kubernetes, role: {role}, roles: {{gc: {gc_role}}}}}
-  policies:
+{keys}  policies:
     -
 {policy}
 environment:
@@ -160,13 +155,19 @@ def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.en
     collection = _Role("argo-artifacts-gc", "argo-artifact-gc", namespaces, policies="")
     server = _Role("argo-artifacts-server", wishes.server_account, (wishes.argo_namespace,))
     policy = POLICY.replace("ARGO", json.dumps(wishes.argo_namespace))
-    named = {"address": address, "storage": storage, "mount": wishes.mount, "key": wishes.key}
-    named |= {"role": pods.name, "gc_role": collection.name}
-    line = f"namespace: {vault_namespace}\n" if vault_namespace else ""
-    policies = json.dumps(str(directory.absolute() / "policies"))
+    keys = KEYS.format(
+        address=address,
+        namespace=f"    namespace: {vault_namespace}\n" if vault_namespace else "",
+        mount=wishes.mount,
+        key=wishes.key,
+        role=pods.name,
+        gc_role=collection.name,
+    )
+    configuration = CONFIGURATION.format(
+        storage=storage, keys=keys, policies=json.dumps(str(directory.absolute() / "policies"))
+    )
     values = VALUES.format(
-        **named,
-        namespace=line and f"      {line}",
+        keys=textwrap.indent(keys, " " * 2),
         policy=textwrap.indent(policy.rstrip(), " " * 6),
         namespaces=json.dumps(namespaces),
         argo_namespace=json.dumps(wishes.argo_namespace),
@@ -174,7 +175,7 @@ def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.en
         url=json.dumps(storage),
     )
     files = {
-        "sealgate.yaml": CONFIGURATION.format(**named, namespace=line and f"    {line}", policies=policies),
+        "sealgate.yaml": configuration,
         "policies/own-namespace.yaml": policy,
         "values.yaml": values,
         "vault.sh": _vault_commands(address, wishes.mount, wishes.key, vault_namespace, (pods, collection, server)),

@@ -6,8 +6,6 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import msgspec
-
 from proxy import identity
 from proxy.config import AppRoleAuth, JwtAuth, KeySettings, KubernetesAuth, TokenAuth, VaultKeySettings
 from proxy.keys.cache import CachedKeys
@@ -58,8 +56,7 @@ def role_of(auth: KubernetesAuth | JwtAuth, environment: Mapping[str, str] = os.
 
     Whoever only says that it is another component gains nothing: each role is bound to a service account.
     """
-    component = identity.asserted(environment).component
-    return msgspec.structs.asdict(auth.roles).get(component) or auth.role
+    return getattr(auth.roles, identity.asserted(environment).component, "") or auth.role
 
 
 def _value(setting: str, environment: Mapping[str, str], name: str) -> str:

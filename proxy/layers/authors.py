@@ -6,7 +6,7 @@ only `key` is obeyed, and only where the encryption rule that applies lists that
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 from dataclasses import replace
 
 from proxy.plugin import Artifact, BadRequest, shown_key
@@ -15,12 +15,12 @@ _OURS = "sealgate"
 _THEIRS = "downstream"
 
 
-def split(artifact: Artifact, choices: Container[str] = ()) -> tuple[Artifact, str]:
+def split(artifact: Artifact, choices: Mapping[str, str]) -> tuple[Artifact, str]:
     """The artifact as the downstream shall see it, and the name of the key that its author chose; empty if none.
 
     Args:
         artifact: as its author wrote it.
-        choices: the keys that may be chosen, as they may be written: by name, or with their mount.
+        choices: the names of the keys that may be chosen, by each way to write one.
 
     Raises:
         BadRequest: the block asks for something that authors may not choose, or cannot be read.
@@ -31,7 +31,7 @@ def split(artifact: Artifact, choices: Container[str] = ()) -> tuple[Artifact, s
             f'the configuration asks Sealgate for the key "{shown_key(key)}", which authors may not choose here',
             remedy="Remove it from the block sealgate, or have it listed in authorKeys of the encryption rule",
         )
-    return artifact, (key or "").rpartition("/keys/")[2]
+    return artifact, "" if key is None else choices[key]
 
 
 def forwarded(artifact: Artifact) -> Artifact:

@@ -42,6 +42,8 @@ class Ruling:
         self._artifact = artifact
         self._request = request
         self._own = policy.match(request)
+        self.removable: set[str] = set()
+        """Stored objects that this call may remove: decided once, though a Save looks before it seals and after."""
         self._warns = False
         """A rule on trial that asks for a line in the log would have denied."""
 
@@ -148,9 +150,10 @@ class Ruling:
         if _STRICTER.index(proposed.outcome) > _STRICTER.index(facts.proposed):
             facts.proposed = proposed.outcome
             facts.mode = proposed.mode if effective.allows and not proposed.allows else "enforce"
-        self._warns |= any(verdict.mode == "warn" for verdict in decision.would_deny)
-        names = (f"{verdict.policy}/{verdict.rule}".lstrip("/") for verdict in decision.would_deny)
-        facts.would_deny = tuple(dict.fromkeys((*facts.would_deny, *names)))
+        if decision.would_deny:
+            self._warns |= any(verdict.mode == "warn" for verdict in decision.would_deny)
+            names = (f"{verdict.policy}/{verdict.rule}".lstrip("/") for verdict in decision.would_deny)
+            facts.would_deny = tuple(dict.fromkeys((*facts.would_deny, *names)))
         if effective.outcome == "deny":
             if not key or key == self._artifact.key:
                 raise refusal(effective)
@@ -229,6 +232,7 @@ class PolicyMeter:
         self._ruling = ruling
         self._asks = asks
         self._replaced = set(ruling.beneath)
+        self._is_own = ruling.writes
         self._key = ""
         self._object: Matched | None = None
         self._whole: Matched | None = None
@@ -261,7 +265,9 @@ class PolicyMeter:
 
     def surveyed(self, *, is_directory: bool) -> None:
         """See `Meter.surveyed`."""
-        self._asks.removed([*sorted(self._replaced), *([self._ruling.artifact_key] if is_directory else [])])
+        gone = [*sorted(self._replaced), *([self._ruling.artifact_key] if is_directory else [])]
+        self._asks.removed([key for key in gone if key not in self._ruling.removable])
+        self._ruling.removable.update(gone)
 
     def count(self, size: int) -> None:
         """See `Meter.count`."""
@@ -285,7 +291,7 @@ class PolicyMeter:
             complete=complete,
             pending=self._pending,
         )
-        self._ruling.require(self._object.judge(measures), self._key, is_own=self._ruling.writes)
+        self._ruling.require(self._object.judge(measures), self._key, is_own=self._is_own)
         self._object = self._object.surviving(measures)
         if self._whole:
             measures = Measures(total=self._total, files=self._files, pending=frozenset({"object", "exists"}))

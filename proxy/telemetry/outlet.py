@@ -13,8 +13,8 @@ class Outlet:
     """Lines into a descriptor that others share. After one that was cut short the next begins a new line.
 
     A pipe is opened once more: the mode of an open file belongs to all who share it, and stays as it is for them. One
-    that cannot be opened again, as another user's cannot, is asked for each write alone not to wait. Linux before 6.5
-    does not know that of pipes: there a write may wait, where somebody else was quicker to use the room that there was.
+    that cannot be opened again, as another user's cannot, is asked for each write alone not to wait. A kernel that does
+    not know that of pipes says so: there a write may wait, where somebody else was quicker to use the room there was.
     """
 
     def __init__(self, fd: int) -> None:

@@ -20,6 +20,7 @@ ROWS = (
     "IsDirectory",
     "ListObjects",
     "a decision with 100 rules",
+    "a decision with 100 rules, all of which match",
     "the worst pattern on the longest key",
     "loading a policy of 500 lines",
     "IsDirectory, a trail on standard output",

@@ -10,6 +10,13 @@ from policies.load import Installation, PolicySet, Source, loaded
 from policies.rules import Process
 
 HEAD = {"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy"}
+SPEC = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: main}\nspec:\n"
+"""How a document in YAML begins, up to what it says."""
+
+
+def written(rule: str) -> str:
+    """A document in YAML of one rule, from its effect on."""
+    return f"{SPEC}  params: {{tier: gold}}\n  rules:\n    - {{name: r, effect: {rule}}}\n"
 
 
 def document(rules=(), *, name="main", encryption=(), **spec) -> dict:

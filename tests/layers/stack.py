@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from harness.policy import documents
+from harness.policy import document, documents
 from layers.memory import MemoryPlugin
 from layers.test_sealed import CountingKeys
 
@@ -22,6 +22,8 @@ from proxy.spool import Spool
 from proxy.stored import Transfer
 
 NOW = 2_000_000_000
+DAY, MIB = 86_400, 1 << 20
+WAYS = pytest.mark.parametrize("transfer", [Transfer.FILE, Transfer.STREAM])
 ALLOW = {"effect": "allow"}
 KEYS = ("default", "one", "two", "tenant-team-a")
 
@@ -103,3 +105,13 @@ def denied(do, code: str, kind: type[PluginError] = Denied) -> PluginError:
         do()
     assert code in raised.value.says, raised.value.says
     return raised.value
+
+
+def retained(on_delete: str) -> dict:
+    keep = {"effect": "require", "match": {"keys": ["r/**"]}, "require": {"minAge": "30d"}, "onDelete": on_delete}
+    return document([ALLOW, keep])
+
+
+def header_of(bench: Bench, key: str) -> envelope.Header:
+    data = bench.below.objects[key]
+    return envelope.read_header(lambda size, offset: data[offset : offset + size])[0]

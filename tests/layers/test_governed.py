@@ -9,30 +9,14 @@ import pytest
 from harness.library import policy_text
 from harness.policy import document, documents
 from layers.memory import MemoryPlugin
-from layers.stack import ALLOW, Bench, denied
+from layers.stack import ALLOW, MIB, WAYS, denied
 
 from policies.documents import read
 from policies.load import Source, loaded
 from policies.rules import Process
-from proxy import envelope
 from proxy.layers.governed import Governed
-from proxy.plugin import Artifact, BadRequest, Call, DownstreamStatus, Operation, PluginError, Refused
+from proxy.plugin import Artifact, BadRequest, Call, Operation
 from proxy.stored import Transfer
-
-
-@pytest.fixture
-def make(tmp_path):
-    made = []
-
-    def begin(*written, **options):
-        made.append(Bench(tmp_path / str(len(made)), *written, **options))
-        return made[-1]
-
-    return begin
-
-
-WAYS = pytest.mark.parametrize("transfer", [Transfer.FILE, Transfer.STREAM])
-
 
 # --- directories ------------------------------------------------------------------------------------------
 
@@ -144,7 +128,6 @@ def test_links_in_a_directory_are_refused_or_left_out(make):
 # --- sizes and counts -------------------------------------------------------------------------------------
 
 SMALL = document([{"effect": "allow", "limits": {"maxBytes": "2MiB"}}])
-MIB = 1 << 20
 
 
 def test_a_stream_that_passes_the_limit_is_cut_off_and_stores_nothing(make):
@@ -298,220 +281,6 @@ def test_a_pipe_is_refused_and_never_waited_for(make):
     os.mkfifo(bench.work / "pipe")
     with pytest.raises(BadRequest, match="a pipe"):
         bench.save("a", bench.work / "pipe")
-
-
-# --- retention and overwriting ----------------------------------------------------------------------------
-
-
-def retained(on_delete: str) -> dict:
-    keep = {"effect": "require", "match": {"keys": ["r/**"]}, "require": {"minAge": "30d"}, "onDelete": on_delete}
-    return document([ALLOW, keep])
-
-
-DAY = 86_400
-
-
-@pytest.mark.parametrize("transfer", list(Transfer))
-def test_what_is_too_young_stays_and_the_delete_succeeds(make, transfer):
-    bench = make(retained("skip"), transfer=transfer)
-    bench.plant("r/young", age=29 * DAY)
-    bench.plant("r/old", age=31 * DAY)
-    bench.plant("r/plain", age=None)
-    bench.plant("r/from-the-future", age=-DAY)
-    for key in tuple(bench.below.objects):
-        bench.delete(key)
-    assert set(bench.below.objects) == {"r/young", "r/plain", "r/from-the-future"}
-    assert (bench.call.decision.effective, bench.call.decision.code) == ("skip", "RETENTION")
-
-
-def test_what_is_too_young_is_denied_where_the_rule_says_so(make):
-    bench = make(retained("deny"))
-    bench.plant("r/young", age=DAY)
-    error = denied(lambda: bench.delete("r/young"), "RETENTION")
-    assert error.fact == "the object was sealed 86400 s ago, and stays for 2592000 s"
-
-
-def test_a_directory_with_one_retained_child_stays_whole(make):
-    bench = make(retained("skip"))
-    bench.plant("r/t/old", age=31 * DAY)
-    bench.plant("r/t/young", age=DAY)
-    for key in ("r/t", "r"):
-        bench.delete(key)
-        assert bench.call.decision.effective == "skip"
-    assert set(bench.below.objects) == {"r/t/old", "r/t/young"}
-    bench.below.objects.pop("r/t/young")
-    bench.delete("r/t")
-    assert bench.below.objects == {}
-
-
-def test_a_child_beside_it_does_not_make_an_object_deletable(make):
-    bench = make(retained("skip"))
-    bench.plant("r/x", age=DAY)
-    bench.plant("r/x/old", age=31 * DAY)
-    bench.delete("r/x")
-    assert set(bench.below.objects) == {"r/x", "r/x/old"}
-
-
-WRITE_ONCE = document([ALLOW, {"effect": "require", "match": {"keys": ["r/**"]}, "require": {"overwrite": "deny"}}])
-
-
-@pytest.mark.parametrize("transfer", list(Transfer))
-def test_what_is_there_is_not_replaced(make, transfer):
-    bench = make(WRITE_ONCE, transfer=transfer)
-    bench.save("r/a", bench.file(b"first"))
-    bench.file(b"x", "tree/a")
-    bench.save("r/t", bench.work / "tree")
-    for again in (
-        lambda: bench.save("r/a", bench.file(b"second")),
-        lambda: bench.save_stream("r/a", [b"second"]),
-        lambda: bench.save("r/t", bench.work / "tree"),
-        lambda: bench.save_stream("r/t/a", [b"second"]),
-    ):
-        denied(again, "OVERWRITE")
-    assert bench.load("r/a").read_bytes() == b"first"
-
-
-def test_a_directory_above_what_is_write_once_replaces_none_of_it(make):
-    bench = make(WRITE_ONCE)
-    bench.save("r/a", bench.file(b"first"))
-    bench.file(b"second", "tree/a")
-    denied(lambda: bench.save("r", bench.work / "tree"), "OVERWRITE")
-
-
-class Blind(MemoryPlugin):
-    """Answers no read."""
-
-    answer: PluginError = Refused("access denied")
-
-    def open_stream(self, call, artifact):
-        raise self.answer
-
-
-def test_where_nothing_tells_whether_it_is_there_nothing_is_written(make):
-    bench = make(WRITE_ONCE, below=Blind())
-    assert "nothing tells whether" in denied(lambda: bench.save("r/a", bench.file()), "OVERWRITE").fact
-    bench.below.answer = DownstreamStatus("UNAVAILABLE", "away")
-    with pytest.raises(DownstreamStatus):
-        bench.save("r/a", bench.file())
-    assert bench.below.objects == {}
-
-
-def test_where_nothing_tells_how_old_it_is_it_stays(make):
-    bench = make(retained("skip"), below=Blind())
-    bench.below.objects["r/a"] = b""
-    bench.delete("r/a")
-    assert (bench.call.decision.effective, set(bench.below.objects)) == ("skip", {"r/a"})
-
-
-# --- keys, contexts, plaintext ----------------------------------------------------------------------------
-
-
-def header_of(bench: Bench, key: str) -> envelope.Header:
-    data = bench.below.objects[key]
-    return envelope.read_header(lambda size, offset: data[offset : offset + size])[0]
-
-
-def test_the_encryption_rule_says_which_key_seals(make):
-    rules = [{"match": {"keys": ["a/**"]}, "key": "transit/keys/one"}, {"key": "two"}]
-    bench = make(document([ALLOW], encryption=rules))
-    bench.save("a/x", bench.file())
-    bench.save_stream("b/x", [b"plain"])
-    assert [header_of(bench, key).key.key_name for key in ("a/x", "b/x")] == ["one", "two"]
-    assert bench.load("a/x").read_bytes() == b"plain"
-
-
-def test_an_author_may_choose_only_a_key_that_is_listed(make):
-    bench = make(document([ALLOW], encryption=[{"key": "one", "authorKeys": ["transit/keys/two"]}]))
-    for text in ("sealgate: {key: two}\n", "sealgate: {key: transit/keys/two}\nbucket: b\n"):
-        bench.save("a", bench.file(), configuration=text)
-        assert header_of(bench, "a").key.key_name == "two"
-        assert bench.below.artifacts[-1].configuration in {"{}\n", "bucket: b\n"}
-    others = ("default", "5", "other/keys/two", "/keys/two", "keys/two", "transit/keys/x/keys/two")
-    for text in (*(f"sealgate: {{key: {other}}}" for other in others), "sealgate: {context: {}}"):
-        with pytest.raises(BadRequest, match="authors may not choose"):
-            bench.save("a", bench.file(), configuration=text)
-
-
-@WAYS
-def test_a_context_is_sealed_in_and_asked_for_on_reading(make, transfer):
-    rule = {"key": "one", "context": {"tenant": "${identity.namespace}"}}
-    bench = make(document([ALLOW], encryption=[rule]), transfer=transfer, process=Process({"namespace": "team-a"}))
-    bench.save("a", bench.file())
-    assert header_of(bench, "a").context == (("tenant", "team-a"),)
-    assert bench.load("a").read_bytes() == b"plain"
-    bench.process = Process({"namespace": "team-b"})
-    for again in (lambda: bench.load("a", "other"), lambda: bench.stream("a")):
-        denied(again, "CONTEXT")
-        assert bench.call.decision.code == "CONTEXT"
-    assert bench.keys.asked["unwrap"] == 1, "nobody's key was asked for"
-    assert not (bench.work / "other").exists()
-
-
-SECOND = {"key": "one", "readKeys": ["transit/keys/two"]}
-
-
-@WAYS
-def test_what_is_read_must_be_sealed_under_a_key_that_the_rule_names(make, transfer):
-    bench = make(document([ALLOW], encryption=[{"key": "one", "authorKeys": ["tenant-team-a"]}]), transfer=transfer)
-    bench.plant("a", under="two")
-    for again in (lambda: bench.load("a"), lambda: bench.stream("a")):
-        denied(again, "encryption/e0, OTHER_KEY")
-        assert bench.call.decision.code == "OTHER_KEY"
-    assert bench.keys.asked["unwrap"] == 0, "it is not even opened"
-    assert list(bench.work.iterdir()) == []
-    for key in ("one", "tenant-team-a"):
-        bench.plant("a", under=key)
-        assert b"".join(bench.stream("a")) == b"stored"
-
-
-@pytest.mark.parametrize("rule", [SECOND, {"match": {"keys": ["**"]}}])
-def test_it_may_be_sealed_under_a_further_key_that_is_listed_or_any_where_no_key_is_named(make, rule):
-    bench = make(document([ALLOW], encryption=[rule]))
-    bench.plant("a", under="two")
-    assert b"".join(bench.stream("a")) == b"stored"
-
-
-READS = [{"match": {"keys": ["legacy/**"]}, "readPlaintext": "allow"}, {"match": {"keys": ["**"]}}]
-
-
-@WAYS
-def test_plaintext_is_read_only_where_a_rule_allows_it_and_each_time_is_recorded(make, transfer, caplog):
-    bench = make(document([ALLOW], encryption=READS), transfer=transfer)
-    for key in ("legacy/t/a", "v2/a"):
-        bench.plant(key, b"never sealed", age=None)
-    bench.plant("legacy/t/b", b"sealed since")
-    assert bench.load("legacy/t/a").read_bytes() == b"never sealed"
-    assert bench.call.sealed.unsealed_files == 1
-    assert b"".join(bench.stream("legacy/t/a")) == b"never sealed"
-    assert bench.call.sealed.unsealed_files == 1
-    tree = bench.load("legacy/t", "tree")
-    assert {path.name: path.read_bytes() for path in tree.iterdir()} == {"a": b"never sealed", "b": b"sealed since"}
-    assert caplog.text.count("reads what was never sealed: 'legacy/t/a'") == 3
-    denied(lambda: bench.load("v2/a", "other"), "encryption/e1, PLAINTEXT")
-    denied(lambda: bench.stream("v2/a"), "encryption/e1, PLAINTEXT")
-
-
-def test_what_passes_through_is_stored_and_read_as_it_is(make):
-    rule = {"write": "passthrough", "readPlaintext": "allow"}
-    for streams in (True, False):
-        below = MemoryPlugin(streams=streams)
-        bench = make(document([ALLOW], encryption=[rule]), below=below, allows_passthrough=True)
-        bench.file(b"plain", "tree/a")
-        bench.save("t", bench.work / "tree")
-        bench.save("f", bench.file(b"plain"))
-        bench.save_stream("s", [b"pl", b"ain"])
-        assert set(bench.below.objects.values()) == {b"plain"}
-        assert bench.call.sealed.unsealed_files == 1
-        assert bench.keys.asked == {}
-        assert bench.load("f").read_bytes() == b"plain"
-
-
-def test_limits_hold_for_what_passes_through(make):
-    rule = {"write": "passthrough", "readPlaintext": "allow"}
-    allow = {"effect": "allow", "limits": {"maxBytes": 10}}
-    bench = make(document([allow], encryption=[rule]), allows_passthrough=True)
-    denied(lambda: bench.save_stream("s", [bytes(6), bytes(6)]), "LIMIT_BYTES")
-    assert bench.below.objects == {}
 
 
 # --- what the audit record and the author see -------------------------------------------------------------

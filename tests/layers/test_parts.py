@@ -7,14 +7,11 @@ import os
 import pytest
 from harness.policy import document, documents
 from layers.memory import MemoryPlugin
-from layers.stack import ALLOW, denied
-from layers.test_governed import DAY, WAYS, header_of, make, retained
+from layers.stack import ALLOW, DAY, WAYS, denied, header_of, retained
 
 from proxy.layers.governed import Governed
 from proxy.plugin import BadRequest, DownstreamStatus, NotConfigured, Operation, Refused
 from proxy.stored import Transfer
-
-__all__ = ["make"]
 
 PUBLIC = {"match": {"keys": ["t/**"]}, "write": "passthrough", "readPlaintext": "allow"}
 SECRET = {"match": {"keys": ["t/secret/**"]}}
@@ -331,6 +328,15 @@ def test_an_empty_directory_that_passes_through_is_refused(make):
     (bench.work / "tree").mkdir()
     with pytest.raises(NotConfigured, match="is empty"):
         bench.save("t", bench.work / "tree")
+
+
+@WAYS
+def test_what_a_save_removes_is_looked_at_once(make, transfer):
+    bench = make(retained("deny"), transfer=transfer)
+    bench.plant("r/t/old", age=31 * DAY)
+    bench.file(name="tree/a")
+    bench.save("r/t", bench.work / "tree")
+    assert [artifact.key for artifact in bench.below.artifacts].count("r/t/old") == 1
 
 
 def test_what_a_file_of_a_directory_replaces_is_kept_if_that_file_goes_away_meanwhile(make):

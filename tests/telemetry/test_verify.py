@@ -350,7 +350,7 @@ def test_any_json_gets_a_verdict(value):
     assert not verify([Line("trail", 1, text)], [AUTHORITY.public]).good
 
 
-LENGTHS = [1_000, pytest.param(100_000, marks=[pytest.mark.large, pytest.mark.timeout(1800)])]
+LENGTHS = [5_000, pytest.param(100_000, marks=[pytest.mark.large, pytest.mark.timeout(1800)])]
 
 
 def written_by_two(records):

@@ -66,18 +66,17 @@ class Needs:
     def policy(self) -> str:
         """The policies that are shipped, with the names of this installation."""
         stanzas: dict[str, None] = {}
-        for key in (self.key, *sorted(self.others)):
-            for part in sorted(self.role.parts, reverse=True):
-                # A rewrapper sends batches, which no policy can hold to a context; and it sees no data key.
-                bound = "-bound" if self.context and part is not Role.REWRAPPER else ""
+        for part in sorted(self.role.parts, reverse=True):
+            # A rewrapper sends batches, which no policy can hold to a context; and it sees no data key.
+            bound = "-bound" if self.context and part is not Role.REWRAPPER else ""
+            for key in (self.key, *sorted(self._others_of(part))):
                 stanzas |= dict.fromkeys(self._shipped(f"{part}{bound}", "artifacts", key))
-        if Role.LOADER in self.role.parts:
-            bound = "-bound" if self.context else ""
-            for key in sorted(self.read_keys):
-                stanzas |= dict.fromkeys(self._shipped(f"{Role.LOADER}{bound}", "artifacts", key))
         if self.signing_key:
             stanzas |= dict.fromkeys(self._shipped("certifier", "audit", self.signing_key))
         return "\n\n".join(stanzas)
+
+    def _others_of(self, part: Role) -> frozenset[str]:
+        return self.others | self.read_keys if part is Role.LOADER else self.others
 
     def _shipped(self, name: str, placeholder: str, key: str) -> list[str]:
         text = (resources.files("policies") / "vault" / f"{name}.hcl").read_text()
@@ -97,9 +96,7 @@ class Needs:
     def covers(self, path: str) -> bool:
         """Whether a right at this path of the mount is needed, or has been judged by trying it."""
         tried = {f"{operation}/{self.key}" for operation in _OPERATIONS.values()}
-        others = {f"{_OPERATIONS[part]}/{key}" for part in self.role.parts for key in self.others}
-        if Role.LOADER in self.role.parts:
-            others |= {f"decrypt/{key}" for key in self.read_keys}
+        others = {f"{_OPERATIONS[part]}/{key}" for part in self.role.parts for key in self._others_of(part)}
         signs = {f"sign/{self.signing_key}"} if self.signing_key else set()
         return path in tried | others | signs | {f"keys/{self.key}"}
 

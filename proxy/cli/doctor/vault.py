@@ -218,7 +218,7 @@ class VaultChecks:
             self._settings.key,
             self._inspection.context,
             self._other_keys,
-            self._read_keys - self._other_keys,
+            self._read_keys,
             self._signing_key,
         )
 

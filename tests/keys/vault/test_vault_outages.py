@@ -169,12 +169,14 @@ def door():
 
 
 def test_a_hundred_callers_do_not_ask_a_server_that_is_down_a_hundred_times(door):
-    keys = VaultKeys(VaultServer(door.address, StaticToken("t"), patience=SHORT), TransitKey("transit", "artifacts"))
+    # Longer than a busy machine takes to have all of them try.
+    server = VaultServer(door.address, StaticToken("t"), patience=4 * SHORT)
+    keys = VaultKeys(server, TransitKey("transit", "artifacts"))
     together = threading.Barrier(100)
 
     def work(_):
         together.wait()
-        with pytest.raises(Unavailable, match=r"cannot be reached|more requests wait for Vault"):
+        with pytest.raises(Unavailable, match="cannot be reached"):
             keys.new_data_key(Call(Operation.SAVE))
 
     with ThreadPoolExecutor(100) as pool:

@@ -1,0 +1,17 @@
+"""A stack of layers for each test that wants one, or several."""
+
+from __future__ import annotations
+
+import pytest
+from layers.stack import Bench
+
+
+@pytest.fixture
+def make(tmp_path):
+    made = []
+
+    def begin(*written, **options):
+        made.append(Bench(tmp_path / str(len(made)), *written, **options))
+        return made[-1]
+
+    return begin

@@ -1,0 +1,103 @@
+"""What is too young stays, what is there is not replaced, and where nothing tells, nothing is done."""
+
+from __future__ import annotations
+
+import pytest
+from harness.policy import document
+from layers.memory import MemoryPlugin
+from layers.stack import ALLOW, DAY, denied, retained
+
+from proxy.plugin import DownstreamStatus, PluginError, Refused
+from proxy.stored import Transfer
+
+
+@pytest.mark.parametrize("transfer", list(Transfer))
+def test_what_is_too_young_stays_and_the_delete_succeeds(make, transfer):
+    bench = make(retained("skip"), transfer=transfer)
+    bench.plant("r/young", age=29 * DAY)
+    bench.plant("r/old", age=31 * DAY)
+    bench.plant("r/plain", age=None)
+    bench.plant("r/from-the-future", age=-DAY)
+    for key in tuple(bench.below.objects):
+        bench.delete(key)
+    assert set(bench.below.objects) == {"r/young", "r/plain", "r/from-the-future"}
+    assert (bench.call.decision.effective, bench.call.decision.code) == ("skip", "RETENTION")
+
+
+def test_what_is_too_young_is_denied_where_the_rule_says_so(make):
+    bench = make(retained("deny"))
+    bench.plant("r/young", age=DAY)
+    error = denied(lambda: bench.delete("r/young"), "RETENTION")
+    assert error.fact == "the object was sealed 86400 s ago, and stays for 2592000 s"
+
+
+def test_a_directory_with_one_retained_child_stays_whole(make):
+    bench = make(retained("skip"))
+    bench.plant("r/t/old", age=31 * DAY)
+    bench.plant("r/t/young", age=DAY)
+    for key in ("r/t", "r"):
+        bench.delete(key)
+        assert bench.call.decision.effective == "skip"
+    assert set(bench.below.objects) == {"r/t/old", "r/t/young"}
+    bench.below.objects.pop("r/t/young")
+    bench.delete("r/t")
+    assert bench.below.objects == {}
+
+
+def test_a_child_beside_it_does_not_make_an_object_deletable(make):
+    bench = make(retained("skip"))
+    bench.plant("r/x", age=DAY)
+    bench.plant("r/x/old", age=31 * DAY)
+    bench.delete("r/x")
+    assert set(bench.below.objects) == {"r/x", "r/x/old"}
+
+
+WRITE_ONCE = document([ALLOW, {"effect": "require", "match": {"keys": ["r/**"]}, "require": {"overwrite": "deny"}}])
+
+
+@pytest.mark.parametrize("transfer", list(Transfer))
+def test_what_is_there_is_not_replaced(make, transfer):
+    bench = make(WRITE_ONCE, transfer=transfer)
+    bench.save("r/a", bench.file(b"first"))
+    bench.file(b"x", "tree/a")
+    bench.save("r/t", bench.work / "tree")
+    for again in (
+        lambda: bench.save("r/a", bench.file(b"second")),
+        lambda: bench.save_stream("r/a", [b"second"]),
+        lambda: bench.save("r/t", bench.work / "tree"),
+        lambda: bench.save_stream("r/t/a", [b"second"]),
+    ):
+        denied(again, "OVERWRITE")
+    assert bench.load("r/a").read_bytes() == b"first"
+
+
+def test_a_directory_above_what_is_write_once_replaces_none_of_it(make):
+    bench = make(WRITE_ONCE)
+    bench.save("r/a", bench.file(b"first"))
+    bench.file(b"second", "tree/a")
+    denied(lambda: bench.save("r", bench.work / "tree"), "OVERWRITE")
+
+
+class Blind(MemoryPlugin):
+    """Answers no read."""
+
+    answer: PluginError = Refused("access denied")
+
+    def open_stream(self, call, artifact):
+        raise self.answer
+
+
+def test_where_nothing_tells_whether_it_is_there_nothing_is_written(make):
+    bench = make(WRITE_ONCE, below=Blind())
+    assert "nothing tells whether" in denied(lambda: bench.save("r/a", bench.file()), "OVERWRITE").fact
+    bench.below.answer = DownstreamStatus("UNAVAILABLE", "away")
+    with pytest.raises(DownstreamStatus):
+        bench.save("r/a", bench.file())
+    assert bench.below.objects == {}
+
+
+def test_where_nothing_tells_how_old_it_is_it_stays(make):
+    bench = make(retained("skip"), below=Blind())
+    bench.below.objects["r/a"] = b""
+    bench.delete("r/a")
+    assert (bench.call.decision.effective, set(bench.below.objects)) == ("skip", {"r/a"})

@@ -1,0 +1,86 @@
+"""Conditions in CEL: what they may speak of, what is refused before it is asked, and how much work they may be."""
+
+from __future__ import annotations
+
+import pytest
+from harness.policy import SPEC, written
+
+from policies import cel, load
+from policies.documents import read
+from policies.engine import Policy
+from policies.facts import Request
+from policies.load import Source
+from policies.rules import Process
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "params.exists(k, params[k] == key)",
+        "params.size() == 0 || identity.all(name, name != '')",
+        "has(params.nothing)",
+        "key == 'identity.foo' || key == \"params['foo']\"",
+        r"key == r'\d' || key == 'identity.foo'",
+        'key == """it\'s identity.foo"""',
+        "true // identity.foo",
+    ],
+)
+def test_a_condition_that_names_nothing_unknown_is_taken(condition):
+    cel.compiled(condition, params=())
+
+
+@pytest.mark.parametrize(
+    "condition", ["identity . nope == ''", "has(params.x) && params.nope == ''", "params\n['x'] == ''"]
+)
+def test_a_condition_that_names_something_unknown_is_not(condition):
+    with pytest.raises(cel.Unusable, match=r"there is no (identity|params)\."):
+        cel.compiled(condition, params=())
+
+
+@pytest.mark.parametrize(
+    ("when", "outcome"),
+    [
+        ("op == 'Load' && key.startsWith('a/')", ("allow", "OK")),
+        ("size(segments) > 2", ("deny", "NO_RULE")),
+        ("identity.namespace == 'team-a' && attested", ("allow", "OK")),
+        ("params.tier == 'gold'", ("allow", "OK")),
+        ("key.matches('^a/[b-z]+$')", ("allow", "OK")),
+        ("plugin == 'crypt' && artifact == 'model'", ("allow", "OK")),
+        ("segments[7] == 'x'", ("deny", "NO_RULE")),
+        ("identity.workflow == 'x'", ("deny", "NO_RULE")),
+    ],
+)
+def test_a_condition_speaks_of_what_is_known_at_once(when, outcome):
+    documents = load.loaded([Source("p", read(written(f'allow, when: "{when}"')))])
+    made = Policy(documents, Process({"namespace": "team-a"}, attested=True))
+    verdict = made.decide(Request("Load", "a/b", "crypt", "model")).effective
+    assert (verdict.outcome, verdict.code) == outcome
+
+
+@pytest.mark.parametrize(("on_error", "code"), [("deny", "ERROR"), ("allow", "DEFAULT_ALLOW")])
+def test_a_condition_that_comes_to_an_error_does_what_the_document_says(on_error, code):
+    text = SPEC + f"  onError: {on_error}\n  defaultDecision: allow\n"
+    text += "  rules: [{name: r, effect: deny, when: \"segments[7] == 'x'\"}]\n"
+    made = Policy(load.loaded([Source("p", read(text))]), Process({}))
+    assert made.decide(Request("Load", "a")).effective.code == code
+
+
+def test_the_work_of_a_condition_is_bounded():
+    numbers = ",".join(str(n) for n in range(100))
+    condition = cel.compiled(
+        f"[{numbers}].all(a, [{numbers}].all(b, [{numbers}].all(c, [{numbers}].all(d, a + b + c + d >= 0))))"
+    )
+    with pytest.raises(cel.NoAnswer):
+        condition(
+            {
+                "op": "",
+                "key": "",
+                "segments": [],
+                "identity": {},
+                "attested": False,
+                "plugin": "",
+                "artifact": "",
+                "path": "",
+                "params": {},
+            }
+        )

@@ -1,0 +1,48 @@
+"""What is valid and probably not meant is told, with its place."""
+
+from __future__ import annotations
+
+import pytest
+from harness.policy import SPEC
+
+from policies import lint, load
+from policies.documents import read
+from policies.load import Source
+
+DOUBTS = {
+    "L001": "  rules: [{name: r, effect: deny, match: {operations: [Load]}}]\n",
+    "L002": "  rules: [{name: r, effect: deny, match: {keys: [a/**, A/**]}}]\n",
+    "L003": "  rules: [{name: r, effect: allow, match: {keys: ['${identity.namespace}/**']}}]\n",
+    "L004": "  rules: [{name: r, effect: deny, match: {keys: ['a*b*c*d*e*f']}}]\n",
+    "L005": "  encryption: [{name: e, readPlaintext: allow}]\n",
+    "L006": "  encryption: [{name: e}, {name: f, key: x}]\n",
+    "L006: f is never reached": "  encryption: [{name: e, match: {keys: [a/**, '**']}}, {name: f, key: x}]\n",
+    "L008": "  encryption: [{name: e, match: {operations: [write]}, key: a}, {name: f, key: b}]\n",
+    "L007": "  rules: [{name: r, effect: deny, match: {localPaths: [/etc/app.conf]}}]\n",
+}
+
+
+@pytest.mark.parametrize(("code", "text"), DOUBTS.items())
+def test_what_is_probably_not_meant_is_told(code, text):
+    source = Source("p.yaml", read(SPEC + text))
+    load.loaded([source])
+    (line,) = lint.warnings([source])
+    assert line.startswith("p.yaml:5:")
+    assert code in line
+
+
+@pytest.mark.parametrize(
+    "match", ["localPaths: [/etc/*, /etc/a, /etc/a.tmp]", "operations: [write], localPaths: [/etc/a]"]
+)
+def test_a_local_path_that_means_loads_as_well_is_not_doubted(match):
+    source = Source("p.yaml", read(SPEC + f"  rules: [{{name: r, effect: deny, match: {{{match}}}}}]\n"))
+    assert lint.warnings([source]) == []
+
+
+@pytest.mark.parametrize("field", ["keys", "exceptKeys"])
+@pytest.mark.parametrize("section", ["rules: [{name: r, effect: deny", "encryption: [{name: e"])
+@pytest.mark.parametrize(("code", "patterns"), [("L002", "a/**, A/**"), ("L004", "a*b*c*d*e*f")])
+def test_patterns_are_doubted_wherever_they_stand(section, field, code, patterns):
+    source = Source("p.yaml", read(SPEC + f"  {section}, match: {{{field}: [{patterns}]}}}}]\n"))
+    (line,) = lint.warnings([source])
+    assert code in line
