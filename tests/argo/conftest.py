@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from harness.chain import SEALGATE, Proxy
+from harness.otlp import Collector
 from harness.stand import Stand, filled
 
 STREAMS = {"VENDOR_STREAMS": "1"}
@@ -57,6 +58,13 @@ def _with_transfer(transfer: str, home: Path) -> Iterator[Proxy]:
     started = Proxy(home, settings={"spool": {"transfer": transfer}}, environment=STREAMS).start()
     yield started
     assert started.stop() == 0, started.output()
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    """Receives what a module's proxies export."""
+    with Collector() as collector:
+        yield collector
 
 
 @pytest.fixture

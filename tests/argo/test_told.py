@@ -24,12 +24,6 @@ ENDINGS = {
 """The record's status code, the gRPC status, and the kind of error."""
 
 
-@pytest.fixture(scope="module")
-def collector():
-    with Collector() as collector:
-        yield collector
-
-
 @pytest.fixture(scope="module", params=["file", "stream"])
 def told(request, tmp_path_factory, collector):
     environment = {

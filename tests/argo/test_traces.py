@@ -15,12 +15,6 @@ TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"
 
 
-@pytest.fixture(scope="module")
-def collector():
-    with Collector() as collector:
-        yield collector
-
-
 @pytest.fixture(scope="module", params=["file", "stream"])
 def traced(request, tmp_path_factory, collector):
     environment = {
