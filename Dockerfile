@@ -15,7 +15,6 @@ COPY pyproject.toml README.md LICENSE ./
 COPY image image
 COPY proxy proxy
 COPY policies policies
-COPY backend backend
 # The last line runs what was laid out where there is nothing else: what it lacks shows here.
 RUN /tool/bin/python -m hatchling build --target wheel \
  && /tool/bin/pip install --no-cache-dir --no-deps --no-index --target /packages dist/*.whl \

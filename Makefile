@@ -63,8 +63,8 @@ docs: $(STAMP) ## write into the documents what the tests see
 	$(BIN)/python -m pytest -n $(JOBS) --write-docs tests/keys/vault/test_vault_fault_table.py
 
 stubs: $(STAMP) ## generate the protobuf stubs anew
-	$(BIN)/python -m grpc_tools.protoc -Iproxy/rpc=proto -Iproxy/envelope=proto --python_out=. --mypy_out=quiet:. \
-		proxy/rpc/artifact.proto proxy/envelope/envelope.proto
+	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -Isealgate/rpc=proto -Isealgate/envelope=proto --python_out=proxy --mypy_out=quiet:proxy \
+		sealgate/rpc/artifact.proto sealgate/envelope/envelope.proto
 
 lock: $(STAMP) ## resolve the dependencies anew
 	$(LOCK) pyproject.toml --upgrade -o requirements.lock

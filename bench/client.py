@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import grpc
 
-from proxy.rpc import artifact_pb2 as pb
-from proxy.rpc import wire
+from sealgate.rpc import artifact_pb2 as pb
+from sealgate.rpc import wire
 
 _PATIENCE = 900
 _FRAME = 1 << 20

@@ -8,13 +8,13 @@ from functools import partial
 
 from bench.measure import Row, Target, medians, ratio
 from bench.setting import Setting
-from policies import globs
-from policies.documents import read
-from policies.engine import Policy
-from policies.facts import Request
-from policies.keys import LONGEST_KEY
-from policies.load import PolicySet, Source, loaded
-from policies.rules import Process
+from sealgate.documents.reader import read
+from sealgate.policy import globs
+from sealgate.policy.canonical_keys import LONGEST_KEY
+from sealgate.policy.engine import ProcessPolicy
+from sealgate.policy.facts import Request
+from sealgate.policy.load import DocumentSource, PolicySet, loaded
+from sealgate.policy.rules import Process
 
 _HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: bench}\nspec:\n  rules:\n"
 _RULE = """\
@@ -34,10 +34,10 @@ _AT_ONCE = 200
 
 def decisions(setting: Setting) -> Iterator[Row]:
     """The engine's figures; each sample is the mean of many."""
-    policy = Policy(_loaded(_HEAD + "".join(map(_rule, range(100)))), Process({"namespace": "team-8"}))
+    policy = ProcessPolicy(_loaded(_HEAD + "".join(map(_rule, range(100)))), Process({"namespace": "team-8"}))
     request = Request("Load", "team-8/some/model.tgz")
     yield _row(setting, "a decision with 100 rules", lambda: policy.decide(request), _AT_ONCE, 1e6, "us", 100)
-    denying = Policy(_loaded(_HEAD + "".join(map(_denying_rule, range(100)))), Process({"namespace": "team-8"}))
+    denying = ProcessPolicy(_loaded(_HEAD + "".join(map(_denying_rule, range(100)))), Process({"namespace": "team-8"}))
     samples = {
         name: _samples(setting, lambda one=one: one.decide(request), _AT_ONCE, 1e6)
         for name, one in (("all of them deny", denying), ("few of them match", policy))
@@ -71,7 +71,7 @@ def _slowest(follows: list[globs._Follow]) -> Callable[[], object]:
 
 
 def _loaded(text: str) -> PolicySet:
-    return loaded([Source("bench", read(text))])
+    return loaded([DocumentSource("bench", read(text))])
 
 
 def _seconds(work: Callable[[], object], times: int) -> float:

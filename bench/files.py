@@ -10,8 +10,8 @@ from pathlib import Path
 from bench.measure import Row, Side, Target, medians, ratio, say, take_turns
 from bench.peers import PEERS, Absent, Peer, command
 from bench.setting import Setting, random_file
-from proxy import envelope
-from proxy.facts import WrappedKey
+from sealgate import envelope
+from sealgate.call import WrappedKey
 
 _SPEED = {
     "age": Target(3, "x the speed", at_least=True),

@@ -18,17 +18,19 @@ from typing import Any
 
 import grpc
 
-from backend import ObjectStoreBackend
-from proxy import config
-from proxy.cli.process import Composed, run
-from proxy.cli.serve import key_provider
-from proxy.layers.governed import Governed
-from proxy.layers.sealed import Sealed
-from proxy.paths import Roots
-from proxy.plugin import Artifact, Call, Chunk
-from proxy.rpc.client import Downstream
-from proxy.rpc.endpoint import Endpoint
-from proxy.spool import Spool
+from sealgate import config
+from sealgate.backend import ObjectStoreBackend
+from sealgate.call import Call
+from sealgate.cli.process import run
+from sealgate.compose.keys import key_provider
+from sealgate.compose.starting import Composed
+from sealgate.layers.governed import Governed
+from sealgate.layers.sealed import Sealed
+from sealgate.plugin import Artifact, Chunk
+from sealgate.rpc.client import Downstream
+from sealgate.rpc.endpoint import Endpoint
+from sealgate.storage.local_paths import Roots
+from sealgate.storage.spool import Spool
 
 
 class Slow:

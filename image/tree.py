@@ -47,7 +47,7 @@ COMMAND = """\
 #!{home}/bin/python3 -I
 import sys
 
-from proxy.cli import main
+from sealgate.cli import main
 
 sys.exit(main())
 """

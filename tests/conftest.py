@@ -13,7 +13,7 @@ import pytest
 from harness.openbao import OpenBao, Server, Transit
 from hypothesis import settings
 
-from proxy.plugin import Call, Operation
+from sealgate.call import Call, Operation
 
 settings.register_profile("sealgate", deadline=None)  # a shared machine may pause for any time
 settings.load_profile("sealgate")

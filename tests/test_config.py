@@ -10,8 +10,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.config import Duration, Settings, load, parse
-from proxy.plugin import Call, NotConfigured, Operation
+from sealgate.call import Call, Operation
+from sealgate.config import Duration, Settings, load, parse
+from sealgate.errors import NotConfigured
 
 HEAD = "apiVersion: sealgate/v1alpha1\nkind: Sealgate\n"
 WHOLE = """\

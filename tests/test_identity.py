@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.identity import Identity, asserted
+from sealgate.identity import Identity, asserted
 
 POD = {"ARGO_WORKFLOW_NAME": "train-7", "ARGO_WORKFLOW_UID": "w-1", "ARGO_POD_NAME": "train-7-a", "ARGO_POD_UID": "p-1"}
 

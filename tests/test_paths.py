@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.paths import Roots
-from proxy.plugin import BadRequest, Call, LimitReached, Operation, PluginError
+from sealgate.call import Call, Operation
+from sealgate.errors import BadRequest, LimitReached, PluginError
+from sealgate.storage.local_paths import Roots
 
 
 @dataclass(frozen=True)

@@ -14,23 +14,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from layers.memory import MemoryPlugin
 
-from proxy import envelope
-from proxy.keys.local import LocalKeys
-from proxy.keys.provider import BATCH, KeyVersions
-from proxy.plugin import (
-    Artifact,
-    Call,
-    Cancelled,
-    DataLoss,
-    Denied,
-    NotConfigured,
-    Operation,
-    TimedOut,
-    Unavailable,
-)
-from proxy.rotation import Pace, Patience, Rotation
-from proxy.spool import Spool
-from proxy.stored import Stored, Transfer
+from sealgate import envelope
+from sealgate.call import Call, Operation
+from sealgate.errors import Cancelled, DataLoss, Denied, NotConfigured, TimedOut, Unavailable
+from sealgate.keys.local import LocalKeys
+from sealgate.keys.provider import BATCH, KeyVersions
+from sealgate.plugin import Artifact
+from sealgate.rotation import Pace, Patience, Rotation
+from sealgate.storage.spool import Spool
+from sealgate.storage.stored_objects import StoredObjects, Transfer
 
 DATA = blob(300_000)
 
@@ -66,7 +58,7 @@ class World:
         self.turn_to(1)
         self.plugin = plugin or MemoryPlugin()
         self.keys = Recorded(LocalKeys(self.keyring))
-        self.stored = Stored(self.plugin, Spool(home / "spool"), transfer)
+        self.stored = StoredObjects(self.plugin, Spool(home / "spool"), transfer)
         self.patience = Patience(60)
         self.call = Call(Operation.LOAD)
 
@@ -277,7 +269,7 @@ def test_an_object_that_was_saved_anew_meanwhile_is_left_as_it_is(tmp_path):
     newer = world.plugin.objects["ns/a"]
     world.plugin = Unsteady(lambda _: newer)
     world.plugin.objects["ns/a"] = old
-    world.stored = Stored(world.plugin, Spool(tmp_path / "spool"), Transfer.AUTO)
+    world.stored = StoredObjects(world.plugin, Spool(tmp_path / "spool"), Transfer.AUTO)
     world.turn_to(2)
     report = world.rotate()
     assert (report.moved, report.failed) == (0, 1)

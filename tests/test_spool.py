@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.plugin import BadRequest
-from proxy.spool import Spool, private_directory, private_file, remove_leftovers
+from sealgate.errors import BadRequest
+from sealgate.storage.spool import Spool, private_directory, private_file, remove_leftovers
 
 
 def found(directory: Path) -> list[Path]:
@@ -88,7 +88,7 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path):
 
 HOLD = """
 import pathlib, sys
-from proxy.spool import Spool
+from sealgate.storage.spool import Spool
 with Spool(pathlib.Path(sys.argv[1])).place() as place:
     (place / "sealed").write_bytes(b"ciphertext")
     print(place, flush=True)
@@ -97,7 +97,7 @@ with Spool(pathlib.Path(sys.argv[1])).place() as place:
 
 START_AND_CLEAR = """
 import pathlib, sys
-from proxy.spool import Spool, remove_leftovers
+from sealgate.storage.spool import Spool, remove_leftovers
 directory = pathlib.Path(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.read(1)

@@ -2,8 +2,9 @@
 
 import pytest
 
-from proxy.plugin import Artifact, DownstreamStatus, Refused
-from proxy.stored import IsDirectory, says_absent
+from sealgate.errors import DownstreamStatus, Refused
+from sealgate.plugin import Artifact
+from sealgate.storage.stored_objects import IsDirectory, says_absent
 
 PLAIN = Artifact("rec/p")
 

@@ -16,7 +16,7 @@ from harness.outcome import OF_A_LIBRARY, assert_own_line, outcome
 from harness.stand import LARGE, OPERATIONS, Stand, filled
 from harness.trails import fill, read
 
-from proxy import envelope
+from sealgate import envelope
 
 EFFECTS = [operation for operation in OPERATIONS if operation not in {"ListObjects", "IsDirectory"}]
 

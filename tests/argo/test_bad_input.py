@@ -11,7 +11,7 @@ from harness.content import blob, write_tree
 from harness.outcome import assert_own_line, outcome
 from harness.stand import LARGE, OPERATIONS
 
-from proxy.rpc import artifact_pb2 as pb
+from sealgate.rpc import artifact_pb2 as pb
 
 # --- what lies in storage is wrong -----------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from harness.content import blob
 from harness.outcome import outcome
 from harness.stand import filled
 
-from proxy.rpc import artifact_pb2 as pb
+from sealgate.rpc import artifact_pb2 as pb
 
 # --- the proxy is killed ---------------------------------------------------------------------------------
 

@@ -20,11 +20,11 @@ from harness.library import Row, policy_text, rows, without_id
 from harness.openbao import OpenBao
 from keys.vault.logins import ServiceAccount, jwt
 
-from policies.engine import Policy
-from policies.facts import Encryption
-from proxy.envelope import new_header, seal_stream
-from proxy.keys.local import LocalKeys
-from proxy.plugin import Call, Operation
+from sealgate.call import Call, Operation
+from sealgate.envelope import new_header, seal_stream
+from sealgate.keys.local import LocalKeys
+from sealgate.policy.engine import ProcessPolicy
+from sealgate.policy.facts import Encryption
 
 ROWS = rows(small=True)
 KEYS = ["default", "phi", "shared", "tenant-team-a", "tenant-ml-1", "main", "scratch", "curated"]
@@ -129,7 +129,7 @@ def arranged(proxy: Proxy, row: Row) -> None:
     for left in proxy.storage.iterdir():
         shutil.rmtree(left)
     request, measures = row.request, row.measures
-    asked = Policy(row.documents, row.process).encryption(request)
+    asked = ProcessPolicy(row.documents, row.process).encryption(request)
     under = asked.key if isinstance(asked, Encryption) and asked.key in KEYS else ""
     if row.case.expect.code == "BAD_KEY":
         return

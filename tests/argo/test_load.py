@@ -13,7 +13,7 @@ from harness.chain import eventually
 from harness.content import SIZES, blob, read_tree, write_tree
 from harness.outcome import IN_THE_ANSWER, assert_own_line, outcome
 
-from proxy.rpc import artifact_pb2 as pb
+from sealgate.rpc import artifact_pb2 as pb
 
 
 @pytest.fixture

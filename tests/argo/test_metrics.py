@@ -16,7 +16,7 @@ from harness.chain import Proxy, eventually
 from harness.otlp import Collector, value_of
 from harness.outcome import outcome
 
-from proxy.telemetry import names
+from sealgate.telemetry import names
 
 ROOT = Path(__file__).parents[2]
 
@@ -156,9 +156,9 @@ def test_everything_that_is_counted_is_on_the_page_under_the_names_that_are_chec
     """In a process of its own: what Prometheus's library counts, it counts for the whole process."""
     script = """
 import socket, urllib.request
-from proxy.facts import WrappedKey
-from proxy.plugin import Call, Operation
-from proxy.telemetry.metrics import Metrics, Page
+from sealgate.call import WrappedKey
+from sealgate.plugin import Call, Operation
+from sealgate.telemetry.metrics import Metrics, Page
 with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
 metrics = Metrics(Page("127.0.0.1", port))

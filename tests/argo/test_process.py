@@ -20,8 +20,10 @@ from harness.chain import SEALGATE, TESTS, VENDOR, Proxy, eventually
 from harness.outcome import assert_own_line, outcome
 from harness.users import as_process_one, as_user, with_read_only_root, without_privileges
 
-from proxy.cli.process import Starting
-from proxy.plugin import Artifact, Call, Operation, PluginError
+from sealgate.call import Call, Operation
+from sealgate.compose.starting import Starting
+from sealgate.errors import PluginError
+from sealgate.plugin import Artifact
 
 ARGOS_OWN = ("--loglevel", "debug", "--gloglevel", "6", "--kubeconfig=/kube/config")
 EXECUTOR = (sys.executable, str(TESTS / "harness" / "argoexec.py"))
@@ -99,8 +101,8 @@ def test_05_a_connection_is_answered_once_the_socket_is_there(start):
 def test_06_little_is_loaded_before_the_socket_accepts():
     heavy = ["yaml", "msgspec", "cryptography", "google.protobuf", "obstore", "hvac", "opentelemetry", "structlog"]
     script = (
-        "import sys, tempfile; from pathlib import Path; import proxy.cli, proxy.cli.serve; "
-        "from proxy.cli.process import Starting; from proxy.rpc.server import ArtifactServer; "
+        "import sys, tempfile; from pathlib import Path; import sealgate.cli, sealgate.compose.stack; "
+        "from sealgate.compose.starting import Starting; from sealgate.rpc.server import ArtifactServer; "
         "server = ArtifactServer(Starting(lambda: None)); "
         "server.start(Path(tempfile.mkdtemp()) / 'socket'); "
         f"loaded = [name for name in {heavy} if name in sys.modules]; "

@@ -11,7 +11,7 @@ from harness.argo import FRAME
 from harness.content import blob
 from harness.outcome import IN_THE_ANSWER, assert_own_line, outcome
 
-from proxy.rpc import artifact_pb2 as pb
+from sealgate.rpc import artifact_pb2 as pb
 
 UNKNOWN = b"\xc2\x3e\x07unknown" + b"\xc8\x3e\x2a"  # field 1000 twice, once as bytes and once as a number
 

@@ -12,7 +12,7 @@ from harness.content import SIZES, blob, read_tree, write_tree
 from harness.memory import Watch
 from harness.outcome import IN_THE_ANSWER, assert_own_line, outcome
 
-from proxy.rpc import artifact_pb2 as pb
+from sealgate.rpc import artifact_pb2 as pb
 
 AS_MUCH = 64 << 20
 

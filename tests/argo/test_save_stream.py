@@ -9,7 +9,7 @@ from harness.argo import FRAME
 from harness.content import blob
 from harness.outcome import IN_THE_ANSWER, assert_own_line, outcome
 
-from proxy.rpc import artifact_pb2 as pb
+from sealgate.rpc import artifact_pb2 as pb
 
 
 @pytest.fixture(params=["proxy", "by_file", "by_stream", "bundled"])

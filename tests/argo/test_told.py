@@ -11,7 +11,7 @@ from harness.otlp import Collector, value_of
 from harness.stand import LARGE, OPERATIONS, Stand
 from harness.trails import read
 
-from proxy.telemetry import names
+from sealgate.telemetry import names
 
 EFFECTS = {"Load", "OpenStream", "Save", "SaveStream", "Delete"}
 WRITES, READS = {"Save", "SaveStream"}, {"Load", "OpenStream"}

@@ -9,7 +9,7 @@ from harness.outcome import outcome
 from harness.stand import LARGE, OPERATIONS, Stand, filled
 from harness.trails import read
 
-from proxy.rpc import artifact_pb2 as pb
+from sealgate.rpc import artifact_pb2 as pb
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 TRACEPARENT = f"00-{TRACE}-{PARENT}-01"

@@ -20,8 +20,9 @@ import pytest
 from harness.golang import installed
 from moto.server import ThreadedMotoServer
 
-from backend import ObjectStoreBackend
-from proxy.plugin import Artifact, Call, Operation
+from sealgate.backend import ObjectStoreBackend
+from sealgate.call import Call, Operation
+from sealgate.plugin import Artifact
 
 VERSITYGW = ("github.com/versity/versitygw/cmd/versitygw", "v1.8.0")
 ACCESS, SECRET = "an-access-key", "a-secret-key"

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from harness.chain import eventually
 
-from backend import ObjectStoreBackend
-from proxy.plugin import BadRequest, Call, Cancelled, DeadlineExceeded, LimitReached, Operation, Refused
+from sealgate.backend import ObjectStoreBackend
+from sealgate.call import Call, Operation
+from sealgate.errors import BadRequest, Cancelled, DeadlineExceeded, LimitReached, Refused
 
 MIB = 1 << 20
 TREE = {

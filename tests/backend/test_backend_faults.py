@@ -11,17 +11,10 @@ from multiprocessing import get_context
 
 import pytest
 
-from backend import ObjectStoreBackend
-from proxy.plugin import (
-    Artifact,
-    BadRequest,
-    Call,
-    LimitReached,
-    NotConfigured,
-    Operation,
-    TimedOut,
-    Unavailable,
-)
+from sealgate.backend import ObjectStoreBackend
+from sealgate.call import Call, Operation
+from sealgate.errors import BadRequest, LimitReached, NotConfigured, TimedOut, Unavailable
+from sealgate.plugin import Artifact
 
 MIB = 1 << 20
 

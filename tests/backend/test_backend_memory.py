@@ -13,7 +13,7 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from backend import ObjectStoreBackend
-from proxy.plugin import Artifact, Call, Operation
+from sealgate.plugin import Artifact, Call, Operation
 
 def memory(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) // 1024

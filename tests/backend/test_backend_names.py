@@ -8,8 +8,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from backend import ObjectStoreBackend
-from proxy.plugin import BadRequest, DataLoss
+from sealgate.backend import ObjectStoreBackend
+from sealgate.errors import BadRequest, DataLoss
 
 CHARACTERS = st.characters(exclude_categories=["Cc", "Cs"], exclude_characters="/\ufffe\uffff")
 ODD = st.sampled_from(

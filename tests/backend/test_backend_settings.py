@@ -12,8 +12,8 @@ from contextlib import closing
 
 import pytest
 
-from backend import ObjectStoreBackend
-from proxy.plugin import BadRequest, LimitReached, NotConfigured, PluginError
+from sealgate.backend import ObjectStoreBackend
+from sealgate.errors import BadRequest, LimitReached, NotConfigured, PluginError
 
 VALUE = "S3CR3T-value"
 FIXED = {"SEALGATE_BACKEND_URL": "memory://fixed/a/prefix"}
@@ -217,7 +217,7 @@ def test_credentials_of_an_author_are_not_joined_by_the_platforms():
         program = (
             "import sys\n"
             "from backend import ObjectStoreBackend\n"
-            "from proxy.plugin import Artifact, Call, NotConfigured, Operation\n"
+            "from sealgate.plugin import Artifact, Call, NotConfigured, Operation\n"
             "try: ObjectStoreBackend().is_directory(Call(Operation.LOAD), Artifact('key', configuration=sys.argv[1]))\n"
             "except NotConfigured: sys.exit(7)\n"
         )

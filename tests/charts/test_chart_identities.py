@@ -10,7 +10,7 @@ from harness.openbao import ApiError, OpenBao
 from keys.vault.logins import ServiceAccount, enable_kubernetes, token_reviewer
 from rendering import CHART
 
-from proxy import config
+from sealgate import config
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 AUDIENCE = ["https://kubernetes.default.svc.cluster.local"]

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from rendering import CHART
 
-from proxy.telemetry import names
+from sealgate.telemetry import names
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 

@@ -9,7 +9,7 @@ import yaml
 from argo_types import pod, require_controller, require_kubernetes
 from rendering import CHART, KUBERNETES, MATRIX, ROOT
 
-from proxy import config, identity
+from sealgate import config, identity
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 SNAPSHOTS = ROOT / "tests" / "charts" / "snapshots"

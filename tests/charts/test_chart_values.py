@@ -11,7 +11,7 @@ import pytest
 import yaml
 from rendering import CHART
 
-from proxy import config
+from sealgate import config
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 

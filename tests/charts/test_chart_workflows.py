@@ -8,7 +8,7 @@ from argo_types import require_workflow
 from harness.chain import SEALGATE
 from rendering import CHART, ROOT
 
-from policies import keys as canonical
+from sealgate.policy import canonical_keys as canonical
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))

@@ -14,8 +14,9 @@ from harness.chain import SEALGATE, Proxy
 from harness.outcome import outcome
 from harness.trails import Memory, log_of, trail_of
 
-from proxy.plugin import Artifact, Call, Operation
-from proxy.telemetry.accesses import Access
+from sealgate.audit.accesses import Access
+from sealgate.call import Call, Operation
+from sealgate.plugin import Artifact
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import pytest
 from harness.chain import SEALGATE, VENDOR, eventually, write_keyring
 from harness.users import as_user, with_small_disk
 
-from proxy.cli.doctor.checks import Check, findings, ok
+from sealgate.cli.doctor.checks import Check, findings, ok
 
 ROUND_TRIP = ("downstream: start", "storage: save", "storage: sealed", "storage: load", "storage: delete")
 
@@ -373,7 +373,7 @@ def test_the_policies_to_paste_are_a_part_of_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     script = (
-        "import policies; from proxy.cli.doctor.rights import Needs; from proxy.cli.doctor.checks import Role;"
+        "import policies; from sealgate.cli.doctor.rights import Needs; from sealgate.cli.doctor.checks import Role;"
         "print(policies.__file__); [print(Needs(role, 'mount', 'key').policy) for role in Role]"
     )
     environment = {"PYTHONPATH": str(tmp_path / "installed")}

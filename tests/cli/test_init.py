@@ -11,7 +11,7 @@ import yaml
 from harness.chain import SEALGATE
 from harness.openbao import OpenBao
 
-from proxy import config
+from sealgate import config
 
 GIVEN = ("--address", "https://vault:8200", "--storage", "s3://artifacts/prefix", "--namespace", "team-a")
 FILES = {"sealgate.yaml", "policies/own-namespace.yaml", "values.yaml", "vault.sh"}

@@ -31,7 +31,7 @@ TEST_HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicyTest\npolicies: 
 
 
 def sealgate(*arguments, given: str = "") -> tuple[int, str]:
-    command = [sys.executable, "-m", "proxy.cli", "policy", *map(str, arguments)]
+    command = [sys.executable, "-m", "sealgate", "policy", *map(str, arguments)]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALGATE_")}
     result = subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=environment)
     assert "Traceback" not in result.stderr, result.stderr

@@ -7,12 +7,13 @@ import json
 import pytest
 from harness.policy import document
 
-from policies.rules import Process
-from proxy import config
-from proxy.cli.policies import identified, load_policies, words
-from proxy.identity import Identity
-from proxy.keys.local import LocalKeys
-from proxy.plugin import Call, Operation, PolicyInvalid
+from sealgate import config
+from sealgate.call import Call, Operation
+from sealgate.compose.policies import identified, load_policies, words
+from sealgate.errors import PolicyInvalid
+from sealgate.identity import Identity
+from sealgate.keys.local import LocalKeys
+from sealgate.policy.rules import Process
 
 HEAD = {"apiVersion": "sealgate/v1alpha1", "kind": "Sealgate"}
 CALL = Call(Operation.LOAD)

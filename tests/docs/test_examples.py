@@ -13,10 +13,10 @@ from harness.chain import write_keyring
 from harness.library import LIBRARY
 from harness.trails import write_trail
 
-from policies import cases, load
-from policies.documents import read
-from proxy import config
-from proxy.keys.local import LocalKeys
+from sealgate import config
+from sealgate.documents.reader import read
+from sealgate.keys.local import LocalKeys
+from sealgate.policy import cases, load
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -43,7 +43,7 @@ def test_a_configuration_is_valid(text):
 
 @pytest.mark.parametrize("text", [case for case in blocks("yaml") if "kind: ArtifactPolicy\n" in case.values[0]])
 def test_a_policy_is_valid(text):
-    assert load.loaded([load.Source("the document", read(text))]).documents
+    assert load.loaded([load.DocumentSource("the document", read(text))]).documents
 
 
 @pytest.mark.parametrize("text", [case for case in blocks("yaml") if "kind: ArtifactPolicyTest" in case.values[0]])

@@ -17,8 +17,8 @@ from harness.dockerfile import instructions
 from harness.golang import judge
 from harness.openbao import OpenBao
 
-from proxy import config
-from proxy.cli.policies import load_policies
+from sealgate import config
+from sealgate.compose.policies import load_policies
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 ROOT = Path(__file__).parents[2]

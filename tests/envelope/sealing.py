@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from proxy import envelope
-from proxy.envelope import Binding, Header, Unlock
-from proxy.facts import WrappedKey
-from proxy.plugin import PluginError
+from sealgate import envelope
+from sealgate.call import WrappedKey
+from sealgate.envelope import Binding, Header, Unlock
+from sealgate.errors import PluginError
 
 DATA_KEY = bytes(range(32))
 KEY = "team-a/report.csv"

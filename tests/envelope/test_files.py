@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy import envelope
-from proxy.plugin import BadRequest, Cancelled, Truncated
+from sealgate import envelope
+from sealgate.errors import BadRequest, Cancelled, Truncated
 from tests.envelope.sealing import (
     AROUND_BOUNDARIES,
     DATA_KEY,

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.envelope import Binding, Header, new_header, read_header
-from proxy.envelope.header import LONGEST_HEADER, decode
-from proxy.facts import WrappedKey
-from proxy.plugin import HeaderInvalid, PluginError, WrongDataKey
+from sealgate.call import WrappedKey
+from sealgate.envelope import Binding, Header, new_header, read_header
+from sealgate.envelope.header import LONGEST_HEADER, decode
+from sealgate.errors import HeaderInvalid, PluginError, WrongDataKey
 from tests.envelope.sealing import DATA_KEY, header
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

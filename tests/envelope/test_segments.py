@@ -6,9 +6,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.envelope import plaintext_size, stored_size
-from proxy.envelope.segments import SEGMENT, STREAM_HEADER, TAG, plaintext_span, segment_count, stored_offset
-from proxy.plugin import Truncated
+from sealgate.envelope import plaintext_size, stored_size
+from sealgate.envelope.segments import SEGMENT, STREAM_HEADER, TAG, plaintext_span, segment_count, stored_offset
+from sealgate.errors import Truncated
 from tests.envelope.sealing import FIRST, FULL
 
 SIZE = st.one_of(

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.envelope import open_stream, seal_stream
-from proxy.plugin import PluginError, Truncated
+from sealgate.envelope import open_stream, seal_stream
+from sealgate.errors import PluginError, Truncated
 from tests.envelope.sealing import (
     AROUND_BOUNDARIES,
     DATA_KEY,

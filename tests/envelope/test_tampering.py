@@ -6,8 +6,8 @@ from functools import partial
 
 import pytest
 
-from proxy.envelope import new_header, seal_stream
-from proxy.keys.local import LocalKeys
+from sealgate.envelope import new_header, seal_stream
+from sealgate.keys.local import LocalKeys
 from tests.envelope.sealing import KEY, Outcome, opened_by_file, opened_by_stream
 
 PLAINTEXT = b"id,amount\r\n1,100\r\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tink import secret_key_access, streaming_aead
 from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
 
-from proxy.envelope import Binding, read_header
+from sealgate.envelope import Binding, read_header
 from tests.envelope.sealing import (
     AROUND_BOUNDARIES,
     DATA_KEY,

@@ -14,9 +14,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from proxy import envelope
-from proxy.envelope import Totals
-from proxy.plugin import BadRequest, NotSealed, Tampered
+from sealgate import envelope
+from sealgate.envelope import Totals
+from sealgate.errors import BadRequest, NotSealed, Tampered
 from tests.envelope.sealing import DATA_KEY, header, unlock
 
 MODES = (0o644, 0o755)

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from proxy.envelope import Unlock, read_header
-from proxy.keys.local import LocalKeys
-from proxy.plugin import Call, Operation
+from sealgate.call import Call, Operation
+from sealgate.envelope import Unlock, read_header
+from sealgate.keys.local import LocalKeys
 from tests.envelope.sealing import Outcome, opened_by_file, opened_by_stream
 
 VECTORS = Path(__file__).parents[1] / "vectors"

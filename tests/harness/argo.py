@@ -7,7 +7,7 @@ from pathlib import Path
 
 import grpc
 
-from proxy.rpc import artifact_pb2 as pb
+from sealgate.rpc import artifact_pb2 as pb
 
 CONFIGURATION = "{}"  # Argo's own validation wants a configuration that is not empty
 FRAME = 2 << 20

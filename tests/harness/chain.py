@@ -16,7 +16,7 @@ from pathlib import Path
 
 from harness.argo import CONFIGURATION, Argo
 
-SEALGATE = [sys.executable, "-m", "proxy.cli"]
+SEALGATE = [sys.executable, "-m", "sealgate"]
 VENDOR = [sys.executable, str(Path(__file__).with_name("vendor.py"))]
 TESTS = Path(__file__).parent.parent
 STARTED_WITHIN = 30.0

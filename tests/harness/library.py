@@ -6,14 +6,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from policies import cases, load
-from policies.documents import read
-from policies.engine import Policy
-from policies.facts import Measures, Request
-from policies.load import PolicySet, Source
-from policies.rules import Process
-from proxy.layers.ruling import refusal
-from proxy.plugin import Call, Operation
+from sealgate.call import Call, Operation
+from sealgate.documents.reader import read
+from sealgate.layers.ruling import refusal
+from sealgate.policy import cases, load
+from sealgate.policy.engine import ProcessPolicy
+from sealgate.policy.facts import Measures, Request
+from sealgate.policy.load import DocumentSource, PolicySet
+from sealgate.policy.rules import Process
 
 LIBRARY = Path(__file__).parents[2] / "policies" / "library"
 _ID = re.compile(r"\[d=[0-9a-f]{16}\]")
@@ -45,7 +45,7 @@ class Row:
 
     def refusal(self) -> str:
         """What the author reads; empty if nothing is refused."""
-        verdict = Policy(self.documents, self.process).decide(self.request, self.measures).effective
+        verdict = ProcessPolicy(self.documents, self.process).decide(self.request, self.measures).effective
         if verdict.outcome != "deny":
             return ""
         return without_id(refusal(verdict).line(Call(Operation(self.request.operation)), self.request.key))
@@ -68,6 +68,6 @@ def rows(*, small: bool = False) -> list[Row]:
         test, faults = cases.converted(read(text).value, cases.ArtifactPolicyTest, cases.schema.decode)
         assert test, faults
         name = path.name.removesuffix(".test.yaml")
-        documents = load.loaded([Source(name, read(policy_text(name, small=small)))])
+        documents = load.loaded([DocumentSource(name, read(policy_text(name, small=small)))])
         found += [Row(name, case, *cases.asked(case, test.defaults), documents) for case in test.cases]
     return sorted(found, key=lambda row: row.name)

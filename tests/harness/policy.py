@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 
-from policies.documents import read
-from policies.engine import Policy
-from policies.load import Installation, PolicySet, Source, loaded
-from policies.rules import Process
+from sealgate.documents.reader import read
+from sealgate.policy.engine import ProcessPolicy
+from sealgate.policy.load import DocumentSource, Installation, PolicySet, loaded
+from sealgate.policy.rules import Process
 
 HEAD = {"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy"}
 SPEC = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: main}\nspec:\n"
@@ -27,8 +27,8 @@ def document(rules=(), *, name="main", encryption=(), **spec) -> dict:
 
 
 def documents(*found: dict, installation: Installation = Installation()) -> PolicySet:  # noqa: B008 - it is frozen
-    return loaded([Source(f"{n}.json", read(json.dumps(value))) for n, value in enumerate(found)], installation)
+    return loaded([DocumentSource(f"{n}.json", read(json.dumps(value))) for n, value in enumerate(found)], installation)
 
 
-def policy(*found: dict, attested: bool = False, **identity: str) -> Policy:
-    return Policy(documents(*found), Process(identity, attested))
+def policy(*found: dict, attested: bool = False, **identity: str) -> ProcessPolicy:
+    return ProcessPolicy(documents(*found), Process(identity, attested))

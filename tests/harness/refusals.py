@@ -16,11 +16,13 @@ from harness.policy import document
 from layers.memory import MemoryPlugin
 from layers.stack import ALLOW, Bench
 
-from policies.rules import Process
-from proxy import config
-from proxy.cli.policies import load_policies
-from proxy.plugin import Artifact, Call, Operation, PluginError, Refused
-from proxy.stored import Transfer
+from sealgate import config
+from sealgate.call import Call, Operation
+from sealgate.compose.policies import load_policies
+from sealgate.errors import PluginError, Refused
+from sealgate.plugin import Artifact
+from sealgate.policy.rules import Process
+from sealgate.storage.stored_objects import Transfer
 
 PAGE = Path(__file__).parents[2] / "docs" / "refusals.md"
 HEAD = """# Refusals

@@ -9,16 +9,17 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from proxy.cli.trail import authority
-from proxy.identity import Identity
-from proxy.keys import KeyProvider
-from proxy.plugin import Artifact, Call, Operation
-from proxy.telemetry.accesses import Access
-from proxy.telemetry.audit import AuditLog, Terms
-from proxy.telemetry.chain import Certification
-from proxy.telemetry.sinks import File, NotTaken
-from proxy.telemetry.trail import Line
-from proxy.telemetry.verify import verify
+from sealgate.audit.accesses import Access
+from sealgate.audit.audit_log import AuditLog, AuditOptions
+from sealgate.audit.chain import Certification
+from sealgate.audit.reading.trail_lines import TrailLine
+from sealgate.audit.reading.verify import verify
+from sealgate.audit.sinks import File, NotTaken
+from sealgate.call import Call, Operation
+from sealgate.compose.audit import authority
+from sealgate.identity import Identity
+from sealgate.keys import KeyProvider
+from sealgate.plugin import Artifact
 
 WHO = Identity(namespace="team-a", workflow="train-7x2p", pod="train-7x2p-1", component="init")
 
@@ -58,7 +59,7 @@ class Memory:
 
 
 def log_of(*sinks, authority: Authority | None = None, **terms) -> AuditLog:
-    return AuditLog(sinks, WHO, Terms(**terms), authority)
+    return AuditLog(sinks, WHO, AuditOptions(**terms), authority)
 
 
 def trail_of(count: int, authority: Authority | None, *, closed: bool = True) -> list[bytes]:
@@ -74,13 +75,13 @@ def trail_of(count: int, authority: Authority | None, *, closed: bool = True) ->
 
 def write_trail(path: Path, keys: KeyProvider) -> None:
     """The trail of a process with an access, certified by a key provider."""
-    log = AuditLog([File(path)], WHO, Terms(), authority(keys))
+    log = AuditLog([File(path)], WHO, AuditOptions(), authority(keys))
     log.outcome(Access(Call(Operation.LOAD), Artifact("team-a/model.bin")), None)
     log.close()
 
 
 def verdict_on(lines: list[bytes], *authorities: Authority, **options):
-    trail = (Line("trail", number, line.rstrip(b"\n")) for number, line in enumerate(lines, start=1))
+    trail = (TrailLine("trail", number, line.rstrip(b"\n")) for number, line in enumerate(lines, start=1))
     return verify(trail, [authority.public for authority in authorities], **options)
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import grpc
 
-from proxy.rpc import artifact_pb2 as pb
+from sealgate.rpc import artifact_pb2 as pb
 
 ROOT = Path(os.environ["VENDOR_ROOT"])
 STREAMS = os.environ.get("VENDOR_STREAMS") == "1"

@@ -12,8 +12,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_the_stubs_are_those_of_the_protos(tmp_path):
-    sources = ["proxy/rpc/artifact.proto", "proxy/envelope/envelope.proto"]
-    folders = ["-Iproxy/rpc=proto", "-Iproxy/envelope=proto"]
+    sources = ["sealgate/rpc/artifact.proto", "sealgate/envelope/envelope.proto"]
+    folders = ["-Isealgate/rpc=proto", "-Isealgate/envelope=proto"]
     protoc = [sys.executable, "-m", "grpc_tools.protoc", *folders]
     subprocess.run(
         [*protoc, f"--python_out={tmp_path}", f"--mypy_out=quiet:{tmp_path}", *sources],
@@ -21,9 +21,11 @@ def test_the_stubs_are_those_of_the_protos(tmp_path):
         check=True,
         env={"PATH": str(Path(sys.executable).parent)},
     )
-    for name in ("proxy/rpc/artifact_pb2", "proxy/envelope/envelope_pb2"):
+    for name in ("sealgate/rpc/artifact_pb2", "sealgate/envelope/envelope_pb2"):
         for suffix in (".py", ".pyi"):
-            assert (ROOT / (name + suffix)).read_text() == (tmp_path / (name + suffix)).read_text(), "run `make stubs`"
+            assert (ROOT / "proxy" / (name + suffix)).read_text() == (tmp_path / (name + suffix)).read_text(), (
+                "run `make stubs`"
+            )
 
 
 @pytest.mark.parametrize(

@@ -9,10 +9,10 @@ from dataclasses import fields, replace
 
 import pytest
 
-from proxy.facts import WrappedKey
-from proxy.keys import DataKey
-from proxy.keys.cache import CachedKeys
-from proxy.plugin import Call, NotConfigured, NotPermitted, Operation, Tampered, TimedOut, Unavailable
+from sealgate.call import Call, Operation, WrappedKey
+from sealgate.errors import NotConfigured, NotPermitted, Tampered, TimedOut, Unavailable
+from sealgate.keys import DataKey
+from sealgate.keys.cache import CachedKeys
 
 TTL = 100.0
 

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.facts import WrappedKey
-from proxy.keys.local import LocalKeys
-from proxy.plugin import NotConfigured, PluginError, Tampered
+from sealgate.call import WrappedKey
+from sealgate.errors import NotConfigured, PluginError, Tampered
+from sealgate.keys.local import LocalKeys
 
 OLD, NEW, OTHER = (base64.b64encode(bytes([number]) * 32).decode() for number in (1, 2, 3))
 MARKER = "c2VjcmV0IG1hcmtlciE="

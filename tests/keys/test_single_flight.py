@@ -9,8 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from harness.chain import eventually
 
-from proxy.keys.single_flight import SingleFlight
-from proxy.plugin import Call, Cancelled, DeadlineExceeded, NotConfigured, Operation, TimedOut, Unavailable
+from sealgate.call import Call, Operation
+from sealgate.errors import Cancelled, DeadlineExceeded, NotConfigured, TimedOut, Unavailable
+from sealgate.keys.single_flight import SingleFlight
 
 
 class Work:

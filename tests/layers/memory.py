@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
-from proxy.plugin import Artifact, Call, Capabilities, Chunk, DownstreamStatus, Refused
+from sealgate.call import Call
+from sealgate.errors import DownstreamStatus, Refused
+from sealgate.plugin import Artifact, Capabilities, Chunk
 
 
 class MemoryPlugin:

@@ -11,15 +11,17 @@ from harness.policy import document, documents
 from layers.memory import MemoryPlugin
 from layers.test_sealed import CountingKeys
 
-from policies.load import Installation
-from policies.rules import Process
-from proxy import envelope
-from proxy.layers.governed import Governed
-from proxy.layers.sealed import Sealed
-from proxy.paths import Roots
-from proxy.plugin import Artifact, Call, Denied, Operation, PluginError
-from proxy.spool import Spool
-from proxy.stored import Transfer
+from sealgate import envelope
+from sealgate.call import Call, Operation
+from sealgate.errors import Denied, PluginError
+from sealgate.layers.governed import Governed
+from sealgate.layers.sealed import Sealed
+from sealgate.plugin import Artifact
+from sealgate.policy.load import Installation
+from sealgate.policy.rules import Process
+from sealgate.storage.local_paths import Roots
+from sealgate.storage.spool import Spool
+from sealgate.storage.stored_objects import Transfer
 
 NOW = 2_000_000_000
 DAY, MIB = 86_400, 1 << 20
@@ -46,7 +48,7 @@ class Bench:
         policies = documents(*written, installation=Installation("transit", **allowed))
         self.process = process
         self.governed = Governed(
-            self.sealed, policies, identify=lambda _: self.process, looks=self.sealed, clock=lambda: NOW
+            self.sealed, policies, identify=lambda _: self.process, stored=self.sealed.stored, clock=lambda: NOW
         )
         self.call = Call(Operation.LOAD)
 

@@ -9,9 +9,11 @@ import pytest
 from harness.trails import Authority, Memory, flaws, log_of
 from layers.memory import MemoryPlugin
 
-from proxy.layers.audited import Audited
-from proxy.layers.governed import Governed
-from proxy.plugin import Artifact, AuditBlocked, BadRequest, Call, DataLoss, Operation
+from sealgate.call import Call, Operation
+from sealgate.errors import AuditBlocked, BadRequest, DataLoss
+from sealgate.layers.audited import Audited
+from sealgate.layers.governed import Governed
+from sealgate.plugin import Artifact
 
 AUTHORITY = Authority()
 

@@ -8,8 +8,9 @@ from contextlib import closing
 import pytest
 from layers.memory import MemoryPlugin
 
-from proxy.layers.digested import Digested
-from proxy.plugin import Artifact, Call, Operation
+from sealgate.call import Call, Operation
+from sealgate.layers.digested import Digested
+from sealgate.plugin import Artifact
 
 DATA = bytes(range(256)) * 2000
 DIGEST = hashlib.sha256(DATA).hexdigest()

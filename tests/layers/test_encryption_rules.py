@@ -7,8 +7,8 @@ from harness.policy import document
 from layers.memory import MemoryPlugin
 from layers.stack import ALLOW, WAYS, denied, header_of
 
-from policies.rules import Process
-from proxy.plugin import BadRequest
+from sealgate.errors import BadRequest
+from sealgate.policy.rules import Process
 
 
 def test_the_encryption_rule_says_which_key_seals(make):

@@ -11,12 +11,14 @@ from harness.policy import document, documents
 from layers.memory import MemoryPlugin
 from layers.stack import ALLOW, MIB, WAYS, denied
 
-from policies.documents import read
-from policies.load import Source, loaded
-from policies.rules import Process
-from proxy.layers.governed import Governed
-from proxy.plugin import Artifact, BadRequest, Call, Operation
-from proxy.stored import Transfer
+from sealgate.call import Call, Operation
+from sealgate.documents.reader import read
+from sealgate.errors import BadRequest
+from sealgate.layers.governed import Governed
+from sealgate.plugin import Artifact
+from sealgate.policy.load import DocumentSource, loaded
+from sealgate.policy.rules import Process
+from sealgate.storage.stored_objects import Transfer
 
 # --- directories ------------------------------------------------------------------------------------------
 
@@ -266,7 +268,7 @@ def test_a_name_that_nobody_could_match_in_time_is_refused(make):
 def test_a_rule_about_paths_means_the_path_that_is_reached(make):
     bench = make()
     rule = {"effect": "deny", "match": {"localPaths": [f"{bench.work}/private/**"]}}
-    bench.governed = Governed(bench.sealed, documents(document([ALLOW, rule])), looks=bench.sealed)
+    bench.governed = Governed(bench.sealed, documents(document([ALLOW, rule])), stored=bench.sealed.stored)
     path = bench.file(name="private/x")
     (bench.work / "link").symlink_to("private")
     denied(lambda: bench.save("a", path), "DENIED")
@@ -346,7 +348,12 @@ def test_a_shadow_alone_is_silent(make, caplog):
 def test_an_identity_that_becomes_known_later_counts_from_then_on(make):
     text = policy_text("tenants")
     bench = make()
-    bench.governed = Governed(bench.sealed, loaded([Source("t", read(text))]), identify=lambda _: bench.process)
+    bench.governed = Governed(
+        bench.sealed,
+        loaded([DocumentSource("t", read(text))]),
+        identify=lambda _: bench.process,
+        stored=bench.sealed.stored,
+    )
     bench.plant("team-a/x", under="tenant-team-a")
     denied(lambda: bench.load("team-a/x"), "NO_RULE")
     bench.process = Process({"namespace": "team-a"}, attested=True)

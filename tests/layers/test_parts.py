@@ -9,9 +9,10 @@ from harness.policy import document, documents
 from layers.memory import MemoryPlugin
 from layers.stack import ALLOW, DAY, WAYS, denied, header_of, retained
 
-from proxy.layers.governed import Governed
-from proxy.plugin import BadRequest, DownstreamStatus, NotConfigured, Operation, Refused
-from proxy.stored import Transfer
+from sealgate.call import Operation
+from sealgate.errors import BadRequest, DownstreamStatus, NotConfigured, Refused
+from sealgate.layers.governed import Governed
+from sealgate.storage.stored_objects import Transfer
 
 PUBLIC = {"match": {"keys": ["t/**"]}, "write": "passthrough", "readPlaintext": "allow"}
 SECRET = {"match": {"keys": ["t/secret/**"]}}
@@ -64,7 +65,7 @@ def test_rules_that_say_the_same_of_a_file_and_of_its_directory_are_no_hindrance
 def test_a_rule_about_paths_means_each_file_of_a_directory(make, transfer):
     bench = make(transfer=transfer)
     rule = {"effect": "deny", "match": {"localPaths": [f"{bench.work}/**/private/**"]}}
-    bench.governed = Governed(bench.sealed, documents(document([ALLOW, rule])), looks=bench.sealed)
+    bench.governed = Governed(bench.sealed, documents(document([ALLOW, rule])), stored=bench.sealed.stored)
     bench.file(name="tree/private/x")
     bench.plant("s/private/x")
     error = denied(lambda: bench.save("t", bench.work / "tree"), "DENIED")

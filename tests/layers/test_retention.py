@@ -7,8 +7,8 @@ from harness.policy import document
 from layers.memory import MemoryPlugin
 from layers.stack import ALLOW, DAY, denied, retained
 
-from proxy.plugin import DownstreamStatus, PluginError, Refused
-from proxy.stored import Transfer
+from sealgate.errors import DownstreamStatus, PluginError, Refused
+from sealgate.storage.stored_objects import Transfer
 
 
 @pytest.mark.parametrize("transfer", list(Transfer))

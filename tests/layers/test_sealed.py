@@ -11,23 +11,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from layers.memory import MemoryPlugin
 
-from proxy.keys.local import LocalKeys
-from proxy.layers.sealed import Sealed
-from proxy.paths import Roots
-from proxy.plugin import (
-    Artifact,
-    BadRequest,
-    Call,
-    DataLoss,
-    DownstreamStatus,
-    NotConfigured,
-    NotSealed,
-    Operation,
-    Refused,
-    Tampered,
-)
-from proxy.spool import Spool
-from proxy.stored import Transfer
+from sealgate.call import Call, Operation
+from sealgate.errors import BadRequest, DataLoss, DownstreamStatus, NotConfigured, NotSealed, Refused, Tampered
+from sealgate.keys.local import LocalKeys
+from sealgate.layers.sealed import Sealed
+from sealgate.plugin import Artifact
+from sealgate.storage.local_paths import Roots
+from sealgate.storage.spool import Spool
+from sealgate.storage.stored_objects import Transfer
 
 WAYS = {
     "auto": (Transfer.AUTO, True),

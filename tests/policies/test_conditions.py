@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from harness.policy import SPEC, written
 
-from policies import cel, load
-from policies.documents import read
-from policies.engine import Policy
-from policies.facts import Request
-from policies.load import Source
-from policies.rules import Process
+from sealgate.documents.reader import read
+from sealgate.policy import cel, load
+from sealgate.policy.engine import ProcessPolicy
+from sealgate.policy.facts import Request
+from sealgate.policy.load import DocumentSource
+from sealgate.policy.rules import Process
 
 
 @pytest.mark.parametrize(
@@ -51,8 +51,8 @@ def test_a_condition_that_names_something_unknown_is_not(condition):
     ],
 )
 def test_a_condition_speaks_of_what_is_known_at_once(when, outcome):
-    documents = load.loaded([Source("p", read(written(f'allow, when: "{when}"')))])
-    made = Policy(documents, Process({"namespace": "team-a"}, attested=True))
+    documents = load.loaded([DocumentSource("p", read(written(f'allow, when: "{when}"')))])
+    made = ProcessPolicy(documents, Process({"namespace": "team-a"}, attested=True))
     verdict = made.decide(Request("Load", "a/b", "crypt", "model")).effective
     assert (verdict.outcome, verdict.code) == outcome
 
@@ -61,7 +61,7 @@ def test_a_condition_speaks_of_what_is_known_at_once(when, outcome):
 def test_a_condition_that_comes_to_an_error_does_what_the_document_says(on_error, code):
     text = SPEC + f"  onError: {on_error}\n  defaultDecision: allow\n"
     text += "  rules: [{name: r, effect: deny, when: \"segments[7] == 'x'\"}]\n"
-    made = Policy(load.loaded([Source("p", read(text))]), Process({}))
+    made = ProcessPolicy(load.loaded([DocumentSource("p", read(text))]), Process({}))
     assert made.decide(Request("Load", "a")).effective.code == code
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies import documents
-from policies.documents import Unreadable
+from sealgate.documents import reader
+from sealgate.documents.reader import Unreadable
 
 BOMB = "b0: &b0 {a: 1}\n" + "".join(
     f"b{level}: &b{level} {{<<: [{', '.join([f'*b{level - 1}'] * 9)}]}}\n" for level in range(1, 12)
@@ -22,7 +22,7 @@ HOSTILE = {
     "number that is none": 'sealgate: !!int ""',
     "date that is none": "sealgate: 2020-99-99",
     "object": "sealgate: !!python/object/apply:os.system [id]",
-    "too long": "sealgate: " + "x" * documents.LONGEST,
+    "too long": "sealgate: " + "x" * reader.LONGEST,
     "list as a name": "? [a, b]\n: c",
     "unfinished": "sealgate: {",
 }
@@ -31,14 +31,14 @@ HOSTILE = {
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
 def test_what_is_not_plain_is_refused(text):
     with pytest.raises(Unreadable):
-        documents.read(text)
+        reader.read(text)
 
 
 def test_plain_documents_are_read():
-    assert documents.read("a: 1\nb: {c: [x, true, null]}\n").value == {"a": 1, "b": {"c": ["x", True, None]}}
-    assert documents.read('{"a": "json"}').value == {"a": "json"}
-    assert documents.read("").value is None
-    assert documents.read("[" * 60 + "]" * 60).value
+    assert reader.read("a: 1\nb: {c: [x, true, null]}\n").value == {"a": 1, "b": {"c": ["x", True, None]}}
+    assert reader.read('{"a": "json"}').value == {"a": "json"}
+    assert reader.read("").value is None
+    assert reader.read("[" * 60 + "]" * 60).value
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_plain_documents_are_read():
     ],
 )
 def test_the_names_at_the_top_are_told_whether_the_rest_is_plain_or_not(text, names):
-    assert documents.names_at_the_top(text) == names
+    assert reader.names_at_the_top(text) == names
 
 
 @given(st.text(st.sampled_from("ab:{}[]&*!|>-? \n\"'#,<1"), max_size=60) | st.text(max_size=60))
 def test_any_text_is_read_or_refused(text):
     with suppress(Unreadable):
-        documents.read(text)
+        reader.read(text)
 
 
 @pytest.mark.parametrize(
@@ -83,12 +83,12 @@ def test_any_text_is_read_or_refused(text):
 )
 def test_a_word_that_readers_of_yaml_disagree_about_is_refused_with_its_place(word):
     with pytest.raises(Unreadable) as raised:
-        documents.read(f"a:\n  b: {word}")
+        reader.read(f"a:\n  b: {word}")
     assert (
         raised.value.at("f.yaml")
         == f"f.yaml:2:6: `{word}` means different things to different readers: write it in quotes"
     )
-    assert documents.read(f"a:\n  b: '{word}'").value == {"a": {"b": word}}
+    assert reader.read(f"a:\n  b: '{word}'").value == {"a": {"b": word}}
 
 
 @pytest.mark.parametrize(
@@ -108,12 +108,12 @@ def test_a_word_that_readers_of_yaml_disagree_about_is_refused_with_its_place(wo
     ],
 )
 def test_scalars_mean_what_the_core_schema_says(text, value):
-    assert documents.read(f"a: {text}").value == {"a": value}
+    assert reader.read(f"a: {text}").value == {"a": value}
 
 
 def test_what_a_text_holds_is_not_in_the_error_that_others_read():
     with pytest.raises(Unreadable) as raised:
-        documents.read("secret: 0123_456")
+        reader.read("secret: 0123_456")
     assert "0123" not in str(raised.value)
     assert "0123" in raised.value.fact
 
@@ -130,11 +130,11 @@ PLAIN = st.recursive(
 
 @given(PLAIN)
 def test_json_is_read_as_json(value):
-    assert documents.read(json.dumps(value)).value == value
+    assert reader.read(json.dumps(value)).value == value
 
 
 def test_every_value_has_its_place():
-    document = documents.read("a:\n  - x\n  - {b: y}\n")
+    document = reader.read("a:\n  - x\n  - {b: y}\n")
     assert document.find(["a", "1", "b"]) == (3, 3, 6)
     assert document.find(["a", "7"]) == (1, 1, 1)
     assert document.part("a", "1").value == {"b": "y"}

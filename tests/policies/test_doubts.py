@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from harness.policy import SPEC
 
-from policies import lint, load
-from policies.documents import read
-from policies.load import Source
+from sealgate.documents.reader import read
+from sealgate.policy import lint, load
+from sealgate.policy.load import DocumentSource
 
 DOUBTS = {
     "L001": "  rules: [{name: r, effect: deny, match: {operations: [Load]}}]\n",
@@ -24,7 +24,7 @@ DOUBTS = {
 
 @pytest.mark.parametrize(("code", "text"), DOUBTS.items())
 def test_what_is_probably_not_meant_is_told(code, text):
-    source = Source("p.yaml", read(SPEC + text))
+    source = DocumentSource("p.yaml", read(SPEC + text))
     load.loaded([source])
     (line,) = lint.warnings([source])
     assert line.startswith("p.yaml:5:")
@@ -35,7 +35,7 @@ def test_what_is_probably_not_meant_is_told(code, text):
     "match", ["localPaths: [/etc/*, /etc/a, /etc/a.tmp]", "operations: [write], localPaths: [/etc/a]"]
 )
 def test_a_local_path_that_means_loads_as_well_is_not_doubted(match):
-    source = Source("p.yaml", read(SPEC + f"  rules: [{{name: r, effect: deny, match: {{{match}}}}}]\n"))
+    source = DocumentSource("p.yaml", read(SPEC + f"  rules: [{{name: r, effect: deny, match: {{{match}}}}}]\n"))
     assert lint.warnings([source]) == []
 
 
@@ -43,6 +43,6 @@ def test_a_local_path_that_means_loads_as_well_is_not_doubted(match):
 @pytest.mark.parametrize("section", ["rules: [{name: r, effect: deny", "encryption: [{name: e"])
 @pytest.mark.parametrize(("code", "patterns"), [("L002", "a/**, A/**"), ("L004", "a*b*c*d*e*f")])
 def test_patterns_are_doubted_wherever_they_stand(section, field, code, patterns):
-    source = Source("p.yaml", read(SPEC + f"  {section}, match: {{{field}: [{patterns}]}}}}]\n"))
+    source = DocumentSource("p.yaml", read(SPEC + f"  {section}, match: {{{field}: [{patterns}]}}}}]\n"))
     (line,) = lint.warnings([source])
     assert code in line

@@ -11,20 +11,20 @@ from harness.policy import document, documents, policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies import keys
-from policies.engine import BASELINE, Policy
-from policies.facts import OPERATIONS, Encryption, Measures, Request, Verdict
-from policies.rules import Process
+from sealgate.policy import canonical_keys as keys
+from sealgate.policy.engine import BASELINE, ProcessPolicy
+from sealgate.policy.facts import OPERATIONS, Encryption, Measures, Request, Verdict
+from sealgate.policy.rules import Process
 
 
-def outcome(made: Policy, operation="Load", key="a/b", **measures) -> tuple[str, str]:
+def outcome(made: ProcessPolicy, operation="Load", key="a/b", **measures) -> tuple[str, str]:
     verdict = made.decide(Request(operation, key), Measures(**measures)).effective
     return verdict.outcome, verdict.code
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
 def test_a_row_of_the_decision_table(row):
-    decision = Policy(row.documents, row.process).decide(row.request, row.measures)
+    decision = ProcessPolicy(row.documents, row.process).decide(row.request, row.measures)
     found, expect = decision.effective, row.case.expect
     assert (found.outcome, found.code, found.rule) == (expect.decision, expect.code, expect.rule)
     assert decision.proposed.outcome == expect.proposed
@@ -38,7 +38,7 @@ def test_the_table_has_its_forty_rows():
 
 
 def test_without_a_document_everything_canonical_is_allowed_and_sealed():
-    made = Policy(BASELINE, Process({}))
+    made = ProcessPolicy(BASELINE, Process({}))
     assert {outcome(made, operation) for operation in OPERATIONS} == {("allow", "OK")}
     assert outcome(made, key="a/../b") == ("deny", "BAD_KEY")
     assert outcome(made, sealed=False) == ("deny", "PLAINTEXT")

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies import globs
+from sealgate.policy import globs
 
 SEGMENTS = st.lists(st.text("ab", min_size=1, max_size=3), min_size=1, max_size=5).map("/".join)
 PATTERNS = st.lists(

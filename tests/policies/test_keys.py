@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from policies.keys import LONGEST_KEY, fault_of
+from sealgate.policy.canonical_keys import LONGEST_KEY, fault_of
 
 ACCEPTED = [
     "a",

@@ -8,12 +8,13 @@ from random import Random
 import pytest
 from harness.library import LIBRARY
 
-from policies import globs, keys
-from policies.documents import Unreadable, read
-from policies.engine import Policy
-from policies.facts import OPERATIONS, Request
-from policies.load import Invalid, Source, loaded
-from policies.rules import Process
+from sealgate.documents.reader import Unreadable, read
+from sealgate.policy import canonical_keys as keys
+from sealgate.policy import globs
+from sealgate.policy.engine import ProcessPolicy
+from sealgate.policy.facts import OPERATIONS, Request
+from sealgate.policy.load import DocumentSource, Invalid, loaded
+from sealgate.policy.rules import Process
 
 INPUTS = 1_000_000
 OF_TEXTS, OF_POLICIES = 150_000, 150_000
@@ -30,10 +31,10 @@ def mutated(random: Random, text: str) -> str:
 
 def decided(text: str, key: str) -> None:
     try:
-        documents = loaded([Source("p", read(text))])
+        documents = loaded([DocumentSource("p", read(text))])
     except (Unreadable, Invalid):
         return
-    policy = Policy(documents, Process({"namespace": "a"}))
+    policy = ProcessPolicy(documents, Process({"namespace": "a"}))
     for operation in OPERATIONS:
         policy.decide(Request(operation, key))
 

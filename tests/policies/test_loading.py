@@ -14,18 +14,20 @@ from harness.policy import SPEC, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from policies import cases, cel, lint, load
-from policies.documents import Unreadable, read
-from policies.engine import Policy
-from policies.facts import Measures, Request
-from policies.load import Installation, Invalid, Source
-from policies.rules import Process
-from policies.schema import json_schema
+from sealgate import library
+from sealgate.argo import RETRIED_TEXTS
+from sealgate.documents.reader import Unreadable, read
+from sealgate.policy import cases, cel, lint, load
+from sealgate.policy.engine import ProcessPolicy
+from sealgate.policy.facts import Measures, Request
+from sealgate.policy.load import DocumentSource, Installation, Invalid
+from sealgate.policy.rules import Process
+from sealgate.policy.schema import json_schema
 
 
 def faults(text: str, **installation) -> list[str]:
     try:
-        load.loaded([Source("p.yaml", read(text))], Installation(**installation))
+        load.loaded([DocumentSource("p.yaml", read(text))], Installation(**installation))
     except Invalid as invalid:
         return list(invalid.faults)
     return []
@@ -102,7 +104,7 @@ def test_a_slip_is_told_with_all_else_and_without_what_only_follows_from_it(text
 
 
 def test_a_name_that_is_taken_is_told_though_something_else_is_wrong():
-    sources = [Source(f"{name}.yaml", read(SPEC + "  rules: [{name: r, effect: dny}]\n")) for name in "ab"]
+    sources = [DocumentSource(f"{name}.yaml", read(SPEC + "  rules: [{name: r, effect: dny}]\n")) for name in "ab"]
     with pytest.raises(Invalid) as raised:
         load.loaded(sources)
     assert [fault.partition(": ")[2] for fault in raised.value.faults] == [
@@ -187,7 +189,7 @@ def test_what_the_schema_alone_cannot_say_is_refused_with_its_place(text, fact):
 
 
 def test_what_argo_retries_is_one_list():
-    assert set(load.RETRIED) == set(TRANSIENT)
+    assert set(RETRIED_TEXTS) == set(TRANSIENT)
 
 
 def test_a_condition_that_is_no_unicode_is_unusable():
@@ -196,14 +198,14 @@ def test_a_condition_that_is_no_unicode_is_unusable():
 
 
 def test_two_documents_of_one_name_are_refused():
-    source = Source("p.yaml", read(SPEC + "  rules: []\n"))
+    source = DocumentSource("p.yaml", read(SPEC + "  rules: []\n"))
     with pytest.raises(Invalid, match="another document is called main, too"):
         load.loaded([source, source])
 
 
 def test_without_the_extra_a_condition_makes_a_policy_invalid(tmp_path):
     (tmp_path / "p.yaml").write_text(written("allow, when: \"op == 'Save'\""))
-    hidden = "import sys; sys.modules['cel_expr_python'] = None; from proxy.cli import main; sys.exit(main())"
+    hidden = "import sys; sys.modules['cel_expr_python'] = None; from sealgate.cli import main; sys.exit(main())"
     command = [sys.executable, "-c", hidden, "policy", "check", str(tmp_path / "p.yaml")]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 2
@@ -212,11 +214,11 @@ def test_without_the_extra_a_condition_makes_a_policy_invalid(tmp_path):
 
 def test_a_policy_without_conditions_never_loads_the_extra():
     code = (
-        "import sys; from policies import load; from pathlib import Path; "
+        "import sys; from sealgate.policy import load; from pathlib import Path; "
         "load.loaded(load.sources_at(Path(sys.argv[1]))); print('cel_expr_python' in sys.modules)"
     )
-    library = str(load.Path(__file__).parents[2] / "policies" / "library")
-    result = subprocess.run([sys.executable, "-c", code, library], capture_output=True, text=True, check=True)
+    documents = str(library.directory() / "library")
+    result = subprocess.run([sys.executable, "-c", code, documents], capture_output=True, text=True, check=True)
     assert result.stdout == "False\n"
 
 
@@ -330,11 +332,11 @@ VALUES = st.recursive(
 
 def only_named_errors(value) -> None:
     document = read(json.dumps({"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy", **value}, allow_nan=False))
-    source = Source("p", document)
+    source = DocumentSource("p", document)
     with suppress(Invalid):
         documents = load.loaded([source])
         lint.warnings([source])
-        Policy(documents, Process({"namespace": "a"})).decide(Request("Save", "a/b"), Measures(bytes=1))
+        ProcessPolicy(documents, Process({"namespace": "a"})).decide(Request("Save", "a/b"), Measures(bytes=1))
     with suppress(Invalid):
         cases.converted(document.value, cases.ArtifactPolicyTest, cases.schema.decode)
 

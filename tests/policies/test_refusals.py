@@ -2,8 +2,9 @@
 
 from harness.refusals import PAGE, page, refusals
 
-from policies.facts import Verdict
-from proxy.plugin import Call, Denied, Operation
+from sealgate.call import Call, Operation
+from sealgate.errors import Denied
+from sealgate.policy.facts import Verdict
 
 
 def test_the_page_holds_each_refusal_as_it_is():

@@ -10,7 +10,7 @@ from harness.policy import document, documents
 from hypothesis import given
 from hypothesis import strategies as st
 
-from policies.replay import lines_of, replayed
+from sealgate.policy.replay import lines_of, replayed
 
 TEAM_A = {"namespace": "team-a", "service_account": "runner", "component": "sidecar", "attested": False}
 

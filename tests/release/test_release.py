@@ -74,8 +74,8 @@ def test_the_list_of_parts_is_what_the_lock_holds(releases):
 
 def test_the_wheel_holds_the_program_and_what_it_reads(releases):
     names = zipfile.ZipFile(io.BytesIO(releases[0][f"sealgate-{VERSION}-py3-none-any.whl"])).namelist()
-    assert {"policies/vault/saver.hcl", "proxy/cli/__init__.py", "proxy/py.typed"} <= set(names)
-    assert {name.split("/")[0] for name in names} == {"proxy", "policies", "backend", f"sealgate-{VERSION}.dist-info"}
+    assert {"sealgate/policies/vault/saver.hcl", "sealgate/cli/__init__.py", "sealgate/py.typed"} <= set(names)
+    assert {name.split("/")[0] for name in names} == {"sealgate", f"sealgate-{VERSION}.dist-info"}
 
 
 def test_the_source_archive_builds_the_same_wheel(releases, tmp_path):

@@ -11,8 +11,9 @@ import pytest
 from harness.chain import VENDOR, Proxy, eventually
 from harness.outcome import outcome
 
-from proxy.plugin import Call, Unavailable
-from proxy.rpc.endpoint import ChildProcess
+from sealgate.call import Call
+from sealgate.errors import Unavailable
+from sealgate.rpc.child import ChildProcess
 
 
 def script(text: str) -> list[str]:

@@ -15,11 +15,13 @@ from harness.argo import Argo
 from harness.chain import VENDOR, Proxy, eventually
 from harness.outcome import Outcome, outcome
 
-from proxy.plugin import Artifact, Call, Capabilities, Operation, Refused
-from proxy.rpc import artifact_pb2 as pb
-from proxy.rpc.client import Downstream
-from proxy.rpc.endpoint import ChildProcess
-from proxy.rpc.server import SERVICE, ArtifactServer
+from sealgate.call import Call, Operation
+from sealgate.errors import Refused
+from sealgate.plugin import Artifact, Capabilities
+from sealgate.rpc import artifact_pb2 as pb
+from sealgate.rpc.child import ChildProcess
+from sealgate.rpc.client import Downstream
+from sealgate.rpc.server import SERVICE, ArtifactServer
 
 SECRET = "hunter2-in-an-exception"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

@@ -10,9 +10,10 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.plugin import Artifact, BadRequest
-from proxy.rpc import artifact_pb2 as pb
-from proxy.rpc import wire
+from sealgate.errors import BadRequest
+from sealgate.plugin import Artifact
+from sealgate.rpc import artifact_pb2 as pb
+from sealgate.rpc import wire
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

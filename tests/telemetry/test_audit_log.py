@@ -11,23 +11,22 @@ import time
 import pytest
 from harness.trails import WHO, Authority, Memory, flaws, full_pipe, log_of, verdict_on
 
-from proxy.plugin import (
-    Artifact,
+from sealgate.audit.accesses import Access
+from sealgate.audit.audit_log import AuditLog, AuditOptions
+from sealgate.audit.audit_log import Authority as Vouching
+from sealgate.audit.sinks import File, Stdout
+from sealgate.call import Call, Operation
+from sealgate.errors import (
     AuditBlocked,
-    Call,
     Cancelled,
     DeadlineExceeded,
     LimitReached,
     NotConfigured,
     NotPermitted,
-    Operation,
     PluginError,
     Unavailable,
 )
-from proxy.telemetry.accesses import Access
-from proxy.telemetry.audit import AuditLog, Terms
-from proxy.telemetry.audit import Authority as Vouching
-from proxy.telemetry.sinks import File, Stdout
+from sealgate.plugin import Artifact
 
 AUTHORITY = Authority()
 
@@ -108,7 +107,7 @@ def test_of_two_files_one_is_enough_and_gets_every_record_once(tmp_path, healthy
     watch = Counting()
     sinks = [File(tmp_path / "good"), File(tmp_path / "absent" / "file")]
     sinks = sinks if healthy_first else sinks[::-1]
-    log = AuditLog(sinks, WHO, Terms(), AUTHORITY, watch=watch)
+    log = AuditLog(sinks, WHO, AuditOptions(), AUTHORITY, watch=watch)
     for _ in range(3):
         log.outcome(access(), None)
     log.close()
@@ -188,7 +187,7 @@ class Collecting:
 def test_a_collector_is_told_of_what_happens_though_no_sink_takes_it(mode):
     sink, copy = Memory(), Collecting()
     sink.fault = "away"
-    log = AuditLog([sink], WHO, Terms(mode=mode), AUTHORITY, copies=[copy])
+    log = AuditLog([sink], WHO, AuditOptions(mode=mode), AUTHORITY, copies=[copy])
     one = access()
     if mode == "fail-closed":
         with pytest.raises(AuditBlocked):
@@ -279,7 +278,7 @@ def test_the_wait_for_the_place_in_the_chain_counts():
 
 def certified_by(certify, mode="fail-closed", watch=None):
     sink = Memory()
-    return sink, AuditLog([sink], WHO, Terms(mode=mode), Vouching(certify, lambda call: WHO), watch=watch)
+    return sink, AuditLog([sink], WHO, AuditOptions(mode=mode), Vouching(certify, lambda call: WHO), watch=watch)
 
 
 @pytest.mark.parametrize("mode", ["fail-closed", "fail-open"])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.telemetry.findings import Gaps, Room
+from sealgate.audit.reading.flaws import Gaps, Room
 
 
 def test_records_that_came_in_the_worst_order_are_found_in_gaps_by_halving():

@@ -13,9 +13,8 @@ from harness.chain import Proxy, eventually
 from harness.otlp import Collector
 from harness.trails import full_pipe, read
 
-from proxy.facts import current_call
-from proxy.plugin import Call, Operation
-from proxy.telemetry.log import configure
+from sealgate.call import Call, Operation, current_call
+from sealgate.telemetry.log import configure
 
 log = logging.getLogger("sealgate.test")
 
@@ -126,7 +125,7 @@ def test_a_log_that_nobody_reads_holds_up_no_call_and_no_end(tmp_path):
 
 
 def test_on_a_terminal_the_lines_are_for_a_reader():
-    script = "import logging; from proxy.telemetry.log import configure; configure(); logging.error('it failed')"
+    script = "import logging; from sealgate.telemetry.log import configure; configure(); logging.error('it failed')"
     child, terminal = pty.fork()
     if child == 0:
         import sys  # noqa: PLC0415 - in the child alone

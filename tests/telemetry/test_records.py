@@ -10,14 +10,15 @@ from harness.trails import WHO, Authority, Memory, log_of
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.facts import WrappedKey
-from proxy.identity import Identity
-from proxy.plugin import Artifact, BadRequest, Call, Denied, DownstreamStatus, Operation, Refused, Truncated
-from proxy.telemetry.accesses import Access
-from proxy.telemetry.audit import AuditLog, Terms
-from proxy.telemetry.audit import Authority as Vouching
-from proxy.telemetry.chain import Chain
-from proxy.telemetry.records import LONGEST
+from sealgate.audit.accesses import Access
+from sealgate.audit.audit_log import AuditLog, AuditOptions
+from sealgate.audit.audit_log import Authority as Vouching
+from sealgate.audit.chain import Chain
+from sealgate.audit.records import LONGEST
+from sealgate.call import Call, Operation, WrappedKey
+from sealgate.errors import BadRequest, Denied, DownstreamStatus, Refused, Truncated
+from sealgate.identity import Identity
+from sealgate.plugin import Artifact
 
 AUDITED = [operation for operation in Operation if operation is not Operation.GET_CAPABILITIES]
 TEXT = st.text(max_size=2000) | st.text(alphabet='"\\\n\0é\U0001f600', max_size=2000)
@@ -58,7 +59,7 @@ def test_what_a_policy_has_much_to_say_about_has_a_record_of_one_line_too(name, 
     record = Access(call, Artifact(name, name=name, plugin=name)).outcome(1, who, None, 0)
     assert len(Chain().sealed(record).line) <= LONGEST
     sink = Memory()
-    log = AuditLog([sink], who, Terms(), Vouching(Authority().certify, lambda call: who))
+    log = AuditLog([sink], who, AuditOptions(), Vouching(Authority().certify, lambda call: who))
     log.attempt(Access(Call(Operation.LOAD), Artifact("ns/a")))
     assert max(len(line) for line in sink.lines) <= LONGEST
 

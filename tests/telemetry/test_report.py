@@ -16,8 +16,8 @@ from harness.trails import Authority, flaws, trail_of, verdict_on
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.telemetry.query import Row
-from proxy.telemetry.report import Figures, page
+from sealgate.audit.reading.query import Row
+from sealgate.audit.reading.report import Figures, page
 
 AUTHORITY = Authority()
 NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)

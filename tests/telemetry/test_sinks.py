@@ -15,7 +15,7 @@ import pytest
 from harness.trails import Memory, full_pipe
 from harness.users import as_user
 
-from proxy.telemetry.sinks import File, Lagging, NotTaken, Stdout
+from sealgate.audit.sinks import File, Lagging, NotTaken, Stdout
 
 LINE = b'{"a line": 1}\n'
 
@@ -53,7 +53,7 @@ def test_room_that_is_not_there_any_more_when_it_is_used_holds_nobody_up():
 
 BORROWED = """
 import os, sys
-from proxy.telemetry.sinks import NotTaken, Stdout
+from sealgate.audit.sinks import NotTaken, Stdout
 try:
     os.close(os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK))
     print("it can be opened again", file=sys.stderr)
@@ -140,7 +140,7 @@ def test_a_line_that_another_process_left_unfinished_later_is_ended_too(tmp_path
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from proxy.telemetry.sinks import File, NotTaken
+from sealgate.audit.sinks import File, NotTaken
 path, line, room = Path(sys.argv[1]), sys.argv[2].encode() + b"\\n", int(sys.argv[3])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 sink = File(path)

@@ -9,9 +9,9 @@ import pytest
 from harness.trails import WHO
 from opentelemetry import trace
 
-from proxy.plugin import Call, Operation
-from proxy.telemetry.environment import Signal, endpoint, over_http, timeout
-from proxy.telemetry.tracing import Tracing
+from sealgate.call import Call, Operation
+from sealgate.telemetry.environment import Signal, endpoint, over_http, timeout
+from sealgate.telemetry.tracing import Tracing
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 FROM_ENVIRONMENT = {"TRACEPARENT": f"00-{TRACE}-{PARENT}-01"}

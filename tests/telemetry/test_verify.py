@@ -14,15 +14,16 @@ from harness.trails import WHO, Authority, Memory, flaws, log_of, trail_of, verd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.identity import Identity
-from proxy.plugin import Artifact, Call, Operation
-from proxy.telemetry.accesses import Access, session
-from proxy.telemetry.audit import AuditLog, Terms
-from proxy.telemetry.chain import Chain
-from proxy.telemetry.links import Wanted
-from proxy.telemetry.records import Phase, Session, actor
-from proxy.telemetry.trail import Line, entry, lines
-from proxy.telemetry.verify import verify
+from sealgate.audit.accesses import Access, session
+from sealgate.audit.audit_log import AuditLog, AuditOptions
+from sealgate.audit.chain import Chain
+from sealgate.audit.reading.chain_state import Wanted
+from sealgate.audit.reading.trail_lines import TrailLine, entry, lines
+from sealgate.audit.reading.verify import verify
+from sealgate.audit.records import Phase, SessionInfo, actor
+from sealgate.call import Call, Operation
+from sealgate.identity import Identity
+from sealgate.plugin import Artifact
 
 AUTHORITY = Authority()
 TRAIL = trail_of(40, AUTHORITY)
@@ -60,7 +61,7 @@ def test_a_flipped_bit_anywhere_is_an_alteration(number, data):
 def test_a_changed_field_with_its_fingerprint_made_anew_is_forged():
     touched = json.loads(TRAIL[5])
     touched["resource"]["uid"] = "ns/another"
-    found = entry(Line("trail", 6, json.dumps(touched).encode()))
+    found = entry(TrailLine("trail", 6, json.dumps(touched).encode()))
     attestation = touched["attestation"]
     unsealed = {name: value for name, value in attestation.items() if name not in {"fingerprint", "signatures"}}
     digest = hashlib.sha256(msgspec.json.encode({**touched, "attestation": unsealed}, order="sorted")).hexdigest()
@@ -301,7 +302,7 @@ def test_a_record_that_names_another_actor_than_the_certificate_is_forged():
     certified = chain.certify(WHO, lambda text: seen.certify(Call(Operation.LOAD), text))
     texts = []
     for number, (who, phase) in enumerate([(WHO, Phase.START), (Identity("payroll", "ceo", attested=True), Phase.END)]):
-        sealed = chain.sealed(session(number, who, phase, Session(certified=certified if not number else None)))
+        sealed = chain.sealed(session(number, who, phase, SessionInfo(certified=certified if not number else None)))
         chain.added(sealed)
         texts.append(sealed.line)
     verdict = verdict_on(texts, seen)
@@ -321,7 +322,7 @@ def test_a_long_name_is_the_same_actor_however_far_it_is_shown(length, letter):
             return who
 
     sink, asking = Memory(), Asking()
-    log = AuditLog([sink], who, Terms(), asking)
+    log = AuditLog([sink], who, AuditOptions(), asking)
     log.outcome(Access(Call(Operation.LOAD), Artifact("ns/a")), None)
     log.close()
     assert flaws(sink.lines, asking) == set()
@@ -329,7 +330,9 @@ def test_a_long_name_is_the_same_actor_however_far_it_is_shown(length, letter):
 
 @given(st.lists(st.binary(max_size=300) | st.sampled_from([line.rstrip(b"\n") for line in TRAIL[:6]]), max_size=8))
 def test_any_bytes_get_a_verdict(texts):
-    verdict = verify((Line("trail", n, b'"attestation"' + text) for n, text in enumerate(texts)), [AUTHORITY.public])
+    verdict = verify(
+        (TrailLine("trail", n, b'"attestation"' + text) for n, text in enumerate(texts)), [AUTHORITY.public]
+    )
     assert not verdict.good
     assert verdict.empty == (not texts)
 
@@ -347,7 +350,7 @@ def test_any_bytes_get_a_verdict(texts):
 )
 def test_any_json_gets_a_verdict(value):
     text = json.dumps(value).encode()
-    assert not verify([Line("trail", 1, text)], [AUTHORITY.public]).good
+    assert not verify([TrailLine("trail", 1, text)], [AUTHORITY.public]).good
 
 
 LENGTHS = [5_000, pytest.param(100_000, marks=[pytest.mark.large, pytest.mark.timeout(1800)])]

@@ -8,9 +8,9 @@ import logins
 import pytest
 from harness.openbao import Transit
 
-from proxy.keys.vault import VaultKeys
-from proxy.keys.vault_auth import Auth, StaticToken
-from proxy.keys.vault_place import TransitKey, VaultServer
+from sealgate.keys.vault.login import Auth, StaticToken
+from sealgate.keys.vault.provider import VaultKeys
+from sealgate.keys.vault.server import TransitKey, VaultServer
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from harness.openbao import Transit
 
-from proxy.keys.vault_auth import AppRoleLogin, JwtLogin
+from sealgate.keys.vault.login import AppRoleLogin, JwtLogin
 
 ROLE = "argo-artifacts"
 AUDIENCE = "vault"

@@ -14,12 +14,12 @@ from harness.openbao import POLICIES, OpenBao
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from proxy.cli.doctor.checks import Role, findings
-from proxy.cli.doctor.rights import Needs
-from proxy.cli.doctor.vault import VaultChecks
-from proxy.config import TokenFileAuth, VaultKeySettings
-from proxy.keys.vault_auth import StaticToken
-from proxy.keys.vault_inspection import Right
+from sealgate.cli.doctor.checks import Role, findings
+from sealgate.cli.doctor.rights import Needs
+from sealgate.cli.doctor.vault import VaultChecks
+from sealgate.config import TokenFileAuth, VaultKeySettings
+from sealgate.keys.vault.inspection import Right
+from sealgate.keys.vault.login import StaticToken
 
 ROLES = {"saver": ["saver"], "loader": ["loader"], "both": ["saver", "loader"], "rewrapper": ["rewrapper"]}
 NOTHING = 'path "nothing/of/this" { capabilities = ["read"] }'

@@ -15,9 +15,9 @@ import pytest
 from harness.chain import SEALGATE, TESTS, VENDOR, Proxy, eventually
 from harness.content import blob, write_tree
 
-from proxy import envelope
-from proxy.keys.provider import BATCH
-from proxy.plugin import Call, Operation
+from sealgate import envelope
+from sealgate.call import Call, Operation
+from sealgate.keys.provider import BATCH
 
 DATA = blob((1 << 20) + 5)
 

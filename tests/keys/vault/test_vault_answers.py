@@ -12,15 +12,16 @@ from contextlib import contextmanager, suppress
 import pytest
 from harness.chain import eventually
 
-from proxy.keys.vault import VaultKeys
-from proxy.keys.vault_auth import StaticToken
-from proxy.keys.vault_client import LARGEST
-from proxy.keys.vault_faults import Answer, Request, Unanswered
-from proxy.keys.vault_place import TransitKey, VaultServer
-from proxy.keys.vault_wire import Wire
-from proxy.plugin import Call, NotConfigured, Operation, Unavailable
+from sealgate.call import Call, Operation
+from sealgate.errors import NotConfigured, Unavailable
+from sealgate.keys.vault.client import LARGEST
+from sealgate.keys.vault.connections import Wire
+from sealgate.keys.vault.faults import Unanswered, VaultRequest, VaultResponse
+from sealgate.keys.vault.login import StaticToken
+from sealgate.keys.vault.provider import VaultKeys
+from sealgate.keys.vault.server import TransitKey, VaultServer
 
-REQUEST = Request("transit/decrypt/artifacts", {"ciphertext": "vault:v1:AAAA"})
+REQUEST = VaultRequest("transit/decrypt/artifacts", {"ciphertext": "vault:v1:AAAA"})
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 WHOLE = OK + b"Content-Length: 2\r\n\r\n{}"
@@ -116,13 +117,13 @@ def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_longer_than_one_tha
         wire = Wire(speaker.address)
         assert wire.send(REQUEST, "token", HURRY) is Unanswered.TIMEOUT
         assert eventually(lambda: speaker.left == 1), "the connection is not held"
-        assert wire.send(REQUEST, "token", 30) == Answer(200, {})
+        assert wire.send(REQUEST, "token", 30) == VaultResponse(200, {})
         wire.close()
 
 
 def test_slow_is_not_too_late():
     with saying(bytewise(WHOLE)) as speaker:
-        assert first(speaker) == Answer(200, {})
+        assert first(speaker) == VaultResponse(200, {})
 
 
 def test_a_call_ends_though_the_answer_does_not():
@@ -155,30 +156,30 @@ def test_an_answer_larger_than_any_of_vault_is_not_read_to_its_end(answer):
         assert wire.send(REQUEST, "token", 30) is Unanswered.NOT_VAULT
         assert eventually(lambda: speaker.left == 1), "the connection is not held"
         assert speaker.said < ENDLESS / 2 * len(BLOCK)
-        assert wire.send(REQUEST, "token", 30) == Answer(200, {})
+        assert wire.send(REQUEST, "token", 30) == VaultResponse(200, {})
         wire.close()
 
 
 def test_an_answer_as_large_as_is_allowed_is_read():
     body = b'{"data": {"a": "b"}}'.ljust(LARGEST)
     with saying([OK + b"Content-Length: %d\r\n\r\n" % len(body), body]) as speaker:
-        assert first(speaker) == Answer(200, {"data": {"a": "b"}})
+        assert first(speaker) == VaultResponse(200, {"data": {"a": "b"}})
 
 
 def test_an_answer_that_would_unpack_into_a_large_one_is_not_asked_for_and_not_unpacked():
     packed = gzip.compress(b'{"data": {"a": "b"}}')
     head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
     with saying([head + packed]) as speaker:
-        assert first(speaker) == Answer(200, {})
+        assert first(speaker) == VaultResponse(200, {})
     assert b"Accept-Encoding: identity\r\n" in speaker.heard[0]
 
 
 def test_cookies_are_not_kept():
     with saying([OK + b"Set-Cookie: a=b\r\nContent-Length: 2\r\n\r\n", WHOLE[-2:]], [WHOLE]) as speaker:
         wire = Wire(speaker.address)
-        assert wire.send(REQUEST, "token", 30) == Answer(200, {})
+        assert wire.send(REQUEST, "token", 30) == VaultResponse(200, {})
         # The first connection may look alive for a moment after it was closed.
-        assert eventually(lambda: wire.send(REQUEST, "token", 30) == Answer(200, {}))
+        assert eventually(lambda: wire.send(REQUEST, "token", 30) == VaultResponse(200, {}))
         wire.close()
     assert b"Cookie" not in speaker.heard[1]
 
@@ -214,7 +215,7 @@ def test_an_answer_that_breaks_off_passes_and_is_not_logged_and_the_next_one_is_
     with saying(answer, [WHOLE]) as speaker:
         wire = Wire(speaker.address)
         assert wire.send(REQUEST, "token", 30) is Unanswered.NO_CONNECTION
-        assert wire.send(REQUEST, "token", 30) == Answer(200, {})
+        assert wire.send(REQUEST, "token", 30) == VaultResponse(200, {})
         wire.close()
     assert caplog.text == ""
 
@@ -240,6 +241,6 @@ def test_a_connection_is_kept_for_the_next_request():
     with saying(*[[WHOLE]] * 5) as speaker:
         wire = Wire(speaker.address)
         for _ in range(5):
-            assert wire.send(REQUEST, "token", 30) == Answer(200, {})
+            assert wire.send(REQUEST, "token", 30) == VaultResponse(200, {})
         assert speaker.connections == 1
         wire.close()

@@ -13,9 +13,10 @@ import pytest
 from harness.chain import eventually
 from logins import ServiceAccount
 
-from proxy.keys.vault_auth import AppRoleLogin, JwtLogin, StaticToken, TokenFile
-from proxy.keys.vault_faults import Answer
-from proxy.plugin import Call, NotConfigured, NotPermitted, Operation
+from sealgate.call import Call, Operation
+from sealgate.errors import NotConfigured, NotPermitted
+from sealgate.keys.vault.faults import VaultResponse
+from sealgate.keys.vault.login import AppRoleLogin, JwtLogin, StaticToken, TokenFile
 
 BOTH = ("saver", "loader")
 
@@ -152,7 +153,7 @@ def test_a_pipe_or_a_device_is_no_secret_and_nobody_waits_for_what_comes_of_it(
 def test_a_login_that_gives_what_is_no_token_is_not_vaults(transit, provider, call, tmp_path, token):
     class Giving:
         def send(self, request, _, timeout):
-            return Answer(200, {"auth": {"client_token": token, "lease_duration": 60}})
+            return VaultResponse(200, {"auth": {"client_token": token, "lease_duration": 60}})
 
     (tmp_path / "jwt").write_text("a.b.c")
     with pytest.raises(NotConfigured, match="answer to the login holds no token"):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logins
 import pytest
 
-from proxy.facts import WrappedKey
-from proxy.keys.cache import CachedKeys
-from proxy.keys.provider import BATCH
-from proxy.keys.vault_auth import StaticToken
-from proxy.plugin import PluginError
+from sealgate.call import WrappedKey
+from sealgate.errors import PluginError
+from sealgate.keys.cache import CachedKeys
+from sealgate.keys.provider import BATCH
+from sealgate.keys.vault.login import StaticToken
 
 
 @pytest.fixture

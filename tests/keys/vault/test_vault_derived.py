@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.keys.vault_auth import StaticToken
-from proxy.keys.vault_faults import Answer
-from proxy.plugin import NotConfigured, NotPermitted, Tampered
+from sealgate.errors import NotConfigured, NotPermitted, Tampered
+from sealgate.keys.vault.faults import VaultResponse
+from sealgate.keys.vault.login import StaticToken
 
 SCOPED = """
 path "transit/{operation}/derived" {{
@@ -130,9 +130,11 @@ class Ignoring:
 
     def send(self, request, token, timeout):
         if "context" not in request.body:
-            return Answer(400, {"errors": ["missing 'context' for key derivation"]})
+            return VaultResponse(400, {"errors": ["missing 'context' for key derivation"]})
         data = {"ciphertext": "vault:v1:AAAA", "plaintext": base64.b64encode(bytes(32)).decode()}
-        return Answer(200, {"data": data, "warnings": ["Endpoint ignored these unrecognized parameters: [context]"]})
+        return VaultResponse(
+            200, {"data": data, "warnings": ["Endpoint ignored these unrecognized parameters: [context]"]}
+        )
 
 
 def test_a_warning_that_a_parameter_was_ignored_is_an_error(transit, provider, call):

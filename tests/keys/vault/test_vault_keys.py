@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from proxy.facts import WrappedKey
-from proxy.keys.provider import BATCH, KeyVersions
-from proxy.keys.vault_faults import Answer
-from proxy.plugin import NotConfigured, Tampered, Unavailable
+from sealgate.call import WrappedKey
+from sealgate.errors import NotConfigured, Tampered, Unavailable
+from sealgate.keys.provider import BATCH, KeyVersions
+from sealgate.keys.vault.faults import VaultResponse
 
 
 def test_a_data_key_comes_back(keys, transit, call):
@@ -305,7 +305,7 @@ class Answers:
     """A server that answers the same to every request."""
 
     def __init__(self, status, body):
-        self._answer = Answer(status, body)
+        self._answer = VaultResponse(status, body)
 
     def send(self, request, token, timeout):
         return self._answer

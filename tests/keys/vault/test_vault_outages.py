@@ -10,17 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from harness.chain import eventually
 
-from proxy.keys.vault import VaultKeys
-from proxy.keys.vault_auth import StaticToken
-from proxy.keys.vault_place import TransitKey, VaultServer
-from proxy.keys.vault_requests import AT_ONCE
-from proxy.plugin import (
-    Call,
-    DeadlineExceeded,
-    Operation,
-    TimedOut,
-    Unavailable,
-)
+from sealgate.call import Call, Operation
+from sealgate.errors import DeadlineExceeded, TimedOut, Unavailable
+from sealgate.keys.vault.login import StaticToken
+from sealgate.keys.vault.provider import VaultKeys
+from sealgate.keys.vault.requests import AT_ONCE
+from sealgate.keys.vault.server import TransitKey, VaultServer
 
 SHORT = 1.5
 """Seconds of patience, so that a failure is there before a reader is bored."""

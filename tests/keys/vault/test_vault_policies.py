@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from harness.openbao import POLICIES, ApiError
 
-from proxy.keys.vault_auth import StaticToken
-from proxy.plugin import NotPermitted
+from sealgate.errors import NotPermitted
+from sealgate.keys.vault.login import StaticToken
 
 OPERATIONS = ("save", "load", "rewrap", "certify", "verify")
 MAY = {

@@ -9,9 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from harness.chain import eventually
 
-from proxy.keys.vault_faults import Answer, Request, Unanswered
-from proxy.keys.vault_requests import Requests
-from proxy.plugin import Call, Cancelled, NotConfigured, Operation, PluginError, Tampered, TimedOut, Unavailable
+from sealgate.call import Call, Operation
+from sealgate.errors import Cancelled, NotConfigured, PluginError, Tampered, TimedOut, Unavailable
+from sealgate.keys.vault.faults import Unanswered, VaultRequest, VaultResponse
+from sealgate.keys.vault.requests import Requests
 
 
 class Scripted:
@@ -42,7 +43,7 @@ class World:
         self.now += seconds
 
     def send(self, call=None, path="transit/decrypt/a"):
-        return self.requests.send(call or Call(Operation.LOAD), Request(path, {}), "token")
+        return self.requests.send(call or Call(Operation.LOAD), VaultRequest(path, {}), "token")
 
     def fault(self):
         """What a call ends with; None if it is carried out."""
@@ -77,7 +78,7 @@ def test_in_a_long_outage_a_call_waits_for_the_next_look_and_no_longer():
 @pytest.mark.parametrize("patience", [0.5, 1.0, 30.0, 300.0])
 @pytest.mark.parametrize("lasted", [0.1, 1.0, 31.0, 1000.0])
 def test_the_first_call_after_an_outage_is_right_however_long_it_was(lasted, patience):
-    world = World(Answer(503, {"errors": ["Vault is sealed"]}), patience)
+    world = World(VaultResponse(503, {"errors": ["Vault is sealed"]}), patience)
     began = world.now
     while world.now < began + lasted:
         with pytest.raises(Unavailable):
@@ -85,7 +86,7 @@ def test_the_first_call_after_an_outage_is_right_however_long_it_was(lasted, pat
         world.now += lasted / 10
     with pytest.raises(Unavailable):
         world.send()
-    world.server.outcome = Answer(200)
+    world.server.outcome = VaultResponse(200)
     assert world.send().status == 200
     assert world.send().status == 200
 
@@ -111,12 +112,14 @@ def test_somebody_is_always_next_to_look_even_if_the_last_one_learned_nothing():
     world.now += 60
     with pytest.raises(PluginError):
         world.send(Call(Operation.LOAD, deadline=time.monotonic() + 0.01))
-    world.server.outcome = Answer(200)
+    world.server.outcome = VaultResponse(200)
     world.now += 60
     assert world.send().status == 200
 
 
-@pytest.mark.parametrize("outcome", [Answer(400), Answer(403), Answer(404), Answer(200)], ids=str)
+@pytest.mark.parametrize(
+    "outcome", [VaultResponse(400), VaultResponse(403), VaultResponse(404), VaultResponse(200)], ids=str
+)
 def test_an_answer_of_any_kind_ends_the_outage(outcome):
     world = World(Unanswered.NO_CONNECTION)
     with pytest.raises(Unavailable):
@@ -138,10 +141,10 @@ def test_a_caller_that_went_away_is_not_worked_for(call):
 
 
 def test_a_caller_that_goes_away_while_it_waits_waits_no_longer(call):
-    server = Scripted(Answer(503))
+    server = Scripted(VaultResponse(503))
     requests = Requests(server, 1000, jitter=lambda _, most: 100 * most)
     with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(requests.send, call, Request("transit/decrypt/a", {}), "token")
+        waiting = pool.submit(requests.send, call, VaultRequest("transit/decrypt/a", {}), "token")
         assert eventually(lambda: server.asked == 1)
         call.cancel()
         with pytest.raises(Cancelled):
@@ -153,32 +156,32 @@ def test_a_caller_that_goes_away_while_it_waits_waits_no_longer(call):
 PASSING = {
     "no connection": (Unanswered.NO_CONNECTION, Unavailable, None),
     "time-out": (Unanswered.TIMEOUT, TimedOut, None),
-    "412": (Answer(412), Unavailable, 5),
-    "429": (Answer(429, {"errors": ["request path ...: rate limit quota exceeded"]}), Unavailable, 5),
-    "472": (Answer(472), Unavailable, 3),
-    "500": (Answer(500, {"errors": ["internal error"]}), Unavailable, 3),
-    "502": (Answer(502), Unavailable, 3),
-    "503 sealed": (Answer(503, {"errors": ["Vault is sealed"]}), Unavailable, None),
-    "503": (Answer(503, {"errors": ["node is not active"]}), Unavailable, None),
-    "504": (Answer(504), Unavailable, 3),
-    "530": (Answer(530), Unavailable, 3),
+    "412": (VaultResponse(412), Unavailable, 5),
+    "429": (VaultResponse(429, {"errors": ["request path ...: rate limit quota exceeded"]}), Unavailable, 5),
+    "472": (VaultResponse(472), Unavailable, 3),
+    "500": (VaultResponse(500, {"errors": ["internal error"]}), Unavailable, 3),
+    "502": (VaultResponse(502), Unavailable, 3),
+    "503 sealed": (VaultResponse(503, {"errors": ["Vault is sealed"]}), Unavailable, None),
+    "503": (VaultResponse(503, {"errors": ["node is not active"]}), Unavailable, None),
+    "504": (VaultResponse(504), Unavailable, 3),
+    "530": (VaultResponse(530), Unavailable, 3),
 }
 LASTING = {
     "TLS": (Unanswered.TLS, NotConfigured, 1),
     "address": (Unanswered.ADDRESS, NotConfigured, 1),
     "CA file": (Unanswered.CA_FILE, NotConfigured, 1),
     "not Vault": (Unanswered.NOT_VAULT, NotConfigured, 1),
-    "307": (Answer(307), NotConfigured, 1),
-    "400 tampered": (Answer(400, {"errors": ["cipher: message authentication failed"]}), Tampered, 1),
-    "400 no ciphertext": (Answer(400, {"errors": ["invalid ciphertext: no prefix"]}), Tampered, 1),
-    "400 too new": (Answer(400, {"errors": ["invalid ciphertext: version is too new"]}), NotConfigured, 4),
-    "400 unheard of": (Answer(400, {"errors": ["something else"]}), NotConfigured, 1),
-    "400 without a text": (Answer(400, {"errors": {"a": 1}}), NotConfigured, 1),
-    "401": (Answer(401), NotConfigured, 1),
-    "404": (Answer(404), NotConfigured, 1),
-    "405": (Answer(405), NotConfigured, 1),
-    "413": (Answer(413), NotConfigured, 1),
-    "501": (Answer(501), NotConfigured, 1),
+    "307": (VaultResponse(307), NotConfigured, 1),
+    "400 tampered": (VaultResponse(400, {"errors": ["cipher: message authentication failed"]}), Tampered, 1),
+    "400 no ciphertext": (VaultResponse(400, {"errors": ["invalid ciphertext: no prefix"]}), Tampered, 1),
+    "400 too new": (VaultResponse(400, {"errors": ["invalid ciphertext: version is too new"]}), NotConfigured, 4),
+    "400 unheard of": (VaultResponse(400, {"errors": ["something else"]}), NotConfigured, 1),
+    "400 without a text": (VaultResponse(400, {"errors": {"a": 1}}), NotConfigured, 1),
+    "401": (VaultResponse(401), NotConfigured, 1),
+    "404": (VaultResponse(404), NotConfigured, 1),
+    "405": (VaultResponse(405), NotConfigured, 1),
+    "413": (VaultResponse(413), NotConfigured, 1),
+    "501": (VaultResponse(501), NotConfigured, 1),
 }
 ARGO_RETRIES = ("connect: connection refused", "i/o timeout")
 
@@ -198,14 +201,14 @@ def test_each_answer_is_tried_so_often_and_then_is_this_error(outcome, error, tr
 
 @pytest.mark.parametrize(("status", "tries"), [(400, 1), (403, 3), (404, 1), (429, 5), (500, 3)], ids=str)
 def test_each_answer_to_a_login_is_tried_so_often(status, tries):
-    world = World(Answer(status))
+    world = World(VaultResponse(status))
     with pytest.raises(PluginError):
         world.send(path="auth/kubernetes/login")
     assert world.server.asked == tries
 
 
 def test_pauses_grow_and_are_as_long_as_the_server_asks_at_least():
-    plain, asked = World(Answer(429)), World(Answer(429, retry_after=3.0))
+    plain, asked = World(VaultResponse(429)), World(VaultResponse(429, retry_after=3.0))
     for world in (plain, asked):
         with pytest.raises(Unavailable):
             world.send()
@@ -216,14 +219,14 @@ def test_pauses_grow_and_are_as_long_as_the_server_asks_at_least():
 def test_pauses_are_not_the_same_for_everybody():
     waits = Counter()
     for _ in range(5):
-        requests = Requests(Scripted(Answer(500)), 30, wait=lambda _, seconds: waits.update([seconds]))
+        requests = Requests(Scripted(VaultResponse(500)), 30, wait=lambda _, seconds: waits.update([seconds]))
         with pytest.raises(Unavailable):
-            requests.send(Call(Operation.LOAD), Request("transit/decrypt/a", {}), "token")
+            requests.send(Call(Operation.LOAD), VaultRequest("transit/decrypt/a", {}), "token")
     assert len(waits) == 10
 
 
 def test_no_pause_outlives_the_deadline_of_the_call():
-    world = World(Answer(429))
+    world = World(VaultResponse(429))
     with pytest.raises(Unavailable):
         world.send(Call(Operation.LOAD, deadline=time.monotonic() + 0.5))
     assert world.waits == []

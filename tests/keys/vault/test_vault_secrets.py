@@ -11,11 +11,11 @@ import pytest
 from harness.openbao import OpenBao
 from harness.secrecy import Secrets
 
-from proxy.facts import WrappedKey
-from proxy.keys.vault_auth import StaticToken, TokenFile
-from proxy.keys.vault_faults import Answer, Request
-from proxy.keys.vault_place import TransitKey, VaultServer
-from proxy.plugin import PluginError
+from sealgate.call import WrappedKey
+from sealgate.errors import PluginError
+from sealgate.keys.vault.faults import VaultRequest, VaultResponse
+from sealgate.keys.vault.login import StaticToken, TokenFile
+from sealgate.keys.vault.server import TransitKey, VaultServer
 
 
 class Shown:
@@ -108,7 +108,7 @@ def test_a_body_that_holds_data_keys_is_never_quoted(status, transit, provider, 
         def send(self, request, token, timeout):
             results = [{"plaintext": SECRET}, {"error": f"invalid ciphertext {SECRET}"}]
             body = {"data": {"batch_results": results}, "errors": [SECRET], "warnings": [SECRET]}
-            return Answer(status, body)
+            return VaultResponse(status, body)
 
     shown.secrets.add("data key", SECRET)
     keys = provider(transit, StaticToken("t"), patience=0.2, transport=Leaking())
@@ -127,8 +127,8 @@ def test_what_holds_a_secret_does_not_show_it():
     shown = [
         repr(StaticToken("s-e-c-r-e-t")),
         repr(VaultServer("http://vault", StaticToken("s-e-c-r-e-t"))),
-        repr(Request("auth/jwt/login", {"jwt": "s-e-c-r-e-t"})),
-        repr(Answer(200, {"auth": {"client_token": "s-e-c-r-e-t"}})),
+        repr(VaultRequest("auth/jwt/login", {"jwt": "s-e-c-r-e-t"})),
+        repr(VaultResponse(200, {"auth": {"client_token": "s-e-c-r-e-t"}})),
         repr(TransitKey("transit", "artifacts")),
     ]
     assert not any("s-e-c-r-e-t" in text for text in shown)

@@ -10,13 +10,13 @@ import msgspec
 import pytest
 from harness.openbao import Server
 
-from policies.schema import Component
-from proxy.cli.policies import known_by
-from proxy.cli.serve import key_provider
-from proxy.cli.vault import cached_vault_keys, vault_keys
-from proxy.config import Duration, Roles, parse
-from proxy.keys.vault_auth import StaticToken
-from proxy.plugin import Call, NotConfigured, Operation, PluginError, Unavailable
+from sealgate.call import Call, Operation
+from sealgate.compose.keys import cached_vault_keys, key_provider, vault_keys
+from sealgate.compose.policies import known_by
+from sealgate.config import Duration, Roles, parse
+from sealgate.errors import NotConfigured, PluginError, Unavailable
+from sealgate.keys.vault.login import StaticToken
+from sealgate.policy.schema import Component
 
 TOKEN = {"auth": {"method": "token"}}
 

@@ -12,8 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from harness.chain import SEALGATE, Proxy
 from harness.trails import read
 
-from proxy.keys.vault_auth import StaticToken
-from proxy.plugin import Call, NotConfigured, NotPermitted, Operation
+from sealgate.call import Call, Operation
+from sealgate.errors import NotConfigured, NotPermitted
+from sealgate.keys.vault.login import StaticToken
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from harness.chain import SEALGATE, TESTS, VENDOR, eventually
 from harness.outcome import outcome
 from harness.secrecy import Secrets, forms
 
-from proxy.envelope import read_header
+from sealgate.envelope import read_header
 
 PLAINTEXT = b"What team-a knows, and team-b shall not. "
 DATA = PLAINTEXT * 5000

@@ -12,8 +12,8 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-from proxy.rpc import artifact_pb2 as pb
-from proxy.telemetry import names
+from sealgate.rpc import artifact_pb2 as pb
+from sealgate.telemetry import names
 
 
 @pytest.mark.parametrize("operation", ["Save", "Load"])

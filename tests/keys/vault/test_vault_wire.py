@@ -14,11 +14,11 @@ from pathlib import Path
 import logins
 import pytest
 
-from proxy.keys.vault_faults import Answer, Request, Unanswered
-from proxy.keys.vault_wire import Wire
+from sealgate.keys.vault.connections import Wire
+from sealgate.keys.vault.faults import Unanswered, VaultRequest, VaultResponse
 
 ROOT = Path(__file__).parents[3]
-REQUEST = Request("transit/decrypt/artifacts", {"ciphertext": "vault:v1:AAAA"})
+REQUEST = VaultRequest("transit/decrypt/artifacts", {"ciphertext": "vault:v1:AAAA"})
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def send(address, request=REQUEST, token="t-secret", **options):
 def test_a_request_is_what_vault_expects():
     with answering(200, json.dumps({"data": {"plaintext": "AAAA"}}).encode()) as (address, seen):
         answer = send(address, namespace="team/a")
-    assert answer == Answer(200, {"data": {"plaintext": "AAAA"}})
+    assert answer == VaultResponse(200, {"data": {"plaintext": "AAAA"}})
     [(method, path, headers, body)] = seen
     assert (method, path, json.loads(body)) == ("POST", "/v1/transit/decrypt/artifacts", REQUEST.body)
     assert headers["X-Vault-Token"] == "t-secret"
@@ -71,8 +71,8 @@ def test_a_request_is_what_vault_expects():
 
 def test_looking_at_a_key_is_a_get_and_a_login_carries_no_token():
     with answering(200, b"{}") as (address, seen):
-        send(address, Request("transit/keys/artifacts"))
-        send(address, Request("auth/jwt/login", {"role": "r"}), token="")
+        send(address, VaultRequest("transit/keys/artifacts"))
+        send(address, VaultRequest("auth/jwt/login", {"role": "r"}), token="")
     assert [method for method, *_ in seen] == ["GET", "POST"]
     assert "X-Vault-Token" not in seen[1][2]
 
@@ -91,14 +91,14 @@ def test_a_redirect_is_not_followed_and_the_token_stays_here():
         answering(200) as (elsewhere, seen),
         answering(307, headers=[("Location", f"{elsewhere}/v1/x")]) as (address, _),
     ):
-        assert send(address) == Answer(307)
+        assert send(address) == VaultResponse(307)
     assert seen == []
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'"text"', b'{"data"', b"\xff\xfe", b"null", b"[" * 100_000])
 def test_a_page_that_is_not_vaults_is_an_empty_answer(body):
     with answering(200, body) as (address, _):
-        assert send(address) == Answer(200, {})
+        assert send(address) == VaultResponse(200, {})
 
 
 @pytest.mark.parametrize(
@@ -106,7 +106,7 @@ def test_a_page_that_is_not_vaults_is_an_empty_answer(body):
 )
 def test_what_is_asked_for_before_the_next_try_is_bounded(header, seconds):
     with answering(429, b"{}", [("Retry-After", header)]) as (address, _):
-        assert send(address) == Answer(429, {}, seconds)
+        assert send(address) == VaultResponse(429, {}, seconds)
 
 
 def test_a_certificate_is_checked_and_the_ca_file_is_what_it_is_checked_against(tmp_path):
@@ -119,7 +119,7 @@ def test_a_certificate_is_checked_and_the_ca_file_is_what_it_is_checked_against(
         assert send(address, ca_file=tmp_path / "other.pem") is Unanswered.TLS
         assert send(address, ca_file=tmp_path / "missing.pem") is Unanswered.CA_FILE
         assert seen == []
-        assert send(address, ca_file=tmp_path / "server.pem") == Answer(200, {})
+        assert send(address, ca_file=tmp_path / "server.pem") == VaultResponse(200, {})
 
 
 @pytest.mark.parametrize("address", ["http://", "vault:8200", "ftp://vault", "http://[::1", "http://vault:port"])
@@ -135,10 +135,10 @@ def test_nobody_there_is_no_connection():
 
 SCRIPT = """
 import sys
-from proxy.keys.vault import VaultKeys
-from proxy.keys.vault_place import TransitKey, VaultServer
-from proxy.keys.vault_auth import StaticToken
-from proxy.plugin import Call, Operation
+from sealgate.keys.vault.provider import VaultKeys
+from sealgate.keys.vault.server import TransitKey, VaultServer
+from sealgate.keys.vault.session import StaticToken
+from sealgate.plugin import Call, Operation
 keys = VaultKeys(VaultServer(sys.argv[1], StaticToken("given")), TransitKey("transit", "artifacts"))
 assert "hvac" not in sys.modules and "requests" not in sys.modules, "loaded before it is needed"
 print(keys.check(Call(Operation.SAVE)))
@@ -174,9 +174,9 @@ def test_the_client_is_loaded_by_the_first_request_and_takes_nothing_from_the_en
 WARM = """
 import sys, threading
 from pathlib import Path
-from proxy.keys.vault import VaultKeys
-from proxy.keys.vault_place import TransitKey, VaultServer
-from proxy.keys.vault_auth import StaticToken, TokenFile
+from sealgate.keys.vault.provider import VaultKeys
+from sealgate.keys.vault.server import TransitKey, VaultServer
+from sealgate.keys.vault.session import StaticToken, TokenFile
 auth = StaticToken("given") if sys.argv[1] == "token" else TokenFile(Path(sys.argv[1]))
 keys = VaultKeys(VaultServer("http://127.0.0.1:1", auth), TransitKey("transit", "artifacts"))
 assert "hvac" not in sys.modules

@@ -1,5 +1,0 @@
-"""The bundled backend: an artifact plugin on an object store, for those who have no other plugin to wrap."""
-
-from backend.store import ObjectStoreBackend
-
-__all__ = ["ObjectStoreBackend"]

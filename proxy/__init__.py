@@ -1,1 +1,0 @@
-"""Sealgate: an artifact plugin that encrypts what another artifact plugin stores."""

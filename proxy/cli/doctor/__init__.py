@@ -1,5 +1,0 @@
-"""`sealgate doctor`: a configuration tried end to end."""
-
-from proxy.cli.doctor.command import add_options, run
-
-__all__ = ["add_options", "run"]

@@ -1,5 +1,0 @@
-"""Key providers: who holds the keys that data keys are wrapped under."""
-
-from proxy.keys.provider import DataKey, KeyProvider
-
-__all__ = ["DataKey", "KeyProvider"]

@@ -1,0 +1,20 @@
+"""Facts about Argo that several rooms rely on (docs/argo-contract.md)."""
+
+TRANSIENT = ("i/o timeout", "connect: connection refused")
+"""Two of the texts that `retryPolicy: OnTransientError` looks for: a passing fault ends in one of them."""
+
+RETRIED_TEXTS = (
+    *TRANSIENT,
+    "Connection closed by foreign host",
+    "net/http: TLS handshake timeout",
+    "connection timed out",
+    "connection reset by peer",
+    "http2: client connection lost",
+    "http2: server sent GOAWAY and closed the connection",
+    "invalid connection",
+    "etcdserver: leader changed",
+    "etcdserver: request timed out",
+    "etcdserver: too many requests",
+    "upper: no more rows in",
+)
+"""Every text that Argo takes for a passing fault. An error that lasts must not contain one: Argo would retry it."""

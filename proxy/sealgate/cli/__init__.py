@@ -1,0 +1,18 @@
+"""The command line. `serve` reaches its socket with as little loaded as possible, the rest parses at leisure."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> int:
+    """Run the command that the arguments name, and return its exit code."""
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["serve"] and arguments[1:2] not in ([], ["-h"], ["--help"]):
+        from sealgate.cli.serve import serve  # noqa: PLC0415 - on the path to the socket
+
+        # Argo puts arguments of its own behind the socket's path: they are not for us.
+        return serve(arguments[1])
+    from sealgate.cli.commands import run  # noqa: PLC0415 - not on the path to the socket
+
+    return run(arguments)

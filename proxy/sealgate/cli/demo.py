@@ -1,0 +1,264 @@
+"""`sealgate demo`: an artifact on its way through the whole chain, each step checked and explained."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from sealgate.call import Call, Operation
+from sealgate.errors import DownstreamStatus
+from sealgate.plugin import Artifact
+from sealgate.rpc.client import Downstream
+from sealgate.rpc.endpoint import Endpoint
+
+_KEY = "team-a/train-7x2p/model.bin"
+_OTHER_KEY = "team-a/train-7x2p/metrics.bin"
+_START_SECONDS = 30.0
+_POLICY = {
+    "apiVersion": "sealgate/v1alpha1",
+    "kind": "ArtifactPolicy",
+    "metadata": {"name": "demo"},
+    "spec": {
+        "rules": [
+            {"name": "everybody", "effect": "allow"},
+            {
+                "name": "no-secrets",
+                "effect": "deny",
+                "match": {"keys": ["**/*.pem"]},
+                "message": "do not store credentials as artifacts",
+            },
+        ]
+    },
+}
+_SHOWN = 32
+_LARGEST_MADE_UP = 3_000_000
+
+
+class _Unexpected(Exception):
+    """A step of the demo did not do what it says."""
+
+
+def demo(file: Path | None) -> int:
+    """Run every step; 0 only if each did what it says."""
+    if file is not None and not file.is_file():
+        print(f"sealgate demo: {file} is no file", file=sys.stderr)
+        return 2
+    try:
+        with tempfile.TemporaryDirectory(prefix="sealgate-demo-") as made, _chain(Path(made)) as chain:
+            for number, step in enumerate(chain.steps(file), start=1):
+                print(f"{number}. {step.__doc__}")
+                step()
+                print()
+    except _Unexpected as fault:
+        print(f"   FAILED: {fault}", file=sys.stderr)
+        return 1
+    except DownstreamStatus as fault:
+        print(f"   FAILED: {fault.code}: {fault.fact}", file=sys.stderr)
+        return 1
+    print("Every step did what it says.")
+    return 0
+
+
+@contextmanager
+def _chain(home: Path) -> Iterator[_Walkthrough]:
+    """A proxy with its downstream, as Argo would start it, and a client in Argo's place."""
+    for name in ("storage", "work", "plugins/crypt"):
+        (home / name).mkdir(parents=True)
+    _write_keyring(home / "keyring.json")
+    configuration = {
+        "apiVersion": "sealgate/v1alpha1",
+        "kind": "Sealgate",
+        "downstream": {"command": [sys.executable, "-m", "sealgate", "backend"]},
+        "keys": {"provider": "local", "local": {"keyring": str(home / "keyring.json")}},
+        "paths": {"roots": [str(home / "work")]},
+        "policies": [_POLICY],
+    }
+    (home / "sealgate.json").write_text(json.dumps(configuration, indent=2))
+    environment = {
+        **os.environ,
+        "SEALGATE_CONFIG": str(home / "sealgate.json"),
+        "SEALGATE_BACKEND_URL": f"file://{home}/storage",
+    }
+    environment.pop("SEALGATE_CONFIG_YAML", None)
+    socket = home / "plugins/crypt/socket"
+    with (home / "log").open("wb") as log, (home / "audit.jsonl").open("wb") as trail:
+        command = [sys.executable, "-m", "sealgate", "serve", str(socket)]
+        proxy = subprocess.Popen(command, env=environment, stdout=trail, stderr=log)
+        try:
+            with closing(Downstream(Endpoint(socket, _START_SECONDS))) as client:
+                yield _Walkthrough(home, client, environment)
+        except BaseException:
+            print((home / "log").read_text(errors="replace"), file=sys.stderr)
+            raise
+        finally:
+            proxy.send_signal(signal.SIGTERM)
+            proxy.wait()
+
+
+def _write_keyring(path: Path) -> None:
+    key = base64.b64encode(os.urandom(32)).decode()
+    with open(path, "x", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+        json.dump({"keys": {"default": {"latest": 1, "versions": {"1": key}}}}, file)
+
+
+class _Walkthrough:
+    """The steps, in order. Each one's docstring is what it says on the screen."""
+
+    def __init__(self, home: Path, client: Downstream, environment: dict[str, str]) -> None:
+        self._trail = home / "audit.jsonl"
+        self._environment = environment
+        self._work = home / "work"
+        self._storage = home / "storage"
+        self._client = client
+        self._plain = b""
+
+    def steps(self, file: Path | None) -> Iterator[Callable[[], None]]:
+        self._sent = self._work / "model.bin"
+        if file is None:
+            line = b"confidential: weights of the fraud model, layer %06d\n"
+            self._sent.write_bytes(b"".join(line % n for n in range(_LARGEST_MADE_UP // len(line))))
+        else:
+            self._sent.write_bytes(file.read_bytes())
+        self._plain = self._sent.read_bytes()
+        yield from (
+            self.start,
+            self.save,
+            self.storage,
+            self.load,
+            self.stream,
+            self.tamper,
+            self.swap,
+            self.cut,
+            self.climb,
+            self.deny,
+            self.delete,
+            self.audit,
+            self.forge,
+        )
+
+    def start(self) -> None:
+        """Start the proxy; it starts the storage plugin behind it, on a second socket."""
+        if not self._client.get_capabilities(Call(Operation.GET_CAPABILITIES)).save_stream:
+            raise _Unexpected("the proxy offers no SaveStream")
+        self._say("Argo would talk to the proxy, the proxy talks to the storage plugin, each on a Unix socket")
+
+    def save(self) -> None:
+        """Save an artifact, as a workflow step does with its output."""
+        self._client.save(Call(Operation.SAVE), Artifact(_KEY, name="model"), self._sent)
+        self._say(f"{len(self._plain):,} bytes saved as {_KEY}")
+        self._say(f"the workflow's file begins   {self._plain[:_SHOWN]!r}")
+
+    def storage(self) -> None:
+        """Look at what lies in storage, as whoever runs it could."""
+        stored = self._stored(_KEY).read_bytes()
+        if self._plain[:64] and self._plain[:64] in stored:
+            raise _Unexpected("plaintext lies in storage")
+        self._say(f"{len(stored):,} bytes in storage, which begin   {stored[:8]!r}, the mark of a sealed file")
+        self._say(f"and go on, behind the header, like this   {stored[-_SHOWN:].hex(' ', 4)}")
+
+    def load(self) -> None:
+        """Load it, as the next step of the workflow does with its input."""
+        loaded = self._work / "loaded.bin"
+        self._client.load(Call(Operation.LOAD), Artifact(_KEY, name="model"), loaded)
+        self._require(loaded.read_bytes() == self._plain, "the loaded file differs")
+        self._say("the loaded file is the saved one, byte for byte")
+
+    def stream(self) -> None:
+        """Stream it, as Argo's user interface does for a download."""
+        with closing(self._client.open_stream(Call(Operation.OPEN_STREAM), Artifact(_KEY))) as chunks:
+            self._require(b"".join(chunks) == self._plain, "the streamed bytes differ")
+        self._say("the streamed bytes are the saved ones, each segment verified before it was sent")
+
+    def tamper(self) -> None:
+        """Flip one bit in storage, and load again."""
+        stored = self._stored(_KEY)
+        original = stored.read_bytes()
+        stored.write_bytes(original[:-20] + bytes([original[-20] ^ 1]) + original[-19:])
+        self._refused("DATA_LOSS", lambda: self._load(_KEY))
+        stored.write_bytes(original)
+
+    def swap(self) -> None:
+        """Put it in another artifact's place, and load that."""
+        other = self._stored(_OTHER_KEY)
+        other.write_bytes(self._stored(_KEY).read_bytes())
+        self._refused("DATA_LOSS", lambda: self._load(_OTHER_KEY))
+        other.unlink()
+
+    def cut(self) -> None:
+        """Cut the end off, and load again."""
+        stored = self._stored(_KEY)
+        original = stored.read_bytes()
+        stored.write_bytes(original[:-100])
+        self._refused("DATA_LOSS", lambda: self._load(_KEY))
+        stored.write_bytes(original)
+
+    def climb(self) -> None:
+        """Ask for a key that climbs out of its place; such a key is refused whatever the policy."""
+        self._refused("INVALID_ARGUMENT", lambda: self._load("team-a/../team-b/model.bin"))
+
+    def deny(self) -> None:
+        """Save a private key, which the policy denies."""
+        key = _KEY.replace("model.bin", "server.pem")
+        self._refused("PERMISSION_DENIED", lambda: self._client.save(Call(Operation.SAVE), Artifact(key), self._sent))
+        self._require(not self._stored(key).exists(), "a denied Save stored something")
+
+    def delete(self) -> None:
+        """Delete it, as garbage collection does."""
+        self._client.delete(Call(Operation.DELETE), Artifact(_KEY))
+        self._require(not self._stored(_KEY).exists(), "the object is still in storage")
+        self._say("nothing of it is left in storage")
+
+    def audit(self) -> None:
+        """Verify the audit trail: each step has left its records."""
+        done = self._verify(self._trail)
+        self._require(done.returncode == 0, done.stdout)
+        for line in done.stdout.splitlines():
+            self._say(line)
+
+    def forge(self) -> None:
+        """Make a denial in the trail an access that was allowed, and verify again."""
+        touched = self._work / "touched.jsonl"
+        text = self._trail.read_text()
+        touched.write_text(text.replace('"action":"Denied"', '"action":"Allowed"', 1))
+        done = self._verify(touched)
+        self._require(done.returncode == 1, "a touched trail was verified")
+        self._say(next(line for line in done.stdout.splitlines() if line.startswith("altered")))
+
+    def _verify(self, trail: Path) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "sealgate", "audit", "verify", str(trail)]
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
+
+    def _stored(self, key: str) -> Path:
+        return self._storage / key
+
+    def _load(self, key: str) -> None:
+        self._client.load(Call(Operation.LOAD), Artifact(key), self._work / "refused.bin")
+
+    def _refused(self, code: str, attempt: Callable[[], None]) -> None:
+        try:
+            attempt()
+        except DownstreamStatus as answer:
+            self._require(answer.code == code, f"the answer was {answer.code}: {answer.fact}")
+            self._require(not (self._work / "refused.bin").exists(), "a refused Load left a file")
+            self._say(f"refused: {answer.code}")
+            self._say(answer.fact)
+            self._say("no file was left behind")
+        else:
+            raise _Unexpected("the call was not refused")
+
+    @staticmethod
+    def _require(so: bool, otherwise: str) -> None:
+        if not so:
+            raise _Unexpected(otherwise)
+
+    @staticmethod
+    def _say(text: str) -> None:
+        print(f"   {text}")

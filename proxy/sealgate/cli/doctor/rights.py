@@ -1,0 +1,148 @@
+"""What an identity needs of Vault, and what it has beyond that: asked for, never tried."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from sealgate import library
+from sealgate.call import Call
+from sealgate.cli.doctor.checks import Role
+from sealgate.keys.vault.inspection import Inspection, Right
+
+_OTHER_KEY = "sealgate-doctor-no-such-key"
+_MOST_LISTED = 8
+_READ, _DELETE, _CREATE = frozenset({"read"}), frozenset({"delete"}), frozenset({"create"})
+_WRITE = frozenset({"create", "update"})
+_EXPORTS = tuple(
+    f"export/{kind}/{{key}}{version}"
+    for kind in ("encryption-key", "hmac-key", "signing-key")
+    for version in ("", "/1")
+)
+_NEVER: tuple[tuple[str, frozenset[str], tuple[str, ...]], ...] = (
+    ("wrap data keys of its own choice (encrypt)", _WRITE, ("encrypt/{key}",)),
+    ("make new keys by encrypting (create on encrypt)", _CREATE, ("encrypt/{other}",)),
+    ("make new keys", _WRITE, ("keys/{other}",)),
+    ("make data keys under other keys of the mount (datakey)", _WRITE, ("datakey/plaintext/{other}",)),
+    ("open data keys under other keys of the mount (decrypt)", _WRITE, ("decrypt/{other}",)),
+    ("rewrap data keys under other keys of the mount (rewrap)", _WRITE, ("rewrap/{other}",)),
+    ("delete the key", _DELETE, ("keys/{key}",)),
+    ("take the key out of use (soft-delete)", _DELETE, ("keys/{key}/soft-delete",)),
+    ("bring a deleted key back (soft-delete-restore)", _WRITE, ("keys/{key}/soft-delete-restore",)),
+    ("allow the key to be deleted or exported (config)", _WRITE, ("keys/{key}/config",)),
+    ("rotate the key", _WRITE, ("keys/{key}/rotate",)),
+    ("destroy old versions of the key (trim)", _WRITE, ("keys/{key}/trim",)),
+    (
+        "bring in a key of its own (import)",
+        _WRITE,
+        ("keys/{key}/import", "keys/{key}/import_version", "keys/{other}/import"),
+    ),
+    ("put a key from a backup in place (restore)", _WRITE, ("restore", "restore/{key}", "restore/{other}")),
+    ("export the key", _READ, (*_EXPORTS, "byok-export/{other}/{key}")),
+    ("take a backup of the key", _READ, ("backup/{key}",)),
+    ("change the settings of the mount (config)", _WRITE, ("config/keys",)),
+)
+"""What no role of Sealgate needs."""
+_OPERATIONS = {Role.SAVER: "datakey/plaintext", Role.LOADER: "decrypt", Role.REWRAPPER: "rewrap"}
+
+
+@dataclass(frozen=True, slots=True)
+class Needs:
+    """What a role has to do with Vault in this installation."""
+
+    role: Role
+    mount: str
+    key: str
+    context: bytes = b""
+    others: frozenset[str] = frozenset()
+    """Keys that policies choose beside `key`."""
+    read_keys: frozenset[str] = frozenset()
+    """Keys that policies still read under, and seal under no more."""
+    signing_key: str = ""
+    """Of the audit trail; empty without one."""
+
+    @property
+    def policy(self) -> str:
+        """The policies that are shipped, with the names of this installation."""
+        stanzas: dict[str, None] = {}
+        for part in sorted(self.role.parts, reverse=True):
+            # A rewrapper sends batches, which no policy can hold to a context; and it sees no data key.
+            bound = "-bound" if self.context and part is not Role.REWRAPPER else ""
+            for key in (self.key, *sorted(self._others_of(part))):
+                stanzas |= dict.fromkeys(self._shipped(f"{part}{bound}", "artifacts", key))
+        if self.signing_key:
+            stanzas |= dict.fromkeys(self._shipped("certifier", "audit", self.signing_key))
+        return "\n\n".join(stanzas)
+
+    def _others_of(self, part: Role) -> frozenset[str]:
+        return self.others | self.read_keys if part is Role.LOADER else self.others
+
+    def _shipped(self, name: str, placeholder: str, key: str) -> list[str]:
+        text = library.vault_policy(name)
+        text = "\n".join(line for line in text.splitlines() if not line.startswith("# Put the mount"))
+        text = text.replace('"transit/', f'"{self.mount}/').replace(f'/{placeholder}"', f'/{key}"')
+        return text.replace("dGVhbS1h", base64.b64encode(self.context).decode()).split("\n\n")
+
+    @property
+    def never(self) -> list[tuple[str, frozenset[str], str]]:
+        """What is too much: in words, by which capabilities, at which path of the mount."""
+        return [
+            (words, too_many, path.format(key=self.key, other=_OTHER_KEY))
+            for words, too_many, paths in _NEVER
+            for path in paths
+        ]
+
+    def covers(self, path: str) -> bool:
+        """Whether a right at this path of the mount is needed, or has been judged by trying it."""
+        tried = {f"{operation}/{self.key}" for operation in _OPERATIONS.values()}
+        others = {f"{_OPERATIONS[part]}/{key}" for part in self.role.parts for key in self._others_of(part)}
+        signs = {f"sign/{self.signing_key}"} if self.signing_key else set()
+        return path in tried | others | signs | {f"keys/{self.key}"}
+
+
+@dataclass(frozen=True, slots=True)
+class GrantedRights:
+    """What Vault says of an identity's rights."""
+
+    root: bool
+    excess: tuple[str, ...]
+    """In words, what it may and need not."""
+    asked: int
+    """How many paths Vault was asked about."""
+    listed: bool
+    """Whether Vault listed the rights of the identity, too."""
+
+
+def found(call: Call, inspection: Inspection, needs: Needs) -> GrantedRights:
+    """Ask Vault about each path that no role needs, and for a list of what this identity may.
+
+    The questions alone would miss a right to another key by its name, the list alone one with a `+` in its path.
+
+    Raises:
+        TokenRefused: this identity may not ask.
+    """
+    never = needs.never
+    capabilities = inspection.capabilities(call, [path for _, _, path in never])
+    if any("root" in allowed for allowed in capabilities.values()):
+        return GrantedRights(root=True, excess=(), asked=len(never), listed=False)
+    bad = [(words, path) for words, too_many, path in never if capabilities[path] & too_many]
+    listed = inspection.listed(call)
+    named = [
+        text
+        for right in listed or ()
+        if not any(right.covers(path) for _, path in bad)
+        for text in _too_much(right, needs)
+    ]
+    if len(named) > _MOST_LISTED:
+        named[_MOST_LISTED:] = [f"{len(named) - _MOST_LISTED} more such rights"]
+    words = dict.fromkeys(words for words, _ in bad)
+    return GrantedRights(root=False, excess=(*words, *named), asked=len(never), listed=listed is not None)
+
+
+def _too_much(right: Right, needs: Needs) -> Iterator[str]:
+    """To list names, and to look at a key, is no danger to what is sealed."""
+    harmless = {"list", "deny"} | ({"read"} if right.path.startswith("keys/") else set())
+    left = sorted(right.capabilities - harmless)
+    if left and (right.is_prefix or not needs.covers(right.path)):
+        yield f"{', '.join(left)} {needs.mount}/{right.path}{'*' if right.is_prefix else ''}"

@@ -1,0 +1,108 @@
+"""How `sealgate policy` tells what it found: for people, for programs, for CI."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from sealgate.documents.validate import printable
+from sealgate.policy.cases import Result
+from sealgate.policy.replay import Replay
+
+_PLACED = re.compile(r"(.+?):([0-9]+):([0-9]+): (.*)", re.DOTALL)
+
+
+def faults(lines: Sequence[str], kind: str) -> str:
+    """Why documents are not valid."""
+    if kind == "json":
+        return json.dumps({"valid": False, "faults": list(lines)}, indent=2)
+    if kind == "github":
+        return "\n".join(_annotation("error", line) for line in lines)
+    count = f"{len(lines)} fault{'s' if len(lines) != 1 else ''}"
+    return "\n".join([*map(printable, lines), f"not valid: {count}"])
+
+
+def checked(documents: int, rules: int, doubts: Sequence[str], kind: str) -> str:
+    """That documents are valid, and what is doubtful in them."""
+    if kind == "json":
+        facts = {"valid": True, "documents": documents, "rules": rules, "warnings": list(doubts)}
+        return json.dumps(facts, indent=2)
+    lines = [_annotation("warning", line) if kind == "github" else f"WARN {line}" for line in doubts]
+    return "\n".join([*map(printable, lines), f"valid: {documents} documents, {rules} rules, {len(doubts)} warnings"])
+
+
+def tested(results: Sequence[Result], missing: Sequence[str], covered: tuple[int, int] | None, kind: str) -> str:
+    """How cases came out."""
+    failed = [result for result in results if result.faults]
+    if kind == "json":
+        facts = {"cases": [asdict(result) for result in results], "uncovered": list(missing)}
+        return json.dumps(facts, indent=2)
+    if kind == "junit":
+        return _junit(results, len(failed))
+    lines = []
+    for result in failed:
+        text = "; ".join(result.faults)
+        line = f"{result.place}: {result.name}: {text}"
+        lines.append(_annotation("error", line) if kind == "github" else f"FAIL {line}")
+    lines += [f"WARN {line}" for line in missing]
+    summary = f"{len(results)} cases, {len(results) - len(failed)} passed, {len(failed)} failed"
+    if covered:
+        summary += f"; {covered[0]} of {covered[1]} rules covered"
+    return "\n".join([*map(printable, lines), summary if results else "no cases were found"])
+
+
+def replay(result: Replay, kind: str) -> str:
+    """What would change for recorded calls."""
+    if kind == "json":
+        return json.dumps(asdict(result), indent=2)
+    lines = [
+        f"{change.operation} {json.dumps(change.key)} (namespace {change.namespace or '?'}, line {change.line}): "
+        f"{change.was} -> {change.verdict.outcome} {change.verdict.says}"
+        for change in result.examples
+    ]
+    lines += [f"  {count} by {rule}" for rule, count in sorted(result.by_rule.items(), key=lambda item: -item[1])]
+    lines.append(
+        f"{result.now_denied} of {result.calls} calls would now be denied, {result.now_allowed} would now be allowed"
+        + (f", {result.now_kept} deletes would now remove nothing" if result.now_kept else "")
+        + (f", {result.now_removed} deletes that removed nothing now would" if result.now_removed else "")
+        + (f", and of {result.untold} the trail does not tell" if result.untold else "")
+        + (f"; {result.unusable} lines could not be used" if result.unusable else "")
+    )
+    return "\n".join(map(printable, lines))
+
+
+def _annotation(level: str, line: str) -> str:
+    """`file:line:column: text` as GitHub's workflow command."""
+    placed = _PLACED.fullmatch(line)
+    file, number, column, text = placed.groups() if placed else (line.partition(": ")[0], "", "", line)
+    where = f"file={_escaped(file, ':,')}" + (f",line={number},col={column}" if placed else "")
+    return printable(f"::{level} {where}::{_escaped(text)}")
+
+
+def _escaped(text: str, besides: str = "") -> str:
+    """What would end a workflow command, or a property of it, by its number."""
+    return "".join(f"%{ord(c):02X}" if c in "%\r\n" or c in besides else c for c in text)
+
+
+def _junit(results: Sequence[Result], failed: int) -> str:
+    from xml.sax.saxutils import escape, quoteattr  # noqa: PLC0415 - for this output alone
+
+    lines = ['<?xml version="1.0" encoding="UTF-8"?>']
+    lines.append(f'<testsuite name="sealgate policy test" tests="{len(results)}" failures="{failed}">')
+    for result in results:
+        place, name = (
+            printable(result.place.rsplit(":", 2)[0]),
+            printable(result.name),
+        )  # XML holds no control character
+        attributes = f"classname={quoteattr(place)} name={quoteattr(name)}"
+        attributes += f' time="{result.seconds:.6f}"'
+        if result.faults:
+            text = printable("; ".join(result.faults))
+            lines.append(
+                f"  <testcase {attributes}><failure message={quoteattr(text)}>{escape(text)}</failure></testcase>"
+            )
+        else:
+            lines.append(f"  <testcase {attributes}/>")
+    return "\n".join([*lines, "</testsuite>"])

@@ -1,0 +1,200 @@
+"""Key providers as the settings describe them. `PROVIDERS` is the one table of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from sealgate import identity
+from sealgate.config import (
+    AppRoleAuth,
+    JwtAuth,
+    KeySettings,
+    KubernetesAuth,
+    LocalKeySettings,
+    Settings,
+    TokenAuth,
+    VaultKeySettings,
+)
+from sealgate.errors import NotConfigured
+from sealgate.keys import KeyProvider
+from sealgate.keys.cache import CachedKeys
+from sealgate.keys.local import LocalKeys
+from sealgate.keys.provider import Rewrapper
+from sealgate.keys.vault.login import AppRoleLogin, Auth, JwtLogin, StaticToken, TokenFile, is_header
+from sealgate.keys.vault.provider import VaultKeys
+from sealgate.keys.vault.server import TransitKey, VaultServer
+
+_NAMESPACE = "${identity.namespace}"
+LOCAL_MOUNT = "transit"
+"""What a policy may write before the name of a key in a local keyring, so that it also fits Vault."""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderKind:
+    """What this program needs from a kind of key provider. A new kind is one more row of `PROVIDERS`."""
+
+    keys: Callable[[Settings], KeyProvider]
+    """The provider that `serve` and the recovery commands use."""
+    rewrapper: Callable[[Settings], Rewrapper]
+    mount: Callable[[Settings], str]
+    """The mount that a policy may write before the name of a key."""
+    signs_by_default: bool
+    """Whether it signs audit trails without `audit.signingKey`."""
+    retire: Callable[[Settings, str, int], str]
+    """How to retire the versions of a key below the given one: one line for a person."""
+
+
+def provider_kind(settings: Settings) -> ProviderKind:
+    """The row of `PROVIDERS` that the settings name."""
+    return PROVIDERS[settings.required_keys().provider]
+
+
+def key_provider(settings: Settings) -> KeyProvider:
+    """The key provider that the settings name."""
+    return provider_kind(settings).keys(settings)
+
+
+def rewrapper(settings: Settings) -> Rewrapper:
+    """What moves data keys to a newer key version, at the key provider that the settings name."""
+    return provider_kind(settings).rewrapper(settings)
+
+
+# --- local -----------------------------------------------------------------------------------------------
+
+
+def _local_keys(settings: Settings) -> LocalKeys:
+    section = settings.required_keys().section
+    assert isinstance(section, LocalKeySettings)  # noqa: S101 - for the type checker: the table is keyed by the section
+    return LocalKeys(section.keyring, section.key)
+
+
+# --- Vault -----------------------------------------------------------------------------------------------
+
+
+def _vault_section(settings: Settings) -> VaultKeySettings:
+    section = settings.required_keys().section
+    assert isinstance(section, VaultKeySettings)  # noqa: S101 - for the type checker: the table is keyed by the section
+    return section
+
+
+def cached_vault_keys(
+    keys: KeySettings, signing_key: str = "", environment: Mapping[str, str] = os.environ
+) -> CachedKeys:
+    """The provider behind its cache. It has already begun to log in."""
+    assert keys.vault is not None  # noqa: S101 - for the type checker: the settings were validated
+    provider = vault_keys(keys.vault, environment, signing_key=signing_key)
+    provider.warm_up()
+    return CachedKeys(provider, keys.cache.ttl, keys.cache.entries)
+
+
+def vault_keys(
+    settings: VaultKeySettings,
+    environment: Mapping[str, str] = os.environ,
+    *,
+    service_account: Path = identity.SERVICE_ACCOUNT,
+    signing_key: str = "",
+) -> VaultKeys:
+    """The provider itself.
+
+    Raises:
+        NotConfigured: what the settings leave to the environment is not there.
+    """
+    ca_file = _value("", environment, "VAULT_CACERT")
+    server = VaultServer(
+        _address(settings, environment),
+        _auth(settings, environment),
+        namespace=_value(settings.namespace, environment, "VAULT_NAMESPACE"),
+        ca_file=Path(ca_file) if ca_file else None,
+        patience=settings.timeout,
+    )
+    context = _context(settings.context, environment, service_account)
+    return VaultKeys(server, TransitKey(settings.mount, settings.key, context.encode()), signing_key=signing_key)
+
+
+def role_of(auth: KubernetesAuth | JwtAuth, environment: Mapping[str, str] = os.environ) -> str:
+    """The role by which this process logs in.
+
+    Whoever only says that it is another component gains nothing: each role is bound to a service account.
+    """
+    return getattr(auth.roles, identity.asserted(environment).component, "") or auth.role
+
+
+def _value(setting: str, environment: Mapping[str, str], name: str) -> str:
+    """The setting, and else the variable; what fills in either may leave a line break at its end."""
+    return (setting or environment.get(name, "")).strip()
+
+
+def _address(settings: VaultKeySettings, environment: Mapping[str, str]) -> str:
+    address = _value(settings.address, environment, "VAULT_ADDR").rstrip("/")
+    scheme, _, server = address.partition("://")
+    if scheme not in {"http", "https"} or not server:
+        raise NotConfigured(
+            "there is no http or https address of Vault",
+            says="configuration",
+            remedy="Set keys.vault.address or VAULT_ADDR",
+        )
+    if server.endswith("/v1") or "?" in server or "#" in server:
+        raise NotConfigured(
+            "the address of Vault is that of its API",
+            says="configuration",
+            remedy="Leave /v1 and what follows out of keys.vault.address or VAULT_ADDR",
+        )
+    return address
+
+
+def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
+    auth = settings.auth
+    if isinstance(auth, KubernetesAuth | JwtAuth):
+        return JwtLogin(auth.mount, role_of(auth, environment), auth.jwt_path)
+    if isinstance(auth, AppRoleAuth):
+        return AppRoleLogin(auth.mount, auth.role_id, auth.secret_id_file)
+    if isinstance(auth, TokenAuth):
+        token = _value("", environment, "VAULT_TOKEN")
+        if not token or not is_header(token):
+            raise NotConfigured(
+                "keys.vault.auth takes the token from the environment, and there is none",
+                says="configuration",
+                remedy="Set VAULT_TOKEN, or choose another method",
+            )
+        return StaticToken(token)
+    return TokenFile(auth.path)
+
+
+def _context(text: str, environment: Mapping[str, str], service_account: Path) -> str:
+    if _NAMESPACE not in text:
+        return text
+    namespace = identity.asserted(environment, service_account).namespace
+    if not namespace:
+        raise NotConfigured(
+            f"keys.vault.context names {_NAMESPACE}, and nothing tells the namespace",
+            says="configuration",
+            remedy="Set SEALGATE_NAMESPACE, or have the service account's token mounted",
+        )
+    return text.replace(_NAMESPACE, namespace)
+
+
+def _retire_in_vault(settings: Settings, name: str, oldest: int) -> str:
+    mount = _vault_section(settings).mount
+    return f":\n  vault write {mount}/keys/{name}/config min_decryption_version={oldest}"
+
+
+PROVIDERS: Mapping[str, ProviderKind] = {
+    "vault": ProviderKind(
+        keys=lambda settings: cached_vault_keys(settings.required_keys(), settings.audit.signing_key),
+        rewrapper=lambda settings: vault_keys(_vault_section(settings)),
+        mount=lambda settings: _vault_section(settings).mount,
+        signs_by_default=False,
+        retire=_retire_in_vault,
+    ),
+    "local": ProviderKind(
+        keys=_local_keys,
+        rewrapper=_local_keys,
+        mount=lambda _: LOCAL_MOUNT,
+        signs_by_default=True,
+        retire=lambda *_: ", older versions may be removed from the keyring.",
+    ),
+}
+"""By the value of `keys.provider`."""

@@ -1,0 +1,115 @@
+"""A plugin that is still being composed: the socket is bound first, and calls wait for the stack behind it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from typing_extensions import override
+
+from sealgate.call import Call, Operation
+from sealgate.errors import NotConfigured, PluginError
+from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
+from sealgate.rpc.watched import Watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+log = logging.getLogger("sealgate")
+
+
+@dataclass(frozen=True, slots=True)
+class Composed:
+    """A plugin to serve, and what to let go of when it is not served any more."""
+
+    plugin: ArtifactPlugin
+    watch: Watch | None = None
+    closing: tuple[Callable[[], None], ...] = ()
+
+
+class Starting(ArtifactPlugin):
+    """A plugin that is still being composed: calls wait for it, and if that fails they say why."""
+
+    def __init__(self, compose: Callable[[], Composed]) -> None:
+        self._compose = compose
+        self._done = threading.Event()
+        self._composed: Composed | None = None
+        self._fault: PluginError = NotConfigured("the plugin did not start")
+
+    def start(self, ready: Callable[[], None]) -> None:
+        """Begin composing, and call `ready` when that has succeeded."""
+        threading.Thread(target=self._run, args=(ready,), name="sealgate-compose", daemon=True).start()
+
+    def close(self) -> None:
+        """Let go of everything that the plugin holds."""
+        for close in self._composed.closing if self._composed else ():
+            close()
+
+    def watching(self, operation: Operation) -> Watch | None:
+        """Who is shown a call; one that needs no configuration does not wait for it."""
+        if operation is not Operation.GET_CAPABILITIES:
+            self._done.wait()
+        return self._composed.watch if self._composed else None
+
+    def _run(self, ready: Callable[[], None]) -> None:
+        try:
+            self._composed = self._compose()
+            ready()
+        except PluginError as fault:
+            self._fault = fault
+            log.error("%s (%s)", fault.fact, fault.says)  # noqa: TRY400 - a named error needs no trace
+        except OSError as error:
+            self._fault = NotConfigured(f"the plugin cannot start: {os.strerror(error.errno or 0).lower()}")
+            log.error("%s", self._fault.fact)  # noqa: TRY400 - a named error needs no trace
+        except Exception as error:
+            # A foreign exception's text can carry anything: the log has its type and where it was raised.
+            self._fault = PluginError(
+                f"an unexpected {type(error).__name__} stopped the start", remedy="Report it with the lines of the log"
+            )
+            log.exception("the plugin cannot start: a defect")
+        finally:
+            self._done.set()
+
+    def _ready(self) -> ArtifactPlugin:
+        self._done.wait()
+        if self._composed is None:
+            fault = self._fault
+            raise type(fault)(fault.fact, says=fault.says, remedy=fault.remedy)
+        return self._composed.plugin
+
+    @override
+    def load(self, call: Call, artifact: Artifact, path: Path) -> None:
+        self._ready().load(call, artifact, path)
+
+    @override
+    def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        return self._ready().open_stream(call, artifact)
+
+    @override
+    def save(self, call: Call, artifact: Artifact, path: Path) -> None:
+        self._ready().save(call, artifact, path)
+
+    @override
+    def delete(self, call: Call, artifact: Artifact) -> None:
+        self._ready().delete(call, artifact)
+
+    @override
+    def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
+        return self._ready().list_objects(call, artifact)
+
+    @override
+    def is_directory(self, call: Call, artifact: Artifact) -> bool:
+        return self._ready().is_directory(call, artifact)
+
+    @override
+    def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
+        self._ready().save_stream(call, artifact, chunks)
+
+    @override
+    def get_capabilities(self, call: Call) -> Capabilities:
+        """Answered without a configuration: both plugins that are served here take streams."""
+        return Capabilities(save_stream=True)

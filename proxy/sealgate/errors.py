@@ -1,0 +1,239 @@
+"""The errors that callers see. Every failure of an operation is one of these; anything else is a defect.
+
+PluginError                     INTERNAL
+├── BadRequest                  INVALID_ARGUMENT     the request cannot be carried out
+├── NotPermitted                PERMISSION_DENIED    the key service or a file system refuses
+│   └── Denied                                       a policy refuses
+│       ├── NotSealed                                storage holds plaintext
+│       └── ContextDiffers                           the object was sealed for another context
+│           └── KeyDiffers                           the object was sealed under another key
+├── NotConfigured               FAILED_PRECONDITION  the configuration is missing or forbids this
+│   ├── PolicyInvalid                                the policies do not load
+│   └── UnsupportedFormat                            a newer version of Sealgate sealed the object
+├── DataLoss                    DATA_LOSS            stored bytes are not what was sealed
+│   ├── HeaderInvalid, WrongDataKey, Truncated, Tampered
+├── Unavailable                 UNAVAILABLE          a service does not answer; Argo may retry
+│   └── TimedOut
+│       └── AuditBlocked                             the access cannot be recorded
+├── LimitReached                RESOURCE_EXHAUSTED   a limit of this process
+├── Cancelled                   CANCELLED            the caller went away
+├── DeadlineExceeded            DEADLINE_EXCEEDED    the caller's deadline passed
+├── Refused                     (in the answer)      a plugin answered `success: false`
+└── DownstreamStatus            (its own)            the downstream answered with a gRPC status
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Protocol
+
+from sealgate.argo import RETRIED_TEXTS
+
+_LONGEST_KEY_SHOWN, _LONGEST_DENIAL = 120, 400
+"""Bytes."""
+
+
+class NamedCall(Protocol):
+    """What the line of an error says about the call: `sealgate.call.Call` is one."""
+
+    @property
+    def operation(self) -> str:
+        """The name of the operation."""
+
+    @property
+    def id(self) -> str:
+        """The decision id."""
+
+
+class PluginError(Exception):
+    """A named failure, with everything that its one line of text needs.
+
+    Args:
+        fact: what is wrong, with measured values where possible. It contains no secret, no configuration and no
+            text of a library.
+        says: the component that found the fault.
+        remedy: what the reader can do.
+    """
+
+    status: ClassVar[str] = "INTERNAL"
+    """The gRPC status that the caller sees."""
+    transient: ClassVar[str] = ""
+    """Which of `argo.TRANSIENT` the text ends in; empty for a fault that lasts."""
+    reason: ClassVar[str] = ""
+    """The code in the metadata of the answer, where no decision has set one."""
+
+    def __init__(self, fact: str, *, says: str = "sealgate", remedy: str = "") -> None:
+        super().__init__(fact)
+        self.fact = fact
+        self.says = says
+        self.remedy = remedy
+
+    def line(self, call: NamedCall, key: str) -> str:
+        """The line that the caller reads: operation, artifact, fact, component, remedy, decision id."""
+        text = self._line(call, shown_key(key))
+        # A key, a path or a name can contain one of these texts; Argo must not retry a fault that lasts.
+        for mark in () if self.transient else RETRIED_TEXTS:
+            text = text.replace(mark, mark.replace(" ", "_"))
+        return text
+
+    def _line(self, call: NamedCall, key: str) -> str:
+        remedy = f" {self.remedy.rstrip('.')}." if self.remedy else ""
+        transient = f" ({self.transient})" if self.transient else ""
+        subject = f' "{key}"' if key else ""
+        return one_line(f"{call.operation}{subject}: {self.fact} ({self.says}).{remedy}{transient} [d={call.id}]")
+
+
+class BadRequest(PluginError):
+    """The request cannot be carried out: its key is malformed, its path is outside the roots, its file is missing."""
+
+    status = "INVALID_ARGUMENT"
+
+
+class NotPermitted(PluginError):
+    """The key service or a file system refuses."""
+
+    status = "PERMISSION_DENIED"
+
+
+class Denied(NotPermitted):
+    """A policy refuses. Its line has at most 400 bytes, however long the policy's message and the key are."""
+
+    def _line(self, call: NamedCall, key: str) -> str:
+        remedy = self.remedy.rstrip(".")
+        for parts in ((key, remedy), (key, _cut(remedy, 100)), (_cut(key, 40), _cut(remedy, 100)), (_cut(key, 40), "")):
+            advice = f" {parts[1]}." if parts[1] else ""
+            line = f'denied {call.operation} "{parts[0]}": {self.fact} ({self.says}).{advice} [d={call.id}]'
+            if len(line.encode()) <= _LONGEST_DENIAL:
+                return one_line(line)
+        # The names of policy and rule and the code take at most 170 bytes: the author's own words are cut for them.
+        line = f'denied {call.operation} "{_cut(key, 20)}": {_cut(self.fact, 20)} ({self.says}). [d={call.id}]'
+        return one_line(line)
+
+
+class NotSealed(Denied):
+    """The stored object does not begin as a sealed file does; plaintext is refused by default."""
+
+
+class ContextDiffers(Denied):
+    """The object was sealed for another context than the encryption rule requires."""
+
+    reason = "CONTEXT"
+
+
+class KeyDiffers(ContextDiffers):
+    """The object was sealed under a key that the encryption rule does not name."""
+
+    reason = "OTHER_KEY"
+
+
+class NotConfigured(PluginError):
+    """The configuration is missing, does not load, or forbids this."""
+
+    status = "FAILED_PRECONDITION"
+
+
+class PolicyInvalid(NotConfigured):
+    """The policies do not load. Every call is refused until they do."""
+
+    reason = "POLICY_INVALID"
+
+
+class UnsupportedFormat(NotConfigured):
+    """A newer version of Sealgate sealed the object."""
+
+
+class DataLoss(PluginError):
+    """The stored bytes are not what was sealed. No unverified byte was released."""
+
+    status = "DATA_LOSS"
+
+
+class HeaderInvalid(DataLoss):
+    """The header of a sealed file cannot be read or contradicts itself."""
+
+
+class WrongDataKey(DataLoss):
+    """The data key that the header leads to is not the one that sealed the body."""
+
+
+class Truncated(DataLoss):
+    """A sealed file ends before its last segment."""
+
+
+class Tampered(DataLoss):
+    """Authentication failed: bytes were changed, moved, added or cut, or belong to another artifact."""
+
+
+class Unavailable(PluginError):
+    """A service that this call needs cannot be reached now."""
+
+    status = "UNAVAILABLE"
+    transient = "connect: connection refused"
+
+
+class TimedOut(Unavailable):
+    """A service that this call needs did not answer in time."""
+
+    transient = "i/o timeout"
+
+
+class AuditBlocked(TimedOut):
+    """The access cannot be recorded, so it does not happen."""
+
+
+class LimitReached(PluginError):
+    """A limit of this process is reached: space, size or number."""
+
+    status = "RESOURCE_EXHAUSTED"
+
+
+class Cancelled(PluginError):
+    """The caller went away."""
+
+    status = "CANCELLED"
+
+
+class DeadlineExceeded(PluginError):
+    """The caller's own deadline passed."""
+
+    status = "DEADLINE_EXCEEDED"
+
+
+class Refused(PluginError):
+    """A plugin refused in its answer (`success: false` with `error`). The text is passed on unchanged."""
+
+    def line(self, call: NamedCall, key: str) -> str:  # noqa: ARG002 - the text is the plugin's
+        """The plugin's text, unchanged."""
+        return self.fact
+
+
+class DownstreamStatus(PluginError):
+    """The downstream answered with a gRPC status. Code and text are passed on unchanged."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text, says="downstream")
+        self.code = code
+
+    def line(self, call: NamedCall, key: str) -> str:  # noqa: ARG002 - the text is the downstream's
+        """The downstream's text, unchanged."""
+        return self.fact
+
+
+def name_of(error: BaseException) -> str:
+    """The class name of a `PluginError`; `Unexpected` for every other exception."""
+    return type(error).__name__ if isinstance(error, PluginError) else "Unexpected"
+
+
+def shown_key(key: str) -> str:
+    """`key` as a text may show it: without control characters, at most 120 bytes."""
+    shown = "".join(c if c.isprintable() and c != '"' else f"\\x{ord(c):02x}" for c in key[: _LONGEST_KEY_SHOWN + 1])
+    most = shown.encode(errors="replace")[:_LONGEST_KEY_SHOWN].decode(errors="ignore")
+    return shown if shown == most else most + "…"
+
+
+def one_line(text: str) -> str:
+    """`text` with every line break and control character replaced by a space."""
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[:most] + "…"

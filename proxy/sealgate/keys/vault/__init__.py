@@ -1,0 +1,1 @@
+"""The key provider for HashiCorp Vault and OpenBao (docs/vault.md)."""

@@ -1,0 +1,94 @@
+"""The layer next to the downstream: the digest of what is stored, for the audit record. It sees ciphertext only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from typing_extensions import override
+
+from sealgate.call import Call
+from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
+from sealgate.storage.local_paths import local_errors, read_chunks
+
+
+class Digested(ArtifactPlugin):
+    """Notes the SHA-256 of the one file that a call stores or reads. Of several files it notes none."""
+
+    def __init__(self, inner: ArtifactPlugin) -> None:
+        self._inner = inner
+
+    @override
+    def load(self, call: Call, artifact: Artifact, path: Path) -> None:
+        self._inner.load(call, artifact, path)
+        _note_file(call, path)
+
+    @override
+    def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        digest = hashlib.sha256()
+        with closing(self._inner.open_stream(call, artifact)) as chunks:
+            for chunk in chunks:
+                digest.update(chunk)
+                yield chunk
+        _note(call, digest.hexdigest())
+
+    @override
+    def save(self, call: Call, artifact: Artifact, path: Path) -> None:
+        _note_file(call, path)
+        self._inner.save(call, artifact, path)
+
+    @override
+    def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
+        digest = hashlib.sha256()
+
+        def seen() -> Iterator[Chunk]:
+            for chunk in chunks:
+                digest.update(chunk)
+                yield chunk
+
+        self._inner.save_stream(call, artifact, seen())
+        _note(call, digest.hexdigest())
+
+    @override
+    def delete(self, call: Call, artifact: Artifact) -> None:
+        self._inner.delete(call, artifact)
+
+    @override
+    def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
+        return self._inner.list_objects(call, artifact)
+
+    @override
+    def is_directory(self, call: Call, artifact: Artifact) -> bool:
+        return self._inner.is_directory(call, artifact)
+
+    @override
+    def get_capabilities(self, call: Call) -> Capabilities:
+        return self._inner.get_capabilities(call)
+
+
+def _note(call: Call, digest: str) -> None:
+    facts = call.stored
+    facts.files += 1
+    facts.sha256 = digest if facts.files == 1 else ""
+
+
+def _note_file(call: Call, path: Path) -> None:
+    """Note the digest of a file; a directory counts as several. What is wrong with the path, others find."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return
+        digest = hashlib.sha256()
+        with local_errors("the spool"):
+            for chunk in read_chunks(fd, call.check):
+                digest.update(chunk)
+        _note(call, digest.hexdigest())
+    finally:
+        os.close(fd)

@@ -1,0 +1,88 @@
+"""The meter of a governed call: judges each object as it comes, and again with each run of its bytes.
+
+`Sealed` reports to it through the protocol `sealgate.meter.Meter`. It asks the storage through the call's probe.
+"""
+
+from __future__ import annotations
+
+from typing_extensions import override
+
+from sealgate.layers.ruling import Ruling
+from sealgate.layers.storage_probe import StorageProbe
+from sealgate.meter import Meter
+from sealgate.policy.engine import Matched
+from sealgate.policy.facts import Measures
+
+
+class PolicyMeter(Meter):
+    """Holds every object that flows to the policies. It raises `Denied` as soon as no policy allows one any longer."""
+
+    def __init__(self, ruling: Ruling, probe: StorageProbe) -> None:
+        self._ruling = ruling
+        self._probe = probe
+        self._replaced = set(ruling.beneath)
+        self._is_own = ruling.writes
+        self._key = ""
+        self._object: Matched | None = None
+        self._whole: Matched | None = None
+        """The rules that apply to the artifact itself, if it is a directory."""
+        self._bytes = self._total = self._files = 0
+        self._sealed: bool | None = None
+        self._is_there: bool | None = None
+        self._pending: frozenset[str] = frozenset()
+
+    @override
+    def dry_run(self) -> PolicyMeter:
+        return PolicyMeter(self._ruling, self._probe)
+
+    @override
+    def resolved_path(self, path: str) -> None:
+        self._ruling.resolved_path(path)
+
+    @override
+    def next_object(self, key: str, size: int | None, *, sealed: bool) -> None:
+        self._key, self._sealed = key, sealed
+        self._files += 1
+        self._bytes = size or 0
+        self._total += size or 0
+        self._object = self._ruling.part(key)
+        own = key == self._ruling.artifact_key
+        self._whole = None if own else self._whole or self._ruling.matched(self._ruling.artifact_key)
+        self._replaced.discard(key)
+        self._is_there, self._pending = self._probe.exists(key)
+        self._judge(complete=size is not None)
+
+    @override
+    def will_replace(self, *, is_directory: bool) -> None:
+        gone = [*sorted(self._replaced), *([self._ruling.artifact_key] if is_directory else [])]
+        self._probe.require_removable([key for key in gone if key not in self._ruling.removable])
+        self._ruling.removable.update(gone)
+
+    @override
+    def add_bytes(self, size: int) -> None:
+        self._bytes += size
+        self._total += size
+        self._judge(complete=False)
+
+    @override
+    def finish(self) -> None:
+        self._judge(complete=True)
+
+    def _judge(self, *, complete: bool) -> None:
+        if self._object is None:
+            return
+        measures = Measures(
+            bytes=self._bytes,
+            total=self._total,
+            files=self._files,
+            sealed=self._sealed,
+            exists=self._is_there,
+            complete=complete,
+            pending=self._pending,
+        )
+        self._ruling.require(self._object.judge(measures), self._key, is_own=self._is_own)
+        self._object = self._object.surviving(measures)
+        if self._whole:
+            measures = Measures(total=self._total, files=self._files, pending=frozenset({"object", "exists"}))
+            self._ruling.require(self._whole.judge(measures))
+            self._whole = self._whole.surviving(measures)

@@ -1,0 +1,90 @@
+"""The one interface under everything: the eight operations on an artifact, in plain Python types.
+
+Everything that is not the server implements `ArtifactPlugin`. A *source* reaches storage: `rpc.client.Downstream`,
+`backend.ObjectStoreBackend`. A *layer* wraps another plugin and adds one concern: `layers.Audited`, `Governed`,
+`Sealed`, `Digested`. `compose.starting.Starting` stands in for a stack that is still being composed.
+`rpc.server` turns any plugin into Argo's gRPC service. Nothing in this file knows gRPC.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from pathlib import Path  # takes 10 ms to import, and serve does not need it before the socket is bound
+
+    from sealgate.call import Call
+
+Chunk = bytes | bytearray | memoryview
+"""A run of an artifact's bytes. It is valid until the next one is taken: its buffer may be used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """What a request says about an artifact. Every field comes from a workflow's author and is not trusted."""
+
+    key: str
+    """Where the artifact lies, as segments separated by `/`."""
+    name: str = ""
+    plugin: str = ""
+    """The name by which Argo knows the plugin."""
+    configuration: str = field(default="", repr=False)
+    """The author's free text for the plugin. It may contain credentials: never log it or put it into an error."""
+    path: str = ""
+    mode: int = 0
+    source: str = ""
+    """Argo's field `from`."""
+    optional: bool = False
+    sub_path: str = ""
+    """Already part of the key when a request arrives; it is not applied again."""
+    recurse_mode: bool = False
+    from_expression: str = ""
+    deleted: bool = False
+    connection_timeout_seconds: int = 0
+    """Argo's own bound on connecting. It is not a deadline for a call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """Which optional operations a plugin has."""
+
+    save_stream: bool
+
+
+class ArtifactPlugin(Protocol):
+    """Eight operations on an artifact. A failure is a `PluginError`; any other exception is a defect."""
+
+    @abstractmethod
+    def load(self, call: Call, artifact: Artifact, path: Path) -> None:
+        """Create the artifact's file or directory at `path`, complete or not at all."""
+
+    @abstractmethod
+    def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        """Yield the artifact's bytes. It ends normally only after the last of them; closing it stops the work."""
+
+    @abstractmethod
+    def save(self, call: Call, artifact: Artifact, path: Path) -> None:
+        """Store the file or directory at `path` and replace what was stored before."""
+
+    @abstractmethod
+    def delete(self, call: Call, artifact: Artifact) -> None:
+        """Remove the artifact and, if it is a directory, all objects beneath it. An absent artifact is not an error."""
+
+    @abstractmethod
+    def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
+        """Return the full key of every object beneath the artifact's key."""
+
+    @abstractmethod
+    def is_directory(self, call: Call, artifact: Artifact) -> bool:
+        """Return whether objects lie beneath the artifact's key. An absent artifact is not a directory."""
+
+    @abstractmethod
+    def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
+        """Store what `chunks` yields once it has ended normally; if it raises, store nothing."""
+
+    @abstractmethod
+    def get_capabilities(self, call: Call) -> Capabilities:
+        """Return which optional operations work. This needs no configuration and no other service."""

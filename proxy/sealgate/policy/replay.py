@@ -1,0 +1,174 @@
+"""Recorded traffic against other policies: what would change.
+
+The records are those of the audit trail (docs/policies.md, "Replay"): one JSON object a line, of which only operation,
+key, actor, amounts, decision and outcome are read.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, BinaryIO
+
+from sealgate.policy.engine import ProcessPolicy
+from sealgate.policy.facts import OPERATIONS, Decision, Measures, Request, Verdict
+from sealgate.policy.load import PolicySet
+from sealgate.policy.rules import Process
+
+_LONGEST_LINE = 1 << 16
+_EXAMPLES = 20
+_PENDING = frozenset({"exists", "age"})
+_OF_A_DIRECTORY = _PENDING | {"object"}
+_BY_WHAT_WAS_THERE = frozenset(
+    {"LIMIT_BYTES", "LIMIT_TOTAL", "LIMIT_FILES", "LIMIT_LISTING", "EXTENSION", "PLAINTEXT", "CONTEXT", "OTHER_KEY"}
+)
+"""Refusals by what a call met: of a call that was refused, that is not recorded."""
+_ACTOR = {
+    "namespace": "namespace",
+    "service_account": "serviceAccount",
+    "workflow": "workflow",
+    "workflow_uid": "workflowUid",
+    "pod": "pod",
+    "pod_uid": "podUid",
+    "node": "node",
+    "component": "component",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A recorded call that would end otherwise."""
+
+    line: int
+    operation: str
+    key: str
+    namespace: str
+    was: str
+    verdict: Verdict
+
+
+@dataclass(slots=True)
+class Replay:
+    """What came of a trail."""
+
+    calls: int = 0
+    unusable: int = 0
+    """Lines that are no record of a call, or whose key is not there in full."""
+    now_denied: int = 0
+    now_allowed: int = 0
+    now_kept: int = 0
+    """Deletes that removed something, and would now succeed and remove nothing."""
+    now_removed: int = 0
+    """Deletes that removed nothing, and would now."""
+    untold: int = 0
+    """Calls that ended by what no trail holds (age, what was stored, the size of what was refused), and could again."""
+    by_rule: dict[str, int] = field(default_factory=dict)
+    """How often each rule would deny what was allowed."""
+    examples: list[Change] = field(default_factory=list)
+
+
+def lines_of(file: BinaryIO) -> Iterator[bytes]:
+    """The lines of a trail; of one that is too long only the beginning, which is no record."""
+    while line := file.readline(_LONGEST_LINE + 1):
+        yield line
+        while line and not line.endswith(b"\n"):
+            line = file.readline(_LONGEST_LINE)
+
+
+def replayed(lines: Iterable[str | bytes], policies: PolicySet) -> Replay:
+    """Each recorded call, decided by `policies`."""
+    made: dict[tuple[object, ...], ProcessPolicy] = {}
+    result = Replay()
+    for number, line in enumerate(lines, start=1):
+        record = _record(line)
+        if record is None:
+            if line.strip():
+                result.unusable += 1
+            continue
+        if _at(record, "unmapped", "phase") in {"attempt", "session.start", "session.end"}:
+            continue
+        asked = _asked(record)
+        if asked is None:
+            result.unusable += 1
+            continue
+        request, measures, process = asked
+        name = (*sorted(process.identity.items()), process.attested)
+        if name not in made:
+            made[name] = ProcessPolicy(policies, process)
+        result.calls += 1
+        _compare(result, number, record, request, made[name].decide(request, measures), process)
+    return result
+
+
+def _compare(
+    result: Replay, number: int, record: Mapping[str, Any], request: Request, decision: Decision, process: Process
+) -> None:
+    verdict = decision.effective
+    skipped = _at(record, "unmapped", "decision", "effective") == "skip"
+    was = "deny" if record.get("action") == "Denied" else "skip" if skipped else "allow"
+    if was == verdict.outcome:
+        return
+    ended_by = record.get("status_code") if was == "deny" else ""
+    if was != "allow" and verdict.allows and (decision.needs or ended_by in _BY_WHAT_WAS_THERE):
+        result.untold += 1
+        return
+    if verdict.outcome == "deny":
+        result.now_denied += 1
+        rule = f"{verdict.policy}/{verdict.rule}".lstrip("/") + f" {verdict.code}"
+        result.by_rule[rule] = result.by_rule.get(rule, 0) + 1
+    elif was == "deny":
+        result.now_allowed += 1
+    elif verdict.outcome == "skip":
+        result.now_kept += 1
+    else:
+        result.now_removed += 1
+    if len(result.examples) < _EXAMPLES:
+        namespace = process.identity.get("namespace", "")
+        result.examples.append(Change(number, request.operation, request.key, namespace, was, verdict))
+
+
+def _record(line: str | bytes) -> dict[str, Any] | None:
+    if len(line) > _LONGEST_LINE:
+        return None
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _asked(record: Mapping[str, Any]) -> tuple[Request, Measures, Process] | None:
+    operation, key = _at(record, "api", "operation"), _at(record, "resource", "uid")
+    if not isinstance(operation, str) or not isinstance(key, str) or operation not in OPERATIONS:
+        return None
+    if key == "withheld" or key.startswith("hmac-sha256:") or _at(record, "unmapped", "key_sha256"):
+        return None
+    files, total = _number(record, "files"), _number(record, "plaintext_bytes")
+    listed, unsealed = _number(record, "listed"), _number(record, "unsealed_files")
+    measures = Measures(
+        bytes=total if files == 1 else None,
+        total=total,
+        files=files,
+        listing=listed,
+        sealed=False if unsealed else None,
+        # What a directory's files were called is not recorded.
+        pending=_OF_A_DIRECTORY if operation == "Save" and files != 1 else _PENDING,
+    )
+    actor = record.get("actor")
+    actor = actor if isinstance(actor, dict) else {}
+    identity = {name: actor[field] for field, name in _ACTOR.items() if isinstance(actor.get(field), str)}
+    plugin, artifact = _at(record, "databucket", "name"), _at(record, "resource", "name")
+    request = Request(operation, key, str(plugin or ""), str(artifact or ""))
+    return request, measures, Process(identity, attested=actor.get("attested") is True)
+
+
+def _number(record: Mapping[str, Any], name: str) -> int | None:
+    value = _at(record, "unmapped", "io", name)
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+
+
+def _at(value: Any, *names: str) -> Any:
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

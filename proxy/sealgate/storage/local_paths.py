@@ -1,0 +1,302 @@
+"""Local paths from requests: opened beneath the allowed roots, through no link that leads out of one.
+
+A path in a request lies in the *caller's* world, where user code may plant symbolic links at any time.
+So no path is ever checked and then used: each is walked one segment at a time by directory descriptor,
+and what was reached is used through that descriptor.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sealgate.errors import BadRequest, LimitReached, PluginError, one_line
+from sealgate.plugin import Chunk
+
+_MOST_LINKS = 40
+_READ_SIZE = 1 << 20
+_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_OUT_OF_REACH = {errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSource:
+    """A local file or directory to be saved, open as `fd`."""
+
+    fd: int
+    is_directory: bool
+    size: int
+    """Of a file, in bytes, when it was opened."""
+    path: str
+    """Where it lies, with every symbolic link on the way resolved."""
+
+
+class Roots:
+    """The directories beneath which a request's local paths must lie (`paths.roots`)."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self._roots = sorted((Path(os.path.normpath(root)) for root in roots), key=lambda r: -len(r.parts))
+
+    @contextmanager
+    def source(self, path: Path) -> Iterator[LocalSource]:
+        """Open the regular file or directory at `path` for reading.
+
+        Raises:
+            BadRequest: it lies outside, does not exist, or is something else.
+        """
+        with local_errors(f"the local path {_shown(path)}"), self._parent(path) as (parent, name, reached):
+            fd = _open_source(parent, name, path)
+        try:
+            facts = os.fstat(fd)
+            yield LocalSource(fd, stat.S_ISDIR(facts.st_mode), facts.st_size, reached)
+        finally:
+            os.close(fd)
+
+    @contextmanager
+    def destination(self, path: Path) -> Iterator[Destination]:
+        """Prepare to create `path`, whole or not at all; what was begun and not committed is removed."""
+        with (
+            local_errors(f"the local path {_shown(path)}"),
+            self._parent(path, follow_last=False) as (parent, name, reached),
+        ):
+            try:
+                there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+            except FileNotFoundError:
+                there = None
+            if there and stat.S_ISLNK(there.st_mode):
+                raise BadRequest(
+                    f"the local path {_shown(path)} is a symbolic link, and nothing is written through one"
+                )
+            destination = Destination(parent, name, reached)
+            try:
+                yield destination
+            finally:
+                destination.discard()
+
+    def remove(self, path: Path) -> None:
+        """Remove what lies at `path`, through no link. What cannot be removed stays."""
+        with suppress(OSError), self._parent(path, follow_last=False) as (parent, name, _):
+            _remove(name, parent)
+
+    @contextmanager
+    def _parent(self, path: Path, *, follow_last: bool = True) -> Iterator[tuple[int, str, str]]:
+        """The directory that holds `path`, open, the last segment, and where that is; links are resolved inside."""
+        root, segments = self._split(path)
+        walk = _Walk(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), segments, path, root)
+        try:
+            parent, name = walk.to_parent(follow_last=follow_last)
+            yield parent, name, os.path.join(root, *walk.reached, name)
+        finally:
+            walk.close()
+
+    def _split(self, path: Path) -> tuple[Path, list[str]]:
+        if "\0" in str(path) or not path.is_absolute() or ".." in path.parts:
+            raise BadRequest(f"the local path {_shown(path)} is not an absolute path without relative segments")
+        for root in self._roots:
+            if path.is_relative_to(root) and path != root:
+                return root, list(path.relative_to(root).parts)
+        allowed = ", ".join(str(root) for root in sorted(self._roots))
+        raise BadRequest(
+            f"the local path {_shown(path)} does not lie beneath an allowed root",
+            remedy=f"Use a path beneath {allowed}, or add its root to paths.roots",
+        )
+
+
+class _Walk:
+    """The way from a root to a path: the directories it went through, and the segments that are left."""
+
+    def __init__(self, root_fd: int, segments: list[str], path: Path, root: Path) -> None:
+        self._directories = [root_fd]
+        self.reached: list[str] = []
+        """The names of those directories, beneath the root."""
+        self._left = segments[::-1]
+        self._links = 0
+        self._leads_out = BadRequest(
+            f"a symbolic link in the local path {_shown(path)} leads out of {root}",
+            remedy="Save what the link stands for, not the link",
+        )
+
+    def to_parent(self, *, follow_last: bool) -> tuple[int, str]:
+        """Walk until one segment is left: where it lies, and its name."""
+        while True:
+            segment = self._left.pop()
+            if not self._left and not follow_last:
+                return self._directories[-1], segment
+            target = _link_target(segment, self._directories[-1])
+            if target is not None:
+                self._turn(target)
+            elif segment == "..":
+                self._up()
+            elif not self._left:
+                return self._directories[-1], segment
+            else:
+                self._directories.append(os.open(segment, _STEP | os.O_DIRECTORY, dir_fd=self._directories[-1]))
+                self.reached.append(segment)
+
+    def _turn(self, target: str) -> None:
+        self._links += 1
+        if target.startswith("/") or self._links > _MOST_LINKS:
+            raise self._leads_out
+        self._left += [part for part in target.split("/")[::-1] if part not in {"", "."}]
+        self._left = self._left or ["."]
+
+    def _up(self) -> None:
+        if len(self._directories) == 1:
+            raise self._leads_out
+        os.close(self._directories.pop())
+        self.reached.pop()
+        self._left = self._left or ["."]
+
+    def close(self) -> None:
+        """Let go of every directory on the way."""
+        for fd in self._directories:
+            os.close(fd)
+
+
+class Destination:
+    """A place to be filled beside its final name, and renamed to it only when it is whole."""
+
+    def __init__(self, parent: int, name: str, path: str) -> None:
+        self.path = path
+        """Where it lies, with every symbolic link on the way resolved."""
+        self._parent = parent
+        self._name = name
+        # A name has at most 255 bytes, and a character of it up to 4.
+        self._temporary = f".{name[:40]}.{secrets.token_hex(6)}"
+        self._made = False
+
+    @contextmanager
+    def new_file(self, mode: int) -> Iterator[int]:
+        """Create the file, and commit it with `mode` if the body ends normally."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self._temporary, flags, 0o600, dir_fd=self._parent)
+        self._made = True
+        try:
+            yield fd
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        self._commit()
+
+    @contextmanager
+    def new_directory(self, mode: int) -> Iterator[int]:
+        """Create the directory, and commit it with `mode` if the body ends normally."""
+        os.mkdir(self._temporary, 0o700, dir_fd=self._parent)
+        self._made = True
+        fd = os.open(self._temporary, _OPEN | os.O_DIRECTORY, dir_fd=self._parent)
+        try:
+            yield fd
+            os.fchmod(fd, mode)
+        finally:
+            os.close(fd)
+        self._commit()
+
+    def _commit(self) -> None:
+        os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
+        self._made = False
+
+    def discard(self) -> None:
+        """Remove what was begun and not committed."""
+        if self._made:
+            _remove(self._temporary, self._parent)
+
+
+def _remove(name: str, parent: int) -> None:
+    with suppress(OSError):
+        os.unlink(name, dir_fd=parent)
+        return
+    shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
+
+
+@contextmanager
+def opened_directory(path: Path) -> Iterator[int]:
+    """A descriptor of a directory of our own."""
+    fd = os.open(path, _OPEN | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def read_chunks(fd: int, check: Callable[[], None]) -> Iterator[memoryview]:
+    """The bytes of a file from its beginning; each chunk is valid until the next. `check` may stop it."""
+    # A descriptor of its own: a client may still be asking for chunks when the call has ended.
+    own = os.dup(fd)
+    try:
+        buffer = memoryview(bytearray(_READ_SIZE))
+        offset = 0
+        while size := os.preadv(own, [buffer], offset):
+            check()
+            offset += size
+            yield buffer[:size]
+    finally:
+        os.close(own)
+
+
+def write_all(fd: int, data: Chunk) -> None:
+    """Write all of `data` at the descriptor's place."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+
+
+@contextmanager
+def local_errors(what: str, written: str = "") -> Iterator[None]:
+    """Turn what the operating system says of `what` into a named error without its text.
+
+    `written` is what runs out of space, where that is something else.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise _named(error, written or what if error.errno in _OUT_OF_SPACE else what) from None
+
+
+def _named(error: OSError, what: str) -> PluginError:
+    reason = os.strerror(error.errno or 0).lower()
+    if error.errno in _OUT_OF_SPACE:
+        return LimitReached(f"{what} could not be written: {reason}", says="file system", remedy="Free space there")
+    if error.errno in _OUT_OF_REACH:
+        remedy = "Run the plugin's container with the uid of argoexec, or make the path accessible to it"
+        return BadRequest(f"{what} cannot be used: {reason}", says="file system", remedy=remedy)
+    return BadRequest(f"{what} cannot be used: {reason}", says="file system", remedy="Check that the path is right")
+
+
+def _open_source(parent: int, name: str, path: Path) -> int:
+    # Looked at before it is opened: opening alone can make a device act.
+    kind = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
+    if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+        fd = os.open(name, _OPEN, dir_fd=parent)
+        kind = os.fstat(fd).st_mode
+        if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
+            return fd
+        os.close(fd)
+    raise BadRequest(f"the local path {_shown(path)} is neither a file nor a directory but {_kind_of(kind)}")
+
+
+def _kind_of(mode: int) -> str:
+    kinds = ((stat.S_ISFIFO, "a pipe"), (stat.S_ISSOCK, "a socket"), (stat.S_ISLNK, "a symbolic link"))
+    return next((name for test, name in kinds if test(mode)), "a device")
+
+
+def _link_target(name: str, directory: int) -> str | None:
+    try:
+        return os.readlink(name, dir_fd=directory)
+    except OSError as error:
+        if error.errno == errno.EINVAL:
+            return None
+        raise
+
+
+def _shown(path: Path) -> str:
+    text = one_line(str(path))
+    return text if len(text) <= 200 else f"{text[:200]}…"  # noqa: PLR2004 - keeps an error near one line

@@ -1,0 +1,203 @@
+"""Stored objects as streams of bytes, by whichever of the downstream's operations that takes.
+
+Some downstreams have streams, some work by path alone, and `spool.transfer` may forbid one of the ways.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from sealgate import envelope
+from sealgate.call import Call
+from sealgate.errors import BadRequest, DataLoss, DownstreamStatus, NotConfigured, PluginError, Refused
+from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
+from sealgate.storage.local_paths import local_errors, opened_directory, read_chunks, write_all
+from sealgate.storage.spool import Spool, private_file
+
+SPOOLED = "sealed"
+"""The name of what is spooled, in the directory of its call."""
+
+_ABSENT = (
+    ("not", "found"),
+    ("no", "such", "key"),
+    ("no", "such", "file"),
+    ("no", "such", "object"),
+    ("does", "not", "exist"),
+    ("no", "object"),
+    ("is", "a", "directory"),
+)
+"""What whoever stores says where there is none."""
+_WORD = re.compile(r"[^\W_]+")
+_ABSENT_TEXTS = tuple((words, re.compile(r"[\s_-]*".join(words), re.IGNORECASE)) for words in _ABSENT)
+
+
+class Transfer(StrEnum):
+    """How ciphertext travels between this process and the downstream (`spool.transfer`)."""
+
+    AUTO = "auto"
+    """By file where it fits and the downstream can, else by stream."""
+    FILE = "file"
+    """Through the spool: the downstream's Save and Load."""
+    STREAM = "stream"
+    """Through no disk: the downstream's SaveStream and OpenStream."""
+
+
+class IsDirectory(BadRequest):
+    """What is read as one object is a directory."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredHeader:
+    """What the header of a stored object says, before anything has authenticated it."""
+
+    sealed_at: int | None
+    """Unix seconds; None for an object that does not begin as a sealed file does."""
+
+
+class StoredObjects:
+    """What lies in the downstream: reads and writes one object at a time as a stream, and answers what is there."""
+
+    def __init__(self, downstream: ArtifactPlugin, spool: Spool, transfer: Transfer) -> None:
+        self._downstream = downstream
+        self._spool = spool
+        self._transfer = transfer
+
+    def writes_by_stream(self, call: Call) -> bool:
+        """Whether `write` needs no disk.
+
+        Raises:
+            NotConfigured: a stream is asked for, and the downstream takes none.
+        """
+        if self._transfer is Transfer.FILE:
+            return False
+        offered = self._downstream.get_capabilities(call).save_stream
+        if self._transfer is Transfer.STREAM and not offered:
+            fact = "spool.transfer is stream, and the downstream has no SaveStream"
+            raise NotConfigured(fact, remedy="Set spool.transfer to auto")
+        return offered
+
+    def write(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], *, by_stream: bool) -> None:
+        """Store what `chunks` yields in place of what was there, once it has ended normally; else change nothing.
+
+        `by_stream` is what `writes_by_stream` said.
+        """
+        if by_stream:
+            self._downstream.save_stream(call, artifact, chunks)
+            return
+        with self._spool.place() as place:
+            spooled = place / SPOOLED
+            with local_errors("the spool"), open(spooled, "xb", buffering=0, opener=private_file) as file:
+                for chunk in chunks:
+                    write_all(file.fileno(), chunk)
+            call.check()
+            self._downstream.save(call, artifact, spooled)
+
+    def read(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        """The bytes of a stored object.
+
+        Raises:
+            IsDirectory: it is one.
+        """
+        if self._transfer is not Transfer.FILE:
+            try:
+                yield from self._downstream.open_stream(call, artifact)
+            except DownstreamStatus as status:
+                if status.code != "UNIMPLEMENTED" or self._transfer is Transfer.STREAM:
+                    raise
+            else:
+                return
+        with self._spool.place() as place:
+            spooled = place / SPOOLED
+            self._downstream.load(call, artifact, spooled)
+            with left_behind(spooled) as (found, is_directory):
+                if is_directory:
+                    raise IsDirectory("the artifact is a directory", remedy="Open one of its files by its own key")
+                yield from read_chunks(found, call.check)
+
+    def header(self, call: Call, artifact: Artifact) -> StoredHeader | None:
+        """The header of the object at this very key; None if there is no such object.
+
+        Raises:
+            PluginError: the downstream does not answer the question.
+        """
+        try:
+            with closing(self.read(call, artifact)) as stored:
+                return StoredHeader(envelope.sealed_at(stored))
+        except (Refused, DownstreamStatus, BadRequest) as error:
+            if says_absent(error, artifact):
+                return None
+            raise
+
+    def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
+        """The keys that the downstream lists for the artifact."""
+        return self._downstream.list_objects(call, artifact)
+
+    def is_directory(self, call: Call, artifact: Artifact) -> bool:
+        """Whether objects lie beneath the key; False if the downstream does not implement the question."""
+        try:
+            return self._downstream.is_directory(call, artifact)
+        except DownstreamStatus as status:
+            if status.code == "UNIMPLEMENTED":
+                return False
+            raise
+
+
+def says_absent(error: PluginError, artifact: Artifact) -> bool:
+    """Whether a plugin's answer to a read of `artifact` means that there is no such object, not that it cannot tell.
+
+    The contract has no word for it: a status, or the text of whoever stores. That text repeats what the artifact's
+    author wrote, so what the author could have put there, in one field or in pieces, tells nothing.
+    """
+    if isinstance(error, IsDirectory):
+        return True
+    if isinstance(error, DownstreamStatus) and error.code != "UNKNOWN":
+        return error.code == "NOT_FOUND"
+    if any(escape in artifact.configuration for escape in ("\\", "%", "!!")):  # it can spell every word
+        return False
+    written = [value for value in asdict(artifact).values() if isinstance(value, str)]
+    spelled = [_letters(value) for value in written]
+    pieces = {word for value in written for word in _WORD.findall(value.lower())}
+    return any(
+        found.search(error.fact)
+        and not pieces.issuperset(words)
+        and not any("".join(words) in value for value in spelled)
+        for words, found in _ABSENT_TEXTS
+    )
+
+
+def _letters(text: str) -> str:
+    """What is left of a text where all else is dropped on the way."""
+    return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
+
+
+@contextmanager
+def left_behind(spooled: Path) -> Iterator[tuple[int, bool]]:
+    """What a downstream's Load left in the spool, open, and whether it is a directory.
+
+    Raises:
+        DataLoss: it is neither that nor a file of its own.
+    """
+    with ExitStack() as stack:
+        try:
+            place = stack.enter_context(opened_directory(spooled.parent))
+            is_directory = stat.S_ISDIR(os.stat(spooled.name, dir_fd=place, follow_symlinks=False).st_mode)
+            opened = (
+                envelope.descend(place, spooled.name)
+                if is_directory
+                else envelope.open_regular(spooled.name, place, writable=True)
+            )
+            fd = stack.enter_context(opened)
+        except FileNotFoundError:
+            fact = "the downstream reported success and created nothing"
+            raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log") from None
+        except (OSError, envelope.NotRegular):
+            fact = "the downstream reported success and left neither a file nor a directory"
+            raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log") from None
+        yield fd, is_directory

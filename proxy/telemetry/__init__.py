@@ -1,1 +1,0 @@
-"""What the program tells about itself: the audit trail, traces, metrics and the log."""
