@@ -18,7 +18,7 @@ from harness.argo import Argo
 from harness.chain import Proxy
 from harness.library import Row, policy_text, rows, without_id
 from harness.openbao import OpenBao
-from keys.vault.logins import ServiceAccount, jwt
+from harness.vault_logins import ServiceAccount, jwt
 
 from sealgate.call import Call, Operation
 from sealgate.envelope import new_header, seal_stream

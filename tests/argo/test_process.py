@@ -80,7 +80,7 @@ def test_04_other_users_may_connect(start):
         "import grpc, sys; from harness.argo import Argo; from pathlib import Path; "
         "assert Argo(Path(sys.argv[1])).supports_save_stream()"
     )
-    environment = {"PYTHONPATH": f"{TESTS.parent}:{TESTS}"}
+    environment = {"PYTHONPATH": f"{TESTS.parent}/proxy:{TESTS}"}
     command = [*as_user(8737), sys.executable, "-c", script, str(proxy.socket)]
     assert subprocess.run(command, env=environment, check=False).returncode == 0
 
@@ -110,7 +110,7 @@ def test_06_little_is_loaded_before_the_socket_accepts():
     )
     ended = subprocess.run(
         [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONPATH": str(TESTS.parent)},
+        env={**os.environ, "PYTHONPATH": str(TESTS.parent / "proxy")},
         capture_output=True,
         text=True,
         check=False,
@@ -291,7 +291,7 @@ def test_17_what_is_spooled_is_private_whatever_the_umask(start, umask):
 def test_18_killed_before_anybody_called_it_leaves_nothing_but_its_socket(make, moment):
     proxy = make()
     if moment == "at once":
-        environment = {**os.environ, "PYTHONPATH": str(TESTS.parent)}
+        environment = {**os.environ, "PYTHONPATH": str(TESTS.parent / "proxy")}
         subprocess.Popen([*SEALGATE, "serve", str(proxy.socket)], env=environment).kill()
     else:
         proxy.start()

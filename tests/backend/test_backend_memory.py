@@ -12,7 +12,7 @@ MIB = 1 << 20
 PROGRAM = """
 import sys
 from pathlib import Path
-from backend import ObjectStoreBackend
+from sealgate.backend import ObjectStoreBackend
 from sealgate.plugin import Artifact, Call, Operation
 
 def memory(field):

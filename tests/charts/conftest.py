@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from harness.golang import judge
-from rendering import Helm, Rendered
+from harness.rendering import Helm, Rendered
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,8 @@
 import os
 
 import pytest
-from argo_types import require_kubernetes
-from rendering import MATRIX
+from harness.argo_types import require_kubernetes
+from harness.rendering import MATRIX
 
 pytestmark = pytest.mark.timeout(1800, func_only=False)
 

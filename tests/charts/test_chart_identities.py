@@ -7,8 +7,8 @@ import pytest
 import yaml
 from harness.chain import SEALGATE
 from harness.openbao import ApiError, OpenBao
-from keys.vault.logins import ServiceAccount, enable_kubernetes, token_reviewer
-from rendering import CHART
+from harness.rendering import CHART
+from harness.vault_logins import ServiceAccount, enable_kubernetes, token_reviewer
 
 from sealgate import config
 

@@ -8,7 +8,7 @@ import subprocess
 import promql_parser
 import pytest
 import yaml
-from rendering import CHART
+from harness.rendering import CHART
 
 from sealgate.telemetry import names
 

@@ -4,7 +4,7 @@ import re
 import shutil
 
 import pytest
-from rendering import CHART, MATRIX
+from harness.rendering import CHART, MATRIX
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 

@@ -2,8 +2,8 @@
 
 import pytest
 import yaml
-from argo_types import pod, require_kubernetes
-from rendering import MATRIX, patched
+from harness.argo_types import pod, require_kubernetes
+from harness.rendering import MATRIX, patched
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 

@@ -6,8 +6,8 @@ import tomllib
 
 import pytest
 import yaml
-from argo_types import pod, require_controller, require_kubernetes
-from rendering import CHART, KUBERNETES, MATRIX, ROOT
+from harness.argo_types import pod, require_controller, require_kubernetes
+from harness.rendering import CHART, KUBERNETES, MATRIX, ROOT
 
 from sealgate import config, identity
 

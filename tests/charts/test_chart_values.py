@@ -9,7 +9,7 @@ import jsonschema
 import msgspec
 import pytest
 import yaml
-from rendering import CHART
+from harness.rendering import CHART
 
 from sealgate import config
 

@@ -4,9 +4,9 @@ import subprocess
 
 import pytest
 import yaml
-from argo_types import require_workflow
+from harness.argo_types import require_workflow
 from harness.chain import SEALGATE
-from rendering import CHART, ROOT
+from harness.rendering import CHART, ROOT
 
 from sealgate.policy import canonical_keys as canonical
 

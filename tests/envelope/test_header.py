@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from harness.sealing import DATA_KEY, header
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,7 +15,6 @@ from sealgate.call import WrappedKey
 from sealgate.envelope import Binding, Header, new_header, read_header
 from sealgate.envelope.header import LONGEST_HEADER, decode
 from sealgate.errors import HeaderInvalid, PluginError, WrongDataKey
-from tests.envelope.sealing import DATA_KEY, header
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from harness.sealing import FIRST, FULL
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sealgate.envelope import plaintext_size, stored_size
 from sealgate.envelope.segments import SEGMENT, STREAM_HEADER, TAG, plaintext_span, segment_count, stored_offset
 from sealgate.errors import Truncated
-from tests.envelope.sealing import FIRST, FULL
 
 SIZE = st.one_of(
     st.integers(0, 1 << 45),

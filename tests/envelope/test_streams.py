@@ -7,12 +7,7 @@ from contextlib import suppress
 from itertools import pairwise, repeat
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from sealgate.envelope import open_stream, seal_stream
-from sealgate.errors import PluginError, Truncated
-from tests.envelope.sealing import (
+from harness.sealing import (
     AROUND_BOUNDARIES,
     DATA_KEY,
     FIRST,
@@ -25,6 +20,11 @@ from tests.envelope.sealing import (
     sealed_by_stream,
     unlock,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sealgate.envelope import open_stream, seal_stream
+from sealgate.errors import PluginError, Truncated
 
 CUTS = st.lists(st.integers(0, 5000), max_size=20)
 

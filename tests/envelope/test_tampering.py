@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
+from harness.sealing import KEY, Outcome, opened_by_file, opened_by_stream
 
 from sealgate.envelope import new_header, seal_stream
 from sealgate.keys.local import LocalKeys
-from tests.envelope.sealing import KEY, Outcome, opened_by_file, opened_by_stream
 
 PLAINTEXT = b"id,amount\r\n1,100\r\n"
 REFUSALS = {"NotSealed", "Truncated", "HeaderInvalid", "UnsupportedFormat", "WrongDataKey", "Tampered", "NotConfigured"}

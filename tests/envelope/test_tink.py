@@ -8,13 +8,7 @@ from pathlib import Path
 
 import pytest
 import tink
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from tink import secret_key_access, streaming_aead
-from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
-
-from sealgate.envelope import Binding, read_header
-from tests.envelope.sealing import (
+from harness.sealing import (
     AROUND_BOUNDARIES,
     DATA_KEY,
     FIRST,
@@ -28,6 +22,12 @@ from tests.envelope.sealing import (
     sealed_by_file,
     sealed_by_stream,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tink import secret_key_access, streaming_aead
+from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
+
+from sealgate.envelope import Binding, read_header
 
 SIZES = [*AROUND_BOUNDARIES, 2_097_080, 3_145_728]
 VECTORS = Path(__file__).parents[1] / "vectors"

@@ -11,13 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from harness.sealing import DATA_KEY, header, unlock
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sealgate import envelope
 from sealgate.envelope import Totals
 from sealgate.errors import BadRequest, NotSealed, Tampered
-from tests.envelope.sealing import DATA_KEY, header, unlock
 
 MODES = (0o644, 0o755)
 KEY = "models/7"

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from harness.sealing import Outcome, opened_by_file, opened_by_stream
 
 from sealgate.call import Call, Operation
 from sealgate.envelope import Unlock, read_header
 from sealgate.keys.local import LocalKeys
-from tests.envelope.sealing import Outcome, opened_by_file, opened_by_stream
 
 VECTORS = Path(__file__).parents[1] / "vectors"
 MANIFEST: dict[str, Any] = json.loads((VECTORS / "vectors.json").read_text())

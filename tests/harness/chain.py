@@ -82,7 +82,7 @@ class Proxy:
     def start(self) -> Proxy:
         environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("SEALGATE_", "VENDOR_"))},
-            "PYTHONPATH": str(TESTS.parent),
+            "PYTHONPATH": str(TESTS.parent / "proxy"),
             "VENDOR_ROOT": str(self.storage),
             "SEALGATE_BACKEND_URL": f"file://{self.storage}",
             "SEALGATE_CONFIG_YAML": json.dumps(self.settings),

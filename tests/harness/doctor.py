@@ -65,7 +65,7 @@ class Doctor:
             [*within, *SEALGATE, "doctor", *arguments],
             env={
                 "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(TESTS.parent),
+                "PYTHONPATH": str(TESTS.parent / "proxy"),
                 "TMPDIR": str(self._temporary),
                 "VENDOR_ROOT": str(self.storage),
                 "SEALGATE_BACKEND_URL": f"file://{self.storage}",

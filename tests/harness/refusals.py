@@ -11,10 +11,10 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from harness.layer_bench import ALLOW, Bench
 from harness.library import rows, without_id
+from harness.memory_plugin import MemoryPlugin
 from harness.policy import document
-from layers.memory import MemoryPlugin
-from layers.stack import ALLOW, Bench
 
 from sealgate import config
 from sealgate.call import Call, Operation

@@ -7,12 +7,12 @@ from pathlib import Path
 import grpc
 import pytest
 import yaml
-from charts.rendering import CHART, Helm
 from harness.argo import Argo
 from harness.container import shared_tmp
 from harness.golang import judge
 from harness.openbao import OpenBao
-from keys.vault.logins import ServiceAccount, enable_kubernetes, token_reviewer
+from harness.rendering import CHART, Helm
+from harness.vault_logins import ServiceAccount, enable_kubernetes, token_reviewer
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 LOCAL = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from layers.stack import Bench
+from harness.layer_bench import Bench
 
 
 @pytest.fixture

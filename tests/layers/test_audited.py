@@ -6,8 +6,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from harness.memory_plugin import MemoryPlugin
 from harness.trails import Authority, Memory, flaws, log_of
-from layers.memory import MemoryPlugin
 
 from sealgate.call import Call, Operation
 from sealgate.errors import AuditBlocked, BadRequest, DataLoss

@@ -6,7 +6,7 @@ import hashlib
 from contextlib import closing
 
 import pytest
-from layers.memory import MemoryPlugin
+from harness.memory_plugin import MemoryPlugin
 
 from sealgate.call import Call, Operation
 from sealgate.layers.digested import Digested

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from harness.layer_bench import ALLOW, WAYS, denied, header_of
+from harness.memory_plugin import MemoryPlugin
 from harness.policy import document
-from layers.memory import MemoryPlugin
-from layers.stack import ALLOW, WAYS, denied, header_of
 
 from sealgate.errors import BadRequest
 from sealgate.policy.rules import Process

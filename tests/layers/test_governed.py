@@ -6,10 +6,10 @@ import os
 from contextlib import closing
 
 import pytest
+from harness.layer_bench import ALLOW, MIB, WAYS, denied
 from harness.library import policy_text
+from harness.memory_plugin import MemoryPlugin
 from harness.policy import document, documents
-from layers.memory import MemoryPlugin
-from layers.stack import ALLOW, MIB, WAYS, denied
 
 from sealgate.call import Call, Operation
 from sealgate.documents.reader import read

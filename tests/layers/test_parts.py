@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
+from harness.layer_bench import ALLOW, DAY, WAYS, denied, header_of, retained
+from harness.memory_plugin import MemoryPlugin
 from harness.policy import document, documents
-from layers.memory import MemoryPlugin
-from layers.stack import ALLOW, DAY, WAYS, denied, header_of, retained
 
 from sealgate.call import Operation
 from sealgate.errors import BadRequest, DownstreamStatus, NotConfigured, Refused

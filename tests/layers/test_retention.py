@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from harness.layer_bench import ALLOW, DAY, denied, retained
+from harness.memory_plugin import MemoryPlugin
 from harness.policy import document
-from layers.memory import MemoryPlugin
-from layers.stack import ALLOW, DAY, denied, retained
 
 from sealgate.errors import DownstreamStatus, PluginError, Refused
 from sealgate.storage.stored_objects import Transfer

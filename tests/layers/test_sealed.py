@@ -1,19 +1,18 @@
 """The layer that seals, alone: on a plugin in memory, with a keyring in a file."""
 
 import os
-from collections import Counter
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from harness.chain import write_keyring
+from harness.counting_keys import CountingKeys
+from harness.memory_plugin import MemoryPlugin
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from layers.memory import MemoryPlugin
 
 from sealgate.call import Call, Operation
 from sealgate.errors import BadRequest, DataLoss, DownstreamStatus, NotConfigured, NotSealed, Refused, Tampered
-from sealgate.keys.local import LocalKeys
 from sealgate.layers.sealed import Sealed
 from sealgate.plugin import Artifact
 from sealgate.storage.local_paths import Roots
@@ -26,22 +25,6 @@ WAYS = {
     "file": (Transfer.FILE, True),
     "stream": (Transfer.STREAM, True),
 }
-
-
-class CountingKeys(LocalKeys):
-    """A real provider that counts what it is asked."""
-
-    def __init__(self, keyring: Path) -> None:
-        super().__init__(keyring)
-        self.asked: Counter[str] = Counter()
-
-    def new_data_key(self, call, key=""):
-        self.asked["new_data_key"] += 1
-        return super().new_data_key(call, key)
-
-    def unwrap(self, call, wrapped):
-        self.asked["unwrap"] += 1
-        return super().unwrap(call, wrapped)
 
 
 class Bench:

@@ -140,7 +140,7 @@ def test_metadata_travels_to_the_downstream(proxy):
 def test_an_upload_that_the_downstream_refuses_is_let_go_of_with_the_call(tmp_path, monkeypatch):
     monkeypatch.setenv("VENDOR_STREAMS", "1")
     monkeypatch.setenv("VENDOR_ROOT", str(tmp_path))
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "proxy"))
     begun, closed, late = [], [], 0
 
     def chunks():

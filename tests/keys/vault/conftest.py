@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import logins
 import pytest
+from harness import vault_logins as logins
 from harness.openbao import Transit
 
 from sealgate.keys.vault.login import Auth, StaticToken

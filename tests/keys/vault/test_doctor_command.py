@@ -7,8 +7,8 @@ import re
 import socket
 import time
 
-import logins
 import pytest
+from harness import vault_logins as logins
 from harness.doctor import Report, doctor_at
 from harness.openbao import POLICIES, OpenBao
 from hypothesis import example, given

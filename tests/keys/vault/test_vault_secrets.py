@@ -6,8 +6,8 @@ import base64
 import logging
 from dataclasses import replace
 
-import logins
 import pytest
+from harness import vault_logins as logins
 from harness.openbao import OpenBao
 from harness.secrecy import Secrets
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import get_args
 
-import logins
 import msgspec
 import pytest
+from harness import vault_logins as logins
 from harness.openbao import Server
 
 from sealgate.call import Call, Operation

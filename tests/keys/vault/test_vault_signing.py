@@ -6,9 +6,9 @@ import json
 import os
 import subprocess
 
-import logins
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from harness import vault_logins as logins
 from harness.chain import SEALGATE, Proxy
 from harness.trails import read
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import logins
 import pytest
+from harness import vault_logins as logins
 from harness.chain import Proxy, eventually
 from harness.content import blob
 from harness.outcome import assert_own_line, outcome

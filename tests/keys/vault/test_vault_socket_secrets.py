@@ -11,13 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
-import logins
 import psutil
 import pytest
-from causes import FAULTS, Fault, Scene, jwt, token_file
+from harness import vault_logins as logins
 from harness.chain import SEALGATE, TESTS, VENDOR, eventually
 from harness.outcome import outcome
 from harness.secrecy import Secrets, forms
+from harness.vault_causes import FAULTS, Fault, Scene, jwt, token_file
 
 from sealgate.envelope import read_header
 

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-import logins
 import pytest
+from harness import vault_logins as logins
 
 from sealgate.keys.vault.connections import Wire
 from sealgate.keys.vault.faults import Unanswered, VaultRequest, VaultResponse
@@ -152,7 +152,7 @@ def test_the_client_is_loaded_by_the_first_request_and_takes_nothing_from_the_en
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login from-netrc password from-netrc")
     environment = {
         "PATH": os.environ["PATH"],
-        "PYTHONPATH": str(ROOT),
+        "PYTHONPATH": str(ROOT / "proxy"),
         "HOME": str(tmp_path),
         "VAULT_TOKEN": "from-environment",
         "VAULT_ADDR": "http://127.0.0.1:1",

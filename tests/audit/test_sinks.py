@@ -75,7 +75,7 @@ def test_a_pipe_of_another_user_holds_nobody_up_either():
     reading, writing = full_pipe()
     os.read(reading, 4096)
     command = [*as_user(7654), sys.executable, "-c", BORROWED]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2] / "proxy")}
     streams = {"stdin": subprocess.PIPE, "stdout": writing, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, **streams) as process:
         os.close(writing)
@@ -159,7 +159,7 @@ sink.write(line, 10)
 def test_a_line_that_did_not_fit_leaves_nothing_of_itself(tmp_path, missing):
     path = tmp_path / "trail"
     command = [sys.executable, "-c", LIMITED, str(path), LINE.decode().rstrip(), str(len(LINE) - missing)]
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[2] / "proxy")
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": root}, capture_output=True, check=True)
     assert done.stdout == b"file too large\n"
     assert path.read_bytes() == LINE * 2

@@ -10,9 +10,9 @@ from dataclasses import replace
 
 import pytest
 from harness.content import blob
+from harness.memory_plugin import MemoryPlugin
 from hypothesis import given
 from hypothesis import strategies as st
-from layers.memory import MemoryPlugin
 
 from sealgate import envelope
 from sealgate.call import Call, Operation

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import logins
 import pytest
+from harness import vault_logins as logins
 from harness.chain import SEALGATE, Proxy, eventually, write_keyring
 from harness.openbao import ApiError, OpenBao, Transit
 from harness.stand import Stand

@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from harness.counting_keys import CountingKeys
+from harness.memory_plugin import MemoryPlugin
 from harness.policy import document, documents
-from layers.memory import MemoryPlugin
-from layers.test_sealed import CountingKeys
 
 from sealgate import envelope
 from sealgate.call import Call, Operation
