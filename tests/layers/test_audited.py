@@ -26,7 +26,7 @@ class Bench:
         self.below.objects["ns/a"] = b"some bytes"
         self.log = log_of(self.sink, authority=AUTHORITY, **terms)
         self.discarded: list[Path] = []
-        self.stack = Audited(Governed(self.below), self.log, discard=self.discarded.append, answered=len)
+        self.stack = Audited(Governed(self.below), self.log, discard=self.discarded.append, check_listing=len)
         self.source = work / "source"
         self.source.write_bytes(b"other bytes")
 

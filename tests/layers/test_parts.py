@@ -321,7 +321,7 @@ def test_a_denial_midway_removes_nothing_that_was_there_before(make):
     bench.below.act = lambda: os.truncate(path, 2 << 20)
     error = denied(lambda: bench.save("t", bench.work / "tree"), "LIMIT_BYTES")
     assert set(bench.below.objects) == {"t/a"}
-    assert error.fact.endswith("; 1 of its objects had been written, and stay")
+    assert error.fact.endswith("; objects already stored and not removed: 1")
 
 
 def test_an_empty_directory_that_passes_through_is_refused(make):
