@@ -71,7 +71,7 @@ class Governed(ArtifactPlugin):
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         ruling, probe = self._begin(call, artifact, pending={_EXISTS})
         with ruling.enforced():
-            probe.require_removable(sorted(ruling.beneath))
+            probe.require_removable(sorted(ruling.stored_beneath))
             call.decided()
             self._inner.save_stream(call, artifact, chunks)
 
@@ -83,7 +83,7 @@ class Governed(ArtifactPlugin):
         with ruling.enforced():
             if not ruling.policy.is_empty and (beneath := probe.beneath(if_directory=True)):
                 for key in (artifact.key, *beneath):
-                    ruling.require(ruling.part(key).judge(Measures(files=len(beneath))), key)
+                    ruling.require(ruling.rules_for_part(key).judge(Measures(files=len(beneath))), key)
             call.decided()
             self._inner.load(call, artifact, path)
 
@@ -161,12 +161,12 @@ class Governed(ArtifactPlugin):
         """Decide on the stored objects that a write replaces. Writing over a directory removes the objects in it."""
         key = ruling.artifact_key
         exists, unknown = probe.exists(key)
-        ruling.nothing_beneath = exists is False
+        ruling.nothing_stored = exists is False
         ruling.require(ruling.decide(key, Measures(exists=exists, pending=pending - {_EXISTS} | unknown)))
-        ruling.beneath = frozenset(probe.beneath())
-        for child in sorted(ruling.beneath):
+        ruling.stored_beneath = frozenset(probe.beneath())
+        for child in sorted(ruling.stored_beneath):
             measures = Measures(exists=True, pending=frozenset({_OBJECT}))
-            ruling.require(ruling.replaced(child).judge(measures), child)
+            ruling.require(ruling.rules_for_replaced(child).judge(measures), child)
 
     def _policy(self, call: Call) -> ProcessPolicy:
         """Return the policies for the identity of this process; compiled again only if the identity has changed."""

@@ -20,7 +20,7 @@ class PolicyMeter(Meter):
     def __init__(self, ruling: Ruling, probe: StorageProbe) -> None:
         self._ruling = ruling
         self._probe = probe
-        self._replaced = set(ruling.beneath)
+        self._replaced = set(ruling.stored_beneath)
         """Stored objects beneath the artifact's key that this call has not written again so far."""
         self._is_own = ruling.writes
         self._key = ""
@@ -47,9 +47,9 @@ class PolicyMeter(Meter):
         self._files += 1
         self._bytes = size or 0
         self._total += size or 0
-        self._object = self._ruling.part(key)
+        self._object = self._ruling.rules_for_part(key)
         is_whole = key == self._ruling.artifact_key
-        self._whole = None if is_whole else self._whole or self._ruling.matched(self._ruling.artifact_key)
+        self._whole = None if is_whole else self._whole or self._ruling.rules_for(self._ruling.artifact_key)
         self._replaced.discard(key)
         self._exists, self._pending = self._probe.exists(key)
         self._judge(complete=size is not None)

@@ -36,9 +36,9 @@ class Ruling:
 
     def __init__(self, call: Call, artifact: Artifact, policy: ProcessPolicy, request: Request) -> None:
         self.policy = policy
-        self.nothing_beneath = False
+        self.nothing_stored = False
         """Whether it is known that nothing is stored at the artifact's key or beneath it."""
-        self.beneath: frozenset[str] = frozenset()
+        self.stored_beneath: frozenset[str] = frozenset()
         """For a write: the keys of the objects that were stored beneath the artifact's key before."""
         self._call = call
         self._artifact = artifact
@@ -58,7 +58,7 @@ class Ruling:
         """Return the artifact for one object of this artifact: the same request with another key."""
         return self._artifact if key == self._artifact.key else replace(self._artifact, key=key)
 
-    def matched(self, key: str) -> Matched:
+    def rules_for(self, key: str) -> Matched:
         """Return the rules that apply to the object `key` of this artifact, or to the artifact itself."""
         if key == self._request.key:
             return self._own
@@ -66,11 +66,11 @@ class Ruling:
         # An object that is stored under a key that is not canonical can still be deleted.
         return self.policy.match(request, canonical=request.operation != "Delete")
 
-    def replaced(self, key: str) -> Matched:
+    def rules_for_replaced(self, key: str) -> Matched:
         """Return the rules that apply to a stored object that this write replaces. Its key need not be canonical."""
         return self.policy.match(replace(self._request, key=key, path=self._path_of(key)), canonical=False)
 
-    def removal(self, key: str) -> Matched:
+    def rules_for_removal(self, key: str) -> Matched:
         """Return the rules that apply to the removal of a stored object by a write. Its key need not be canonical."""
         return self.policy.match(replace(self._request, operation="Delete", key=key, path=""), canonical=False)
 
@@ -79,12 +79,12 @@ class Ruling:
         path, beneath = self._request.path, f"{self.artifact_key}/"
         return f"{path.rstrip('/')}/{key.removeprefix(beneath)}" if path and key.startswith(beneath) else path
 
-    def part(self, key: str) -> Matched:
+    def rules_for_part(self, key: str) -> Matched:
         """Return the rules for an object that is read or written as a part of this artifact.
 
         They also require that the object has the same encryption as the artifact.
         """
-        matched, whole = self.matched(key), self._own.encryption
+        matched, whole = self.rules_for(key), self._own.encryption
         if key == self.artifact_key or isinstance(whole, Verdict):
             return matched
         return replace(matched, whole=whole)
@@ -99,7 +99,7 @@ class Ruling:
 
     def decide(self, key: str, measures: Measures) -> Decision:
         """Decide on the object `key` of this artifact, or on the artifact itself."""
-        return self.matched(key).judge(measures)
+        return self.rules_for(key).judge(measures)
 
     def may_read(self, key: str) -> bool:
         """Return whether the object may be read, by Load or by OpenStream."""

@@ -61,12 +61,12 @@ class StorageProbe:
         artifact = self.ruling.artifact(key)
 
         def ask() -> bool:
-            if self.ruling.nothing_beneath:
+            if self.ruling.nothing_stored:
                 return False
             forwarded = without_author_block(artifact)
             return self._header(artifact) is not None or self._stored().is_directory(self.call, forwarded)
 
-        return self._ask(self.ruling.matched(key), _EXISTS, ask)
+        return self._ask(self.ruling.rules_for(key), _EXISTS, ask)
 
     def may_delete(self, beneath: Collection[str]) -> bool:
         """Judge the deletion of the artifact's own object and of each one in `beneath`; False if a rule keeps one.
@@ -75,7 +75,7 @@ class StorageProbe:
             Denied: a policy refuses the deletion.
         """
         for key in (self.ruling.artifact_key, *beneath):
-            matched = self.ruling.matched(key)
+            matched = self.ruling.rules_for(key)
             header, pending = self._header_if_needed(matched, key)
             if header or not beneath or key != self.ruling.artifact_key:
                 measures = Measures(age=self._age(header), files=len(beneath), pending=pending)
@@ -89,7 +89,7 @@ class StorageProbe:
             Denied: a policy keeps one of them.
         """
         for key in keys:
-            matched = self.ruling.removal(key)
+            matched = self.ruling.rules_for_removal(key)
             is_artifact = key == self.ruling.artifact_key
             decision = matched.judge(Measures(pending=frozenset({_AGE})))
             if is_artifact and ((decision.proposed.allows and not decision.awaits) or self._is_absent(matched)):
@@ -99,7 +99,7 @@ class StorageProbe:
 
     def _is_absent(self, matched: Matched) -> bool:
         """Return False only if an object is known to be stored at the artifact's own key."""
-        if self.ruling.nothing_beneath:
+        if self.ruling.nothing_stored:
             return True
         decision = matched.judge(Measures(pending=frozenset({_AGE})))
         needed = bool(decision.needs) or not decision.effective.allows

@@ -281,7 +281,7 @@ def test_a_namespace_that_no_request_can_carry_is_named_as_what_is_wrong(environ
 @pytest.mark.parametrize("token", [None, "", " \n", "a\nb", "schlüssel"])
 def test_no_token_is_named_as_what_is_missing(token):
     vault = section({**TOKEN, "address": "http://vault"})
-    with pytest.raises(NotConfigured, match="takes the token from the environment") as raised:
+    with pytest.raises(NotConfigured, match="takes the token from VAULT_TOKEN") as raised:
         vault_keys(vault, {} if token is None else {"VAULT_TOKEN": token})
     assert "VAULT_TOKEN" in raised.value.remedy
 
