@@ -55,7 +55,7 @@ class SealingInstructions:
     key: str = ""
     """The name of the key that wraps a new data key; empty for the provider's default."""
     author_keys: Mapping[str, str] = field(default_factory=dict)
-    """The keys that a workflow's author may choose instead: every accepted spelling, and the name it stands for."""
+    """The keys that a workflow's author may choose instead: every accepted spelling, with the key's name."""
     opens: frozenset[str] = frozenset()
     """The names of the keys that stored objects may be sealed under; empty for any key that the provider unwraps."""
     context: tuple[tuple[str, str], ...] = ()
@@ -117,7 +117,7 @@ class KeyUsage:
     data_keys: int = 0
     """Data keys that the key service created or unwrapped."""
     remembered: int = 0
-    """Data keys that the cache held."""
+    """Data keys that the cache supplied without a request."""
     request_id: str = ""
     """The key service's id of the last request, which its own audit log repeats."""
     seconds: float = 0.0
@@ -157,12 +157,12 @@ class TraceFacts:
     downstream_ending: tuple[str, str] = ("", "")
     """gRPC status and kind of error of the downstream RPC that is being reported. The client sets it only for that."""
     step: Callable[[str], AbstractContextManager[str]] = _untraced
-    """Begins a named part of the work; gives the W3C `traceparent` for a service that is called in it, or nothing."""
+    """Begins a named part of the work; yields the W3C `traceparent` for services that it calls; may be empty."""
 
 
 @dataclass(slots=True)
 class Call:
-    """One operation: how long it may take, who waits for it, and what was learned so far."""
+    """One operation: its deadline, its caller's metadata, and the facts that layers have recorded so far."""
 
     operation: Operation
     deadline: float | None = None
@@ -187,17 +187,17 @@ class Call:
     _on_cancel: list[Callable[[], object]] = field(default_factory=list, repr=False)
 
     def remaining(self) -> float | None:
-        """Seconds until the deadline, never below zero; None without a deadline."""
+        """Return the seconds until the deadline, never below zero; None without a deadline."""
         return None if self.deadline is None else max(0.0, self.deadline - time.monotonic())
 
     def decided(self) -> None:
         """Run `before_effects`. `Governed` calls this once the call is allowed, before a layer below it acts."""
-        act, self.before_effects = self.before_effects, None
-        if act is not None:
-            act()
+        before_effects, self.before_effects = self.before_effects, None
+        if before_effects is not None:
+            before_effects()
 
     def cancel(self) -> None:
-        """Stop all work for this call. Harmless when repeated or after the end."""
+        """Stop all work for this call. It may be repeated, and has no effect after the end."""
         with self._lock:
             self._cancelled.set()
             callbacks, self._on_cancel = self._on_cancel, []
@@ -234,5 +234,5 @@ current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 
 
 def logged_key(call: Call, key: str) -> str:
-    """`key` as the log may show it: escaped, at most 120 characters, and replaced where a policy hides it."""
+    """Return `key` as the log may show it: escaped, at most 120 characters, and replaced where a policy hides it."""
     return "(hidden)" if call.decision.hmac_key else ascii(key[:_LONGEST_KEY_LOGGED])

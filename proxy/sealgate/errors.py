@@ -33,7 +33,7 @@ _LONGEST_KEY_SHOWN, _LONGEST_DENIAL = 120, 400
 
 
 class NamedCall(Protocol):
-    """What the line of an error says about the call: `sealgate.call.Call` is one."""
+    """What the line of an error contains about the call. `sealgate.call.Call` has both."""
 
     @property
     def operation(self) -> str:
@@ -68,9 +68,9 @@ class PluginError(Exception):
         self.remedy = remedy
 
     def line(self, call: NamedCall, key: str) -> str:
-        """The line that the caller reads: operation, artifact, fact, component, remedy, decision id."""
+        """Return the line that the caller reads: operation, artifact, fact, component, remedy, decision id."""
         text = self._line(call, shown_key(key))
-        # A key, a path or a name can contain one of these texts; Argo must not retry a fault that lasts.
+        # A key, a path or a name can contain one of these texts, and Argo must not retry a fault that lasts.
         for mark in () if self.transient else RETRIED_TEXTS:
             text = text.replace(mark, mark.replace(" ", "_"))
         return text
@@ -104,7 +104,7 @@ class Denied(NotPermitted):
             line = f'denied {call.operation} "{parts[0]}": {self.fact} ({self.says}).{advice} [d={call.id}]'
             if len(line.encode()) <= _LONGEST_DENIAL:
                 return one_line(line)
-        # The names of policy and rule and the code take at most 170 bytes: the author's own words are cut for them.
+        # The names of policy and rule and the code take at most 170 bytes, so the message of the policy is cut.
         line = f'denied {call.operation} "{_cut(key, 20)}": {_cut(self.fact, 20)} ({self.says}). [d={call.id}]'
         return one_line(line)
 
@@ -202,7 +202,7 @@ class Refused(PluginError):
     """A plugin refused in its answer (`success: false` with `error`). The text is passed on unchanged."""
 
     def line(self, call: NamedCall, key: str) -> str:  # noqa: ARG002 - the text is the plugin's
-        """The plugin's text, unchanged."""
+        """Return the plugin's text, unchanged."""
         return self.fact
 
 
@@ -214,24 +214,24 @@ class DownstreamStatus(PluginError):
         self.code = code
 
     def line(self, call: NamedCall, key: str) -> str:  # noqa: ARG002 - the text is the downstream's
-        """The downstream's text, unchanged."""
+        """Return the downstream's text, unchanged."""
         return self.fact
 
 
 def name_of(error: BaseException) -> str:
-    """The class name of a `PluginError`; `Unexpected` for every other exception."""
+    """Return the class name of a `PluginError`, and `Unexpected` for every other exception."""
     return type(error).__name__ if isinstance(error, PluginError) else "Unexpected"
 
 
 def shown_key(key: str) -> str:
-    """`key` as a text may show it: without control characters, at most 120 bytes."""
+    """Return `key` as a text may show it: without control characters, at most 120 bytes."""
     shown = "".join(c if c.isprintable() and c != '"' else f"\\x{ord(c):02x}" for c in key[: _LONGEST_KEY_SHOWN + 1])
     most = shown.encode(errors="replace")[:_LONGEST_KEY_SHOWN].decode(errors="ignore")
     return shown if shown == most else most + "…"
 
 
 def one_line(text: str) -> str:
-    """`text` with every line break and control character replaced by a space."""
+    """Return `text` with every line break and control character replaced by a space."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 

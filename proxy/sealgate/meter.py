@@ -17,7 +17,7 @@ class Meter(Protocol):
 
     @abstractmethod
     def dry_run(self) -> Meter:
-        """A meter with the same limits that starts at zero, to try a whole request before it is carried out."""
+        """Return a meter with the same limits that starts at zero, to try a whole request before it is carried out."""
 
     @abstractmethod
     def resolved_path(self, path: str) -> None:
@@ -30,12 +30,16 @@ class Meter(Protocol):
         Args:
             key: its artifact key.
             size: its plaintext size in bytes, or None if that is not known yet.
-            sealed: whether it lies, or will lie, sealed in storage.
+            sealed: whether it is, or will be, sealed in storage.
         """
 
     @abstractmethod
     def will_replace(self, *, is_directory: bool) -> None:
-        """End a dry run: every stored object that was not reported is about to be removed."""
+        """Report that the stored objects which were not reported, and so not written again, are about to be removed.
+
+        Args:
+            is_directory: whether a directory is stored, so that an object at the artifact's own key is removed, too.
+        """
 
     @abstractmethod
     def add_bytes(self, size: int) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sealgate.call import Call
 
 Chunk = bytes | bytearray | memoryview
-"""A run of an artifact's bytes. It is valid until the next one is taken: its buffer may be used again."""
+"""A run of an artifact's bytes. It is valid only until the next one is taken, because its buffer may be reused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class Artifact:
     """What a request says about an artifact. Every field comes from a workflow's author and is not trusted."""
 
     key: str
-    """Where the artifact lies, as segments separated by `/`."""
+    """The artifact key: where the artifact is stored, as segments separated by `/`."""
     name: str = ""
     plugin: str = ""
     """The name by which Argo knows the plugin."""
@@ -79,7 +79,7 @@ class ArtifactPlugin(Protocol):
 
     @abstractmethod
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
-        """Return whether objects lie beneath the artifact's key. An absent artifact is not a directory."""
+        """Return whether objects are stored beneath the artifact's key. An absent artifact is not a directory."""
 
     @abstractmethod
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:

@@ -207,7 +207,7 @@ def test_a_key_that_a_policy_hides_is_not_in_the_log_either(start):
     proxy.argo().save_stream("team-a/data", b"some bytes")
     assert proxy.stop() == 0
     log = proxy.log.read_text()
-    assert "reads what was never sealed" in log
+    assert "reads an object that is not sealed" in log
     assert "would be denied" in log
     assert "team-a/data" in log
     assert "secret/" not in log

@@ -229,12 +229,15 @@ def test_where_the_environment_wants_no_copy_there_is_none_and_calls_go_on(tmp_p
     proxy = exercised(Proxy(tmp_path, settings=settings, environment={**Collector().environment(), **off}).start())
     assert proxy.stop() == 0
     assert len(proxy.trail.read_text().splitlines()) == 9
-    assert f"no copies of the audit trail are exported: {next(iter(off))} wants none" in proxy.output()
+    assert f"no copies of the audit trail are exported: {next(iter(off))} disables them" in proxy.output()
 
 
 @pytest.mark.parametrize(
     ("environment", "why"),
-    [({}, "set OTEL_EXPORTER_OTLP_ENDPOINT"), ({"OTEL_METRICS_EXPORTER": "none"}, "OTEL_METRICS_EXPORTER wants none")],
+    [
+        ({}, "set OTEL_EXPORTER_OTLP_ENDPOINT"),
+        ({"OTEL_METRICS_EXPORTER": "none"}, "OTEL_METRICS_EXPORTER disables them"),
+    ],
 )
 def test_metrics_that_go_nowhere_are_told_of_once(tmp_path, environment, why):
     settings = {"telemetry": {"metrics": "otlp"}}

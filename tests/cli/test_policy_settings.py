@@ -9,7 +9,7 @@ from harness.policy import document
 
 from sealgate import config
 from sealgate.call import Call, Operation
-from sealgate.compose.policies import identified, load_policies, words
+from sealgate.compose.policies import load_policies, policy_identity, process_resolver
 from sealgate.errors import PolicyInvalid
 from sealgate.identity import Identity
 from sealgate.keys.local import LocalKeys
@@ -78,20 +78,20 @@ class Proven(LocalKeys):
 
 def test_what_the_login_proved_stands_above_what_the_environment_says():
     proven = {"service_account_namespace": "team-b", "service_account_name": "sa", "role": "r"}
-    found = identified(Proven(proven))(CALL)
+    found = process_resolver(Proven(proven))(CALL)
     assert found.attested
     assert (found.identity["namespace"], found.identity["serviceAccount"]) == ("team-b", "sa")
 
 
 @pytest.mark.parametrize("proven", [{}, {"role": "r"}, {"service_account_name": "sa"}])
 def test_half_a_proof_is_none(proven):
-    found = identified(Proven(proven))(CALL)
+    found = process_resolver(Proven(proven))(CALL)
     assert not found.attested
     assert found.identity.get("serviceAccount") != "sa"
 
 
 def test_every_field_of_an_identity_has_its_name_in_policies():
     fields = set(Identity.__dataclass_fields__) - {"attested"}  # that tells how all of them are known
-    found = words(Identity(**{name: name for name in fields}))
+    found = policy_identity(Identity(**{name: name for name in fields}))
     assert sorted(found.values()) == sorted({*fields} - {"attested"})
     assert Process(found).identity is found

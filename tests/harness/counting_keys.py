@@ -9,16 +9,16 @@ from sealgate.keys.local import LocalKeys
 
 
 class CountingKeys(LocalKeys):
-    """A real provider that counts what it is asked."""
+    """The local provider, with the number of requests for each operation in `requests`."""
 
     def __init__(self, keyring: Path) -> None:
         super().__init__(keyring)
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
 
     def new_data_key(self, call, key=""):
-        self.asked["new_data_key"] += 1
+        self.requests["new_data_key"] += 1
         return super().new_data_key(call, key)
 
     def unwrap(self, call, wrapped):
-        self.asked["unwrap"] += 1
+        self.requests["unwrap"] += 1
         return super().unwrap(call, wrapped)

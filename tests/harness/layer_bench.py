@@ -1,4 +1,4 @@
-"""A whole stack but for the wire: the layer that decides, on the layer that seals, on a plugin in memory."""
+"""A stack without gRPC: the layer that decides, around the layer that seals, around a plugin in memory."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ KEYS = ("default", "one", "two", "tenant-team-a")
 
 
 class Bench:
-    """The stack, a directory for local files, and the last call that was made."""
+    """The stack, a directory for local files, and the last call."""
 
-    def __init__(self, home: Path, *written: dict, transfer=Transfer.AUTO, below=None, process=Process({}), **allowed):  # noqa: B008 - it is frozen
+    def __init__(self, home: Path, *written: dict, transfer=Transfer.AUTO, below=None, process=Process({}), **allowed):  # noqa: B008 - the default is frozen
         self.work = home / "work"
         self.work.mkdir(parents=True)
         self.below = below or MemoryPlugin()
@@ -86,7 +86,7 @@ class Bench:
             return [bytes(chunk) for chunk in chunks]
 
     def plant(self, key: str, data=b"stored", age: int | None = 0, context=(), under="default"):
-        """An object, sealed so many seconds ago, or never; `under` which key."""
+        """Store an object that was sealed `age` seconds ago under the key `under`; as plaintext if `age` is None."""
         if age is None:
             self.below.objects[key] = data
             return

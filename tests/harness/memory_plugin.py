@@ -1,4 +1,4 @@
-"""A plugin in memory, for a layer to stand on: it stores what it is given, by path or by stream."""
+"""A plugin in memory, as the downstream of a layer: it stores what it receives, by path or by stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sealgate.plugin import Artifact, Capabilities, Chunk
 
 
 class MemoryPlugin:
-    """Each key holds bytes. `calls` lists what was asked of it; `streams` tells whether it has any."""
+    """Keeps bytes by artifact key. `calls` lists its operations in order; without `streams` it works by path only."""
 
     def __init__(self, *, streams: bool = True) -> None:
         self.objects: dict[str, bytes] = {}
@@ -19,8 +19,8 @@ class MemoryPlugin:
         self.calls: list[str] = []
         self.streams = streams
 
-    def _note(self, what: str, artifact: Artifact) -> None:
-        self.calls.append(what)
+    def _note(self, operation: str, artifact: Artifact) -> None:
+        self.calls.append(operation)
         self.artifacts.append(artifact)
 
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A stack of layers for each test that wants one, or several."""
+"""The fixture that builds stacks of layers, as many as a test needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each access leaves its records: before its effects and after them, or one where it has none."""
+"""Each access is recorded before its effects and after them; an access without effects is recorded once."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Bench:
         self.below.objects["ns/a"] = b"some bytes"
         self.log = log_of(self.sink, authority=AUTHORITY, **terms)
         self.discarded: list[Path] = []
-        self.stack = Audited(Governed(self.below), self.log, discard=self.discarded.append, answered=len)
+        self.stack = Audited(Governed(self.below), self.log, discard=self.discarded.append, check_listing=len)
         self.source = work / "source"
         self.source.write_bytes(b"other bytes")
 
@@ -60,11 +60,11 @@ def bench(tmp_path):
 
 
 EFFECTS = ["Load", "OpenStream", "Save", "SaveStream", "Delete"]
-NONE = ["ListObjects", "IsDirectory"]
+NO_EFFECTS = ["ListObjects", "IsDirectory"]
 
 
 @pytest.mark.parametrize("operation", EFFECTS)
-def test_what_has_effects_leaves_two_records(bench, operation):
+def test_an_access_with_effects_leaves_two_records(bench, operation):
     call = bench.do(operation)
     assert bench.phases() == ["session.start", "attempt", "outcome"]
     attempt, outcome = bench.sink.records()[1:]
@@ -73,14 +73,14 @@ def test_what_has_effects_leaves_two_records(bench, operation):
     assert (outcome["status"], outcome["status_code"]) == ("Success", "OK")
 
 
-@pytest.mark.parametrize("operation", NONE)
-def test_what_has_none_leaves_one(bench, operation):
+@pytest.mark.parametrize("operation", NO_EFFECTS)
+def test_an_access_without_effects_leaves_one_record(bench, operation):
     bench.do(operation)
     assert bench.phases() == ["session.start", "outcome"]
 
 
-@pytest.mark.parametrize("operation", EFFECTS + NONE)
-def test_what_is_denied_leaves_one(bench, operation):
+@pytest.mark.parametrize("operation", EFFECTS + NO_EFFECTS)
+def test_a_denied_access_leaves_one_record(bench, operation):
     with pytest.raises(BadRequest):
         bench.do(operation, "a/../b")
     assert bench.phases() == ["session.start", "outcome"]
@@ -92,11 +92,11 @@ def test_what_is_denied_leaves_one(bench, operation):
 @pytest.mark.parametrize("operation", EFFECTS)
 def test_an_attempt_comes_before_any_effect(bench, operation):
     bench.do("IsDirectory")
-    asked = len(bench.below.calls)
+    before = len(bench.below.calls)
     bench.sink.fault = "away"
     with pytest.raises(AuditBlocked):
         bench.do(operation)
-    assert len(bench.below.calls) == asked
+    assert len(bench.below.calls) == before
     assert not (bench.work / "loaded").exists()
 
 
@@ -107,20 +107,20 @@ def test_attempts_can_be_left_out(tmp_path, operation):
     assert bench.phases() == ["session.start", "outcome"]
 
 
-def test_a_load_whose_outcome_cannot_be_recorded_does_not_stay(bench):
+def test_a_load_whose_outcome_cannot_be_recorded_is_discarded(bench):
     load = bench.below.load
 
-    def loads_and_then_the_disk_is_full(call, artifact, path):
+    def load_and_fill_the_disk(call, artifact, path):
         load(call, artifact, path)
         bench.sink.fault = "no space"
 
-    bench.below.load = loads_and_then_the_disk_is_full
+    bench.below.load = load_and_fill_the_disk
     with pytest.raises(AuditBlocked):
         bench.do("Load")
     assert bench.discarded == [bench.work / "loaded"]
 
 
-def test_a_load_that_failed_discards_nothing_of_others(bench):
+def test_a_load_that_failed_discards_nothing(bench):
     bench.sink.fault = "no space"
     with pytest.raises(AuditBlocked):
         bench.do("Load")
@@ -129,7 +129,7 @@ def test_a_load_that_failed_discards_nothing_of_others(bench):
 
 def test_a_failure_is_recorded_by_its_kind_and_raised(bench):
     def fails(call, artifact, path):
-        raise DataLoss("a fact with a path of somebody")
+        raise DataLoss("a fact with a local path")
 
     bench.below.load = fails
     with pytest.raises(DataLoss):
@@ -145,7 +145,7 @@ def test_a_reader_that_goes_away_is_recorded_as_such(bench):
     assert bench.sink.records()[-1]["status_code"] == "CANCELLED"
     with closing(bench.stack.open_stream(Call(Operation.OPEN_STREAM), Artifact("ns/a"))) as chunks:
         next(chunks)
-        bench.sink.fault = "away"  # nobody is left to be told
+        bench.sink.fault = "away"  # the caller is gone and gets no error
 
 
 def test_a_listing_is_recorded_by_its_length_alone(bench):
@@ -156,8 +156,8 @@ def test_a_listing_is_recorded_by_its_length_alone(bench):
     assert "secret-name" not in record
 
 
-def test_everything_together_is_one_chain_without_a_flaw(bench):
-    for operation in EFFECTS + NONE:
+def test_all_operations_together_are_one_chain_without_a_flaw(bench):
+    for operation in EFFECTS + NO_EFFECTS:
         if operation == "Delete":
             bench.below.objects["ns/a"] = b""
         bench.do(operation)

@@ -1,4 +1,4 @@
-"""The digest in the record is that of what lies in storage, and there is none of plaintext."""
+"""The recorded digest is the SHA-256 of what is stored."""
 
 from __future__ import annotations
 
@@ -39,11 +39,11 @@ def run(below, operation, tmp_path):
 
 
 @pytest.mark.parametrize("operation", [Operation.LOAD, Operation.OPEN_STREAM, Operation.SAVE, Operation.SAVE_STREAM])
-def test_each_way_that_a_file_goes_has_its_digest(below, tmp_path, operation):
+def test_every_operation_on_a_file_records_its_digest(below, tmp_path, operation):
     assert run(below, operation, tmp_path).stored.sha256 == DIGEST
 
 
-def test_a_directory_has_none(below, tmp_path):
+def test_a_directory_has_no_digest(below, tmp_path):
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "file").write_bytes(DATA)
     call = Call(Operation.SAVE)
@@ -51,14 +51,14 @@ def test_a_directory_has_none(below, tmp_path):
     assert call.stored.sha256 == ""
 
 
-def test_several_streams_have_none(below):
+def test_several_streams_have_no_digest(below):
     call = Call(Operation.SAVE)
     for name in ("one", "two"):
         Digested(below).save_stream(call, Artifact(f"ns/{name}"), iter([DATA]))
     assert call.stored.sha256 == ""
 
 
-def test_what_did_not_go_through_has_none(below):
+def test_an_incomplete_stream_has_no_digest(below):
     call = Call(Operation.OPEN_STREAM)
     with closing(Digested(below).open_stream(call, Artifact("ns/a"))) as chunks:
         next(chunks)

@@ -1,4 +1,4 @@
-"""Which key seals and which may have sealed, contexts, plaintext that is read or stored by a rule."""
+"""Encryption rules: the key that seals, the keys that may have sealed, contexts, and plaintext by a rule."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_an_author_may_choose_only_a_key_that_is_listed(make):
 
 
 @WAYS
-def test_a_context_is_sealed_in_and_asked_for_on_reading(make, transfer):
+def test_a_context_is_sealed_in_and_required_on_reading(make, transfer):
     rule = {"key": "one", "context": {"tenant": "${identity.namespace}"}}
     bench = make(document([ALLOW], encryption=[rule]), transfer=transfer, process=Process({"namespace": "team-a"}))
     bench.save("a", bench.file())
@@ -43,7 +43,7 @@ def test_a_context_is_sealed_in_and_asked_for_on_reading(make, transfer):
     for again in (lambda: bench.load("a", "other"), lambda: bench.stream("a")):
         denied(again, "CONTEXT")
         assert bench.call.decision.code == "CONTEXT"
-    assert bench.keys.asked["unwrap"] == 1, "nobody's key was asked for"
+    assert bench.keys.requests["unwrap"] == 1, "only the first load requested the data key"
     assert not (bench.work / "other").exists()
 
 
@@ -51,13 +51,13 @@ SECOND = {"key": "one", "readKeys": ["transit/keys/two"]}
 
 
 @WAYS
-def test_what_is_read_must_be_sealed_under_a_key_that_the_rule_names(make, transfer):
+def test_an_object_must_be_sealed_under_a_key_that_the_rule_names(make, transfer):
     bench = make(document([ALLOW], encryption=[{"key": "one", "authorKeys": ["tenant-team-a"]}]), transfer=transfer)
     bench.plant("a", under="two")
     for again in (lambda: bench.load("a"), lambda: bench.stream("a")):
         denied(again, "encryption/e0, OTHER_KEY")
         assert bench.call.decision.code == "OTHER_KEY"
-    assert bench.keys.asked["unwrap"] == 0, "it is not even opened"
+    assert bench.keys.requests["unwrap"] == 0, "no data key was requested"
     assert list(bench.work.iterdir()) == []
     for key in ("one", "tenant-team-a"):
         bench.plant("a", under=key)
@@ -65,7 +65,7 @@ def test_what_is_read_must_be_sealed_under_a_key_that_the_rule_names(make, trans
 
 
 @pytest.mark.parametrize("rule", [SECOND, {"match": {"keys": ["**"]}}])
-def test_it_may_be_sealed_under_a_further_key_that_is_listed_or_any_where_no_key_is_named(make, rule):
+def test_an_object_may_be_sealed_under_a_key_in_read_keys_or_under_any_key_if_the_rule_names_none(make, rule):
     bench = make(document([ALLOW], encryption=[rule]))
     bench.plant("a", under="two")
     assert b"".join(bench.stream("a")) == b"stored"
@@ -86,12 +86,12 @@ def test_plaintext_is_read_only_where_a_rule_allows_it_and_each_time_is_recorded
     assert bench.call.sealed.unsealed_files == 1
     tree = bench.load("legacy/t", "tree")
     assert {path.name: path.read_bytes() for path in tree.iterdir()} == {"a": b"never sealed", "b": b"sealed since"}
-    assert caplog.text.count("reads what was never sealed: 'legacy/t/a'") == 3
+    assert caplog.text.count("reads an object that is not sealed: 'legacy/t/a'") == 3
     denied(lambda: bench.load("v2/a", "other"), "encryption/e1, PLAINTEXT")
     denied(lambda: bench.stream("v2/a"), "encryption/e1, PLAINTEXT")
 
 
-def test_what_passes_through_is_stored_and_read_as_it_is(make):
+def test_an_object_that_passes_through_is_stored_and_read_unchanged(make):
     rule = {"write": "passthrough", "readPlaintext": "allow"}
     for streams in (True, False):
         below = MemoryPlugin(streams=streams)
@@ -102,11 +102,11 @@ def test_what_passes_through_is_stored_and_read_as_it_is(make):
         bench.save_stream("s", [b"pl", b"ain"])
         assert set(bench.below.objects.values()) == {b"plain"}
         assert bench.call.sealed.unsealed_files == 1
-        assert bench.keys.asked == {}
+        assert bench.keys.requests == {}
         assert bench.load("f").read_bytes() == b"plain"
 
 
-def test_limits_hold_for_what_passes_through(make):
+def test_limits_apply_to_objects_that_pass_through(make):
     rule = {"write": "passthrough", "readPlaintext": "allow"}
     allow = {"effect": "allow", "limits": {"maxBytes": 10}}
     bench = make(document([allow], encryption=[rule]), allows_passthrough=True)

@@ -1,4 +1,4 @@
-"""The layer that decides, on the layer that seals, on a plugin in memory: limits while bytes flow, and what is kept."""
+"""The layer that decides, around the layer that seals: directories, limits while bytes flow, paths and records."""
 
 from __future__ import annotations
 
@@ -25,23 +25,25 @@ from sealgate.storage.stored_objects import Transfer
 NO_SECRETS = document([ALLOW, {"effect": "deny", "match": {"keys": ["**/secret/**"]}}])
 
 
-def test_a_delete_of_an_ancestor_of_what_is_denied_removes_nothing(make):
+def test_a_delete_of_a_directory_with_a_denied_object_removes_nothing(make):
     bench = make(NO_SECRETS)
     for key in ("t/a", "t/secret/x"):
         bench.plant(key)
     error = denied(lambda: bench.delete("t"), "DENIED")
-    assert error.fact == "an object beneath it: a rule denies it", "what may not be read is not named"
+    assert error.fact == "an object beneath it: a rule denies it", (
+        "the error does not name an object that may not be read"
+    )
     assert set(bench.below.objects) == {"t/a", "t/secret/x"}
     assert bench.call.decision.effective == "deny"
 
 
 @WAYS
-def test_a_load_of_an_ancestor_of_what_is_denied_leaves_no_file(make, transfer):
+def test_a_load_of_a_directory_with_a_denied_object_leaves_no_file(make, transfer):
     bench = make(NO_SECRETS, transfer=transfer)
     for key in ("t/a", "t/secret/x"):
         bench.plant(key)
     denied(lambda: bench.load("t"), "DENIED")
-    assert "load" not in bench.below.calls, "it was denied before anything was fetched"
+    assert "load" not in bench.below.calls, "the load was denied before anything was fetched"
     assert list(bench.work.iterdir()) == []
     bench.below.objects.pop("t/secret/x")
     assert (bench.load("t") / "a").read_bytes() == b"stored"
@@ -60,11 +62,11 @@ def test_a_save_of_a_directory_with_one_denied_file_stores_nothing(make, transfe
     bench.file(name="tree/secret/x")
     denied(lambda: bench.save("t", bench.work / "tree"), "DENIED")
     assert bench.below.objects == {}
-    assert bench.keys.asked == {}, "not even a key was asked for"
+    assert bench.keys.requests == {}, "no data key was requested"
 
 
 @WAYS
-def test_what_may_not_be_written_is_not_replaced_by_writing_its_directory(make, transfer):
+def test_an_object_that_may_not_be_written_is_not_replaced_by_writing_its_directory(make, transfer):
     bench = make(NO_SECRETS, transfer=transfer)
     bench.plant("t/secret/x")
     for write in (lambda: bench.save("t", bench.file()), lambda: bench.save_stream("t", [b"x"])):
@@ -73,7 +75,7 @@ def test_what_may_not_be_written_is_not_replaced_by_writing_its_directory(make, 
     assert set(bench.below.objects) == {"t/secret/x"}
 
 
-def test_an_object_that_a_listing_hid_is_still_denied_when_it_comes(make):
+def test_an_object_that_a_listing_hid_is_denied_when_it_arrives(make):
     class Hiding(MemoryPlugin):
         def list_objects(self, call, artifact):
             return [key for key in super().list_objects(call, artifact) if "secret" not in key]
@@ -100,13 +102,13 @@ def test_a_listing_names_only_what_may_be_read(make):
 
 
 @pytest.mark.parametrize("operation", ["Load", "OpenStream"])
-def test_what_may_be_read_in_one_of_the_two_ways_is_listed(make, operation):
+def test_an_object_that_may_be_read_by_load_or_by_stream_is_listed(make, operation):
     bench = make(document([ALLOW, {"effect": "deny", "match": {"operations": [operation], "keys": ["t/a"]}}]))
     bench.plant("t/a")
     assert bench.list("t") == ["t/a"]
 
 
-def test_a_listing_with_something_hidden_is_denied_where_the_policy_says_so(make):
+def test_a_listing_with_hidden_objects_is_denied_if_the_policy_says_so(make):
     bench = make({**NO_SECRETS, "spec": {**NO_SECRETS["spec"], "listing": "deny"}})
     bench.plant("t/a")
     assert bench.list("t") == ["t/a"]
@@ -143,10 +145,10 @@ def test_a_stream_that_passes_the_limit_is_cut_off_and_stores_nothing(make):
 
     denied(lambda: bench.save_stream("a", chunks()), "LIMIT_BYTES")
     assert bench.below.objects == {}
-    assert len(sent) <= 7, "it was read no further than it had to be"
+    assert len(sent) <= 7, "the stream was read only up to the limit"
 
 
-def test_the_last_grant_that_survived_is_the_one_that_is_named(make):
+def test_the_denial_names_the_last_grant_that_was_exceeded(make):
     grants = [{"effect": "allow", "limits": {"maxBytes": f"{size}MiB"}} for size in (1, 3, 2)]
     bench = make(document(grants))
     bench.save_stream("a", [bytes(MIB)] * 3)
@@ -179,7 +181,7 @@ def test_a_file_of_a_terabyte_is_refused_without_reading_it(make, transfer):
     path = bench.file()
     os.truncate(path, 1 << 40)
     denied(lambda: bench.save("a", path), "LIMIT_BYTES")
-    assert (bench.keys.asked, bench.below.calls) == ({}, ["list_objects"])
+    assert (bench.keys.requests, bench.below.calls) == ({}, ["list_objects"])
 
 
 def test_a_file_that_grows_while_it_is_read_is_counted_by_what_was_read(make):
@@ -199,7 +201,7 @@ def test_a_file_that_grows_while_it_is_read_is_counted_by_what_was_read(make):
     assert bench.below.objects == {}
 
 
-def test_what_is_denied_midway_through_a_directory_leaves_none_of_its_files(make):
+def test_a_denial_midway_through_a_directory_leaves_none_of_its_files(make):
     class Slow(MemoryPlugin):
         def save_stream(self, call, artifact, chunks):
             super().save_stream(call, artifact, chunks)
@@ -217,7 +219,7 @@ def test_what_is_denied_midway_through_a_directory_leaves_none_of_its_files(make
     [({"maxFiles": 2}, "LIMIT_FILES"), ({"maxTotalBytes": 29}, "LIMIT_TOTAL"), ({"minBytes": 11}, "LIMIT_BYTES")],
 )
 @WAYS
-def test_limits_of_a_whole_request_hold_over_its_files(make, transfer, limits, code):
+def test_limits_on_a_whole_request_count_all_its_files(make, transfer, limits, code):
     bench = make(document([{"effect": "allow", "limits": limits}]), transfer=transfer)
     for name in "abc":
         bench.file(b"0123456789", f"tree/{name}")
@@ -232,14 +234,14 @@ def test_a_directory_of_more_files_than_are_granted_is_neither_fetched_nor_delet
         bench.plant(f"t/{name}")
     for act in (lambda: bench.load("t"), lambda: bench.delete("t")):
         assert "3 objects exceeds maxFiles 2" in denied(act, "LIMIT_FILES").fact
-    assert not {"load", "open_stream", "delete"} & set(bench.below.calls), "it was denied before anything was done"
+    assert not {"load", "open_stream", "delete"} & set(bench.below.calls), "both calls were denied before any effect"
     bench.below.objects.pop("t/c")
     bench.load("t")
     bench.delete("t")
     assert bench.below.objects == {}
 
 
-def test_a_limit_on_the_directory_alone_holds_for_what_is_in_it(make):
+def test_a_limit_on_the_directory_key_counts_the_files_in_it(make):
     rule = {"effect": "require", "match": {"keys": ["t"]}, "limits": {"maxFiles": 1}}
     bench = make(document([ALLOW, rule]))
     bench.file(name="tree/a")
@@ -256,7 +258,7 @@ def test_a_type_is_required_of_files_and_not_of_their_directory(make):
     denied(lambda: bench.save_stream("t/x", [b""]), "EXTENSION")
 
 
-def test_a_name_that_nobody_could_match_in_time_is_refused(make):
+def test_a_name_that_is_too_long_to_match_in_time_is_refused(make):
     bench = make(document([{**ALLOW, "match": {"artifactNames": ["*a*b*c*d"]}}]))
     with pytest.raises(BadRequest, match="more than 4096 characters"):
         bench.governed.delete(Call(Operation.DELETE), Artifact("a", name="a" * 4097))
@@ -265,7 +267,7 @@ def test_a_name_that_nobody_could_match_in_time_is_refused(make):
 # --- local paths ------------------------------------------------------------------------------------------
 
 
-def test_a_rule_about_paths_means_the_path_that_is_reached(make):
+def test_a_rule_about_local_paths_applies_to_the_resolved_path(make):
     bench = make()
     rule = {"effect": "deny", "match": {"localPaths": [f"{bench.work}/private/**"]}}
     bench.governed = Governed(bench.sealed, documents(document([ALLOW, rule])), stored=bench.sealed.stored)
@@ -288,7 +290,7 @@ def test_a_pipe_is_refused_and_never_waited_for(make):
 # --- what the audit record and the author see -------------------------------------------------------------
 
 
-def test_what_was_decided_is_in_the_call(make):
+def test_the_call_contains_the_decision(make):
     deny = {"effect": "deny", "match": {"keys": ["x"]}, "audit": {"annotations": {"ticket": "S-1"}, "hmacKey": True}}
     bench = make(document([ALLOW, deny, {"effect": "deny", "enforcement": "warn", "match": {"keys": ["w"]}}]))
     bench.plant("w")
@@ -322,7 +324,7 @@ def test_a_refusal_is_one_line_of_at_most_400_bytes(make, key, message):
 
 
 WARN, SHADOW = ({"effect": "deny", "enforcement": mode, "match": {"keys": ["w"]}} for mode in ("warn", "shadow"))
-TOLD = "'w' is allowed, and would be denied if the policy were enforced"
+WARNING = "'w' is allowed, and would be denied if the policy were enforced"
 
 
 @pytest.mark.parametrize("trials", [[WARN, SHADOW], [SHADOW, WARN]])
@@ -330,11 +332,11 @@ def test_a_warning_is_logged_whichever_trial_comes_first_and_though_the_reader_g
     bench = make(document([ALLOW, *trials]))
     bench.plant("w", bytes(3 * MIB))
     bench.load("w")
-    assert caplog.text.count(TOLD) == 1
+    assert caplog.text.count(WARNING) == 1
     bench.call = Call(Operation.OPEN_STREAM)
     with closing(bench.governed.open_stream(bench.call, Artifact("w"))) as chunks:
         assert next(chunks)
-    assert caplog.text.count(TOLD) == 2
+    assert caplog.text.count(WARNING) == 2
 
 
 def test_a_shadow_alone_is_silent(make, caplog):
@@ -345,7 +347,7 @@ def test_a_shadow_alone_is_silent(make, caplog):
     assert "would be denied" not in caplog.text
 
 
-def test_an_identity_that_becomes_known_later_counts_from_then_on(make):
+def test_an_identity_that_becomes_known_later_applies_from_then_on(make):
     text = policy_text("tenants")
     bench = make()
     bench.governed = Governed(
@@ -360,7 +362,7 @@ def test_an_identity_that_becomes_known_later_counts_from_then_on(make):
     assert bench.load("team-a/x").exists()
 
 
-def test_where_there_is_no_policy_nothing_more_is_asked_of_the_downstream(make):
+def test_without_a_policy_the_downstream_gets_no_additional_requests(make):
     bench = make()
     bench.save("a", bench.file())
     bench.load("a")

@@ -1,4 +1,4 @@
-"""The objects of a directory: each is decided by its own key and local path, and sealed by its own rule."""
+"""The objects of a directory: each is decided by its own key and local path, under one encryption rule for all."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ def test_no_file_is_saved_or_loaded_under_the_encryption_of_the_directory_above(
     bench.file(name="tree/a")
     error = denied(lambda: bench.save("t", bench.work / "tree"), "encryption/e0, ENCRYPTION")
     assert (error.fact.partition(":")[0], error.remedy) == ('object "t/secret/x"', "Save and load it by its own key")
-    assert (bench.below.objects, bench.keys.asked) == ({}, {})
+    assert (bench.below.objects, bench.keys.requests) == ({}, {})
     bench.save("t/secret/x", path)
     assert header_of(bench, "t/secret/x").key.key_name == "one"
     denied(lambda: bench.load("t"), "ENCRYPTION")
     assert bench.load("t/secret/x", "own").read_bytes() == b"plain"
 
 
-def test_what_a_listing_hid_is_still_not_loaded_under_the_encryption_of_the_directory_above(make):
+def test_an_object_that_a_listing_hid_is_not_loaded_under_the_encryption_of_the_directory_above(make):
     bench = make(document([ALLOW], encryption=[SECRET, {"readPlaintext": "allow"}]))
     bench.plant("t/secret/x", b"planted", age=None)
     bench.plant("t/a")
@@ -54,7 +54,7 @@ def test_what_a_listing_hid_is_still_not_loaded_under_the_encryption_of_the_dire
 
 
 @WAYS
-def test_rules_that_say_the_same_of_a_file_and_of_its_directory_are_no_hindrance(make, transfer):
+def test_two_encryption_rules_with_equal_terms_allow_a_file_and_its_directory_together(make, transfer):
     bench = make(document([ALLOW], encryption=[{**SECRET, "key": "one"}, {"key": "one"}]), transfer=transfer)
     bench.file(name="tree/secret/x")
     bench.save("t", bench.work / "tree")
@@ -62,7 +62,7 @@ def test_rules_that_say_the_same_of_a_file_and_of_its_directory_are_no_hindrance
 
 
 @WAYS
-def test_a_rule_about_paths_means_each_file_of_a_directory(make, transfer):
+def test_a_rule_about_local_paths_applies_to_each_file_of_a_directory(make, transfer):
     bench = make(transfer=transfer)
     rule = {"effect": "deny", "match": {"localPaths": [f"{bench.work}/**/private/**"]}}
     bench.governed = Governed(bench.sealed, documents(document([ALLOW, rule])), stored=bench.sealed.stored)
@@ -75,7 +75,7 @@ def test_a_rule_about_paths_means_each_file_of_a_directory(make, transfer):
     assert not (bench.work / "loaded").exists()
 
 
-def test_the_encryption_rule_is_the_one_for_the_path_that_is_reached(make):
+def test_the_encryption_rule_is_chosen_by_the_resolved_path(make):
     bench = make(
         document(
             [ALLOW],
@@ -92,7 +92,7 @@ def test_the_encryption_rule_is_the_one_for_the_path_that_is_reached(make):
     assert header_of(bench, "k").key.key_name == "two"
 
 
-def test_what_an_author_chose_for_writing_hinders_nothing_else(make):
+def test_a_key_that_the_author_chose_for_writing_does_not_affect_other_operations(make):
     writes = {"match": {"operations": ["write"]}, "key": "one", "authorKeys": ["two"]}
     bench = make(document([ALLOW], encryption=[writes, {"key": "one", "readKeys": ["two"]}]))
     chosen = {"configuration": "sealgate: {key: two}\nbucket: b\n"}
@@ -112,7 +112,7 @@ KEPT = document([ALLOW, {"effect": "deny", "match": {"operations": ["delete"], "
 
 @WAYS
 @pytest.mark.parametrize(("written", "code"), [(KEPT, "DENIED"), (retained("skip"), "RETENTION")])
-def test_what_may_not_be_deleted_is_not_removed_by_a_write_in_its_place(make, transfer, written, code):
+def test_an_object_that_may_not_be_deleted_is_not_removed_by_a_write_in_its_place(make, transfer, written, code):
     bench = make(written, transfer=transfer)
     bench.plant("r/keep", age=DAY)
     bench.file(name="tree/a")
@@ -139,7 +139,7 @@ def test_an_object_that_may_not_be_deleted_is_not_replaced_by_a_directory(make, 
 
 
 @WAYS
-def test_what_a_directory_writes_again_needs_no_right_to_delete(make, transfer):
+def test_writing_a_directory_again_needs_no_right_to_delete(make, transfer):
     bench = make(document([{"effect": "allow", "match": {"operations": ["write"]}}]), transfer=transfer)
     bench.file(name="tree/a")
     bench.save("t", bench.work / "tree")
@@ -155,18 +155,20 @@ STRANGE = ["a%2fb", "..;x", "a\\b", "\u202ex"]
 
 @WAYS
 @pytest.mark.parametrize("name", STRANGE)
-def test_where_there_is_no_policy_a_file_with_another_spelling_is_neither_saved_nor_loaded(make, transfer, name):
+def test_without_a_policy_a_file_whose_key_is_not_canonical_is_neither_saved_nor_loaded(make, transfer, name):
     bench = make(transfer=transfer)
     bench.file(name=f"tree/{name}")
     bench.plant(f"s/{name}")
     denied(lambda: bench.save("t", bench.work / "tree"), "BAD_KEY", BadRequest)
     denied(lambda: bench.load("s"), "BAD_KEY", BadRequest)
-    assert (set(bench.below.objects), bench.keys.asked["new_data_key"]) == ({f"s/{name}"}, 1), "the planted one's"
+    assert (set(bench.below.objects), bench.keys.requests["new_data_key"]) == ({f"s/{name}"}, 1), (
+        "for the planted object"
+    )
     assert not (bench.work / "loaded").exists()
 
 
 @pytest.mark.parametrize("written", [[], [document([ALLOW])]])
-def test_what_is_stored_under_another_spelling_can_be_cleared_away(make, written):
+def test_an_object_whose_key_is_not_canonical_can_be_deleted(make, written):
     bench = make(*written)
     for key in ("t/a", *(f"t/{name}" for name in STRANGE)):
         bench.below.objects[key] = b""
@@ -174,7 +176,7 @@ def test_what_is_stored_under_another_spelling_can_be_cleared_away(make, written
     assert bench.below.objects == {}
 
 
-def test_a_rule_that_keeps_an_object_keeps_it_under_another_spelling_too(make):
+def test_a_retention_rule_also_keeps_an_object_whose_key_is_not_canonical(make):
     bench = make(retained("skip"))
     bench.plant("r/t/a%2fb", age=DAY)
     bench.delete("r/t")
@@ -185,7 +187,7 @@ def test_a_rule_that_keeps_an_object_keeps_it_under_another_spelling_too(make):
 
 
 class Mute(MemoryPlugin):
-    """Stores and removes, and tells nothing of what is stored."""
+    """Stores and removes, and refuses every question about stored objects."""
 
     def list_objects(self, call, artifact):
         raise DownstreamStatus("UNIMPLEMENTED", "no listings here")
@@ -210,7 +212,7 @@ TRIED = document(
 
 
 @pytest.mark.parametrize("enforcement", ["warn", "shadow"])
-def test_what_is_asked_for_rules_on_trial_alone_fails_no_call(make, enforcement):
+def test_a_question_that_only_rules_on_trial_need_fails_no_call(make, enforcement):
     tried = {**TRIED, "spec": {**TRIED["spec"], "enforcement": enforcement}}
     bench = make(tried, below=Mute())
     bench.file(name="tree/a")
@@ -226,7 +228,7 @@ def test_what_is_asked_for_rules_on_trial_alone_fails_no_call(make, enforcement)
 
 
 @pytest.mark.parametrize("enforcement", ["warn", "shadow"])
-def test_a_document_on_trial_changes_nothing_of_how_directories_are_treated(make, enforcement):
+def test_a_document_on_trial_does_not_change_how_directories_are_handled(make, enforcement):
     tried = {**TRIED, "spec": {**TRIED["spec"], "enforcement": enforcement}}
     grants = [{"effect": "allow", "match": {"keys": ["t", "t/a"]}}]
     bench = make(document(grants, symlinks="skip"), tried)
@@ -237,7 +239,7 @@ def test_a_document_on_trial_changes_nothing_of_how_directories_are_treated(make
     assert bench.list("t") == ["t/a"]
 
 
-def test_a_rule_that_is_enforced_in_a_document_on_trial_is_not_got_around_by_a_listing_that_fails(make):
+def test_a_failing_listing_does_not_bypass_an_enforced_rule_in_a_document_on_trial(make):
     deny = {"effect": "deny", "enforcement": "enforce", "match": {"keys": ["t/secret/**"]}}
     bench = make(document([deny], enforcement="shadow"), below=Mute())
     bench.below.objects = {"t/secret/x": b""}
@@ -248,7 +250,7 @@ def test_a_rule_that_is_enforced_in_a_document_on_trial_is_not_got_around_by_a_l
 
 
 @pytest.mark.parametrize("named", ["/t/secret/x", "t2/y"])
-def test_whatever_a_listing_names_is_decided_on(make, named):
+def test_every_key_that_a_listing_names_is_decided(make, named):
     class Listing(MemoryPlugin):
         def list_objects(self, call, artifact):
             return [artifact.key, named]
@@ -259,7 +261,7 @@ def test_whatever_a_listing_names_is_decided_on(make, named):
     assert set(bench.below.objects) == {"t/a"}
 
 
-def test_a_listing_that_names_the_object_itself_keeps_nobody_from_writing_it(make):
+def test_a_listing_that_names_the_object_itself_does_not_prevent_writing_it(make):
     class Listing(MemoryPlugin):
         def list_objects(self, call, artifact):
             return [artifact.key, *super().list_objects(call, artifact)]
@@ -269,7 +271,7 @@ def test_a_listing_that_names_the_object_itself_keeps_nobody_from_writing_it(mak
     bench.save_stream("t", [b"y"])
 
 
-def test_the_baseline_stays_while_nothing_is_enforced(make):
+def test_the_baseline_applies_while_no_document_is_enforced(make):
     bench = make(document([{**ALLOW, "match": {"keys": ["x"]}}], enforcement="shadow"))
     bench.below.objects = {f"t/{number}": b"" for number in range(10_001)}
     denied(lambda: bench.list("t"), "LIMIT_LISTING")
@@ -281,7 +283,7 @@ def test_the_baseline_stays_while_nothing_is_enforced(make):
 
 
 class Exchanging(MemoryPlugin):
-    """Does something once `t/b` is stored."""
+    """Calls `act` once `t/b` is stored."""
 
     act = staticmethod(lambda: None)
 
@@ -302,7 +304,7 @@ def exchange(path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["gone", "link", "pipe", "directory"])
-def test_a_file_that_is_exchanged_midway_is_a_named_error_and_nothing_new_stays(make, kind):
+def test_a_file_that_is_replaced_midway_is_a_named_error_and_no_new_object_remains(make, kind):
     bench = make(transfer=Transfer.STREAM, below=Exchanging())
     for name in "abc":
         path = bench.file(name=f"tree/{name}")
@@ -312,7 +314,7 @@ def test_a_file_that_is_exchanged_midway_is_a_named_error_and_nothing_new_stays(
     assert bench.below.objects == {}
 
 
-def test_a_denial_midway_removes_nothing_that_was_there_before(make):
+def test_a_denial_midway_removes_no_object_that_existed_before(make):
     limits = {"maxBytes": "1MiB"}
     bench = make(document([{**ALLOW, "limits": limits}]), transfer=Transfer.STREAM, below=Exchanging())
     for name in "abc":
@@ -321,7 +323,7 @@ def test_a_denial_midway_removes_nothing_that_was_there_before(make):
     bench.below.act = lambda: os.truncate(path, 2 << 20)
     error = denied(lambda: bench.save("t", bench.work / "tree"), "LIMIT_BYTES")
     assert set(bench.below.objects) == {"t/a"}
-    assert error.fact.endswith("; 1 of its objects had been written, and stay")
+    assert error.fact.endswith("; objects already stored and not removed: 1")
 
 
 def test_an_empty_directory_that_passes_through_is_refused(make):
@@ -332,7 +334,7 @@ def test_an_empty_directory_that_passes_through_is_refused(make):
 
 
 @WAYS
-def test_what_a_save_removes_is_looked_at_once(make, transfer):
+def test_an_object_that_a_save_removes_is_read_once(make, transfer):
     bench = make(retained("deny"), transfer=transfer)
     bench.plant("r/t/old", age=31 * DAY)
     bench.file(name="tree/a")
@@ -340,9 +342,9 @@ def test_what_a_save_removes_is_looked_at_once(make, transfer):
     assert [artifact.key for artifact in bench.below.artifacts].count("r/t/old") == 1
 
 
-def test_what_a_file_of_a_directory_replaces_is_kept_if_that_file_goes_away_meanwhile(make):
+def test_a_kept_object_is_not_removed_if_the_file_that_would_replace_it_disappears(make):
     class Exchange(MemoryPlugin):
-        """As a store does that replaces a directory as a whole."""
+        """Replaces a directory as a whole."""
 
         def save(self, call, artifact, path):
             for key in super().list_objects(call, artifact):
@@ -351,15 +353,15 @@ def test_what_a_file_of_a_directory_replaces_is_kept_if_that_file_goes_away_mean
 
     bench = make(KEPT, transfer=Transfer.FILE, below=Exchange())
     bench.file(name="tree/a")
-    going = bench.file(name="tree/keep")
+    vanishing = bench.file(name="tree/keep")
     bench.plant("t/keep")
-    made = bench.keys.new_data_key
+    new_data_key = bench.keys.new_data_key
 
-    def making(*given):
-        going.unlink()
-        return made(*given)
+    def unlink_first(*arguments):
+        vanishing.unlink()
+        return new_data_key(*arguments)
 
-    bench.keys.new_data_key = making
+    bench.keys.new_data_key = unlink_first
     error = denied(lambda: bench.save("t", bench.work / "tree"), "DENIED")
     assert "this would delete it" in error.fact
     assert set(bench.below.objects) == {"t/keep"}

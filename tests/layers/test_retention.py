@@ -1,4 +1,4 @@
-"""What is too young stays, what is there is not replaced, and where nothing tells, nothing is done."""
+"""Rules about age and overwriting: young objects are kept, existing ones not replaced, unknown facts count as no."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sealgate.storage.stored_objects import Transfer
 
 
 @pytest.mark.parametrize("transfer", list(Transfer))
-def test_what_is_too_young_stays_and_the_delete_succeeds(make, transfer):
+def test_an_object_that_is_too_young_is_kept_and_the_delete_succeeds(make, transfer):
     bench = make(retained("skip"), transfer=transfer)
     bench.plant("r/young", age=29 * DAY)
     bench.plant("r/old", age=31 * DAY)
@@ -24,7 +24,7 @@ def test_what_is_too_young_stays_and_the_delete_succeeds(make, transfer):
     assert (bench.call.decision.effective, bench.call.decision.code) == ("skip", "RETENTION")
 
 
-def test_what_is_too_young_is_denied_where_the_rule_says_so(make):
+def test_deleting_an_object_that_is_too_young_is_denied_if_the_rule_says_so(make):
     bench = make(retained("deny"))
     bench.plant("r/young", age=DAY)
     error = denied(lambda: bench.delete("r/young"), "RETENTION")
@@ -44,7 +44,7 @@ def test_a_directory_with_one_retained_child_stays_whole(make):
     assert bench.below.objects == {}
 
 
-def test_a_child_beside_it_does_not_make_an_object_deletable(make):
+def test_an_old_object_beneath_it_does_not_make_a_retained_object_deletable(make):
     bench = make(retained("skip"))
     bench.plant("r/x", age=DAY)
     bench.plant("r/x/old", age=31 * DAY)
@@ -56,7 +56,7 @@ WRITE_ONCE = document([ALLOW, {"effect": "require", "match": {"keys": ["r/**"]},
 
 
 @pytest.mark.parametrize("transfer", list(Transfer))
-def test_what_is_there_is_not_replaced(make, transfer):
+def test_an_existing_object_is_not_replaced(make, transfer):
     bench = make(WRITE_ONCE, transfer=transfer)
     bench.save("r/a", bench.file(b"first"))
     bench.file(b"x", "tree/a")
@@ -71,7 +71,7 @@ def test_what_is_there_is_not_replaced(make, transfer):
     assert bench.load("r/a").read_bytes() == b"first"
 
 
-def test_a_directory_above_what_is_write_once_replaces_none_of_it(make):
+def test_writing_a_directory_does_not_replace_a_write_once_object_in_it(make):
     bench = make(WRITE_ONCE)
     bench.save("r/a", bench.file(b"first"))
     bench.file(b"second", "tree/a")
@@ -79,7 +79,7 @@ def test_a_directory_above_what_is_write_once_replaces_none_of_it(make):
 
 
 class Blind(MemoryPlugin):
-    """Answers no read."""
+    """Refuses every read."""
 
     answer: PluginError = Refused("access denied")
 
@@ -87,7 +87,7 @@ class Blind(MemoryPlugin):
         raise self.answer
 
 
-def test_where_nothing_tells_whether_it_is_there_nothing_is_written(make):
+def test_nothing_is_written_if_it_is_unknown_whether_the_object_exists(make):
     bench = make(WRITE_ONCE, below=Blind())
     assert "nothing tells whether" in denied(lambda: bench.save("r/a", bench.file()), "OVERWRITE").fact
     bench.below.answer = DownstreamStatus("UNAVAILABLE", "away")
@@ -96,7 +96,7 @@ def test_where_nothing_tells_whether_it_is_there_nothing_is_written(make):
     assert bench.below.objects == {}
 
 
-def test_where_nothing_tells_how_old_it_is_it_stays(make):
+def test_an_object_of_unknown_age_is_kept(make):
     bench = make(retained("skip"), below=Blind())
     bench.below.objects["r/a"] = b""
     bench.delete("r/a")

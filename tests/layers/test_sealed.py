@@ -1,4 +1,4 @@
-"""The layer that seals, alone: on a plugin in memory, with a keyring in a file."""
+"""The layer that seals, around a plugin in memory, with a keyring in a file."""
 
 import os
 from contextlib import closing
@@ -78,7 +78,7 @@ def snapshot(root):
 
 
 @pytest.mark.parametrize("size", [0, 1, 1_048_520, 1_048_521, 3_000_000])
-def test_a_file_comes_back_byte_for_byte_by_every_way(bench, size):
+def test_a_file_comes_back_byte_for_byte_by_every_transfer(bench, size):
     data = os.urandom(size)
     bench.save("ns/a", bench.file(data))
     assert bench.load("ns/a").read_bytes() == data
@@ -87,7 +87,7 @@ def test_a_file_comes_back_byte_for_byte_by_every_way(bench, size):
 
 
 def test_storage_holds_no_plaintext(bench):
-    data = b"this must not be seen by anybody " * 10_000
+    data = b"this must not be seen in storage " * 10_000
     bench.save("ns/a", bench.file(data))
     assert b"must not be seen" not in bench.below.objects["ns/a"]
 
@@ -116,9 +116,9 @@ def test_a_directory_comes_back_and_costs_one_data_key(bench):
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(os.urandom(number * 1000))
     bench.save("ns/tree", tree)
-    assert bench.keys.asked == {"new_data_key": 1}
+    assert bench.keys.requests == {"new_data_key": 1}
     assert snapshot(bench.load("ns/tree")) == snapshot(tree)
-    assert bench.keys.asked == {"new_data_key": 1, "unwrap": 1}
+    assert bench.keys.requests == {"new_data_key": 1, "unwrap": 1}
 
 
 def test_a_child_of_a_directory_opens_by_its_own_key(bench):
@@ -137,7 +137,7 @@ def test_an_empty_directory_is_refused_where_a_stream_cannot_carry_it(tmp_path):
     (bench.work / "tree" / "file").write_bytes(b"x")
     with pytest.raises(NotConfigured, match="is empty"):
         bench.save("ns/tree", bench.work / "tree")
-    assert bench.below.objects == {}, "half a directory was stored"
+    assert bench.below.objects == {}, "nothing of the directory was stored"
 
 
 @pytest.mark.parametrize("damage", ["flip", "cut", "extend", "swap", "plain", "empty"])
@@ -201,7 +201,7 @@ def test_the_transfer_decides_which_operations_the_downstream_sees(tmp_path):
     }
 
 
-def test_streams_only_with_a_downstream_that_has_none_says_what_to_change(tmp_path):
+def test_transfer_by_stream_with_a_downstream_without_streams_is_a_named_error(tmp_path):
     bench = Bench(tmp_path, Transfer.STREAM, streams=False)
     with pytest.raises(NotConfigured, match="no SaveStream"):
         bench.save("a", bench.file(b"x"))
@@ -214,7 +214,7 @@ def test_save_stream_is_always_offered(tmp_path):
     assert bench.sealed.get_capabilities(Call(Operation.GET_CAPABILITIES)).save_stream
 
 
-def test_a_downstream_that_cannot_tell_directories_has_none(auto):
+def test_a_downstream_without_is_directory_has_no_directories(auto):
     class NoDirectories(MemoryPlugin):
         def is_directory(self, call, artifact):
             raise DownstreamStatus("UNIMPLEMENTED", "no such thing")
@@ -223,7 +223,7 @@ def test_a_downstream_that_cannot_tell_directories_has_none(auto):
     assert sealed.is_directory(Call(Operation.IS_DIRECTORY), Artifact("a")) is False
 
 
-def test_the_configuration_goes_on_byte_for_byte(auto):
+def test_a_configuration_that_only_mentions_sealgate_is_forwarded_unchanged(auto):
     text = "bucket: x\n# sealgate is only mentioned\n"
     auto.sealed.delete(Call(Operation.DELETE), Artifact("a", configuration=text))
     assert auto.below.artifacts[-1].configuration == text
@@ -237,19 +237,19 @@ def test_the_configuration_goes_on_byte_for_byte(auto):
         ("sealgate: {}\ndownstream: {bucket: z}\n", "bucket: z\n"),
     ],
 )
-def test_a_block_for_sealgate_is_taken_out(auto, text, forwarded):
+def test_the_authors_block_is_not_forwarded(auto, text, forwarded):
     auto.sealed.delete(Call(Operation.DELETE), Artifact("a", configuration=text))
     assert auto.below.artifacts[-1].configuration == forwarded
 
 
 @pytest.mark.parametrize("text", ["sealgate: {key: other}", "sealgate: {transfer: none, key: x}", "sealgate: [1]"])
-def test_authors_choose_nothing_by_that_block(auto, text):
+def test_authors_may_choose_nothing_by_default(auto, text):
     with pytest.raises(BadRequest, match=r"sealgate|Sealgate"):
         auto.sealed.save_stream(Call(Operation.SAVE_STREAM), Artifact("a", configuration=text), iter([b"plain"]))
     assert auto.below.objects == {}
 
 
-def test_what_a_call_learned_is_in_its_context(bench):
+def test_a_call_records_files_bytes_and_key(bench):
     data = os.urandom(1_200_000)
     call = Call(Operation.SAVE)
     bench.sealed.save(call, Artifact("ns/a"), bench.file(data))
@@ -274,7 +274,7 @@ def test_a_cancelled_call_stops_and_leaves_nothing(bench):
 
 def test_a_file_that_the_downstream_only_linked_is_not_consumed(tmp_path):
     class Linking(MemoryPlugin):
-        """Stores files, and hands them out by a second name for them."""
+        """Stores files, and answers a Load with a hard link to them."""
 
         def save(self, call, artifact, path):
             (tmp_path / "stored").write_bytes(path.read_bytes())
@@ -291,7 +291,7 @@ def test_a_file_that_the_downstream_only_linked_is_not_consumed(tmp_path):
 
 
 @pytest.mark.parametrize("left", ["nothing", "link", "pipe"])
-def test_success_without_a_file_is_seen_through(tmp_path, left):
+def test_a_load_that_reports_success_without_a_file_is_data_loss(tmp_path, left):
     class Lying(MemoryPlugin):
         def load(self, call, artifact, path):
             if left == "link":
@@ -348,7 +348,7 @@ def test_any_tree_of_files_comes_back(tmp_path_factory, tree):
     grow(bench.work / "tree", tree)
     files = {name: data for name, data in snapshot(bench.work / "tree").items() if data is not None}
     if not files:
-        return  # a plugin that stores objects alone has nothing to store
+        return  # the plugin stores objects only, and the tree has none
     bench.save("ns/t", bench.work / "tree")
     loaded = snapshot(bench.load("ns/t"))
     assert {name: data for name, data in loaded.items() if data is not None} == files

@@ -1,4 +1,4 @@
-"""Moving objects to a newer key version on a plugin in memory, and what happens when that plugin is not honest."""
+"""Moving objects to a newer key version on a plugin in memory, including one that returns wrong answers."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ DATA = blob(300_000)
 
 
 class Recorded:
-    """The local keyring, and how often it was asked to move how many data keys."""
+    """The local keyring; records the size of each batch of data keys and counts requests for versions."""
 
     def __init__(self, keys):
         self._keys = keys
         self.batches = []
-        self.asked_versions = 0
+        self.version_requests = 0
         self.fault = None
 
     def require_own(self, wrapped):
         self._keys.require_own(wrapped)
 
     def versions(self, call, key):
-        self.asked_versions += 1
+        self.version_requests += 1
         return self._keys.versions(call, key)
 
     def rewrap_many(self, call, wrapped):
@@ -112,7 +112,7 @@ def simple(tmp_path):
     return World(tmp_path)
 
 
-def test_the_key_envelope_is_replaced_and_nothing_else(world):
+def test_only_the_wrapped_key_in_the_header_is_replaced(world):
     world.save("ns/a", "ns/b")
     before = {key: (world.header(key), world.body(key)) for key in ("ns/a", "ns/b")}
     world.turn_to(2)
@@ -128,16 +128,20 @@ def test_the_key_envelope_is_replaced_and_nothing_else(world):
     assert report.newest == {"default": KeyVersions(2, 1)}
 
 
-def test_what_is_current_is_read_no_further_than_its_header_and_not_written(simple):
+def test_a_current_object_is_read_up_to_its_header_and_not_written(simple):
     simple.save("ns/a")
     simple.plugin.calls.clear()
     report = simple.rotate()
     assert (report.current, report.moved) == (1, 0)
-    assert simple.plugin.calls == ["list_objects", "open_stream", "open_stream"]  # the prefix itself, and the object
+    assert simple.plugin.calls == [
+        "list_objects",
+        "open_stream",
+        "open_stream",
+    ]  # for the prefix itself, and for the object
     assert simple.keys.batches == []
 
 
-def test_a_dry_run_tells_the_same_and_changes_nothing(world):
+def test_a_dry_run_reports_the_same_and_changes_nothing(world):
     world.save("ns/a", "ns/b")
     world.turn_to(2)
     world.save("ns/c")
@@ -150,7 +154,7 @@ def test_a_dry_run_tells_the_same_and_changes_nothing(world):
     assert world.keys.batches == []
 
 
-def test_files_of_one_directory_go_on_sharing_one_data_key(simple):
+def test_files_of_one_directory_still_share_one_data_key(simple):
     made = LocalKeys(simple.keyring).new_data_key(simple.call)
     simple.save(*(f"ns/tree/{number:04}" for number in range(3 * BATCH)), data=b"x", made=made)
     simple.turn_to(2)
@@ -167,10 +171,10 @@ def test_the_key_service_is_asked_once_for_each_hundred_that_are_stale(simple, c
     report = simple.rotate()
     assert (report.moved, report.current) == (count, count)
     assert (sum(simple.keys.batches), len(simple.keys.batches)) == (count, requests)
-    assert simple.keys.asked_versions == 1
+    assert simple.keys.version_requests == 1
 
 
-def test_an_interrupted_walk_says_how_far_it_came_and_what_is_left_is_whole(simple):
+def test_an_interrupted_walk_reports_how_far_it_came_and_all_objects_still_open(simple):
     keys = [f"ns/{number:04}" for number in range(2 * BATCH)]
     simple.save(*keys, data=b"")
     simple.turn_to(2)
@@ -195,7 +199,7 @@ def test_an_interrupted_walk_says_how_far_it_came_and_what_is_left_is_whole(simp
     assert simple.rotate().moved == 2 * BATCH - report.moved
 
 
-def test_what_is_not_sealed_is_counted_and_left_alone(simple):
+def test_an_object_that_is_not_sealed_is_counted_and_left_unchanged(simple):
     simple.save("ns/a")
     simple.plugin.objects["ns/plain"] = b"plaintext"
     simple.turn_to(2)
@@ -223,7 +227,7 @@ def test_one_object_that_cannot_be_moved_does_not_stop_the_others(simple):
 
 
 class Unsteady(MemoryPlugin):
-    """Reads the second time otherwise than the first."""
+    """Returns `change(content)` instead of the content on the second read."""
 
     def __init__(self, change):
         super().__init__()
@@ -248,7 +252,7 @@ class Unsteady(MemoryPlugin):
         lambda whole: b"",
     ],
 )
-def test_an_object_that_reads_otherwise_the_second_time_is_left_as_it_was(tmp_path, change):
+def test_an_object_that_differs_on_the_second_read_is_left_unchanged(tmp_path, change):
     world = World(tmp_path, Unsteady(change))
     world.save("ns/a")
     world.turn_to(2)
@@ -261,7 +265,7 @@ def test_an_object_that_reads_otherwise_the_second_time_is_left_as_it_was(tmp_pa
     assert world.opened("ns/a") == DATA
 
 
-def test_an_object_that_was_saved_anew_meanwhile_is_left_as_it_is(tmp_path):
+def test_an_object_that_was_saved_again_meanwhile_is_left_unchanged(tmp_path):
     world = World(tmp_path)
     world.save("ns/a")
     old = world.plugin.objects["ns/a"]
@@ -293,7 +297,7 @@ def test_a_downstream_that_cannot_be_reached_ends_the_walk(tmp_path):
     assert not report.finished
 
 
-def test_a_key_service_that_refuses_ends_the_walk_with_its_word(simple):
+def test_a_key_service_that_is_unavailable_ends_the_walk_with_its_error(simple):
     simple.save("ns/a")
     simple.turn_to(2)
     before = dict(simple.plugin.objects)
@@ -304,43 +308,43 @@ def test_a_key_service_that_refuses_ends_the_walk_with_its_word(simple):
     assert simple.plugin.objects == before
 
 
-def test_another_providers_objects_are_told_and_asked_about_once(simple):
+def test_objects_of_another_provider_are_faults_and_cause_no_requests(simple):
     simple.save("ns/a", "ns/b")
 
     class Foreign(Recorded):
         def require_own(self, wrapped):
-            raise NotConfigured("the data key was wrapped by local, and this installation asks Vault")
+            raise NotConfigured("the data key was wrapped by local, and this installation uses Vault")
 
     simple.keys = Foreign(None)
     report = simple.rotate()
-    assert (report.found, report.failed, simple.keys.asked_versions) == (2, 2, 0)
+    assert (report.found, report.failed, simple.keys.version_requests) == (2, 2, 0)
     assert report.stopped_by is None
 
 
-def test_a_key_service_that_refuses_everything_ends_the_walk_after_one_question(simple):
+def test_a_key_service_that_refuses_every_key_ends_the_walk_after_one_request(simple):
     simple.save(*(f"ns/{number:04}" for number in range(3 * BATCH)), data=b"")
 
     class Refusing(Recorded):
         def versions(self, call, key):
-            self.asked_versions += 1
-            raise Denied("the role may not look at the key")
+            self.version_requests += 1
+            raise Denied("the role may not read the key")
 
     simple.keys = Refusing(LocalKeys(simple.keyring))
     report = simple.rotate()
     assert isinstance(report.stopped_by, Denied)
-    assert (report.found, simple.keys.asked_versions) == (BATCH, 1)
+    assert (report.found, simple.keys.version_requests) == (BATCH, 1)
 
 
-def test_a_key_that_is_not_there_stops_nobody_elses_rotation(simple):
+def test_a_missing_key_does_not_stop_the_rotation_of_other_keys(simple):
     simple.save("ns/a", "ns/b")
     simple.turn_to(2)
-    simple.plugin.objects["ns/a"] = relabelled(simple, "ns/a", key_name="nobodys")
+    simple.plugin.objects["ns/a"] = relabelled(simple, "ns/a", key_name="missing")
     report = simple.rotate()
     assert (report.moved, report.failed) == (1, 1)
 
 
 def relabelled(world, key, **changed):
-    """An object with another key envelope, as whoever holds the storage could write it."""
+    """Return an object with changed key fields in its header, as anyone with access to the storage could write it."""
     header, body = envelope.split_stream(iter([world.plugin.objects[key]]))
     return replace(header, key=replace(header.key, **changed)).encode() + b"".join(map(bytes, body))
 
@@ -356,40 +360,40 @@ def test_a_header_that_claims_another_version_than_its_wrap_is_one_fault_and_nev
     assert report.may_be_raised_to("default") is None
 
 
-def test_a_version_that_the_key_does_not_have_is_a_fault_and_asked_for_again_in_case_it_was_rotated(simple):
+def test_an_unknown_key_version_is_a_fault_after_the_versions_were_requested_again(simple):
     simple.save("ns/a")
     simple.turn_to(2)
     simple.save("ns/b")
     simple.turn_to(1)
     report = simple.rotate()
-    assert (report.current, report.failed, simple.keys.asked_versions) == (1, 1, 2)
+    assert (report.current, report.failed, simple.keys.version_requests) == (1, 1, 2)
     assert "1 is the newest" in report.faults[0].fact
 
 
-def test_an_object_that_is_deleted_on_the_way_is_gone_and_no_fault(simple):
+def test_an_object_that_is_deleted_meanwhile_is_counted_as_gone(simple):
     simple.save("ns/a", "ns/b")
     simple.turn_to(2)
     listed = simple.plugin.list_objects
 
-    def and_deleted(call, artifact):
-        found = listed(call, artifact)
+    def list_and_delete(call, artifact):
+        keys = listed(call, artifact)
         simple.plugin.objects.pop("ns/a", None)
-        return found
+        return keys
 
-    simple.plugin.list_objects = and_deleted
+    simple.plugin.list_objects = list_and_delete
     report = simple.rotate()
     assert (report.moved, report.gone, report.failed) == (1, 1, 0)
     assert report.may_be_raised_to("default") == 2
 
 
-def test_an_object_under_the_prefix_itself_is_moved_too(simple):
+def test_an_object_at_the_prefix_itself_is_moved(simple):
     simple.save("ns", "ns/a")
     simple.turn_to(2)
     assert simple.rotate().moved == 2
     assert simple.header("ns").key.key_version == 2
 
 
-def test_a_directorys_marker_is_not_sealed_and_no_fault(simple):
+def test_a_directory_marker_is_counted_as_not_sealed(simple):
     simple.save("ns/a")
     simple.plugin.objects["ns/dir/"] = b""
     report = simple.rotate()
@@ -397,7 +401,7 @@ def test_a_directorys_marker_is_not_sealed_and_no_fault(simple):
 
 
 class Hanging(MemoryPlugin):
-    """Does not answer, until it is told that nobody waits."""
+    """Does not answer the operation `on` until the call is cancelled."""
 
     def __init__(self, on):
         super().__init__()
@@ -424,7 +428,7 @@ class Hanging(MemoryPlugin):
 
 
 @pytest.mark.parametrize("on", ["list", "read", "write"])
-def test_a_downstream_that_makes_no_progress_is_not_waited_for_for_ever(tmp_path, on):
+def test_a_downstream_without_progress_is_cancelled_after_the_timeout(tmp_path, on):
     world = World(tmp_path, Hanging(on))
     world.save("ns/a")
     world.turn_to(2)
@@ -448,20 +452,20 @@ def test_a_walk_that_is_asked_to_stop_cancels_what_hangs(tmp_path, on):
         running = pool.submit(rotation.run, ["ns/a", "ns/b"])
         assert world.plugin.hangs.wait(60)
         patience.ask_to_stop()
-        patience.ask_to_stop()  # and at once
+        patience.ask_to_stop()  # the second time: at once
         report = running.result(60)
     assert not report.finished
     assert (report.moved, report.failed, report.stopped_by) == (0, 0, None)
     assert all(world.opened(key) == DATA for key in ("ns/a", "ns/b"))
 
 
-def test_a_listing_that_leads_elsewhere_is_refused(simple):
+def test_a_listing_outside_the_prefix_is_refused(simple):
     simple.plugin.list_objects = lambda call, artifact: ["other/a"]
     with pytest.raises(DataLoss, match="outside the prefix"):
         simple.rotate()
 
 
-def test_a_key_that_is_not_canonical_is_a_fault_of_its_own(simple):
+def test_a_key_that_is_not_canonical_is_one_fault(simple):
     simple.save("ns/a")
     simple.turn_to(2)
     simple.plugin.objects["ns/../b"] = b"x"
@@ -487,7 +491,7 @@ class Clock:
 
 
 @given(rate=st.floats(0.1, 10_000), starts=st.integers(1, 50))
-def test_no_more_start_in_a_second_than_the_rate(rate, starts):
+def test_starts_in_a_second_do_not_exceed_the_rate(rate, starts):
     clock = Clock()
     pace = Pace(rate, clock.wait, lambda: clock.now)
     for _ in range(starts):
@@ -495,7 +499,7 @@ def test_no_more_start_in_a_second_than_the_rate(rate, starts):
     assert clock.now - 50.0 == pytest.approx((starts - 1) / rate)
 
 
-def test_without_a_rate_nobody_waits():
+def test_without_a_rate_there_is_no_waiting():
     clock = Clock()
     pace = Pace(0, clock.wait, lambda: clock.now)
     for _ in range(100):

@@ -1,4 +1,4 @@
-"""Local paths: opened beneath the roots and nowhere else, and written whole or not at all."""
+"""Local paths: opened only beneath the roots, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ class World:
             return os.pread(source.fd, 100, 0)
 
     def left(self) -> set[str]:
-        """What lies in the root."""
+        """Return the paths of everything in the root."""
         return {str(path.relative_to(self.root)) for path in self.root.rglob("*")}
 
 
-THERE = {"file", "folder", "folder/deep"}
+INITIAL = {"file", "folder", "folder/deep"}
 
 
 def names(directory: Path | int) -> set[str]:
@@ -49,13 +49,13 @@ def names(directory: Path | int) -> set[str]:
 
 
 def create(roots: Roots, path: Path, kind: str) -> None:
-    """Create something empty at `path`."""
+    """Create an empty file or directory at `path`."""
     with roots.destination(path) as destination, getattr(destination, kind)(0o755):
         pass
 
 
 def create_and_fail(roots: Roots, path: Path, kind: str) -> None:
-    """Begin to create something at `path`, with something in it."""
+    """Begin to create a file or directory with content at `path`, and raise LookupError."""
     with roots.destination(path) as destination, getattr(destination, kind)(0o755) as fd:
         if kind == "new_file":
             os.write(fd, b"begun")
@@ -78,7 +78,7 @@ def world(tmp_path):
 
 @contextmanager
 def refused(fact: str) -> Iterator[None]:
-    """The error is a bad request of one line, and no descriptor stays open."""
+    """Expect a `BadRequest` of one line, and no descriptor that stays open."""
     before = names(Path("/proc/self/fd"))
     with pytest.raises(BadRequest, match=fact) as raised:
         yield
@@ -130,7 +130,7 @@ def test_a_path_that_is_not_beneath_a_root_is_refused(world, path):
         world.read(Path(path.format(root=world.root, outside=world.outside)))
 
 
-def test_the_longest_root_counts(world):
+def test_the_longest_matching_root_applies(world):
     roots = Roots([world.root, world.root / "folder"])
     world.link("folder/up", "../file")
     with refused("leads out"), roots.source(world.root / "folder" / "up"):
@@ -182,7 +182,7 @@ def test_forty_links_are_followed_and_no_more(world):
     ("link", "target", "path"),
     [
         ("link", "{outside}/file", "link"),
-        ("link", "{root}/file", "link"),  # absolute: what it means depends on whose file system it is
+        ("link", "{root}/file", "link"),  # absolute: its meaning depends on the file system
         ("link", "/", "link/etc/passwd"),
         ("link", "..", "link"),
         ("link", "../outside/file", "link"),
@@ -208,7 +208,7 @@ def test_a_link_to_a_link_that_leads_out_is_refused(world):
 
 
 @pytest.mark.parametrize("path", ["missing", "missing/file", "file/below", "folder/missing", "n" * 256, "link"])
-def test_what_is_not_there_is_named(world, path):
+def test_a_missing_path_is_a_named_error(world, path):
     world.link("link", "missing")
     with refused("no such file|not a directory|file name too long"):
         world.read(world.root / path)
@@ -234,7 +234,7 @@ def test_a_device_is_refused():
         pass
 
 
-def test_a_text_about_a_hostile_name_is_one_short_line(world):
+def test_an_error_about_a_hostile_name_is_one_short_line(world):
     with refused("cannot be used"):
         world.read(world.root / "a\nb\x1b[31m")
     with pytest.raises(BadRequest) as raised:
@@ -249,12 +249,12 @@ def test_a_text_about_a_hostile_name_is_one_short_line(world):
 def test_a_file_gets_its_content_and_exactly_its_mode(world, umask, mode):
     with world.roots.destination(world.root / "new") as destination, destination.new_file(mode) as fd:
         os.write(fd, b"content")
-        assert world.left() > THERE
+        assert world.left() > INITIAL
         assert not (world.root / "new").exists()
         assert stat.S_IMODE(os.fstat(fd).st_mode) == 0o600
     assert (world.root / "new").read_bytes() == b"content"
     assert stat.S_IMODE((world.root / "new").stat().st_mode) == mode
-    assert world.left() == THERE | {"new"}
+    assert world.left() == INITIAL | {"new"}
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o755])
@@ -264,13 +264,13 @@ def test_a_directory_gets_its_content_and_exactly_its_mode(world, umask, mode):
         assert not (world.root / "new").exists()
         assert stat.S_IMODE(os.fstat(fd).st_mode) == 0o700
     assert stat.S_IMODE((world.root / "new").stat().st_mode) == mode
-    assert world.left() == THERE | {"new", "new/inner"}
+    assert world.left() == INITIAL | {"new", "new/inner"}
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "\U0001f511" * 63, "報" * 85, "-rf", " ", "a\nb", "..."])
 def test_any_name_that_a_file_may_have_can_be_written(world, name):
     create(world.roots, world.root / name, "new_file")
-    assert world.left() == THERE | {name}
+    assert world.left() == INITIAL | {name}
 
 
 def test_an_existing_file_is_replaced_at_once(world):
@@ -281,17 +281,17 @@ def test_an_existing_file_is_replaced_at_once(world):
             assert path.read_bytes() == b"inside"
         assert path.read_bytes() == b"new"
         assert before.read() == b"inside"
-    assert world.left() == THERE
+    assert world.left() == INITIAL
 
 
 @pytest.mark.parametrize("kind", ["new_file", "new_directory"])
-def test_nothing_is_left_of_what_failed(world, kind):
+def test_a_failed_write_leaves_nothing(world, kind):
     with pytest.raises(LookupError):
         create_and_fail(world.roots, world.root / "new", kind)
-    assert world.left() == THERE
+    assert world.left() == INITIAL
 
 
-def test_what_failed_leaves_the_existing_file_alone(world):
+def test_a_failed_write_leaves_the_existing_file_unchanged(world):
     with pytest.raises(LookupError):
         create_and_fail(world.roots, world.root / "file", "new_file")
     assert (world.root / "file").read_bytes() == b"inside"
@@ -300,7 +300,7 @@ def test_what_failed_leaves_the_existing_file_alone(world):
 def test_a_destination_that_is_not_used_leaves_nothing(world):
     with world.roots.destination(world.root / "new"):
         pass
-    assert world.left() == THERE
+    assert world.left() == INITIAL
 
 
 def test_a_file_that_was_discarded_makes_room_for_a_directory(world):
@@ -311,7 +311,7 @@ def test_a_file_that_was_discarded_makes_room_for_a_directory(world):
         with destination.new_directory(0o755):
             pass
     assert (world.root / "new").is_dir()
-    assert world.left() == THERE | {"new"}
+    assert world.left() == INITIAL | {"new"}
 
 
 @pytest.mark.parametrize("target", ["file", "missing", "folder", "{outside}/file", "{outside}/new", "."])
@@ -320,14 +320,14 @@ def test_nothing_is_written_through_a_link(world, target, kind):
     link = world.link("link", target.format(outside=world.outside))
     with refused("is a symbolic link"):
         create(world.roots, link, kind)
-    assert world.left() == THERE | {"link"}
+    assert world.left() == INITIAL | {"link"}
     assert names(world.outside) == {"file"}
 
 
 def test_a_link_on_the_way_is_followed_inside_and_refused_outside(world):
     world.link("inner", "folder")
     create(world.roots, world.root / "inner" / "new", "new_file")
-    assert world.left() == THERE | {"inner", "folder/new"}
+    assert world.left() == INITIAL | {"inner", "folder/new"}
     world.link("out", "../outside")
     with refused("leads out"):
         create(world.roots, world.root / "out" / "new", "new_file")
@@ -343,10 +343,10 @@ def test_a_link_on_the_way_is_followed_inside_and_refused_outside(world):
         ("folder/../new", "is not an absolute path"),
     ],
 )
-def test_a_place_that_there_is_not_is_refused(world, path, fact):
+def test_a_destination_that_cannot_be_created_is_refused(world, path, fact):
     with refused(fact):
         create(world.roots, world.root / path.format(root=world.root), "new_file")
-    assert world.left() == THERE
+    assert world.left() == INITIAL
 
 
 @pytest.mark.parametrize(
@@ -357,10 +357,10 @@ def test_a_place_that_there_is_not_is_refused(world, path, fact):
         ("file", "new_directory", "not a directory"),
     ],
 )
-def test_what_cannot_be_replaced_is_named_and_stays(world, name, kind, fact):
+def test_a_destination_that_cannot_be_replaced_is_a_named_error_and_remains(world, name, kind, fact):
     with refused(fact):
         create(world.roots, world.root / name, kind)
-    assert world.left() == THERE
+    assert world.left() == INITIAL
     assert (world.root / "file").read_bytes() == b"inside"
 
 
@@ -371,12 +371,12 @@ def test_an_empty_directory_is_replaced(world):
     assert world.left() == {"file", "folder", "folder/new"}
 
 
-# --- file systems that say no ----------------------------------------------------------------------------
+# --- file systems that refuse ----------------------------------------------------------------------------
 
 
 @pytest.fixture
 def mounted(tmp_path) -> Iterator[Callable[[str], Path]]:
-    """A tmpfs of one's own, with options."""
+    """Mount a separate tmpfs with the given options."""
     path = tmp_path / "mounted"
     path.mkdir()
 
@@ -385,7 +385,7 @@ def mounted(tmp_path) -> Iterator[Callable[[str], Path]]:
         with suppress(FileNotFoundError):
             if subprocess.run(command, capture_output=True, check=False).returncode == 0:
                 return path
-        pytest.skip("a tmpfs cannot be mounted here: it takes root in a namespace of its own")
+        pytest.skip("a tmpfs cannot be mounted here: that requires root in a separate mount namespace")
 
     yield mount
     if path.is_mount():
@@ -406,7 +406,7 @@ def test_a_full_file_system_is_a_limit_and_nothing_is_left(mounted):
     assert list(path.iterdir()) == []
 
 
-def test_a_file_system_that_is_read_only_is_named(mounted):
+def test_a_read_only_file_system_is_a_named_error(mounted):
     with refused("read-only file system"):
         write_a_megabyte(mounted("ro"))
 
@@ -419,11 +419,11 @@ def test_a_file_that_may_not_grow_further_is_a_limit_and_nothing_is_left(world):
             write_a_megabyte(world.root)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert world.left() == THERE
+    assert world.left() == INITIAL
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_may_not_be_read_is_named_with_a_remedy(world):
+def test_an_unreadable_file_is_a_named_error_with_a_remedy(world):
     (world.root / "file").chmod(0)
     with pytest.raises(BadRequest, match="permission denied") as raised:
         world.read(world.root / "file")
@@ -444,7 +444,7 @@ while True:
 
 @contextmanager
 def exchanging(one: Path, other: Path) -> Iterator[None]:
-    """Another process lets two names change places, as fast as it can."""
+    """Have another process exchange two names, as fast as it can."""
     command = [sys.executable, "-c", EXCHANGE, one, other]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -457,7 +457,7 @@ def exchanging(one: Path, other: Path) -> Iterator[None]:
 
 
 def raced(attempt: Callable[[], bytes]) -> set[bytes]:
-    """What came of many attempts."""
+    """Return the distinct results of many attempts."""
     seen = set()
     for _ in range(5000):
         with suppress(PluginError):

@@ -1,4 +1,4 @@
-"""The spool: private, gone after every call, and cleared of what crashed processes left."""
+"""The spool: private, emptied after every call, and cleared of the leftovers of crashed processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sealgate.errors import BadRequest
 from sealgate.storage.spool import Spool, private_directory, private_file, remove_leftovers
 
 
-def found(directory: Path) -> list[Path]:
+def entries_in(directory: Path) -> list[Path]:
     return list(directory.rglob("*"))
 
 
@@ -26,11 +26,11 @@ def test_a_place_is_private_whatever_the_umask(tmp_path, umask):
         while above != tmp_path / "spool":
             assert stat.S_IMODE(above.stat().st_mode) == 0o700
             above = above.parent
-        for path in found(tmp_path / "spool"):
+        for path in entries_in(tmp_path / "spool"):
             assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0
 
 
-def test_what_is_made_in_a_place_can_be_private_too(tmp_path, umask):
+def test_files_and_directories_in_a_place_can_be_private(tmp_path, umask):
     private_directory(tmp_path / "directory")
     with open(tmp_path / "file", "xb", opener=private_file):
         pass
@@ -52,15 +52,15 @@ def test_a_place_is_gone_after_a_call_that_failed(tmp_path):
     assert not place.exists()
 
 
-def test_every_call_has_a_place_of_its_own(tmp_path):
+def test_every_call_has_its_own_place(tmp_path):
     spool = Spool(tmp_path)
     with ExitStack() as calls:
         assert len({calls.enter_context(spool.place()) for _ in range(20)}) == 20
 
 
-def test_nothing_is_made_before_it_is_needed(tmp_path):
+def test_nothing_is_created_before_it_is_needed(tmp_path):
     Spool(tmp_path / "spool").close()
-    assert found(tmp_path) == []
+    assert entries_in(tmp_path) == []
 
 
 def test_nothing_is_left_after_close_and_a_closed_spool_can_be_used_again(tmp_path):
@@ -69,14 +69,14 @@ def test_nothing_is_left_after_close_and_a_closed_spool_can_be_used_again(tmp_pa
         with spool.place() as place:
             assert place.is_dir()
         spool.close()
-        assert found(tmp_path / "deep" / "spool") == []
+        assert entries_in(tmp_path / "deep" / "spool") == []
 
 
 def test_free_bytes_are_those_of_the_file_system(tmp_path):
     assert Spool(tmp_path).free_bytes() > 0
 
 
-def test_a_directory_that_cannot_be_made_is_named(tmp_path):
+def test_a_directory_that_cannot_be_created_is_a_named_error(tmp_path):
     (tmp_path / "file").touch()
     spool = Spool(tmp_path / "file" / "spool")
     for use in (spool.place().__enter__, spool.free_bytes):
@@ -113,7 +113,7 @@ for _ in range(200):
 
 @contextmanager
 def child(code: str, directory: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Another process, and the first line that it says."""
+    """Start another process; yield it with the first line of its output."""
     command = [sys.executable, "-c", code, directory]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -123,29 +123,29 @@ def child(code: str, directory: Path) -> Iterator[tuple[subprocess.Popen[str], s
             process.kill()
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_the_spool_of_a_killed_process_is_removed(tmp_path):
     with child(HOLD, tmp_path) as (process, place):
         process.kill()
         process.wait()
         assert (Path(place) / "sealed").exists()
     assert remove_leftovers(tmp_path) == 1
-    assert found(tmp_path) == []
+    assert entries_in(tmp_path) == []
     assert remove_leftovers(tmp_path) == 0
 
 
-def test_the_spool_of_a_living_process_is_left_alone(tmp_path):
+def test_the_spool_of_a_running_process_is_not_removed(tmp_path):
     with child(HOLD, tmp_path) as (_, place):
         assert remove_leftovers(tmp_path) == 0
         assert (Path(place) / "sealed").read_bytes() == b"ciphertext"
 
 
-def test_ones_own_spool_is_left_alone(tmp_path):
+def test_the_spool_of_this_process_is_not_removed(tmp_path):
     with Spool(tmp_path).place() as place:
         assert remove_leftovers(tmp_path) == 0
         assert place.is_dir()
 
 
-def test_one_that_lives_is_told_from_many_that_died(tmp_path):
+def test_the_spool_of_a_running_process_is_distinguished_from_those_of_killed_ones(tmp_path):
     with child(HOLD, tmp_path) as (_, alive):
         for _ in range(3):
             with child(HOLD, tmp_path) as (process, _):
@@ -155,14 +155,14 @@ def test_one_that_lives_is_told_from_many_that_died(tmp_path):
         assert Path(alive).is_dir()
 
 
-def test_processes_that_start_together_never_take_each_other_for_dead(tmp_path):
+def test_processes_that_start_together_never_remove_each_others_spool(tmp_path):
     with ExitStack() as children:
         processes = [children.enter_context(child(START_AND_CLEAR, tmp_path))[0] for _ in range(4)]
         for process in processes:
             process.communicate("x")
         assert [process.returncode for process in processes] == [0] * 4
     remove_leftovers(tmp_path)
-    assert found(tmp_path) == []
+    assert entries_in(tmp_path) == []
 
 
 def test_nothing_else_is_removed(tmp_path):

@@ -1,4 +1,4 @@
-"""What the answer of whoever stores tells about an object that could not be read."""
+"""Which answers of a downstream to a read mean that the object does not exist."""
 
 import pytest
 
@@ -19,7 +19,7 @@ PLAIN = Artifact("rec/p")
         IsDirectory("the artifact is a directory"),
     ],
 )
-def test_that_there_is_none_is_read_from_the_status_or_the_text(answer):
+def test_an_absent_object_is_recognized_by_the_status_or_the_text(answer):
     assert says_absent(answer, PLAIN)
 
 
@@ -34,11 +34,11 @@ def test_that_there_is_none_is_read_from_the_status_or_the_text(answer):
         (Artifact("team-a/t"), "is a directory"),
     ],
 )
-def test_an_everyday_word_of_the_author_takes_nothing_from_the_text(artifact, text):
+def test_common_words_of_the_author_do_not_invalidate_the_text(artifact, text):
     assert says_absent(Refused(text), artifact)
 
 
-def test_that_something_is_a_directory_is_known_here_and_no_word_of_the_author_matters():
+def test_a_directory_is_absent_as_an_object_whatever_the_author_wrote():
     assert says_absent(IsDirectory("the artifact is a directory"), Artifact("is/a/directory"))
 
 
@@ -46,7 +46,7 @@ CODES = ["UNAVAILABLE", "PERMISSION_DENIED", "UNAUTHENTICATED", "INTERNAL", "DEA
 
 
 @pytest.mark.parametrize("code", CODES)
-def test_a_status_that_says_something_else_outweighs_the_text(code):
+def test_a_status_with_another_meaning_overrides_the_text(code):
     assert not says_absent(DownstreamStatus(code, "lookup of the store: host not found"), PLAIN)
 
 
@@ -69,7 +69,7 @@ def test_a_status_that_says_something_else_outweighs_the_text(code):
         (Artifact("rec/p", configuration='bucket: "not\\\n  found"\n'), "AccessDenied: bucket notfound"),
     ],
 )
-def test_a_word_that_the_author_could_have_put_there_tells_nothing(artifact, text):
+def test_words_that_the_author_could_have_put_there_do_not_count(artifact, text):
     assert not says_absent(Refused(text), artifact)
     assert not says_absent(DownstreamStatus("UNKNOWN", text), artifact)
     assert says_absent(DownstreamStatus("NOT_FOUND", text), artifact)

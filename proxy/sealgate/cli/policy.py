@@ -114,7 +114,9 @@ def _check(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if options.path is None and settings is None:
         raise Invalid(["nothing to check: name a file or a directory, or a configuration by --config"])
-    sources = policies.sources(settings) if settings and options.path is None else load.sources_at(options.path)
+    sources = (
+        policies.document_sources(settings) if settings and options.path is None else load.sources_at(options.path)
+    )
     if not sources:
         raise Invalid(["the configuration names no policy"])
     documents = load.loaded(sources, policies.installation(settings) if settings else Installation()).documents

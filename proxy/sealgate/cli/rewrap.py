@@ -18,7 +18,7 @@ from sealgate.compose.downstream import downstream_client
 from sealgate.compose.keys import provider_kind, rewrapper
 from sealgate.config import Settings
 from sealgate.errors import BadRequest, one_line, shown_key
-from sealgate.layers.author_block import forwarded
+from sealgate.layers.author_block import without_author_block
 from sealgate.plugin import Artifact
 from sealgate.policy import canonical_keys as canonical
 from sealgate.rotation import Pace, Patience, Report, Rotation
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     if fault := canonical.fault_of(options.prefix):
         raise BadRequest(fault, remedy="Give the prefix as the first segments of a key, such as ns/workflow")
     configuration = author.author_configuration(options.configuration)
-    artifact = forwarded(Artifact(options.prefix, plugin=options.plugin or "", configuration=configuration))
+    artifact = without_author_block(Artifact(options.prefix, plugin=options.plugin or "", configuration=configuration))
     settings = config.load(plugin=options.plugin)
     patience = Patience(options.timeout)
     _obey_signals(patience)

@@ -1,1 +1,1 @@
-"""Builds the stack from the settings. `serve`, `doctor`, `rewrap` and `demo` use the same builders."""
+"""Builds the stack from the settings. `serve`, `doctor`, `rewrap` and the recovery commands use the same builders."""

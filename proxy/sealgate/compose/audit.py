@@ -1,4 +1,4 @@
-"""The audit trail as the settings describe it."""
+"""Builds the audit trail from the section `audit` of the settings (docs/audit.md)."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sealgate.audit.chain import Certification
 from sealgate.audit.sinks import Copy, File, Sink, Stdout
 from sealgate.call import Call
 from sealgate.compose.keys import provider_kind
-from sealgate.compose.policies import known_by
-from sealgate.compose.telemetry import or_none
+from sealgate.compose.policies import identity_resolver
+from sealgate.compose.telemetry import build_exporter
 from sealgate.config import FileSink, OtlpSink, Settings
 from sealgate.errors import NotConfigured
 from sealgate.keys import KeyProvider
@@ -23,62 +23,63 @@ from sealgate.telemetry.watch import Telemetry
 log = logging.getLogger("sealgate")
 
 _LEAST_SECRET, _LARGEST_SECRET = 32, 1 << 16
+"""Bytes."""
 
 
 def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = None) -> AuditLog:
-    """The trail of this process. Nothing is written before the first access.
+    """Build the audit trail of this process. Nothing is written before the first access.
 
     Raises:
-        NotConfigured: the secret that hides artifact keys cannot be read.
+        NotConfigured: the secret for hiding artifact keys cannot be read, or a sink needs a collector that is not set.
     """
     audit = settings.audit
     sinks: list[Sink] = []
     copies: list[Copy] = []
-    for place in audit.sinks:
-        if isinstance(place, OtlpSink):
-            copies.extend(_collector())
+    for sink in audit.sinks:
+        if isinstance(sink, OtlpSink):
+            copies.extend(_collector_copies())
         else:
-            sinks.append(File(place.path) if isinstance(place, FileSink) else Stdout())
-    terms = AuditOptions(
-        Mode(audit.mode), Require(audit.require), Phases(audit.phases), audit.wait, _secret(audit.hmac_key_file)
+            sinks.append(File(sink.path) if isinstance(sink, FileSink) else Stdout())
+    options = AuditOptions(
+        Mode(audit.mode), Require(audit.require), Phases(audit.phases), audit.wait, _hmac_key(audit.hmac_key_file)
     )
-    certifies = provider_kind(settings).signs_by_default or bool(audit.signing_key)
-    return AuditLog(
-        sinks, identity.asserted(), terms, authority(keys) if certifies else None, copies=copies, watch=watch
-    )
+    signs = provider_kind(settings).signs_by_default or bool(audit.signing_key)
+    return AuditLog(sinks, identity.asserted(), options, authority(keys) if signs else None, copies=copies, watch=watch)
 
 
 def authority(keys: KeyProvider) -> Authority:
-    """Who vouches for trails: the key provider, which also knows whom it gave its token to."""
+    """Build the authority that certifies audit trails: the key provider signs, and its login proves the identity."""
 
     def certify(call: Call, text: bytes) -> Certification:
-        made = keys.sign(call, text)
-        return Certification(made.key, made.version, made.signature)
+        signed = keys.sign(call, text)
+        return Certification(signed.key, signed.version, signed.signature)
 
-    return Authority(certify, known_by(keys))
+    return Authority(certify, identity_resolver(keys))
 
 
-def _collector() -> list[Copy]:
+def _collector_copies() -> list[Copy]:
+    """Build the exporter of copies to the OpenTelemetry collector; [] if a variable disables it or it fails."""
     if variable := disabled(Signal.LOGS, os.environ):
-        log.warning("no copies of the audit trail are exported: %s wants none", variable)
+        log.warning("no copies of the audit trail are exported: %s disables them", variable)
         return []
     if not endpoint(Signal.LOGS, os.environ):
         raise NotConfigured(
-            "audit.sinks names otlp, and nothing says where the collector is",
+            "audit.sinks contains otlp, and the address of the collector is not set",
             says="configuration",
             remedy="Set OTEL_EXPORTER_OTLP_ENDPOINT",
         )
 
-    def made() -> Copy:
-        from sealgate.audit.copies import Collector  # noqa: PLC0415 - only where it is asked for
+    def collector() -> Copy:
+        from sealgate.audit.copies import Collector  # noqa: PLC0415 - loads OpenTelemetry, only if it is configured
 
         return Collector()
 
-    copy = or_none("copies of the audit trail", made)
+    copy = build_exporter("copies of the audit trail", collector)
     return [copy] if copy else []
 
 
-def _secret(path: Path | None) -> bytes:
+def _hmac_key(path: Path | None) -> bytes:
+    """Read the secret that hides artifact keys in records; empty without a file."""
     if path is None:
         return b""
     try:
@@ -89,6 +90,6 @@ def _secret(path: Path | None) -> bytes:
         raise NotConfigured(f"the secret in {path} cannot be read: {reason}", remedy="Check its path") from None
     if len(secret) < _LEAST_SECRET:
         raise NotConfigured(
-            f"the secret in {path} has fewer than {_LEAST_SECRET} bytes", remedy="Write a longer one, at random"
+            f"the secret in {path} has fewer than {_LEAST_SECRET} bytes", remedy="Write a longer, random secret"
         )
     return secret

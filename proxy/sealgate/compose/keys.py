@@ -1,4 +1,4 @@
-"""Key providers as the settings describe them. `PROVIDERS` is the one table of them."""
+"""Builds key providers from the section `keys` of the settings. `PROVIDERS` is the one table of their kinds."""
 
 from __future__ import annotations
 
@@ -29,36 +29,37 @@ from sealgate.keys.vault.server import TransitKey, VaultServer
 
 _NAMESPACE = "${identity.namespace}"
 LOCAL_MOUNT = "transit"
-"""What a policy may write before the name of a key in a local keyring, so that it also fits Vault."""
+"""The mount that a policy may write before the name of a key in a local keyring, so that it also fits Vault."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderKind:
-    """What this program needs from a kind of key provider. A new kind is one more row of `PROVIDERS`."""
+    """The builders and facts of one kind of key provider. A new kind is one more row of `PROVIDERS`."""
 
     keys: Callable[[Settings], KeyProvider]
-    """The provider that `serve` and the recovery commands use."""
+    """Builds the provider that `serve` and the recovery commands use."""
     rewrapper: Callable[[Settings], Rewrapper]
+    """Builds what `rewrap` uses."""
     mount: Callable[[Settings], str]
     """The mount that a policy may write before the name of a key."""
     signs_by_default: bool
-    """Whether it signs audit trails without `audit.signingKey`."""
+    """Whether the provider signs audit trails even without `audit.signingKey`."""
     retire: Callable[[Settings, str, int], str]
-    """How to retire the versions of a key below the given one: one line for a person."""
+    """Returns how to retire the versions of a key below the given one: the end of a sentence for a person."""
 
 
 def provider_kind(settings: Settings) -> ProviderKind:
-    """The row of `PROVIDERS` that the settings name."""
+    """Return the row of `PROVIDERS` for the settings."""
     return PROVIDERS[settings.required_keys().provider]
 
 
 def key_provider(settings: Settings) -> KeyProvider:
-    """The key provider that the settings name."""
+    """Build the key provider for the settings."""
     return provider_kind(settings).keys(settings)
 
 
 def rewrapper(settings: Settings) -> Rewrapper:
-    """What moves data keys to a newer key version, at the key provider that the settings name."""
+    """Build the rewrapper for the settings: it moves data keys to the newest key version."""
     return provider_kind(settings).rewrapper(settings)
 
 
@@ -83,7 +84,7 @@ def _vault_section(settings: Settings) -> VaultKeySettings:
 def cached_vault_keys(
     keys: KeySettings, signing_key: str = "", environment: Mapping[str, str] = os.environ
 ) -> CachedKeys:
-    """The provider behind its cache. It has already begun to log in."""
+    """Build the Vault provider behind its cache. It has already begun to log in."""
     assert keys.vault is not None  # noqa: S101 - for the type checker: the settings were validated
     provider = vault_keys(keys.vault, environment, signing_key=signing_key)
     provider.warm_up()
@@ -97,10 +98,17 @@ def vault_keys(
     service_account: Path = identity.SERVICE_ACCOUNT,
     signing_key: str = "",
 ) -> VaultKeys:
-    """The provider itself.
+    """Build the Vault provider without a cache.
+
+    Args:
+        settings: the section `keys.vault`.
+        environment: supplies what the settings leave out: `VAULT_ADDR`, `VAULT_NAMESPACE`, `VAULT_CACERT`,
+            `VAULT_TOKEN`.
+        service_account: where the pod's service account is mounted.
+        signing_key: the name of the key that signs audit trails.
 
     Raises:
-        NotConfigured: what the settings leave to the environment is not there.
+        NotConfigured: a setting and its variable are both missing, or malformed.
     """
     ca_file = _value("", environment, "VAULT_CACERT")
     server = VaultServer(
@@ -115,15 +123,15 @@ def vault_keys(
 
 
 def role_of(auth: KubernetesAuth | JwtAuth, environment: Mapping[str, str] = os.environ) -> str:
-    """The role by which this process logs in.
+    """Return the role by which this process logs in: the one for its component, or else `role`.
 
-    Whoever only says that it is another component gains nothing: each role is bound to a service account.
+    The component is asserted, not proven. A false one gains nothing: Vault binds each role to a service account.
     """
     return getattr(auth.roles, identity.asserted(environment).component, "") or auth.role
 
 
 def _value(setting: str, environment: Mapping[str, str], name: str) -> str:
-    """The setting, and else the variable; what fills in either may leave a line break at its end."""
+    """Return the setting or else the variable `name`, without the line break that a template may leave at its end."""
     return (setting or environment.get(name, "")).strip()
 
 
@@ -132,15 +140,15 @@ def _address(settings: VaultKeySettings, environment: Mapping[str, str]) -> str:
     scheme, _, server = address.partition("://")
     if scheme not in {"http", "https"} or not server:
         raise NotConfigured(
-            "there is no http or https address of Vault",
+            "the address of Vault is missing or not an http or https URL",
             says="configuration",
             remedy="Set keys.vault.address or VAULT_ADDR",
         )
     if server.endswith("/v1") or "?" in server or "#" in server:
         raise NotConfigured(
-            "the address of Vault is that of its API",
+            "the address of Vault contains the path /v1, a query or a fragment",
             says="configuration",
-            remedy="Leave /v1 and what follows out of keys.vault.address or VAULT_ADDR",
+            remedy="Remove /v1 and what follows it from keys.vault.address or VAULT_ADDR",
         )
     return address
 
@@ -155,7 +163,7 @@ def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
         token = _value("", environment, "VAULT_TOKEN")
         if not token or not is_header(token):
             raise NotConfigured(
-                "keys.vault.auth takes the token from the environment, and there is none",
+                "keys.vault.auth takes the token from VAULT_TOKEN, which is not set or malformed",
                 says="configuration",
                 remedy="Set VAULT_TOKEN, or choose another method",
             )
@@ -169,9 +177,9 @@ def _context(text: str, environment: Mapping[str, str], service_account: Path) -
     namespace = identity.asserted(environment, service_account).namespace
     if not namespace:
         raise NotConfigured(
-            f"keys.vault.context names {_NAMESPACE}, and nothing tells the namespace",
+            f"keys.vault.context names {_NAMESPACE}, and the namespace is not known",
             says="configuration",
-            remedy="Set SEALGATE_NAMESPACE, or have the service account's token mounted",
+            remedy="Set SEALGATE_NAMESPACE, or mount the service account's token",
         )
     return text.replace(_NAMESPACE, namespace)
 

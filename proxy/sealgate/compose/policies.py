@@ -1,4 +1,4 @@
-"""The policies that a configuration names, and the process that they are for."""
+"""Loads the policies that a configuration names, and resolves the identity of this process for them."""
 
 from __future__ import annotations
 
@@ -18,75 +18,79 @@ from sealgate.policy.load import DocumentSource, Installation, Invalid, PolicySe
 from sealgate.policy.rules import Process
 
 _NAMESPACE, _ACCOUNT = "service_account_namespace", "service_account_name"
-"""What Vault calls them after a login by Kubernetes; a role of the method jwt maps its claims to the same names."""
+"""Vault's names for them after a login by Kubernetes. A role of the method jwt maps its claims to the same names."""
 
 
 def load_policies(settings: Settings) -> PolicySet:
-    """Every document that the settings name.
+    """Load every policy document that the settings name.
 
     Raises:
-        PolicyInvalid: one is not valid, or there is none and one is required.
+        PolicyInvalid: a document is not valid, or `requirePolicy` is set and there is no document.
     """
     try:
-        found = load.loaded(sources(settings), installation(settings))
+        policies = load.loaded(document_sources(settings), installation(settings))
     except Invalid as invalid:
         more = f" (and {len(invalid.faults) - 1} more)" if len(invalid.faults) > 1 else ""
-        remedy = "Mend it; `sealgate policy check` shows every fault"
+        remedy = "Fix it; `sealgate policy check` shows every fault"
         raise PolicyInvalid(invalid.faults[0] + more, says="policy", remedy=remedy) from None
-    if settings.require_policy and not found.documents:
+    if settings.require_policy and not policies.documents:
         fact = "a policy is required, and the configuration names none"
         raise PolicyInvalid(fact, says="configuration", remedy="Set policies, or remove requirePolicy")
-    return found
+    return policies
 
 
-def sources(settings: Settings) -> list[DocumentSource]:
-    """The documents that the settings name, those in place too.
+def document_sources(settings: Settings) -> list[DocumentSource]:
+    """Read the policy documents that the settings name or contain.
 
     Raises:
-        Invalid: one cannot be read.
+        Invalid: a document cannot be read.
     """
-    found: list[DocumentSource] = []
+    sources: list[DocumentSource] = []
     for policy in settings.policies:
         if isinstance(policy, Path):
-            found += load.sources_at(policy)
+            sources += load.sources_at(policy)
         else:
-            found.append(DocumentSource("configuration", policy))
-    return found
+            sources.append(DocumentSource("configuration", policy))
+    return sources
 
 
 def installation(settings: Settings) -> Installation:
-    """What policies must fit to."""
+    """Return the facts of this installation that policies are validated against."""
     mount = provider_kind(settings).mount(settings) if settings.keys else LOCAL_MOUNT
     return Installation(mount, settings.allow_passthrough)
 
 
-def identified(keys: KeyProvider) -> Callable[[Call], Process]:
-    """The same as `known_by`, as policies see it."""
-    known = known_by(keys)
+def process_resolver(keys: KeyProvider) -> Callable[[Call], Process]:
+    """Build a function that returns this process as policies see it, with the identity of `identity_resolver`."""
+    resolve_identity = identity_resolver(keys)
 
-    def identify(call: Call) -> Process:
-        found = known(call)
-        return Process(words(found), attested=found.attested)
+    def resolve(call: Call) -> Process:
+        known = resolve_identity(call)
+        return Process(policy_identity(known), attested=known.attested)
 
-    return identify
+    return resolve
 
 
-def known_by(keys: KeyProvider) -> Callable[[Call], Identity]:
-    """Tells whose process this is: as its environment asserts, or, where the login proved it, as that attests."""
+def identity_resolver(keys: KeyProvider) -> Callable[[Call], Identity]:
+    """Build a function that returns the identity of this process, as far as it is known at the call.
+
+    Its environment asserts the identity. Once the login to the key provider has proven a namespace and a service
+    account, these replace the asserted ones, and the identity is attested.
+    """
     asserted = identity.asserted()
 
-    def identify(call: Call) -> Identity:
+    def resolve(call: Call) -> Identity:
         proven = keys.attested(call)
         namespace, account = proven.get(_NAMESPACE, ""), proven.get(_ACCOUNT, "")
         if not (namespace and account):
             return asserted
         return replace(asserted, namespace=namespace, service_account=account, attested=True)
 
-    return identify
+    return resolve
 
 
-def words(known: Identity) -> Mapping[str, str]:
-    """An identity by the names that policies use."""
+def policy_identity(known: Identity) -> Mapping[str, str]:
+    """Return the fields of `known` by the names that policies use (`${identity.NAME}`)."""
     return {
         "namespace": known.namespace,
         "serviceAccount": known.service_account,

@@ -1,6 +1,6 @@
-"""The stack, composed from the settings. The whole proxy is one expression in `proxy`.
+"""Composes the stack from the settings. `proxy` is the whole proxy, `backend` the bundled backend.
 
-Audited(Governed(Sealed(Downstream(second socket), keys), policies), audit log)
+The proxy is Audited(Governed(Sealed(Downstream(second socket), keys), policies), audit log).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from sealgate.backend import ObjectStoreBackend
 from sealgate.compose.audit import audit_log
 from sealgate.compose.downstream import downstream_client
 from sealgate.compose.keys import key_provider
-from sealgate.compose.policies import identified, load_policies
+from sealgate.compose.policies import load_policies, process_resolver
 from sealgate.compose.starting import Composed
 from sealgate.compose.telemetry import telemetry
 from sealgate.config import Settings
@@ -31,55 +31,57 @@ from sealgate.telemetry import names
 
 
 def proxy(socket_path: str) -> Composed:
-    """The proxy for the plugin that serves on `socket_path`.
+    """Compose the proxy for the plugin that serves on `socket_path`.
 
     Raises:
         NotConfigured: the configuration is missing or not valid.
     """
     socket = Path(socket_path)
-    # Argo lays the socket out as /tmp/artifact-plugins/<plugin name>/socket.
-    settings = config.load(plugin=socket.parent.name)
+    settings = config.load(plugin=socket.parent.name)  # Argo's socket path: /tmp/artifact-plugins/<plugin name>/socket
     policies = load_policies(settings)
     keys = key_provider(settings)
     watch = telemetry(settings.telemetry)
     spool = _spool(settings, socket)
     downstream = downstream_client(settings, socket, shown=watch.calling if watch else None)
     trail = audit_log(settings, keys, watch)
-    plugin = Audited(
-        governed(settings, policies, keys, _digested(settings, downstream), spool),
-        trail,
-        discard=Roots(settings.paths.roots).remove,
-        answered=listing,
-    )
+
+    sealed = sealed_layer(settings, _digested(settings, downstream), keys, spool)
+    governed = governed_layer(sealed, policies, keys)
+    audited = Audited(governed, trail, discard=Roots(settings.paths.roots).remove, check_listing=listing)
+
     closing = (downstream.close, spool.close, trail.close, *([watch.close] if watch else []))
-    return Composed(plugin, watch, closing)
+    return Composed(audited, watch, closing)
 
 
-def governed(
-    settings: Settings, policies: PolicySet, keys: KeyProvider, downstream: ArtifactPlugin, spool: Spool
-) -> ArtifactPlugin:
-    """The layers around `downstream` below the one that records: what `doctor` tries out, too."""
-    sealed = Sealed(
+def sealed_layer(settings: Settings, downstream: ArtifactPlugin, keys: KeyProvider, spool: Spool) -> Sealed:
+    """Build the layer that seals, around `downstream`."""
+    return Sealed(
         downstream,
         keys,
         roots=Roots(settings.paths.roots),
         spool=spool,
         transfer=Transfer(settings.spool.transfer),
     )
-    return Governed(sealed, policies, identify=identified(keys), stored=sealed.stored)
+
+
+def governed_layer(sealed: Sealed, policies: PolicySet, keys: KeyProvider) -> Governed:
+    """Build the layer that decides, around `sealed`. The login of `keys` attests the identity of this process."""
+    return Governed(sealed, policies, identify=process_resolver(keys), stored=sealed.stored)
 
 
 def backend() -> Composed:
-    """The bundled backend as a plugin of its own."""
+    """Compose the bundled backend as a plugin of its own, governed by the baseline."""
     watch = telemetry(None, names.BACKEND_SERVICE)
     return Composed(Governed(ObjectStoreBackend()), watch, (watch.close,) if watch else ())
 
 
 def _spool(settings: Settings, socket: Path) -> Spool:
+    """Build the spool, and remove what crashed processes left in its directory."""
     directory = settings.spool.directory or socket.parent
     remove_leftovers(directory)
     return Spool(directory)
 
 
 def _digested(settings: Settings, downstream: ArtifactPlugin) -> ArtifactPlugin:
+    """Wrap `downstream` in the layer that records digests, if `audit.digest` is sha256."""
     return Digested(downstream) if settings.audit.digest == "sha256" else downstream

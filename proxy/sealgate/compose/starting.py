@@ -1,4 +1,8 @@
-"""A plugin that is still being composed: the socket is bound first, and calls wait for the stack behind it."""
+"""Stands in for a stack that is still being composed: the socket is bound first, and calls wait for the stack.
+
+Argo looks for the socket once a second, and composing loads most of the program. A configuration that does not load
+does not end the process: every call then answers with that error.
+"""
 
 from __future__ import annotations
 
@@ -24,15 +28,17 @@ log = logging.getLogger("sealgate")
 
 @dataclass(frozen=True, slots=True)
 class Composed:
-    """A plugin to serve, and what to let go of when it is not served any more."""
+    """A composed plugin, what observes its calls, and what to close at the end."""
 
     plugin: ArtifactPlugin
     watch: Watch | None = None
+    """Observes every call; None without telemetry."""
     closing: tuple[Callable[[], None], ...] = ()
+    """Called in this order after the last call."""
 
 
 class Starting(ArtifactPlugin):
-    """A plugin that is still being composed: calls wait for it, and if that fails they say why."""
+    """Forwards calls to the composed plugin. Calls wait until it is composed; if that failed, they raise the error."""
 
     def __init__(self, compose: Callable[[], Composed]) -> None:
         self._compose = compose
@@ -41,16 +47,16 @@ class Starting(ArtifactPlugin):
         self._fault: PluginError = NotConfigured("the plugin did not start")
 
     def start(self, ready: Callable[[], None]) -> None:
-        """Begin composing, and call `ready` when that has succeeded."""
+        """Begin to compose on a separate thread, and call `ready` when that has succeeded."""
         threading.Thread(target=self._run, args=(ready,), name="sealgate-compose", daemon=True).start()
 
     def close(self) -> None:
-        """Let go of everything that the plugin holds."""
+        """Close everything that the composed plugin holds."""
         for close in self._composed.closing if self._composed else ():
             close()
 
     def watching(self, operation: Operation) -> Watch | None:
-        """Who is shown a call; one that needs no configuration does not wait for it."""
+        """Return what observes a call of this operation, once that is known; GetCapabilities does not wait for it."""
         if operation is not Operation.GET_CAPABILITIES:
             self._done.wait()
         return self._composed.watch if self._composed else None
@@ -66,7 +72,7 @@ class Starting(ArtifactPlugin):
             self._fault = NotConfigured(f"the plugin cannot start: {os.strerror(error.errno or 0).lower()}")
             log.error("%s", self._fault.fact)  # noqa: TRY400 - a named error needs no trace
         except Exception as error:
-            # A foreign exception's text can carry anything: the log has its type and where it was raised.
+            # The text of an unexpected exception can contain a secret; the log gets its type and where it was raised.
             self._fault = PluginError(
                 f"an unexpected {type(error).__name__} stopped the start", remedy="Report it with the lines of the log"
             )
@@ -111,5 +117,5 @@ class Starting(ArtifactPlugin):
 
     @override
     def get_capabilities(self, call: Call) -> Capabilities:
-        """Answered without a configuration: both plugins that are served here take streams."""
+        """Answer without waiting: both plugins that are served here offer SaveStream."""
         return Capabilities(save_stream=True)

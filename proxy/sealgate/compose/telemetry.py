@@ -1,4 +1,4 @@
-"""What is told of calls, as the settings and the `OTEL_*` variables ask for it."""
+"""Builds the telemetry of calls from the section `telemetry` of the settings and the `OTEL_*` variables."""
 
 from __future__ import annotations
 
@@ -27,43 +27,49 @@ def telemetry(
     service: str = names.SERVICE,
     environment: Mapping[str, str] = os.environ,
 ) -> Telemetry | None:
-    """Who is shown every call; None, and nothing of OpenTelemetry loaded, where nobody asked for it.
+    """Build the traces and metrics of calls. Return None, without loading OpenTelemetry, if neither is configured.
 
-    Without settings there are no metrics.
+    Args:
+        settings: the section `telemetry`; without it there are no metrics.
+        service: the default for `service.name`.
+        environment: the `OTEL_*` variables.
     """
     tracing = metrics = None
     if endpoint(Signal.TRACES, environment):
-        tracing = or_none("traces", lambda: _tracing(service, environment))
+        tracing = build_exporter("traces", lambda: _tracing(service, environment))
     kind = settings.metrics if settings else "none"
     if kind == "otlp" and not endpoint(Signal.METRICS, environment):
         variable = disabled(Signal.METRICS, environment)
-        why = f"{variable} wants none" if variable else "set OTEL_EXPORTER_OTLP_ENDPOINT to say where"
-        log.warning("metrics are not exported: %s", why)
+        reason = f"{variable} disables them" if variable else "set OTEL_EXPORTER_OTLP_ENDPOINT"
+        log.warning("metrics are not exported: %s", reason)
     elif settings and kind != "none":
-        place = settings.prometheus if kind == "prometheus" else None
-        metrics = or_none("metrics", lambda: _metrics(place, environment))
+        prometheus = settings.prometheus if kind == "prometheus" else None
+        metrics = build_exporter("metrics", lambda: _metrics(prometheus, environment))
     component = identity.asserted(environment).component
     return Telemetry(tracing, metrics, component) if tracing or metrics else None
 
 
-def or_none(what: str, make: Callable[[], Part]) -> Part | None:
-    """What `make` makes. If it cannot, the log says so, and calls go on without it: telemetry stops no plugin."""
+def build_exporter(what: str, build: Callable[[], Part]) -> Part | None:
+    """Return what `build` returns. If it raises, log that `what` is not exported, and return None.
+
+    A fault of telemetry never stops the plugin.
+    """
     try:
-        return make()
+        return build()
     except OSError as error:
-        log.error("%s are not exported: %s", what, os.strerror(error.errno or 0).lower())  # noqa: TRY400 - the reason is all there is
-    except Exception as error:  # noqa: BLE001 - a library's answer to a variable that it does not like can be any
-        log.error("%s are not exported: %s; check the OTEL_ variables", what, type(error).__name__)  # noqa: TRY400 - its text can carry anything
+        log.error("%s are not exported: %s", what, os.strerror(error.errno or 0).lower())  # noqa: TRY400 - a trace adds nothing to the reason
+    except Exception as error:  # noqa: BLE001 - the library may raise any exception for a variable
+        log.error("%s are not exported: %s; check the OTEL_ variables", what, type(error).__name__)  # noqa: TRY400 - its text can contain a secret
     return None
 
 
 def _tracing(service: str, environment: Mapping[str, str]) -> Tracing:
-    from sealgate.telemetry.tracing import Tracing  # noqa: PLC0415 - only where it is asked for
+    from sealgate.telemetry.tracing import Tracing  # noqa: PLC0415 - loads OpenTelemetry, only if it is configured
 
     return Tracing(service, identity.asserted(environment), environment)
 
 
-def _metrics(place: PrometheusSettings | None, environment: Mapping[str, str]) -> Metrics:
-    from sealgate.telemetry.metrics import Metrics, Page  # noqa: PLC0415 - only where it is asked for
+def _metrics(prometheus: PrometheusSettings | None, environment: Mapping[str, str]) -> Metrics:
+    from sealgate.telemetry.metrics import Metrics, Page  # noqa: PLC0415 - loads OpenTelemetry, only if it is configured
 
-    return Metrics(Page(place.address, place.port) if place else None, environment)
+    return Metrics(Page(prometheus.address, prometheus.port) if prometheus else None, environment)

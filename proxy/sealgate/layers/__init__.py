@@ -1,1 +1,1 @@
-"""The layers: each takes an `ArtifactPlugin`, is one, and adds one concern."""
+"""The layers. Each wraps an `ArtifactPlugin`, is an `ArtifactPlugin` itself, and adds one concern."""

@@ -1,4 +1,4 @@
-"""The outermost layer: each access is recorded, before its effects and after them (docs/audit.md)."""
+"""The outermost layer: it records each access before its effects and after them (docs/audit.md)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 
 
 class Audited(ArtifactPlugin):
-    """Records every access. What cannot be recorded does not happen, unless the trail was set up to fail open.
+    """Records every access. An access that cannot be recorded does not happen, unless `audit.mode` is fail-open.
 
     Args:
-        discard: removes what a Load has created, when that could not be recorded.
-        answered: raises where a caller cannot be given the listing, so that the record says what he got.
+        inner: the plugin whose accesses are recorded.
+        audit_log: the audit trail of this process.
+        discard: removes the local path that a Load has created, if its outcome could not be recorded.
+        check_listing: raises if the answer to ListObjects cannot be sent. It runs before the outcome is recorded, so
+            that the record states what the caller received.
     """
 
     def __init__(
@@ -28,16 +31,16 @@ class Audited(ArtifactPlugin):
         audit_log: AuditLog,
         *,
         discard: Callable[[Path], None],
-        answered: Callable[[list[str]], object],
+        check_listing: Callable[[list[str]], object],
     ) -> None:
         self._inner = inner
         self._audit_log = audit_log
         self._discard = discard
-        self._answered = answered
+        self._check_listing = check_listing
 
     @override
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
-        """What is not recorded does not stay."""
+        """Load, and remove what was loaded if the outcome cannot be recorded."""
         loaded = False
         try:
             with self._recorded(call, artifact):
@@ -65,17 +68,17 @@ class Audited(ArtifactPlugin):
 
     @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
-        """The answer waits for the one record of it."""
-        with self._recorded(call, artifact, effects=False) as listed:
+        """List, and return only once the single record of the listing has been written."""
+        with self._recorded(call, artifact, has_effects=False) as listed:
             objects = self._inner.list_objects(call, artifact)
-            self._answered(objects)
+            self._check_listing(objects)
             listed.append(len(objects))
         return objects
 
     @override
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
-        """The answer waits for the one record of it."""
-        with self._recorded(call, artifact, effects=False):
+        """Answer only once the single record of the question has been written."""
+        with self._recorded(call, artifact, has_effects=False):
             return self._inner.is_directory(call, artifact)
 
     @override
@@ -85,24 +88,28 @@ class Audited(ArtifactPlugin):
 
     @override
     def get_capabilities(self, call: Call) -> Capabilities:
-        """It touches no artifact, and is not recorded."""
+        """Forward without a record: this concerns no artifact."""
         return self._inner.get_capabilities(call)
 
     @contextmanager
-    def _recorded(self, call: Call, artifact: Artifact, *, effects: bool = True) -> Iterator[list[int]]:
-        """One access, with its attempt once it is decided and its outcome at the end."""
+    def _recorded(self, call: Call, artifact: Artifact, *, has_effects: bool = True) -> Iterator[list[int]]:
+        """Record one access: its attempt once it is decided, and its outcome when the body ends.
+
+        The body may append the length of a listing to the list that this yields. Without `has_effects` there is no
+        attempt.
+        """
         access = self._audit_log.access(call, artifact)
-        if effects and self._audit_log.records_attempts:
+        if has_effects and self._audit_log.records_attempts:
             call.before_effects = lambda: self._audit_log.attempt(access)
         listed: list[int] = []
         try:
             yield listed
         except AuditBlocked:
-            raise  # nothing has happened, and nothing can be recorded
-        except GeneratorExit as gone:
-            late = DeadlineExceeded("the caller's deadline passed") if call.remaining() == 0 else gone
-            with suppress(AuditBlocked):  # there is nobody left to be told
-                self._audit_log.outcome(access, late)
+            raise  # the attempt could not be recorded, so nothing has happened that an outcome could describe
+        except GeneratorExit as closed:
+            reason = DeadlineExceeded("the caller's deadline passed") if call.remaining() == 0 else closed
+            with suppress(AuditBlocked):  # the caller has gone away and cannot receive the error
+                self._audit_log.outcome(access, reason)
             raise
         except Exception as error:
             self._audit_log.outcome(access, error)

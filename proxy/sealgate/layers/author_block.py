@@ -1,7 +1,8 @@
-"""What a workflow's author wrote in `artifact.plugin.configuration`, split between Sealgate and the downstream.
+"""Splits `artifact.plugin.configuration`, which a workflow's author wrote, between Sealgate and the downstream.
 
-The text is not trusted. It travels on byte for byte unless it is a YAML mapping with the key `sealgate`; of that block
-only `key` is obeyed, and only where the encryption rule that applies lists that key as one that authors may choose.
+The text is not trusted. It goes to the downstream byte for byte unless it is a YAML mapping with the key `sealgate`.
+That mapping is the author's block. It may contain only `key`, and only a key that the encryption rule of the call
+lists in `authorKeys` (docs/policies.md).
 """
 
 from __future__ import annotations
@@ -12,62 +13,63 @@ from dataclasses import replace
 from sealgate.errors import BadRequest, shown_key
 from sealgate.plugin import Artifact
 
-_OURS = "sealgate"
-_THEIRS = "downstream"
+_BLOCK = "sealgate"
+_DOWNSTREAM = "downstream"
 
 
-def split(artifact: Artifact, choices: Mapping[str, str]) -> tuple[Artifact, str]:
-    """The artifact as the downstream shall see it, and the name of the key that its author chose; empty if none.
+def split_author_block(artifact: Artifact, author_keys: Mapping[str, str]) -> tuple[Artifact, str]:
+    """Return the artifact for the downstream, and the name of the key that its author chose, or "" without a choice.
 
     Args:
-        artifact: as its author wrote it.
-        choices: the names of the keys that may be chosen, by each way to write one.
+        artifact: as the author wrote it.
+        author_keys: every accepted spelling of a key that authors may choose, and the key's name.
 
     Raises:
-        BadRequest: the block asks for something that authors may not choose, or cannot be read.
+        BadRequest: the block requests something that authors may not choose, or cannot be read.
     """
-    artifact, key = _parted(artifact)
-    if key is not None and key not in choices:
+    artifact, key = _split(artifact)
+    if key is not None and key not in author_keys:
         raise BadRequest(
             f'the configuration asks Sealgate for the key "{shown_key(key)}", which authors may not choose here',
             remedy="Remove it from the block sealgate, or have it listed in authorKeys of the encryption rule",
         )
-    return artifact, "" if key is None else choices[key]
+    return artifact, "" if key is None else author_keys[key]
 
 
-def forwarded(artifact: Artifact) -> Artifact:
-    """The artifact as the downstream shall see it. Which key its author chose means something to writes alone.
+def without_author_block(artifact: Artifact) -> Artifact:
+    """Return the artifact for the downstream. Operations that do not write use this: the author's key is for writes.
 
     Raises:
-        BadRequest: the block asks for more than a key, or cannot be read.
+        BadRequest: the block contains more than a key, or cannot be read.
     """
-    return _parted(artifact)[0]
+    return _split(artifact)[0]
 
 
-def _parted(artifact: Artifact) -> tuple[Artifact, str | None]:
-    """The artifact without the block, and the key that the block asks for, as it is written there."""
-    if _OURS not in artifact.configuration:
+def _split(artifact: Artifact) -> tuple[Artifact, str | None]:
+    """Return the artifact without the block, and the key in the block as it is written there; None without one."""
+    if _BLOCK not in artifact.configuration:
         return artifact, None
     from sealgate.documents import reader  # noqa: PLC0415 - few configurations need it
 
     if len(artifact.configuration) > reader.LONGEST_OF_AUTHORS:
         raise _unreadable(f"it is longer than {reader.LONGEST_OF_AUTHORS} characters")
     try:
-        if _OURS not in reader.names_at_the_top(artifact.configuration):
+        if _BLOCK not in reader.names_at_the_top(artifact.configuration):
             return artifact, None
     except reader.Unreadable:
-        return artifact, None  # the downstream's own format, which only mentions the word
+        return artifact, None  # the downstream has its own format, and the text only mentions the word
     try:
         document = reader.read(artifact.configuration).value
     except reader.Unreadable as flaw:
         raise _unreadable(f"{flaw.bare} (line {flaw.line})") from None
-    key = _asked(document.pop(_OURS))
-    return replace(artifact, configuration=_theirs(document)), key
+    key = _key_in(document.pop(_BLOCK))
+    return replace(artifact, configuration=_downstream_configuration(document)), key
 
 
-def _asked(block: object) -> str | None:
+def _key_in(block: object) -> str | None:
+    """Return the key that the block names; None without one, and "" (which no rule lists) if it is not a string."""
     if not isinstance(block, dict):
-        raise BadRequest("the block sealgate in the artifact's configuration is no mapping")
+        raise BadRequest("the block sealgate in the artifact's configuration is not a mapping")
     for name in block:
         if name != "key":
             raise BadRequest(
@@ -79,15 +81,16 @@ def _asked(block: object) -> str | None:
     return block["key"] if isinstance(block["key"], str) else ""
 
 
-def _theirs(document: dict[str, object]) -> str:
+def _downstream_configuration(document: dict[str, object]) -> str:
+    """Return the value of `downstream` if the document has one, and else the rest of the document as YAML."""
     import yaml  # noqa: PLC0415 - few configurations need it
 
-    rest = document.get(_THEIRS, document)
+    rest = document.get(_DOWNSTREAM, document)
     return rest if isinstance(rest, str) else yaml.safe_dump(rest, sort_keys=False)
 
 
-def _unreadable(why: str) -> BadRequest:
+def _unreadable(reason: str) -> BadRequest:
     return BadRequest(
-        f"the artifact's configuration mentions sealgate and cannot be read: {why}",
+        f"the artifact's configuration mentions sealgate and cannot be read: {reason}",
         remedy="Write it as plain YAML, or leave the block sealgate out",
     )

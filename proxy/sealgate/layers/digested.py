@@ -1,4 +1,7 @@
-"""The layer next to the downstream: the digest of what is stored, for the audit record. It sees ciphertext only."""
+"""The layer next to the downstream: it records the SHA-256 of what is stored, for the audit record.
+
+It sees ciphertext only, except for objects that a policy stores or reads unsealed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from sealgate.storage.local_paths import local_errors, read_chunks
 
 
 class Digested(ArtifactPlugin):
-    """Notes the SHA-256 of the one file that a call stores or reads. Of several files it notes none."""
+    """Records the SHA-256 of the one file that a call stores or reads. For several files it records no digest."""
 
     def __init__(self, inner: ArtifactPlugin) -> None:
         self._inner = inner
@@ -25,7 +28,7 @@ class Digested(ArtifactPlugin):
     @override
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         self._inner.load(call, artifact, path)
-        _note_file(call, path)
+        _record_file(call, path)
 
     @override
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
@@ -34,24 +37,24 @@ class Digested(ArtifactPlugin):
             for chunk in chunks:
                 digest.update(chunk)
                 yield chunk
-        _note(call, digest.hexdigest())
+        _record(call, digest.hexdigest())
 
     @override
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
-        _note_file(call, path)
+        _record_file(call, path)
         self._inner.save(call, artifact, path)
 
     @override
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         digest = hashlib.sha256()
 
-        def seen() -> Iterator[Chunk]:
+        def hashed() -> Iterator[Chunk]:
             for chunk in chunks:
                 digest.update(chunk)
                 yield chunk
 
-        self._inner.save_stream(call, artifact, seen())
-        _note(call, digest.hexdigest())
+        self._inner.save_stream(call, artifact, hashed())
+        _record(call, digest.hexdigest())
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
@@ -70,14 +73,17 @@ class Digested(ArtifactPlugin):
         return self._inner.get_capabilities(call)
 
 
-def _note(call: Call, digest: str) -> None:
+def _record(call: Call, digest: str) -> None:
     facts = call.stored
     facts.files += 1
     facts.sha256 = digest if facts.files == 1 else ""
 
 
-def _note_file(call: Call, path: Path) -> None:
-    """Note the digest of a file; a directory counts as several. What is wrong with the path, others find."""
+def _record_file(call: Call, path: Path) -> None:
+    """Record the digest of the regular file at `path`. A directory, a link or a missing file gets none, and no error.
+
+    The layers around this one report such a path.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
@@ -89,6 +95,6 @@ def _note_file(call: Call, path: Path) -> None:
         with local_errors("the spool"):
             for chunk in read_chunks(fd, call.check):
                 digest.update(chunk)
-        _note(call, digest.hexdigest())
+        _record(call, digest.hexdigest())
     finally:
         os.close(fd)

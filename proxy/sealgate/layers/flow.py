@@ -1,10 +1,10 @@
-"""What flows through the layer that seals: counted in the call, told to its meter, held to its terms."""
+"""Helpers of `Sealed` for the bytes that flow through it: count them, report them to the meter, undo a partial Save."""
 
 from __future__ import annotations
 
 import hmac
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 
 from sealgate.call import Call, SealingInstructions, logged_key
@@ -24,20 +24,21 @@ from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
 log = logging.getLogger("sealgate.call")
 
 
-def admitting(call: Call) -> Admit:
-    """Tells the call's meter of each file, and notes those that are no ciphertext."""
+def admit_callback(call: Call) -> Admit:
+    """Return the envelope's `Admit` for `call`: it reports each file to the meter, and counts and logs plaintext."""
 
     def admit(key: str, size: int | None, sealed: bool) -> None:
         call.instructions.meter.next_object(key, size, sealed=sealed)
         if not sealed:
             call.sealed.unsealed_files += 1
-            log.warning("%s reads what was never sealed: %s [d=%s]", call.operation, logged_key(call, key), call.id)
+            shown = logged_key(call, key)
+            log.warning("%s reads an object that is not sealed: %s [d=%s]", call.operation, shown, call.id)
 
     return admit
 
 
-def metered(call: Call, key: str, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Plaintext on its way to storage, counted by the call and its meter."""
+def metered_plaintext(call: Call, key: str, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Yield the plaintext of the object `key` on its way to storage; count it and report it to the meter."""
     meter = call.instructions.meter
     meter.next_object(key, None, sealed=True)
     for chunk in chunks:
@@ -47,26 +48,28 @@ def metered(call: Call, key: str, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
     meter.finish()
 
 
-def stored_as_it_is(call: Call, chunks: Iterator[Chunk]) -> Generator[Chunk]:
-    """Plaintext that stays plaintext, counted as what is stored."""
+def counted_to_storage(call: Call, chunks: Iterator[Chunk]) -> Generator[Chunk]:
+    """Yield what goes to storage, and count it as stored bytes. Raise once the caller no longer waits."""
     for chunk in chunks:
         call.check()
         call.sealed.stored_bytes += len(chunk)
         yield chunk
 
 
-def counted(chunks: Iterator[Chunk], count: Callable[[int], None]) -> Iterator[Chunk]:
-    """The same chunks, each one's size told to `count` first."""
+def counted_from_storage(call: Call, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+    """Yield what comes from storage, and count it as stored bytes."""
     for chunk in chunks:
-        count(len(chunk))
+        call.sealed.stored_bytes += len(chunk)
         yield chunk
 
 
 @contextmanager
-def undone(call: Call, directory: Artifact, downstream: ArtifactPlugin) -> Iterator[list[Artifact]]:
-    """While a directory is stored object by object: an end by a policy or by the local files removes what was new.
+def undo_partial_save(call: Call, directory: Artifact, downstream: ArtifactPlugin) -> Iterator[list[Artifact]]:
+    """Delete the new objects of a directory if a policy or the local files end its Save midway.
 
-    Nothing that lay there before is removed; the error tells of objects that stay, written over or perhaps so.
+    The body appends each artifact that it has stored to the list that this yields. Objects that existed before the
+    Save are not deleted. Neither is anything if the downstream cannot list the directory. The error then states how
+    many written objects remain.
     """
     try:
         before: list[str] | None = downstream.list_objects(call, directory)
@@ -76,36 +79,38 @@ def undone(call: Call, directory: Artifact, downstream: ArtifactPlugin) -> Itera
     try:
         yield written
     except (Denied, BadRequest) as error:
-        # To delete an object deletes what lies beneath its key, too.
-        taken = {key[:end] for key in before or () for end in (*_slashes(key), len(key))}
-        new = [child for child in written if before is not None and child.key not in taken]
-        left = len(written)
+        # Deleting an object also deletes what is stored beneath its key, so the ancestors of old keys are kept, too.
+        kept = {key[:end] for key in before or () for end in (*_slash_positions(key), len(key))}
+        new = [child for child in written if before is not None and child.key not in kept]
+        remaining = len(written)
         for child in new:
             with suppress(PluginError):
                 downstream.delete(call, child)
-                left -= 1
-        if left:
-            error.fact += f"; {left} of its objects had been written, and stay"
+                remaining -= 1
+        if remaining:
+            error.fact += f"; objects already stored and not removed: {remaining}"
         raise
 
 
-def _slashes(key: str) -> list[int]:
-    return [place for place, character in enumerate(key) if character == "/"]
+def _slash_positions(key: str) -> list[int]:
+    return [position for position, character in enumerate(key) if character == "/"]
 
 
-def record(call: Call, totals: Totals) -> None:
-    """Add to what the call has learned."""
+def add_totals(call: Call, totals: Totals) -> None:
+    """Add `totals` to what the call has sealed or opened so far."""
     call.sealed.files += totals.files
     call.sealed.plaintext_bytes += totals.plaintext_bytes
     call.sealed.stored_bytes += totals.stored_bytes
 
 
-def require_terms(header: Header, instructions: SealingInstructions) -> None:
-    """Refuse a header of another key or context than the terms have. Its body authenticates the header.
+def require_key_and_context(header: Header, instructions: SealingInstructions) -> None:
+    """Check the key name and the context of `header` against the call's instructions.
+
+    Nothing has authenticated the header yet; opening its body does.
 
     Raises:
-        KeyDiffers: it names a key that the terms do not.
-        ContextDiffers: it does not hold each entry of the context.
+        KeyDiffers: the instructions do not list the key that the header names.
+        ContextDiffers: the header lacks an entry of the required context, or has another value for it.
     """
     if instructions.opens and header.key.key_name not in instructions.opens:
         raise KeyDiffers(
@@ -113,10 +118,10 @@ def require_terms(header: Header, instructions: SealingInstructions) -> None:
             "does not name",
             remedy="Save it again, or have the key listed in readKeys of the rule",
         )
-    found = dict(header.context)
+    context = dict(header.context)
     for name, value in instructions.context:
-        if name not in found or not hmac.compare_digest(found[name].encode(), value.encode()):
+        if name not in context or not hmac.compare_digest(context[name].encode(), value.encode()):
             raise ContextDiffers(
-                f'the object was sealed for another "{shown_key(name)}" than the encryption rule asks for',
-                remedy="Read it as whom it was sealed for",
+                f'the object was sealed with another value of "{shown_key(name)}" than the encryption rule requires',
+                remedy="Read it from a workflow with the same context",
             )

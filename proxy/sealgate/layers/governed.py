@@ -1,4 +1,4 @@
-"""The layer that decides: nothing reaches the layers below it that may not be done (docs/policies.md)."""
+"""The layer that decides: only what the policies allow reaches the layers below it (docs/policies.md)."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from sealgate.storage.stored_objects import StoredObjects
 
 _OBJECT, _EXISTS, _AGE = "object", "exists", "age"
 _LONGEST_NAME = 4096
-"""What patterns are tried on is bounded, as keys are; no file system takes a longer path."""
+"""Characters. Bounds the work of matching patterns, as the limit on keys does; no file system has longer paths."""
 
 
-def nobody(call: Call) -> Process:  # noqa: ARG001 - the same for every call
-    """Nothing is known of this process."""
+def _unknown_process(call: Call) -> Process:  # noqa: ARG001 - the same for every call
+    """Return a process of which nothing is known."""
     return Process({})
 
 
 class Governed(ArtifactPlugin):
-    """Decides each call before it has an effect, and goes on deciding while bytes flow.
+    """Decides each call before it has an effect, and continues to decide while bytes flow.
 
     Args:
-        inner: what is governed.
-        policies: every document that counts; none is the built-in baseline.
-        identify: tells whose process this is, as far as that is known by now.
-        stored: answers questions about stored objects, which rules about age and overwriting ask.
-        clock: Unix seconds.
+        inner: the plugin that is governed.
+        policies: all policy documents; the built-in baseline by default.
+        identify: returns the identity of this process, as far as it is known at this call.
+        stored: reads stored objects, for rules about age and overwriting.
+        clock: returns Unix seconds.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Governed(ArtifactPlugin):
         inner: ArtifactPlugin,
         policies: PolicySet = BASELINE,
         *,
-        identify: Callable[[Call], Process] = nobody,
+        identify: Callable[[Call], Process] = _unknown_process,
         stored: StoredObjects | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -55,7 +55,8 @@ class Governed(ArtifactPlugin):
         self._identify = identify
         self._stored = stored
         self._clock = clock
-        self._made = ProcessPolicy(policies, Process({}))
+        self._process_policy = ProcessPolicy(policies, Process({}))
+        """The policies for the identity that was known at the last call."""
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -70,7 +71,7 @@ class Governed(ArtifactPlugin):
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         ruling, probe = self._begin(call, artifact, pending={_EXISTS})
         with ruling.enforced():
-            probe.require_removable(sorted(ruling.beneath))
+            probe.require_removable(sorted(ruling.stored_beneath))
             call.decided()
             self._inner.save_stream(call, artifact, chunks)
 
@@ -82,7 +83,7 @@ class Governed(ArtifactPlugin):
         with ruling.enforced():
             if not ruling.policy.is_empty and (beneath := probe.beneath(if_directory=True)):
                 for key in (artifact.key, *beneath):
-                    ruling.require(ruling.part(key).judge(Measures(files=len(beneath))), key)
+                    ruling.require(ruling.rules_for_part(key).judge(Measures(files=len(beneath))), key)
             call.decided()
             self._inner.load(call, artifact, path)
 
@@ -97,7 +98,7 @@ class Governed(ArtifactPlugin):
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
-        """One object that has to stay keeps the whole of its artifact."""
+        """Delete the artifact, or nothing of it if a rule keeps one of its objects."""
         ruling, probe = self._begin(call, artifact, pending={_AGE})
         with ruling.enforced():
             if ruling.skips or not (ruling.policy.is_empty or probe.may_delete(probe.beneath())):
@@ -107,14 +108,14 @@ class Governed(ArtifactPlugin):
 
     @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
-        """What may not be read is not named."""
+        """List only the objects that may be read."""
         ruling, _ = self._begin(call, artifact)
         with ruling.enforced():
-            found = self._inner.list_objects(call, artifact)
-            shown = found if ruling.policy.is_empty else [key for key in found if ruling.may_read(key)]
+            listed = self._inner.list_objects(call, artifact)
+            shown = listed if ruling.policy.is_empty else [key for key in listed if ruling.may_read(key)]
             ruling.require(ruling.decide(artifact.key, Measures(listing=len(shown))))
-            if len(shown) < len(found) and ruling.policy.listing == "deny":
-                ruling.deny("DENIED", "the listing holds objects that may not be read")
+            if len(shown) < len(listed) and ruling.policy.listing == "deny":
+                ruling.deny("DENIED", "the listing contains objects that may not be read")
             return shown
 
     @override
@@ -132,7 +133,18 @@ class Governed(ArtifactPlugin):
     def _begin(
         self, call: Call, artifact: Artifact, path: str = "", pending: set[str] | frozenset[str] = frozenset()
     ) -> tuple[Ruling, StorageProbe]:
-        """The decision before anything else: a call that is denied has looked at nothing but its request."""
+        """Decide on the request, and write the call's instructions. A call that is denied here has read nothing else.
+
+        Args:
+            call: the call.
+            artifact: what the request says about the artifact.
+            path: the local path in the request, for the operations that have one.
+            pending: facts that are not known yet, of `object`, `exists` and `age` (`policy.facts.Measures`).
+
+        Raises:
+            BadRequest: a name or a path is too long, or the key is not canonical.
+            Denied: a policy denies.
+        """
         with call.trace.step("policy"):
             if max(map(len, (artifact.name, artifact.plugin, path))) > _LONGEST_NAME:
                 raise BadRequest(f"a name or a path of the request has more than {_LONGEST_NAME} characters")
@@ -141,26 +153,26 @@ class Governed(ArtifactPlugin):
             probe = StorageProbe(call, ruling, self._stored, self._clock)
             ruling.require(ruling.decide(artifact.key, Measures(pending=frozenset(pending))))
             if _EXISTS in pending and not ruling.policy.is_empty:
-                self._replaces(ruling, probe, frozenset(pending))
+                self._decide_on_replaced(ruling, probe, frozenset(pending))
             ruling.instruct(PolicyMeter(ruling, probe))
         return ruling, probe
 
-    def _replaces(self, ruling: Ruling, probe: StorageProbe, pending: frozenset[str]) -> None:
-        """Decide on what a write takes the place of: storing in place of a directory removes what is in it."""
+    def _decide_on_replaced(self, ruling: Ruling, probe: StorageProbe, pending: frozenset[str]) -> None:
+        """Decide on the stored objects that a write replaces. Writing over a directory removes the objects in it."""
         key = ruling.artifact_key
         exists, unknown = probe.exists(key)
-        ruling.nothing_beneath = exists is False
+        ruling.nothing_stored = exists is False
         ruling.require(ruling.decide(key, Measures(exists=exists, pending=pending - {_EXISTS} | unknown)))
-        ruling.beneath = frozenset(probe.beneath())
-        for child in sorted(ruling.beneath):
+        ruling.stored_beneath = frozenset(probe.beneath())
+        for child in sorted(ruling.stored_beneath):
             measures = Measures(exists=True, pending=frozenset({_OBJECT}))
-            ruling.require(ruling.replaced(child).judge(measures), child)
+            ruling.require(ruling.rules_for_replaced(child).judge(measures), child)
 
     def _policy(self, call: Call) -> ProcessPolicy:
-        """The policy for whom this process is known to be by now; made again only if that has changed."""
-        if self._made.is_empty:
-            return self._made
+        """Return the policies for the identity of this process; compiled again only if the identity has changed."""
+        if self._process_policy.is_empty:
+            return self._process_policy
         process = self._identify(call)
-        if process != self._made.process:
-            self._made = ProcessPolicy(self._policies, process)
-        return self._made
+        if process != self._process_policy.process:
+            self._process_policy = ProcessPolicy(self._policies, process)
+        return self._process_policy

@@ -1,4 +1,4 @@
-"""The meter of a governed call: judges each object as it comes, and again with each run of its bytes.
+"""The meter of a governed call: it judges each object when it begins, and again with each run of its bytes.
 
 `Sealed` reports to it through the protocol `sealgate.meter.Meter`. It asks the storage through the call's probe.
 """
@@ -15,20 +15,22 @@ from sealgate.policy.facts import Measures
 
 
 class PolicyMeter(Meter):
-    """Holds every object that flows to the policies. It raises `Denied` as soon as no policy allows one any longer."""
+    """Judges every object that flows. It raises `Denied` as soon as no policy allows an object any longer."""
 
     def __init__(self, ruling: Ruling, probe: StorageProbe) -> None:
         self._ruling = ruling
         self._probe = probe
-        self._replaced = set(ruling.beneath)
+        self._replaced = set(ruling.stored_beneath)
+        """Stored objects beneath the artifact's key that this call has not written again so far."""
         self._is_own = ruling.writes
         self._key = ""
         self._object: Matched | None = None
+        """The rules that apply to the current object."""
         self._whole: Matched | None = None
         """The rules that apply to the artifact itself, if it is a directory."""
         self._bytes = self._total = self._files = 0
         self._sealed: bool | None = None
-        self._is_there: bool | None = None
+        self._exists: bool | None = None
         self._pending: frozenset[str] = frozenset()
 
     @override
@@ -45,18 +47,18 @@ class PolicyMeter(Meter):
         self._files += 1
         self._bytes = size or 0
         self._total += size or 0
-        self._object = self._ruling.part(key)
-        own = key == self._ruling.artifact_key
-        self._whole = None if own else self._whole or self._ruling.matched(self._ruling.artifact_key)
+        self._object = self._ruling.rules_for_part(key)
+        is_whole = key == self._ruling.artifact_key
+        self._whole = None if is_whole else self._whole or self._ruling.rules_for(self._ruling.artifact_key)
         self._replaced.discard(key)
-        self._is_there, self._pending = self._probe.exists(key)
+        self._exists, self._pending = self._probe.exists(key)
         self._judge(complete=size is not None)
 
     @override
     def will_replace(self, *, is_directory: bool) -> None:
-        gone = [*sorted(self._replaced), *([self._ruling.artifact_key] if is_directory else [])]
-        self._probe.require_removable([key for key in gone if key not in self._ruling.removable])
-        self._ruling.removable.update(gone)
+        removed = [*sorted(self._replaced), *([self._ruling.artifact_key] if is_directory else [])]
+        self._probe.require_removable([key for key in removed if key not in self._ruling.removable])
+        self._ruling.removable.update(removed)
 
     @override
     def add_bytes(self, size: int) -> None:
@@ -69,6 +71,7 @@ class PolicyMeter(Meter):
         self._judge(complete=True)
 
     def _judge(self, *, complete: bool) -> None:
+        """Judge the current object, and then the directory that it is a part of, by what is known so far."""
         if self._object is None:
             return
         measures = Measures(
@@ -76,7 +79,7 @@ class PolicyMeter(Meter):
             total=self._total,
             files=self._files,
             sealed=self._sealed,
-            exists=self._is_there,
+            exists=self._exists,
             complete=complete,
             pending=self._pending,
         )

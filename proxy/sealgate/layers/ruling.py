@@ -1,4 +1,7 @@
-"""The ruling on one call: its decisions, what of them is recorded, and the meter that goes on deciding."""
+"""The ruling: all decisions of one call, what the call records of them, and the errors that they raise.
+
+The artifact's own key and the key of each object of a directory are decided separately (docs/policies.md).
+"""
 
 from __future__ import annotations
 
@@ -18,98 +21,110 @@ log = logging.getLogger("sealgate.policy")
 
 _READS = ("Load", "OpenStream")
 _STRICTER = ("", "allow", "unknown", "skip", "deny")
+"""Outcomes, each stricter than the one before it."""
 
 
 class Ruling:
-    """What is decided on one call, on the artifact and on each object of it."""
+    """Decides one call: on the artifact, and on each object of it.
+
+    Args:
+        call: the call; its `decision` and `instructions` are written here.
+        artifact: what the request says about the artifact.
+        policy: the policies, for this process.
+        request: the same request as policies see it.
+    """
 
     def __init__(self, call: Call, artifact: Artifact, policy: ProcessPolicy, request: Request) -> None:
         self.policy = policy
-        self.nothing_beneath = False
-        """It is known that nothing is stored under the artifact's key or beneath it."""
-        self.beneath: frozenset[str] = frozenset()
-        """What is stored beneath the key that is written to."""
+        self.nothing_stored = False
+        """Whether it is known that nothing is stored at the artifact's key or beneath it."""
+        self.stored_beneath: frozenset[str] = frozenset()
+        """For a write: the keys of the objects that were stored beneath the artifact's key before."""
         self._call = call
         self._artifact = artifact
         self._request = request
         self._own = policy.match(request)
         self.removable: set[str] = set()
-        """Stored objects that this call may remove: decided once, though a Save looks before it seals and after."""
+        """Stored objects that this call may remove. Each is decided once, though a Save asks twice."""
         self._warns = False
-        """A rule on trial that asks for a line in the log would have denied."""
+        """Whether a rule in mode warn would have denied."""
 
     @property
     def artifact_key(self) -> str:
-        """The key that the call is about."""
+        """The key in the request."""
         return self._artifact.key
 
     def artifact(self, key: str) -> Artifact:
-        """The artifact that one object of this one is."""
+        """Return the artifact for one object of this artifact: the same request with another key."""
         return self._artifact if key == self._artifact.key else replace(self._artifact, key=key)
 
-    def matched(self, key: str) -> Matched:
-        """The rules that mean one object of this artifact, or the artifact itself."""
+    def rules_for(self, key: str) -> Matched:
+        """Return the rules that apply to the object `key` of this artifact, or to the artifact itself."""
         if key == self._request.key:
             return self._own
         request = replace(self._request, key=key, path=self._path_of(key))
-        # What was stored under another spelling of a key can at least be cleared away.
+        # An object that is stored under a key that is not canonical can still be deleted.
         return self.policy.match(request, canonical=request.operation != "Delete")
 
-    def replaced(self, key: str) -> Matched:
-        """The rules that mean an object which is stored where this call writes, under whatever spelling."""
+    def rules_for_replaced(self, key: str) -> Matched:
+        """Return the rules that apply to a stored object that this write replaces. Its key need not be canonical."""
         return self.policy.match(replace(self._request, key=key, path=self._path_of(key)), canonical=False)
 
-    def removal(self, key: str) -> Matched:
-        """The rules that mean the removal of an object by writing in its place."""
+    def rules_for_removal(self, key: str) -> Matched:
+        """Return the rules that apply to the removal of a stored object by a write. Its key need not be canonical."""
         return self.policy.match(replace(self._request, operation="Delete", key=key, path=""), canonical=False)
 
     def _path_of(self, key: str) -> str:
-        """The local path that one object of this artifact is read from or written to."""
+        """Return the local path that the object `key` of this artifact is read from or written to."""
         path, beneath = self._request.path, f"{self.artifact_key}/"
         return f"{path.rstrip('/')}/{key.removeprefix(beneath)}" if path and key.startswith(beneath) else path
 
-    def part(self, key: str) -> Matched:
-        """The same, for an object that is read or written as a part of this artifact: under one encryption with it."""
-        found, whole = self.matched(key), self._own.encryption
+    def rules_for_part(self, key: str) -> Matched:
+        """Return the rules for an object that is read or written as a part of this artifact.
+
+        They also require that the object has the same encryption as the artifact.
+        """
+        matched, whole = self.rules_for(key), self._own.encryption
         if key == self.artifact_key or isinstance(whole, Verdict):
-            return found
-        return replace(found, whole=whole)
+            return matched
+        return replace(matched, whole=whole)
 
     def resolved_path(self, path: str) -> None:
-        """Judge the call again if a symbolic link led to another local path than the request names."""
+        """Decide the call again if symbolic links led to another local path than the one in the request."""
         if path != self._request.path:
             self._request = replace(self._request, path=path)
             self._own = self.policy.match(self._request)
-            self._call.instructions = self._encrypted(self._call.instructions)
+            self._call.instructions = self._with_encryption(self._call.instructions)
             self.require(self.decide(self.artifact_key, Measures(pending=frozenset({"object", "exists"}))))
 
     def decide(self, key: str, measures: Measures) -> Decision:
-        """The decision on one object of this artifact, or on the artifact itself."""
-        return self.matched(key).judge(measures)
+        """Decide on the object `key` of this artifact, or on the artifact itself."""
+        return self.rules_for(key).judge(measures)
 
     def may_read(self, key: str) -> bool:
-        """Whether the object could be opened, by either operation that reads."""
+        """Return whether the object may be read, by Load or by OpenStream."""
         requests = (replace(self._request, operation=operation, key=key, path="") for operation in _READS)
         return any(self.policy.decide(request).effective.allows for request in requests)
 
     @property
     def writes(self) -> bool:
-        """Whether the objects that flow are the caller's own."""
+        """Whether this call writes, so that the objects that flow are the caller's own files."""
         return self._request.operation in WRITES
 
     @property
     def skips(self) -> bool:
-        """Whether the call succeeds and does nothing."""
+        """Whether the decision is `skip`: the call succeeds and does nothing."""
         return self._call.decision.effective == "skip"
 
     def instruct(self, meter: Meter) -> None:
-        """Write into the call what the layer that seals must do."""
-        self._call.instructions = self._encrypted(SealingInstructions(skips_links=self.policy.skips_links, meter=meter))
+        """Write the call's instructions for `Sealed`."""
+        instructions = SealingInstructions(skips_links=self.policy.skips_links, meter=meter)
+        self._call.instructions = self._with_encryption(instructions)
 
-    def _encrypted(self, instructions: SealingInstructions) -> SealingInstructions:
-        """`instructions` with what the encryption rule requires."""
-        found = self._own.encryption
-        encryption = found if isinstance(found, Encryption) else Encryption()
+    def _with_encryption(self, instructions: SealingInstructions) -> SealingInstructions:
+        """Return `instructions` with the terms of the encryption rule that applies to the artifact."""
+        own = self._own.encryption
+        encryption = own if isinstance(own, Encryption) else Encryption()
         return replace(
             instructions,
             key=encryption.key,
@@ -120,19 +135,19 @@ class Ruling:
             passthrough=encryption.passthrough,
         )
 
-    # --- what came of it ----------------------------------------------------------------------------------
+    # --- decisions ----------------------------------------------------------------------------------------
 
     def require(self, decision: Decision, key: str = "", *, is_own: bool = False) -> None:
-        """Record a decision, and raise if it denies. The strictest one that was recorded is what the call says.
+        """Record `decision` in the call, and raise if it denies. The call keeps the strictest decision.
 
         Args:
-            decision: on the artifact, or on the object of it under `key`.
-            key: the object's; the text names it if it may be read, or is one of the caller's own files.
-            is_own: it is one of the caller's own files.
+            decision: on the artifact, or on the object `key` of it.
+            key: the object's key. The error names it only if the caller may read the object or `is_own` is set.
+            is_own: whether the object is one of the caller's own files.
 
         Raises:
             BadRequest: the key is not canonical.
-            Denied: a policy says no.
+            Denied: a policy denies.
         """
         facts, effective, proposed = self._call.decision, decision.effective, decision.proposed
         facts.digest = self.policy.digest
@@ -152,7 +167,7 @@ class Ruling:
             raise refusal(replace(effective, fact=f"{named}: {effective.fact}"))
 
     def require_removal(self, decision: Decision, key: str) -> None:
-        """The same for an object that a write would remove: here nothing can be skipped."""
+        """Record and require a decision on an object that a write would remove. Here `skip` denies, too."""
         effective, proposed = (
             verdict
             if verdict.allows
@@ -161,13 +176,17 @@ class Ruling:
         )
         self.require(replace(decision, effective=effective, proposed=proposed), key)
 
-    def unknown(self) -> None:
-        """Record that rules on trial asked for what nothing tells."""
+    def record_unknown(self) -> None:
+        """Record that the outcome of rules on trial is unknown, because the storage did not answer their question."""
         facts = self._call.decision
         facts.proposed = max(facts.proposed, "unknown", key=_STRICTER.index)
 
     def deny(self, code: str, fact: str) -> None:
-        """Deny the call for a reason that no single rule has."""
+        """Deny the call for a reason that does not come from a single rule.
+
+        Raises:
+            Denied: always.
+        """
         verdict = Verdict("deny", code, fact=fact)
         self._record(verdict)
         self._call.decision.proposed = "deny"
@@ -183,15 +202,19 @@ class Ruling:
 
     @contextmanager
     def enforced(self) -> Iterator[None]:
-        """While the layers below work: what they find is decided here, and trials are told when all is done."""
+        """Wrap the work of the layers below: decide on what they find, and log at the end if a rule on trial denied.
+
+        Raises:
+            Denied: the stored object is plaintext, or was sealed for another context or under another key.
+        """
         try:
             yield
         except NotSealed:
             self.require(self.decide(self._request.key, Measures(sealed=False)))
             raise
-        except ContextDiffers as found:
-            asked = self._own.encryption
-            verdict = Verdict("deny", found.reason, asked.policy, f"encryption/{asked.rule}", found.fact, found.remedy)
+        except ContextDiffers as error:
+            rule = self._own.encryption
+            verdict = Verdict("deny", error.reason, rule.policy, f"encryption/{rule.rule}", error.fact, error.remedy)
             self._record(verdict)
             raise refusal(verdict) from None
         finally:
@@ -207,7 +230,7 @@ class Ruling:
 
 
 def refusal(verdict: Verdict) -> PluginError:
-    """The error for a verdict that denies."""
+    """Return the error for a verdict that denies."""
     if verdict.code == "BAD_KEY":
         return BadRequest(verdict.fact, says="baseline policy, BAD_KEY", remedy=verdict.advice)
     return Denied(verdict.fact, says=verdict.says, remedy=verdict.advice)

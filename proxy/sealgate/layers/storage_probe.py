@@ -1,7 +1,7 @@
-"""Questions about stored objects that the rules of one call ask: is there an object, how old is it, what lies beneath.
+"""The probe: what the rules of one call need to know about stored objects.
 
-The probe asks the storage only what a rule needs. It goes to the stored objects directly and not through the layer
-that seals.
+The questions are whether an object exists, how old it is, and which objects are beneath a key. The probe asks the
+storage only if a rule needs the answer. It reads the stored objects directly and not through the layer that seals.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from sealgate.call import Call
 from sealgate.errors import Cancelled, DeadlineExceeded, NotConfigured, PluginError, Refused
-from sealgate.layers.author_block import forwarded
+from sealgate.layers.author_block import without_author_block
 from sealgate.layers.ruling import Ruling
 from sealgate.plugin import Artifact
 from sealgate.policy.engine import Matched
@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 class StorageProbe:
     """Asks the storage on behalf of one ruling.
 
-    A fact that only rules on trial need, and that the storage does not answer, never fails the call.
+    A question that only rules on trial need never fails the call, even if the storage does not answer it.
     """
 
     call: Call
@@ -37,37 +37,45 @@ class StorageProbe:
     """Unix seconds."""
 
     def beneath(self, *, if_directory: bool = False) -> list[str]:
-        """The keys of the objects beneath the artifact's key; with `if_directory`, [] for an artifact that is a file.
+        """Return the keys that the storage lists for the artifact, without the artifact's own key.
 
-        A downstream may list the object itself as well, which is judged in any case. Every other key that it lists is
-        judged as if it lay beneath: a store that lists by prefix may delete by prefix.
+        With `if_directory`, return [] for an artifact that is a file. Keys that are not beneath the artifact's key
+        are returned, too, and judged: a store that lists by prefix may also delete by prefix.
         """
         artifact = self.ruling.artifact(self.ruling.artifact_key)
 
         def ask() -> list[str]:
-            stored, sent = self._stored(), forwarded(artifact)
-            if if_directory and not stored.is_directory(self.call, sent):
+            stored, forwarded = self._stored(), without_author_block(artifact)
+            if if_directory and not stored.is_directory(self.call, forwarded):
                 return []
-            return stored.list_objects(self.call, sent)
+            return stored.list_objects(self.call, forwarded)
 
-        found = self._ask_or_skip(ask, needed=self.ruling.policy.enforces) or []
-        return [key for key in found if key != artifact.key]
+        listed = self._ask_if_possible(ask, needed=self.ruling.policy.enforces) or []
+        return [key for key in listed if key != artifact.key]
 
     def exists(self, key: str) -> tuple[bool | None, frozenset[str]]:
-        """Whether an object lies at `key` or beneath it, if a rule needs that; and the facts that stay unknown."""
+        """Return whether an object is stored at `key` or beneath it, and the facts that stay unknown.
+
+        The first value is None if no rule needs the answer, or if the storage does not give it.
+        """
         artifact = self.ruling.artifact(key)
 
         def ask() -> bool:
-            if self.ruling.nothing_beneath:
+            if self.ruling.nothing_stored:
                 return False
-            return self._header(artifact) is not None or self._stored().is_directory(self.call, forwarded(artifact))
+            forwarded = without_author_block(artifact)
+            return self._header(artifact) is not None or self._stored().is_directory(self.call, forwarded)
 
-        return self._ask(self.ruling.matched(key), _EXISTS, ask)
+        return self._ask(self.ruling.rules_for(key), _EXISTS, ask)
 
     def may_delete(self, beneath: Collection[str]) -> bool:
-        """Judge the deletion of the artifact's own object and of each one beneath; False if one must be kept."""
+        """Judge the deletion of the artifact's own object and of each one in `beneath`; False if a rule keeps one.
+
+        Raises:
+            Denied: a policy refuses the deletion.
+        """
         for key in (self.ruling.artifact_key, *beneath):
-            matched = self.ruling.matched(key)
+            matched = self.ruling.rules_for(key)
             header, pending = self._header_if_needed(matched, key)
             if header or not beneath or key != self.ruling.artifact_key:
                 measures = Measures(age=self._age(header), files=len(beneath), pending=pending)
@@ -81,27 +89,32 @@ class StorageProbe:
             Denied: a policy keeps one of them.
         """
         for key in keys:
-            matched = self.ruling.removal(key)
-            own = key == self.ruling.artifact_key
+            matched = self.ruling.rules_for_removal(key)
+            is_artifact = key == self.ruling.artifact_key
             decision = matched.judge(Measures(pending=frozenset({_AGE})))
-            if own and ((decision.proposed.allows and not decision.awaits) or self._is_absent(matched)):
+            if is_artifact and ((decision.proposed.allows and not decision.awaits) or self._is_absent(matched)):
                 continue
             header, pending = self._header_if_needed(matched, key)
             self.ruling.require_removal(matched.judge(Measures(age=self._age(header), pending=pending)), key)
 
     def _is_absent(self, matched: Matched) -> bool:
-        if self.ruling.nothing_beneath:
+        """Return False only if an object is known to be stored at the artifact's own key."""
+        if self.ruling.nothing_stored:
             return True
-        effective = matched.judge(Measures(pending=frozenset({_AGE})))
-        needed = bool(effective.needs) or not effective.effective.allows
+        decision = matched.judge(Measures(pending=frozenset({_AGE})))
+        needed = bool(decision.needs) or not decision.effective.allows
         artifact = self.ruling.artifact(self.ruling.artifact_key)
-        return self._ask_or_skip(lambda: self._header(artifact) is None, needed=needed) is not False
+        return self._ask_if_possible(lambda: self._header(artifact) is None, needed=needed) is not False
 
     def _header_if_needed(self, matched: Matched, key: str) -> tuple[StoredHeader | None, frozenset[str]]:
         return self._ask(matched, _AGE, lambda: self._header(self.ruling.artifact(key)))
 
     def _ask(self, matched: Matched, fact: str, ask: Callable[[], _T]) -> tuple[_T | None, frozenset[str]]:
-        """The answer, or None if the storage has none; and `fact`, if no enforced rule needs it."""
+        """Call `ask` if a rule awaits `fact`; return its answer or None, and the facts that stay unknown.
+
+        A refusal by the storage counts as an answer (None) if an enforced rule needs the fact: asking again would be
+        refused, too, and the rule defines what an unknown fact means.
+        """
         decision = matched.judge(Measures(pending=frozenset({fact})))
         if not decision.awaits:
             return None, frozenset()
@@ -109,32 +122,36 @@ class StorageProbe:
             return ask(), frozenset()
         except PluginError as error:
             if decision.needs and isinstance(error, Refused):
-                return None, frozenset()  # the storage will refuse the next time, too: the rule says what that means
-            self._forgive(error, needed=bool(decision.needs))
+                return None, frozenset()
+            self._raise_if_needed(error, needed=bool(decision.needs))
             return None, frozenset({fact})
 
-    def _ask_or_skip(self, ask: Callable[[], _T], *, needed: bool) -> _T | None:
+    def _ask_if_possible(self, ask: Callable[[], _T], *, needed: bool) -> _T | None:
+        """Return the answer of `ask`; None if the storage fails to answer and no enforced rule needs it."""
         try:
             return ask()
         except PluginError as error:
-            self._forgive(error, needed=needed)
+            self._raise_if_needed(error, needed=needed)
             return None
 
-    def _forgive(self, error: PluginError, *, needed: bool) -> None:
+    def _raise_if_needed(self, error: PluginError, *, needed: bool) -> None:
+        """Raise `error` if an enforced rule needed the answer or the call is over; else record an unknown outcome."""
         if needed or isinstance(error, Cancelled | DeadlineExceeded):
             raise error
-        self.ruling.unknown()
+        self.ruling.record_unknown()
 
     def _stored(self) -> StoredObjects:
         if self.stored is None:
-            raise NotConfigured("a rule asks what is stored under the key, and this plugin cannot look")
+            raise NotConfigured(
+                "a rule needs to know what is stored under the key, and this plugin cannot read storage"
+            )
         return self.stored
 
     def _header(self, artifact: Artifact) -> StoredHeader | None:
-        return self._stored().header(self.call, forwarded(artifact))
+        return self._stored().header(self.call, without_author_block(artifact))
 
     def _age(self, header: StoredHeader | None) -> int | None:
-        """Seconds since the object was sealed; None if it was not sealed, or at a time that lies ahead."""
+        """Return the seconds since the object was sealed; None if it is not sealed, or sealed in the future."""
         if header is None or header.sealed_at is None:
             return None
         age = int(self.now()) - header.sealed_at

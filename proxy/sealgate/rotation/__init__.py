@@ -1,4 +1,4 @@
-"""Moves stored artifacts to the newest version of the keys that wrap their data keys, without opening them."""
+"""Moves stored objects to the newest version of the keys that wrap their data keys, without opening them."""
 
 from sealgate.rotation.patience import Pace, Patience
 from sealgate.rotation.report import Report

@@ -1,4 +1,4 @@
-"""How fast a rotation goes, how long it waits, and how it is stopped."""
+"""How fast a rotation works, how long it waits for progress, and how it is stopped."""
 
 from __future__ import annotations
 
@@ -11,15 +11,23 @@ from dataclasses import dataclass, field
 from sealgate.call import Call, Operation
 from sealgate.errors import Cancelled, TimedOut
 
-_LOOKS_EVERY = 0.1
+_WATCH_INTERVAL = 0.1
+"""Seconds."""
 _GRACE = 10.0
-"""Seconds that an object which is being written has when the walk shall stop."""
+"""Seconds that an object which is being written gets once the rotation was asked to stop."""
 
 Clock = Callable[[], float]
+"""Returns seconds since any fixed moment."""
 
 
 class Pace:
-    """At most so many starts in a second, whoever asks; 0 is no limit."""
+    """Limits how many objects are started in a second, over all threads.
+
+    Args:
+        rate: starts a second; 0 for no limit.
+        wait: waits the given number of seconds.
+        clock: returns seconds.
+    """
 
     def __init__(self, rate: float, wait: Callable[[float], object], clock: Clock = time.monotonic) -> None:
         self._interval = 1 / rate if rate else 0.0
@@ -29,7 +37,7 @@ class Pace:
         self._lock = threading.Lock()
 
     def start(self) -> None:
-        """Wait for one's turn."""
+        """Wait until the next object may be started."""
         with self._lock:
             now = self._clock()
             turn = max(self._next, now)
@@ -39,50 +47,54 @@ class Pace:
 
 
 @dataclass(slots=True)
-class _Work:
+class _WatchedCall:
     call: Call
     writes: bool
-    moved_at: float
+    progress_at: float
     stalled: bool = field(default=False)
 
 
 class Patience:
-    """Cancels what makes no progress for so many seconds, and everything once the walk shall stop."""
+    """Cancels a call that makes no progress for `seconds`, and every call once the rotation was asked to stop."""
 
     def __init__(self, seconds: float, clock: Clock = time.monotonic) -> None:
         self.stop = threading.Event()
-        """Set once nothing more shall be begun."""
+        """Set once no further object may be started."""
         self._seconds = seconds
         self._clock = clock
         self._hurry = threading.Event()
-        self._works: list[_Work] = []
+        self._watched: list[_WatchedCall] = []
         self._lock = threading.Lock()
 
     def ask_to_stop(self) -> None:
-        """Stop: the first time with a moment for what is being written, then at once."""
+        """Stop. The first time, objects that are being written get ten seconds; the second time, none."""
         if self.stop.is_set():
             self._hurry.set()
         self.stop.set()
 
     @contextmanager
     def call(self, operation: Operation, *, writes: bool = False) -> Iterator[tuple[Call, Callable[[], None]]]:
-        """A call that is watched, and what tells that it makes progress.
+        """Yield a call that is watched, and a function that reports its progress.
+
+        Args:
+            operation: the operation of the call.
+            writes: whether the call writes an object, and gets a grace period when the rotation is stopped.
 
         Raises:
-            TimedOut: it made none.
-            Cancelled: the walk shall stop.
+            TimedOut: the call made no progress.
+            Cancelled: the rotation was asked to stop.
         """
-        work = _Work(Call(operation), writes, self._clock())
+        watched = _WatchedCall(Call(operation), writes, self._clock())
 
         def progress() -> None:
-            work.moved_at = self._clock()
+            watched.progress_at = self._clock()
 
         with self._lock:
-            self._works.append(work)
+            self._watched.append(watched)
         try:
-            yield work.call, progress
+            yield watched.call, progress
         except Cancelled:
-            if not work.stalled:
+            if not watched.stalled:
                 raise
             raise TimedOut(
                 f"the downstream made no progress for {self._seconds:g} s",
@@ -91,11 +103,11 @@ class Patience:
             ) from None
         finally:
             with self._lock:
-                self._works.remove(work)
+                self._watched.remove(watched)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """Watch, on a thread of its own, as long as the block lasts."""
+        """Watch the calls on a separate thread until the body ends."""
         done = threading.Event()
         watcher = threading.Thread(target=self._watch, args=(done,), name="sealgate-patience", daemon=True)
         watcher.start()
@@ -106,16 +118,16 @@ class Patience:
             watcher.join()
 
     def _watch(self, done: threading.Event) -> None:
-        asked_at = None
-        while not done.wait(_LOOKS_EVERY):
+        stopped_at = None
+        while not done.wait(_WATCH_INTERVAL):
             now = self._clock()
-            if self.stop.is_set() and asked_at is None:
-                asked_at = now
-            late = asked_at is not None and (now - asked_at >= _GRACE or self._hurry.is_set())
+            if self.stop.is_set() and stopped_at is None:
+                stopped_at = now
+            grace_is_over = stopped_at is not None and (now - stopped_at >= _GRACE or self._hurry.is_set())
             with self._lock:
-                works = tuple(self._works)
-            for work in works:
-                if now - work.moved_at >= self._seconds:
-                    work.stalled = True
-                if work.stalled or late or (asked_at is not None and not work.writes):
-                    work.call.cancel()
+                calls = tuple(self._watched)
+            for watched in calls:
+                if now - watched.progress_at >= self._seconds:
+                    watched.stalled = True
+                if watched.stalled or grace_is_over or (stopped_at is not None and not watched.writes):
+                    watched.call.cancel()

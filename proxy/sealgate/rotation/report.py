@@ -1,4 +1,4 @@
-"""What a rotation found and did."""
+"""The report of a rotation: what it found, what it did, and which key versions are no longer needed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MOST_FAULTS = 100
 
 @dataclass(frozen=True, slots=True)
 class RewrapFault:
-    """One object that was left as it was."""
+    """One object that could not be moved and was left unchanged."""
 
     key: str
     fact: str
@@ -22,46 +22,49 @@ class RewrapFault:
 
 @dataclass(slots=True)
 class Report:
-    """Counts of objects, and what they allow."""
+    """Counts of objects, and what follows from them. `sealgate rewrap --output json` prints them (docs/rotation.md)."""
 
     found: int = 0
-    """Objects that were looked at."""
+    """Objects that were read."""
     moved: int = 0
+    """Objects that were moved to the newest version."""
     current: int = 0
+    """Objects that were under the newest version already."""
     not_sealed: int = 0
     gone: int = 0
     """Deleted since they were listed."""
     failed: int = 0
     faults: list[RewrapFault] = field(default_factory=list)
-    """The first hundred."""
+    """The first hundred faults."""
     versions: Counter[tuple[str, int]] = field(default_factory=Counter)
-    """How many objects lie under which version of which key now, by their headers."""
+    """How many objects are now sealed under which key and version, by their headers."""
     newest: dict[str, KeyVersions] = field(default_factory=dict)
-    """The versions of each key that was met."""
+    """The versions of each key that a header named."""
     finished: bool = False
-    """Whether everything that was asked for was looked at."""
+    """Whether every object of this run was handled."""
     whole: bool = False
-    """Whether that was everything there is."""
+    """Whether this run covered every object beneath the prefix."""
     reached: str = ""
-    """Everything up to this key was done."""
+    """Every object up to this key was handled; empty if not even the first was."""
     stopped_by: PluginError | None = None
+    """The error that ended the run early."""
 
     @property
     def stale(self) -> int:
-        """How many objects lie under an older version still."""
+        """How many objects are still sealed under an older version."""
         return sum(count for (key, version), count in self.versions.items() if version < self.newest[key].newest)
 
     def under(self, key: str) -> dict[int, int]:
-        """How many objects lie under each version of a key."""
-        found = sorted(self.versions.items())
-        return {version: count for (name, version), count in found if name == key and count}
+        """Return how many objects are sealed under each version of `key`."""
+        versions = sorted(self.versions.items())
+        return {version: count for (name, version), count in versions if name == key and count}
 
     def may_be_raised_to(self, key: str) -> int | None:
-        """The `min_decryption_version` that leaves none of these objects behind; None if that is not known."""
+        """Return the highest `min_decryption_version` that still opens all these objects; None if that is not known."""
         return None if self.failed or not self.whole else min(self.under(key), default=None)
 
     def fail(self, key: str, fault: PluginError) -> None:
-        """Count an object that was left as it was."""
+        """Count an object that could not be moved."""
         self.failed += 1
         if len(self.faults) < _MOST_FAULTS:
             self.faults.append(RewrapFault(key, fault.fact, fault.remedy))

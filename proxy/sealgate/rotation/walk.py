@@ -1,8 +1,8 @@
-"""Moves stored artifacts to the newest version of the keys that wrap their data keys, without opening them.
+"""Moves stored objects to the newest version of the keys that wrap their data keys, without opening them.
 
-Only the key envelope in a header changes: the body goes from the downstream back to the downstream as it is. Nobody
-can verify a body without its data key, and a downstream that loses its end says so or not. So an object is read
-twice, and replaced by the second reading only if that was the first one, byte for byte.
+Only the wrapped key in a header changes; the body is copied from the downstream to the downstream unchanged. A body
+cannot be verified without its data key, and a downstream may truncate it without an error. Therefore an object is read
+twice, and replaced by the second reading only if both are equal, byte for byte.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ from sealgate.rotation.report import Report
 from sealgate.storage.stored_objects import StoredObjects, says_absent
 
 _WINDOW = 100
-"""Objects that are looked at before those found stale may be written."""
+"""Objects that are read before the stale ones among them are written."""
 _MOST_PENDING = 1000
-"""Stale objects that wait for a batch to be full."""
-_AT_ONCE = 4
-"""Objects that are read or written at a time."""
-_REMEMBERED = 10_000
-"""Data keys whose new wrap is remembered: the files of a directory share one, and shall go on sharing one."""
+"""Stale objects that wait for a full batch."""
+_THREADS = 4
+"""Objects that are read or written at the same time."""
+_MOST_REMEMBERED = 10_000
+"""Data keys whose new wrap is remembered, so that files of a directory that share a data key still share one."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Stale:
-    """An object under an older version, as it was read."""
+    """An object that is sealed under an older key version, as it was read the first time."""
 
-    place: int
-    """In the list of all."""
+    index: int
+    """The object's index in the list of all objects."""
     key: str
     header: Header
     digest: bytes
@@ -59,16 +59,16 @@ class _Stale:
 
 
 class Rotation:
-    """One walk over the objects of one configuration of the downstream.
+    """One walk over stored objects that share an artifact configuration.
 
     Args:
         downstream: lists the objects.
-        stored: reads and writes them.
-        keys: wraps their data keys anew.
-        artifact: what every request says of an artifact, but for the key.
-        pace: how fast.
-        patience: how long, and until when.
-        dry_run: look, and change nothing.
+        stored: reads and writes the objects.
+        keys: rewraps their data keys.
+        artifact: the artifact of every request, apart from its key.
+        pace: limits how fast objects are started.
+        patience: cancels calls without progress, and stops the walk.
+        dry_run: read the headers, and change nothing.
     """
 
     def __init__(
@@ -91,29 +91,29 @@ class Rotation:
         self._dry_run = dry_run
         self._new_wraps: OrderedDict[WrappedKey, WrappedKey] = OrderedDict()
         self._versions: dict[str, KeyVersions | PluginError] = {}
-        self._asking = threading.Lock()
+        self._versions_lock = threading.Lock()
         self._lock = threading.Lock()
         self.report = Report()
 
-    # --- the whole ----------------------------------------------------------------------------------------
+    # --- the walk -----------------------------------------------------------------------------------------
 
     def objects(self, prefix: str) -> list[str]:
-        """The keys of all objects beneath `prefix` and under it, sorted.
+        """Return the keys of all objects beneath `prefix` and of one at `prefix` itself, sorted.
 
         Raises:
-            DataLoss: the downstream lists what does not lie beneath it.
+            DataLoss: the downstream lists an object that is not beneath `prefix`.
         """
         artifact = replace(self._artifact, key=prefix)
         with self._patience.call(Operation.LIST_OBJECTS) as (call, _):
-            found = set(self._downstream.list_objects(call, artifact))
-        if any(not key.startswith(f"{prefix}/") for key in found):
+            listed = set(self._downstream.list_objects(call, artifact))
+        if any(not key.startswith(f"{prefix}/") for key in listed):
             raise DataLoss("the downstream lists an object outside the prefix", says="downstream")
         with self._patience.call(Operation.IS_DIRECTORY) as (call, _):
-            alone = not found and not self._downstream.is_directory(call, artifact)
-        return sorted(found | {prefix} if alone or self._is_readable(prefix) else found)
+            is_file = not listed and not self._downstream.is_directory(call, artifact)
+        return sorted(listed | {prefix} if is_file or self._is_readable(prefix) else listed)
 
     def _is_readable(self, key: str) -> bool:
-        """Whether an object lies under a key that is a directory, too."""
+        """Return whether an object is stored at `key`, which may also be a directory."""
         try:
             self._read(key)
         except Unavailable:
@@ -125,18 +125,23 @@ class Rotation:
         return True
 
     def run(self, objects: Sequence[str], progress: Callable[[], None] = lambda: None) -> Report:
-        """Move every object that is not current, in order. What ends it early is in the report."""
+        """Move every object that is not current, in order. The report contains the error that ended it early, if any.
+
+        Args:
+            objects: the keys of the objects, sorted.
+            progress: is called once for each object that was handled.
+        """
         done = bytearray(len(objects))
 
-        def finish(place: int) -> None:
-            done[place] = True
+        def finish(index: int) -> None:
+            done[index] = True
             progress()
 
         try:
-            with ThreadPoolExecutor(_AT_ONCE, "sealgate-rotation") as pool:
+            with ThreadPoolExecutor(_THREADS, "sealgate-rotation") as pool:
                 self._walk(pool, objects, finish)
         except Cancelled:
-            pass  # the walk was asked to stop
+            pass  # the rotation was asked to stop
         except PluginError as fault:
             self.report.stopped_by = fault
         count = done.find(0) if 0 in done else len(done)
@@ -148,9 +153,9 @@ class Rotation:
         pending: list[_Stale] = []
         for start in range(0, len(objects), _WINDOW):
             window = range(start, min(start + _WINDOW, len(objects)))
-            looked = pool.map(lambda place: self._looked_at(place, objects[place], finish), window)
-            pending += [found for found in looked if found]
-            self._require_answers()
+            inspected = pool.map(lambda index: self._inspect(index, objects[index], finish), window)
+            pending += [stale for stale in inspected if stale]
+            self._raise_if_all_keys_refused()
             is_last = window[-1] == len(objects) - 1
             while count := self._full_batch(pending) or (len(pending) if is_last else 0):
                 self._move(pool, pending[:count], finish)
@@ -159,31 +164,32 @@ class Rotation:
                 return
 
     def _full_batch(self, pending: Sequence[_Stale]) -> int:
-        """How many of the pending objects fill a request to the key service; 0 if they do not."""
+        """Return how many of the pending objects fill a request to the key service; 0 if they do not fill one."""
         keys: set[WrappedKey] = set()
-        for count, found in enumerate(pending):
-            if found.header.key not in self._new_wraps:
-                keys.add(found.header.key)
+        for count, stale in enumerate(pending):
+            if stale.header.key not in self._new_wraps:
+                keys.add(stale.header.key)
             if len(keys) > BATCH or count == _MOST_PENDING:
                 return count
         return 0
 
-    def _require_answers(self) -> None:
-        """End a walk in which the key service has refused everything: it would do so for the rest, too."""
+    def _raise_if_all_keys_refused(self) -> None:
+        """End the walk if the key service has refused every key so far: it would refuse the others, too."""
         refusals = [answer for answer in self._versions.values() if isinstance(answer, PluginError)]
         if refusals and not self.report.newest:
             raise refusals[0]
 
-    # --- looking ------------------------------------------------------------------------------------------
+    # --- reading ------------------------------------------------------------------------------------------
 
-    def _looked_at(self, place: int, key: str, finish: Callable[[int], None]) -> _Stale | None:
+    def _inspect(self, index: int, key: str, finish: Callable[[int], None]) -> _Stale | None:
+        """Read an object and count it. Return it if it must be moved; else it is finished."""
         if self._patience.stop.is_set():
             return None
         self._pace.start()
         try:
-            found = self._look(place, key)
+            stale = self._read_if_stale(index, key)
         except (Cancelled, Unavailable):
-            raise  # what is not there for one is not there for the others
+            raise  # a service that is away for one object is away for the others
         except PluginError as fault:
             with self._lock:
                 self.report.found += 1
@@ -193,19 +199,19 @@ class Rotation:
                     self.report.gone += 1
                 else:
                     self.report.fail(key, fault)
-            found = None
-        if found is None or self._dry_run:
-            finish(place)
+            stale = None
+        if stale is None or self._dry_run:
+            finish(index)
             return None
-        return found
+        return stale
 
     def _is_gone(self, key: str, fault: PluginError) -> bool:
         return says_absent(fault, replace(self._artifact, key=key))
 
-    def _look(self, place: int, key: str) -> _Stale | None:
-        """An object that is not current."""
+    def _read_if_stale(self, index: int, key: str) -> _Stale | None:
+        """Read an object, and return it if it is sealed under an older key version."""
         if key.endswith("/"):
-            raise NotSealed("a directory's marker holds nothing")
+            raise NotSealed("a directory marker contains no data")
         if fault := canonical.fault_of(key):
             raise BadRequest(fault)
         header, digest = self._read(key)
@@ -213,10 +219,10 @@ class Rotation:
             self.report.found += 1
             self.report.current += digest is None
             self.report.versions[header.key.key_name, header.key.key_version] += 1
-        return _Stale(place, key, header, digest) if digest is not None else None
+        return _Stale(index, key, header, digest) if digest is not None else None
 
     def _read(self, key: str) -> tuple[Header, bytes | None]:
-        """The header of an object, and the digest of its body unless it is current."""
+        """Return the header of an object, and the SHA-256 of its body; None in its place if the object is current."""
         artifact = replace(self._artifact, key=key)
         with (
             self._patience.call(Operation.OPEN_STREAM) as (call, progress),
@@ -234,14 +240,14 @@ class Rotation:
         return header, digest.digest()
 
     def _newest(self, wrapped: WrappedKey) -> int:
-        """The newest version of the key that wraps it.
+        """Return the newest version of the key that wraps `wrapped`.
 
         Raises:
-            DataLoss: the header names a newer one.
+            DataLoss: the header names a newer version than exists.
         """
-        newest = self._known(wrapped.key_name).newest
-        if wrapped.key_version > newest:  # the key may have been rotated since it was asked for
-            newest = self._known(wrapped.key_name, again=True).newest
+        newest = self._versions_of(wrapped.key_name).newest
+        if wrapped.key_version > newest:  # the key may have been rotated since the last request
+            newest = self._versions_of(wrapped.key_name, again=True).newest
         if wrapped.key_version > newest:
             raise DataLoss(
                 f"the header names version {wrapped.key_version} of key {wrapped.key_name}, and {newest} is the newest",
@@ -249,32 +255,32 @@ class Rotation:
             )
         return newest
 
-    def _known(self, key: str, *, again: bool = False) -> KeyVersions:
-        """What the key service says of a key: asked for once, whatever the answer."""
-        with self._asking:
-            found = None if again else self._versions.get(key)
-            if found is None:
+    def _versions_of(self, key: str, *, again: bool = False) -> KeyVersions:
+        """Return the versions of `key`. The key service is asked once, and `again` on demand; an error is kept, too."""
+        with self._versions_lock:
+            answer = None if again else self._versions.get(key)
+            if answer is None:
                 try:
-                    found = self._keys.versions(Call(Operation.LOAD), key)
+                    answer = self._keys.versions(Call(Operation.LOAD), key)
                     with self._lock:
-                        self.report.newest[key] = found
+                        self.report.newest[key] = answer
                 except Unavailable:
                     raise
                 except PluginError as fault:
-                    found = fault
-                self._versions[key] = found
-        if isinstance(found, PluginError):
-            raise type(found)(found.fact, says=found.says, remedy=found.remedy)
-        return found
+                    answer = fault
+                self._versions[key] = answer
+        if isinstance(answer, PluginError):
+            raise type(answer)(answer.fact, says=answer.says, remedy=answer.remedy)
+        return answer
 
     # --- moving -------------------------------------------------------------------------------------------
 
     def _move(self, pool: ThreadPoolExecutor, stale: Sequence[_Stale], finish: Callable[[int], None]) -> None:
-        """Rewrap and rewrite. Objects that share a data key go on sharing it, and cost the key service one."""
-        wanted = list(dict.fromkeys(found.header.key for found in stale if found.header.key not in self._new_wraps))
-        outcomes = self._keys.rewrap_many(Call(Operation.SAVE), wanted) if wanted else []
+        """Rewrap the data keys of `stale`, and rewrite the objects. Each distinct data key is rewrapped once."""
+        old_keys = list(dict.fromkeys(each.header.key for each in stale if each.header.key not in self._new_wraps))
+        outcomes = self._keys.rewrap_many(Call(Operation.SAVE), old_keys) if old_keys else []
         faults: dict[WrappedKey, PluginError] = {}
-        for old, new in zip(wanted, outcomes, strict=True):
+        for old, new in zip(old_keys, outcomes, strict=True):
             if isinstance(new, PluginError):
                 faults[old] = new
             else:
@@ -282,60 +288,65 @@ class Rotation:
         with self._patience.call(Operation.GET_CAPABILITIES) as (call, _):
             by_stream = self._stored.writes_by_stream(call)
 
-        def move(found: _Stale) -> None:
-            old = found.header.key
+        def move(each: _Stale) -> None:
+            old = each.header.key
             if self._patience.stop.is_set():
                 return
             if old in faults:
                 with self._lock:
-                    self.report.fail(found.key, faults[old])
+                    self.report.fail(each.key, faults[old])
             else:
-                self._write(found, self._new_wraps[old], by_stream=by_stream)
-            finish(found.place)
+                self._rewrite(each, self._new_wraps[old], by_stream=by_stream)
+            finish(each.index)
 
         list(pool.map(move, stale))
-        while len(self._new_wraps) > _REMEMBERED:
+        while len(self._new_wraps) > _MOST_REMEMBERED:
             self._new_wraps.popitem(last=False)
 
-    def _write(self, found: _Stale, new: WrappedKey, *, by_stream: bool) -> None:
+    def _rewrite(self, stale: _Stale, new: WrappedKey, *, by_stream: bool) -> None:
+        """Read `stale` again, and store it with its new wrapped key."""
         self._pace.start()
-        artifact = replace(self._artifact, key=found.key)
+        artifact = replace(self._artifact, key=stale.key)
         reading = Call(Operation.OPEN_STREAM)
         try:
             with self._patience.call(Operation.SAVE_STREAM, writes=True) as (writing, progress):
                 writing.on_cancel(reading.cancel)
-                chunks = self._exchanged(reading, artifact, found, new, progress)
+                chunks = self._read_with_new_key(reading, artifact, stale, new, progress)
                 self._stored.write(writing, artifact, chunks, by_stream=by_stream)
         except (Cancelled, Unavailable):
             raise
         except PluginError as fault:
             with self._lock:
-                self.report.fail(found.key, fault)
+                self.report.fail(stale.key, fault)
             return
         finally:
             reading.cancel()
         with self._lock:
             self.report.moved += 1
-            self.report.versions[found.header.key.key_name, found.header.key.key_version] -= 1
+            self.report.versions[stale.header.key.key_name, stale.header.key.key_version] -= 1
             self.report.versions[new.key_name, new.key_version] += 1
 
-    def _exchanged(
-        self, call: Call, artifact: Artifact, found: _Stale, new: WrappedKey, progress: Callable[[], None]
+    def _read_with_new_key(
+        self, call: Call, artifact: Artifact, stale: _Stale, new: WrappedKey, progress: Callable[[], None]
     ) -> Iterator[Chunk]:
-        """The object with its new key envelope; breaks off if it is not what was read before."""
+        """Yield the object with the wrapped key `new` in its header.
+
+        Raises:
+            DataLoss: the object is not the one that was read the first time.
+        """
         digest = hashlib.sha256()
         with closing(self._stored.read(call, artifact)) as chunks:
             header, body = envelope.split_stream(chunks)
-            if header != found.header:
+            if header != stale.header:
                 raise DataLoss("the object was replaced while it was moved", remedy="Run sealgate rewrap again")
             yield replace(header, key=new).encode()
             for chunk in body:
                 digest.update(chunk)
                 progress()
                 yield chunk
-        if digest.digest() != found.digest:
+        if digest.digest() != stale.digest:
             raise DataLoss(
-                "the downstream gave other bytes when it was asked again; the object was left as it was",
+                "the downstream returned other bytes on the second read; the object was left unchanged",
                 says="downstream",
                 remedy="Look at the downstream's log, and run sealgate rewrap again",
             )

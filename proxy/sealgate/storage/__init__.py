@@ -1,1 +1,1 @@
-"""Files on this machine and objects in the downstream: local paths, the spool, stored objects."""
+"""Files on this machine, and objects in the downstream: local paths, the spool, stored objects."""

@@ -1,8 +1,8 @@
-"""Local paths from requests: opened beneath the allowed roots, through no link that leads out of one.
+"""Local paths from requests: opened only beneath the allowed roots, and through no link that leads out of one.
 
-A path in a request lies in the *caller's* world, where user code may plant symbolic links at any time.
-So no path is ever checked and then used: each is walked one segment at a time by directory descriptor,
-and what was reached is used through that descriptor.
+A path in a request names a place in the *caller's* file system, where user code may create symbolic links at any
+time. Therefore no path is checked first and used later. Each is walked one segment at a time by directory descriptor,
+and the file at its end is used only through its descriptor.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ from sealgate.plugin import Chunk
 
 _MOST_LINKS = 40
 _READ_SIZE = 1 << 20
-_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
+_OPEN_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_OUT_OF_REACH = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
 
 
 @dataclass(frozen=True, slots=True)
 class LocalSource:
-    """A local file or directory to be saved, open as `fd`."""
+    """A local file or directory that is saved, open as `fd`."""
 
     fd: int
     is_directory: bool
     size: int
-    """Of a file, in bytes, when it was opened."""
+    """Of a file, in bytes, when it was opened. Without meaning for a directory."""
     path: str
-    """Where it lies, with every symbolic link on the way resolved."""
+    """The absolute path, with every symbolic link beneath the root resolved."""
 
 
 class Roots:
-    """The directories beneath which a request's local paths must lie (`paths.roots`)."""
+    """The directories beneath which the local paths of requests must be (`paths.roots`)."""
 
     def __init__(self, roots: Sequence[Path]) -> None:
         self._roots = sorted((Path(os.path.normpath(root)) for root in roots), key=lambda r: -len(r.parts))
@@ -51,7 +51,7 @@ class Roots:
         """Open the regular file or directory at `path` for reading.
 
         Raises:
-            BadRequest: it lies outside, does not exist, or is something else.
+            BadRequest: the path is outside the roots, does not exist, or is neither a file nor a directory.
         """
         with local_errors(f"the local path {_shown(path)}"), self._parent(path) as (parent, name, reached):
             fd = _open_source(parent, name, path)
@@ -63,18 +63,23 @@ class Roots:
 
     @contextmanager
     def destination(self, path: Path) -> Iterator[Destination]:
-        """Prepare to create `path`, whole or not at all; what was begun and not committed is removed."""
+        """Prepare to create `path`, whole or not at all. What was begun and not committed is removed at the end.
+
+        Raises:
+            BadRequest: the path is outside the roots or is a symbolic link, or its directory does not exist.
+            LimitReached: the file system is full.
+        """
         with (
             local_errors(f"the local path {_shown(path)}"),
             self._parent(path, follow_last=False) as (parent, name, reached),
         ):
             try:
-                there = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                existing = os.stat(name, dir_fd=parent, follow_symlinks=False)
             except FileNotFoundError:
-                there = None
-            if there and stat.S_ISLNK(there.st_mode):
+                existing = None
+            if existing and stat.S_ISLNK(existing.st_mode):
                 raise BadRequest(
-                    f"the local path {_shown(path)} is a symbolic link, and nothing is written through one"
+                    f"the local path {_shown(path)} is a symbolic link, and Sealgate does not write through links"
                 )
             destination = Destination(parent, name, reached)
             try:
@@ -83,13 +88,16 @@ class Roots:
                 destination.discard()
 
     def remove(self, path: Path) -> None:
-        """Remove what lies at `path`, through no link. What cannot be removed stays."""
+        """Remove the file or directory at `path`, without following a link. Errors are ignored."""
         with suppress(OSError), self._parent(path, follow_last=False) as (parent, name, _):
             _remove(name, parent)
 
     @contextmanager
     def _parent(self, path: Path, *, follow_last: bool = True) -> Iterator[tuple[int, str, str]]:
-        """The directory that holds `path`, open, the last segment, and where that is; links are resolved inside."""
+        """Yield an open descriptor of the directory that contains `path`, the last segment, and the resolved path.
+
+        Symbolic links are followed while they stay beneath the root; the last segment only with `follow_last`.
+        """
         root, segments = self._split(path)
         walk = _Walk(os.open(root, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), segments, path, root)
         try:
@@ -112,74 +120,75 @@ class Roots:
 
 
 class _Walk:
-    """The way from a root to a path: the directories it went through, and the segments that are left."""
+    """The walk from a root to a path: the directories that are open on the way, and the segments that remain."""
 
     def __init__(self, root_fd: int, segments: list[str], path: Path, root: Path) -> None:
         self._directories = [root_fd]
         self.reached: list[str] = []
-        """The names of those directories, beneath the root."""
-        self._left = segments[::-1]
+        """The names of those directories beneath the root."""
+        self._remaining = segments[::-1]
+        """The next segment is the last item."""
         self._links = 0
         self._leads_out = BadRequest(
             f"a symbolic link in the local path {_shown(path)} leads out of {root}",
-            remedy="Save what the link stands for, not the link",
+            remedy="Use the path that the link points to",
         )
 
     def to_parent(self, *, follow_last: bool) -> tuple[int, str]:
-        """Walk until one segment is left: where it lies, and its name."""
+        """Walk until one segment remains; return the descriptor of its directory, and its name."""
         while True:
-            segment = self._left.pop()
-            if not self._left and not follow_last:
+            segment = self._remaining.pop()
+            if not self._remaining and not follow_last:
                 return self._directories[-1], segment
             target = _link_target(segment, self._directories[-1])
             if target is not None:
-                self._turn(target)
+                self._follow(target)
             elif segment == "..":
                 self._up()
-            elif not self._left:
+            elif not self._remaining:
                 return self._directories[-1], segment
             else:
-                self._directories.append(os.open(segment, _STEP | os.O_DIRECTORY, dir_fd=self._directories[-1]))
+                self._directories.append(os.open(segment, _OPEN_STEP | os.O_DIRECTORY, dir_fd=self._directories[-1]))
                 self.reached.append(segment)
 
-    def _turn(self, target: str) -> None:
+    def _follow(self, target: str) -> None:
         self._links += 1
         if target.startswith("/") or self._links > _MOST_LINKS:
             raise self._leads_out
-        self._left += [part for part in target.split("/")[::-1] if part not in {"", "."}]
-        self._left = self._left or ["."]
+        self._remaining += [part for part in target.split("/")[::-1] if part not in {"", "."}]
+        self._remaining = self._remaining or ["."]
 
     def _up(self) -> None:
         if len(self._directories) == 1:
             raise self._leads_out
         os.close(self._directories.pop())
         self.reached.pop()
-        self._left = self._left or ["."]
+        self._remaining = self._remaining or ["."]
 
     def close(self) -> None:
-        """Let go of every directory on the way."""
+        """Close every directory on the way."""
         for fd in self._directories:
             os.close(fd)
 
 
 class Destination:
-    """A place to be filled beside its final name, and renamed to it only when it is whole."""
+    """A file or directory that is filled under a temporary name, and gets its own name only when it is whole."""
 
     def __init__(self, parent: int, name: str, path: str) -> None:
         self.path = path
-        """Where it lies, with every symbolic link on the way resolved."""
+        """The absolute path, with every symbolic link beneath the root resolved."""
         self._parent = parent
         self._name = name
         # A name has at most 255 bytes, and a character of it up to 4.
         self._temporary = f".{name[:40]}.{secrets.token_hex(6)}"
-        self._made = False
+        self._uncommitted = False
 
     @contextmanager
     def new_file(self, mode: int) -> Iterator[int]:
         """Create the file, and commit it with `mode` if the body ends normally."""
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         fd = os.open(self._temporary, flags, 0o600, dir_fd=self._parent)
-        self._made = True
+        self._uncommitted = True
         try:
             yield fd
             os.fchmod(fd, mode)
@@ -191,7 +200,7 @@ class Destination:
     def new_directory(self, mode: int) -> Iterator[int]:
         """Create the directory, and commit it with `mode` if the body ends normally."""
         os.mkdir(self._temporary, 0o700, dir_fd=self._parent)
-        self._made = True
+        self._uncommitted = True
         fd = os.open(self._temporary, _OPEN | os.O_DIRECTORY, dir_fd=self._parent)
         try:
             yield fd
@@ -202,11 +211,11 @@ class Destination:
 
     def _commit(self) -> None:
         os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
-        self._made = False
+        self._uncommitted = False
 
     def discard(self) -> None:
         """Remove what was begun and not committed."""
-        if self._made:
+        if self._uncommitted:
             _remove(self._temporary, self._parent)
 
 
@@ -219,7 +228,7 @@ def _remove(name: str, parent: int) -> None:
 
 @contextmanager
 def opened_directory(path: Path) -> Iterator[int]:
-    """A descriptor of a directory of our own."""
+    """Yield a descriptor of the directory `path`, which this process owns. A symbolic link is refused."""
     fd = os.open(path, _OPEN | os.O_DIRECTORY)
     try:
         yield fd
@@ -228,8 +237,8 @@ def opened_directory(path: Path) -> Iterator[int]:
 
 
 def read_chunks(fd: int, check: Callable[[], None]) -> Iterator[memoryview]:
-    """The bytes of a file from its beginning; each chunk is valid until the next. `check` may stop it."""
-    # A descriptor of its own: a client may still be asking for chunks when the call has ended.
+    """Yield the bytes of the file open as `fd`. Each chunk is valid until the next one; `check` may raise to stop."""
+    # A duplicate, because a client may still request chunks after the call has ended and `fd` is closed.
     own = os.dup(fd)
     try:
         buffer = memoryview(bytearray(_READ_SIZE))
@@ -243,7 +252,7 @@ def read_chunks(fd: int, check: Callable[[], None]) -> Iterator[memoryview]:
 
 
 def write_all(fd: int, data: Chunk) -> None:
-    """Write all of `data` at the descriptor's place."""
+    """Write all of `data` at the current position of the descriptor."""
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
@@ -251,9 +260,15 @@ def write_all(fd: int, data: Chunk) -> None:
 
 @contextmanager
 def local_errors(what: str, written: str = "") -> Iterator[None]:
-    """Turn what the operating system says of `what` into a named error without its text.
+    """Turn an `OSError` in the body into a named error about `what`.
 
-    `written` is what runs out of space, where that is something else.
+    Args:
+        what: what the body reads or writes, as the error names it.
+        written: what the error names instead if space runs out, where the body writes something else.
+
+    Raises:
+        LimitReached: space ran out.
+        BadRequest: any other error.
     """
     try:
         yield
@@ -265,14 +280,14 @@ def _named(error: OSError, what: str) -> PluginError:
     reason = os.strerror(error.errno or 0).lower()
     if error.errno in _OUT_OF_SPACE:
         return LimitReached(f"{what} could not be written: {reason}", says="file system", remedy="Free space there")
-    if error.errno in _OUT_OF_REACH:
+    if error.errno in _NO_ACCESS:
         remedy = "Run the plugin's container with the uid of argoexec, or make the path accessible to it"
         return BadRequest(f"{what} cannot be used: {reason}", says="file system", remedy=remedy)
     return BadRequest(f"{what} cannot be used: {reason}", says="file system", remedy="Check that the path is right")
 
 
 def _open_source(parent: int, name: str, path: Path) -> int:
-    # Looked at before it is opened: opening alone can make a device act.
+    # Checked before it is opened, because opening a device can already have an effect.
     kind = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode
     if stat.S_ISREG(kind) or stat.S_ISDIR(kind):
         fd = os.open(name, _OPEN, dir_fd=parent)

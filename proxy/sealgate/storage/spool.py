@@ -1,8 +1,8 @@
 """The spool: where ciphertext waits on its way between this process and a downstream that works by path.
 
-Only ciphertext is ever in it, it is private to this user (0600, 0700), and it is gone after every call.
-A directory of its own for each process, held by a lock, tells a crashed process's leftovers from the
-files of a living one.
+It contains only ciphertext, except for objects that a policy stores unsealed. It is private to this user (0600, 0700),
+and its files are removed after every call. Each process has its own directory in it and holds a lock on that
+directory, so that the leftovers of a crashed process can be recognized and removed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOCK = "lock"
 
 
 class Spool:
-    """One process's spool beneath `directory`, which is made when it is first needed."""
+    """The spool of one process beneath `directory`. Its own directory is created when it is first needed."""
 
     def __init__(self, directory: Path) -> None:
         self._beneath = directory
@@ -32,7 +32,7 @@ class Spool:
 
     @contextmanager
     def place(self) -> Iterator[Path]:
-        """A private directory for one call, removed with all that is in it at the end."""
+        """Yield a private directory for one call, and remove it with its content at the end."""
         with local_errors(f"the spool {self._beneath}"):
             place = self._directory() / secrets.token_hex(8)
             private_directory(place)
@@ -42,7 +42,7 @@ class Spool:
             shutil.rmtree(place, ignore_errors=True)
 
     def free_bytes(self) -> int:
-        """What the file system of the spool has left for this user."""
+        """Return how many bytes the file system of the spool has free for this user."""
         with local_errors(f"the spool {self._beneath}"):
             facts = os.statvfs(self._directory())
         return facts.f_bavail * facts.f_frsize
@@ -53,8 +53,8 @@ class Spool:
                 own = self._beneath / f"{_PREFIX}{secrets.token_hex(8)}"
                 self._beneath.mkdir(parents=True, exist_ok=True)
                 private_directory(own)
-                # Held until the process ends, however it ends: the kernel lets go of it.
-                # It gets its name once it is held, so that nobody ever finds it and takes it first.
+                # The lock is held until the process ends; the kernel then releases it, even after a crash. The file
+                # gets its final name only once it is locked, so that no other process can find it and lock it first.
                 unnamed = own / secrets.token_hex(8)
                 lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
                 fcntl.flock(lock, fcntl.LOCK_EX)
@@ -71,37 +71,37 @@ class Spool:
 
 
 def private_file(path: str, flags: int) -> int:
-    """An opener for `open`: the file is this user's alone, whatever the umask."""
+    """Open `path` for the builtin `open` (its `opener`), with mode 0600 whatever the umask."""
     fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
     os.fchmod(fd, 0o600)
     return fd
 
 
 def private_directory(path: Path) -> None:
-    """Make a directory that is this user's alone, whatever the umask."""
+    """Create a directory with mode 0700 whatever the umask."""
     path.mkdir(mode=0o700)
     path.chmod(0o700)
 
 
 def remove_leftovers(directory: Path) -> int:
-    """Remove the spools that crashed processes left beneath `directory`, and tell how many there were."""
+    """Remove the spools that crashed processes left beneath `directory`, and return how many were removed."""
     removed = 0
     with suppress(OSError):
-        for found in list(directory.glob(f"{_PREFIX}*")):
-            removed += _remove_if_dead(found)
+        for spool in list(directory.glob(f"{_PREFIX}*")):
+            removed += _remove_if_abandoned(spool)
     return removed
 
 
-def _remove_if_dead(found: Path) -> bool:
+def _remove_if_abandoned(spool: Path) -> bool:
     try:
-        lock = os.open(found / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        lock = os.open(spool / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        # Its process is about to lock it, or was killed just before or while removing an empty one. There
-        # is no ciphertext in it either way: what is not locked was never used.
+        # Its process is about to lock it, or was killed just before that or while it removed the spool. There is no
+        # ciphertext in it either way: a spool is used only once it is locked, and its lock is removed last.
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(found)
+        _remove(spool)
     except OSError:
         return False
     finally:
@@ -110,9 +110,9 @@ def _remove_if_dead(found: Path) -> bool:
 
 
 def _remove(spool: Path) -> None:
-    """Remove a spool, its lock last: whoever is killed on the way leaves what the next start finds."""
+    """Remove a spool, its lock last, so that the next start finds the rest if this process is killed meanwhile."""
     with suppress(OSError):
-        for found in list(spool.iterdir()):
-            if found.name != _LOCK:
-                shutil.rmtree(found, ignore_errors=True)
+        for entry in list(spool.iterdir()):
+            if entry.name != _LOCK:
+                shutil.rmtree(entry, ignore_errors=True)
         shutil.rmtree(spool, ignore_errors=True)

@@ -1,6 +1,6 @@
-"""Stored objects as streams of bytes, by whichever of the downstream's operations that takes.
+"""Stored objects as streams of bytes, whichever of the downstream's operations that requires.
 
-Some downstreams have streams, some work by path alone, and `spool.transfer` may forbid one of the ways.
+Some downstreams have streams, others work by path only, and `spool.transfer` may forbid one of the two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sealgate.storage.local_paths import local_errors, opened_directory, read_ch
 from sealgate.storage.spool import Spool, private_file
 
 SPOOLED = "sealed"
-"""The name of what is spooled, in the directory of its call."""
+"""The name of the spooled file or directory, in the spool's directory for the call."""
 
 _ABSENT = (
     ("not", "found"),
@@ -33,7 +33,7 @@ _ABSENT = (
     ("no", "object"),
     ("is", "a", "directory"),
 )
-"""What whoever stores says where there is none."""
+"""Word sequences by which stores report that there is no such object."""
 _WORD = re.compile(r"[^\W_]+")
 _ABSENT_TEXTS = tuple((words, re.compile(r"[\s_-]*".join(words), re.IGNORECASE)) for words in _ABSENT)
 
@@ -42,27 +42,27 @@ class Transfer(StrEnum):
     """How ciphertext travels between this process and the downstream (`spool.transfer`)."""
 
     AUTO = "auto"
-    """By file where it fits and the downstream can, else by stream."""
+    """By file if the spool has room and the downstream can, and else by stream."""
     FILE = "file"
     """Through the spool: the downstream's Save and Load."""
     STREAM = "stream"
-    """Through no disk: the downstream's SaveStream and OpenStream."""
+    """Without a disk: the downstream's SaveStream and OpenStream."""
 
 
 class IsDirectory(BadRequest):
-    """What is read as one object is a directory."""
+    """The artifact was read as one object, and is a directory."""
 
 
 @dataclass(frozen=True, slots=True)
 class StoredHeader:
-    """What the header of a stored object says, before anything has authenticated it."""
+    """What the header of a stored object says. Nothing has authenticated it."""
 
     sealed_at: int | None
-    """Unix seconds; None for an object that does not begin as a sealed file does."""
+    """Unix seconds; None for an object that does not begin with a sealed header."""
 
 
 class StoredObjects:
-    """What lies in the downstream: reads and writes one object at a time as a stream, and answers what is there."""
+    """The objects in the downstream: reads and writes one at a time as a stream, lists them, reads headers."""
 
     def __init__(self, downstream: ArtifactPlugin, spool: Spool, transfer: Transfer) -> None:
         self._downstream = downstream
@@ -70,10 +70,10 @@ class StoredObjects:
         self._transfer = transfer
 
     def writes_by_stream(self, call: Call) -> bool:
-        """Whether `write` needs no disk.
+        """Return whether `write` can use a stream, and so needs no disk.
 
         Raises:
-            NotConfigured: a stream is asked for, and the downstream takes none.
+            NotConfigured: `spool.transfer` is stream, and the downstream has no SaveStream.
         """
         if self._transfer is Transfer.FILE:
             return False
@@ -84,9 +84,13 @@ class StoredObjects:
         return offered
 
     def write(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], *, by_stream: bool) -> None:
-        """Store what `chunks` yields in place of what was there, once it has ended normally; else change nothing.
+        """Store what `chunks` yields and replace what was stored before; if `chunks` raises, change nothing.
 
-        `by_stream` is what `writes_by_stream` said.
+        Args:
+            call: the call.
+            artifact: what is stored, with its configuration for the downstream.
+            chunks: the bytes.
+            by_stream: the answer of `writes_by_stream`.
         """
         if by_stream:
             self._downstream.save_stream(call, artifact, chunks)
@@ -100,10 +104,12 @@ class StoredObjects:
             self._downstream.save(call, artifact, spooled)
 
     def read(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
-        """The bytes of a stored object.
+        """Yield the bytes of a stored object.
 
         Raises:
-            IsDirectory: it is one.
+            IsDirectory: the artifact is a directory.
+            DataLoss: the downstream reported success, and the object is not there.
+            PluginError: the downstream does not deliver the object.
         """
         if self._transfer is not Transfer.FILE:
             try:
@@ -116,16 +122,16 @@ class StoredObjects:
         with self._spool.place() as place:
             spooled = place / SPOOLED
             self._downstream.load(call, artifact, spooled)
-            with left_behind(spooled) as (found, is_directory):
+            with open_spooled(spooled) as (fd, is_directory):
                 if is_directory:
                     raise IsDirectory("the artifact is a directory", remedy="Open one of its files by its own key")
-                yield from read_chunks(found, call.check)
+                yield from read_chunks(fd, call.check)
 
     def header(self, call: Call, artifact: Artifact) -> StoredHeader | None:
-        """The header of the object at this very key; None if there is no such object.
+        """Return the header of the object at exactly this key; None if there is no such object.
 
         Raises:
-            PluginError: the downstream does not answer the question.
+            PluginError: the downstream does not say whether the object exists.
         """
         try:
             with closing(self.read(call, artifact)) as stored:
@@ -136,11 +142,11 @@ class StoredObjects:
             raise
 
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
-        """The keys that the downstream lists for the artifact."""
+        """Return the keys that the downstream lists for the artifact."""
         return self._downstream.list_objects(call, artifact)
 
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
-        """Whether objects lie beneath the key; False if the downstream does not implement the question."""
+        """Return whether objects are stored beneath the key; False if the downstream does not implement IsDirectory."""
         try:
             return self._downstream.is_directory(call, artifact)
         except DownstreamStatus as status:
@@ -150,39 +156,40 @@ class StoredObjects:
 
 
 def says_absent(error: PluginError, artifact: Artifact) -> bool:
-    """Whether a plugin's answer to a read of `artifact` means that there is no such object, not that it cannot tell.
+    """Return whether `error`, a plugin's answer to a read of `artifact`, means that there is no such object.
 
-    The contract has no word for it: a status, or the text of whoever stores. That text repeats what the artifact's
-    author wrote, so what the author could have put there, in one field or in pieces, tells nothing.
+    Argo's contract defines no answer for this. It can be a gRPC status, or only a text by the store. Such a text may
+    repeat words of the artifact, which its author wrote. So words that the author could have put there, in one field
+    or spread over several, do not count.
     """
     if isinstance(error, IsDirectory):
         return True
     if isinstance(error, DownstreamStatus) and error.code != "UNKNOWN":
         return error.code == "NOT_FOUND"
-    if any(escape in artifact.configuration for escape in ("\\", "%", "!!")):  # it can spell every word
+    if any(escape in artifact.configuration for escape in ("\\", "%", "!!")):  # an escape can spell every word
         return False
     written = [value for value in asdict(artifact).values() if isinstance(value, str)]
     spelled = [_letters(value) for value in written]
     pieces = {word for value in written for word in _WORD.findall(value.lower())}
     return any(
-        found.search(error.fact)
+        pattern.search(error.fact)
         and not pieces.issuperset(words)
         and not any("".join(words) in value for value in spelled)
-        for words, found in _ABSENT_TEXTS
+        for words, pattern in _ABSENT_TEXTS
     )
 
 
 def _letters(text: str) -> str:
-    """What is left of a text where all else is dropped on the way."""
+    """Return the lower-case ASCII letters and digits of `text`: a store may repeat a text without the rest."""
     return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
 
 
 @contextmanager
-def left_behind(spooled: Path) -> Iterator[tuple[int, bool]]:
-    """What a downstream's Load left in the spool, open, and whether it is a directory.
+def open_spooled(spooled: Path) -> Iterator[tuple[int, bool]]:
+    """Open what a downstream's Load left at `spooled`; yield its descriptor, and whether it is a directory.
 
     Raises:
-        DataLoss: it is neither that nor a file of its own.
+        DataLoss: the downstream left neither a regular file nor a directory.
     """
     with ExitStack() as stack:
         try:

@@ -163,8 +163,8 @@ def test_a_server_that_hangs_is_given_up(examine):
 @pytest.mark.parametrize(
     ("environment", "fact"),
     [
-        ({"VAULT_ADDR": ""}, "no http or https address"),
-        ({"VAULT_TOKEN": ""}, "takes the token from the environment"),
+        ({"VAULT_ADDR": ""}, "missing or not an http or https URL"),
+        ({"VAULT_TOKEN": ""}, "takes the token from VAULT_TOKEN"),
     ],
 )
 def test_what_the_settings_leave_to_the_environment_and_is_not_there(examine, environment, fact):

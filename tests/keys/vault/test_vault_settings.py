@@ -12,7 +12,7 @@ from harness.openbao import Server
 
 from sealgate.call import Call, Operation
 from sealgate.compose.keys import cached_vault_keys, key_provider, vault_keys
-from sealgate.compose.policies import known_by
+from sealgate.compose.policies import identity_resolver
 from sealgate.config import Duration, Roles, parse
 from sealgate.errors import NotConfigured, PluginError, Unavailable
 from sealgate.keys.vault.login import StaticToken
@@ -104,7 +104,7 @@ def test_the_namespace_of_the_identity_is_the_environments_and_else_the_service_
     for more, context in (({}, b"from-file"), ({"SEALGATE_NAMESPACE": "from-environment"}, b"from-environment")):
         keys = vault_keys(vault, {**environment, **more}, service_account=tmp_path)
         assert keys.new_data_key(call).wrapped.derivation_context == context
-    with pytest.raises(NotConfigured, match="nothing tells the namespace"):
+    with pytest.raises(NotConfigured, match="the namespace is not known"):
         vault_keys(vault, environment, service_account=tmp_path / "missing")
 
 
@@ -173,7 +173,7 @@ def test_a_role_that_may_do_nothing_proves_whose_process_collects_garbage(transi
     auth = {"method": "jwt", "jwtPath": str(jwt.jwt_path), "mount": jwt.mount, "role": "no-such-role"}
     auth |= {"roles": {"gc": jwt.role}}
     collecting = {**environment, "ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_WORKFLOW_NAME": "w"}
-    known = known_by(vault_keys(section({"mount": transit.mount, "auth": auth}), collecting))
+    known = identity_resolver(vault_keys(section({"mount": transit.mount, "auth": auth}), collecting))
     found = known(Call(Operation.DELETE))
     assert (found.namespace, found.service_account, found.attested) == ("ns", "sa", True)
 
@@ -248,7 +248,7 @@ def test_a_negative_number_of_entries_is_refused():
 
 @pytest.mark.parametrize("address", [None, "", "vault:8200", "unix:///run/vault"])
 def test_no_address_is_named_as_what_is_missing(address):
-    with pytest.raises(NotConfigured, match="no http or https address of Vault"):
+    with pytest.raises(NotConfigured, match="the address of Vault is missing or not an http or https URL"):
         vault_keys(section(TOKEN), {"VAULT_TOKEN": "t"} | ({} if address is None else {"VAULT_ADDR": address}))
 
 
@@ -264,7 +264,7 @@ def test_space_and_slashes_around_an_address_are_not_part_of_it(transit, environ
 def test_the_address_of_the_api_is_told_what_to_leave_out(environment, path):
     address = f"http://user:pass-word@vault:8200{path}"
     for vault, more in (({**TOKEN, "address": address}, {}), (TOKEN, {"VAULT_ADDR": address})):
-        with pytest.raises(NotConfigured, match="the address of Vault is that of its API") as raised:
+        with pytest.raises(NotConfigured, match="the address of Vault contains the path") as raised:
             vault_keys(section(vault), {**environment, **more})
         assert "/v1" in raised.value.remedy
         assert "pass-word" not in raised.value.line(Call(Operation.SAVE), "")
@@ -281,7 +281,7 @@ def test_a_namespace_that_no_request_can_carry_is_named_as_what_is_wrong(environ
 @pytest.mark.parametrize("token", [None, "", " \n", "a\nb", "schlüssel"])
 def test_no_token_is_named_as_what_is_missing(token):
     vault = section({**TOKEN, "address": "http://vault"})
-    with pytest.raises(NotConfigured, match="takes the token from the environment") as raised:
+    with pytest.raises(NotConfigured, match="takes the token from VAULT_TOKEN") as raised:
         vault_keys(vault, {} if token is None else {"VAULT_TOKEN": token})
     assert "VAULT_TOKEN" in raised.value.remedy
 

@@ -20,7 +20,7 @@ from sealgate.cli.doctor.checks import POLICIES, Check, CheckResult, Role, State
 from sealgate.cli.doctor.places import PlaceChecks
 from sealgate.cli.doctor.storage import StorageChecks, scratch_artifact
 from sealgate.cli.doctor.vault import MAKE, OPEN, VaultChecks
-from sealgate.compose.policies import load_policies, words
+from sealgate.compose.policies import load_policies, policy_identity
 from sealgate.config import LocalKeySettings, Settings, VaultKeySettings
 from sealgate.errors import NotConfigured, PluginError, one_line
 from sealgate.keys import DataKey
@@ -177,7 +177,7 @@ def _keys_of_policies(settings: Settings) -> tuple[frozenset[str], frozenset[str
     """The keys that policies seal under in this process, and those that they read under. Faults are told elsewhere."""
     seal: set[str] = set()
     read: set[str] = set()
-    known = words(identity.asserted())
+    known = policy_identity(identity.asserted())
     with suppress(PluginError):
         for document in load_policies(settings).documents:
             for rule in document.spec.encryption:

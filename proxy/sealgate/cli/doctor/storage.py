@@ -18,10 +18,10 @@ from sealgate.cli.doctor.vault import MAKE, OPEN
 from sealgate.compose.downstream import downstream_client
 from sealgate.compose.keys import key_provider
 from sealgate.compose.policies import load_policies
-from sealgate.compose.stack import governed
+from sealgate.compose.stack import governed_layer, sealed_layer
 from sealgate.config import PathSettings, Settings
 from sealgate.errors import BadRequest, DataLoss, DownstreamStatus, NotSealed, PluginError, Refused, Unavailable
-from sealgate.layers.author_block import forwarded
+from sealgate.layers.author_block import without_author_block
 from sealgate.plugin import Artifact, ArtifactPlugin
 from sealgate.policy import canonical_keys as canonical
 from sealgate.rpc.client import Downstream
@@ -90,7 +90,8 @@ class StorageChecks:
     @cached_property
     def _stack(self) -> ArtifactPlugin:
         settings = replace(self._settings, paths=PathSettings(roots=(self._home / "work",)))
-        return governed(settings, load_policies(settings), key_provider(settings), self._downstream, self._spool)
+        policies, keys = load_policies(settings), key_provider(settings)
+        return governed_layer(sealed_layer(settings, self._downstream, keys, self._spool), policies, keys)
 
     # --- the questions ------------------------------------------------------------------------------------
 
@@ -167,7 +168,7 @@ class StorageChecks:
         """What lies in storage, past the layer that opens it."""
         stored = StoredObjects(self._downstream, self._spool, Transfer(self._settings.spool.transfer))
         found = bytearray()
-        with closing(stored.read(call, forwarded(self._artifact))) as chunks:
+        with closing(stored.read(call, without_author_block(self._artifact))) as chunks:
             for chunk in chunks:
                 found += chunk
                 if len(found) > _LARGEST:
