@@ -18,7 +18,7 @@ from sealgate.config import FileSink, OtlpSink, Settings
 from sealgate.errors import NotConfigured
 from sealgate.keys import KeyProvider
 from sealgate.telemetry.environment import Signal, disabled, endpoint
-from sealgate.telemetry.watch import Telemetry
+from sealgate.telemetry.reporting import Telemetry
 
 log = logging.getLogger("sealgate")
 
@@ -44,7 +44,7 @@ def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = N
     )
     certifies = provider_kind(settings).signs_by_default or bool(audit.signing_key)
     return AuditLog(
-        sinks, identity.asserted(), terms, authority(keys) if certifies else None, copies=copies, watch=watch
+        sinks, identity.asserted(), terms, authority(keys) if certifies else None, copies=copies, telemetry=watch
     )
 
 
@@ -70,9 +70,9 @@ def _collector() -> list[Copy]:
         )
 
     def made() -> Copy:
-        from sealgate.audit.copies import Collector  # noqa: PLC0415 - only where it is asked for
+        from sealgate.audit.sinks.otlp import OtlpCopy  # noqa: PLC0415 - only if it is configured
 
-        return Collector()
+        return OtlpCopy()
 
     copy = or_none("copies of the audit trail", made)
     return [copy] if copy else []
