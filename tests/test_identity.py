@@ -1,4 +1,4 @@
-"""Who a process says it works for, from what Argo and Kubernetes give it."""
+"""The identity that a process derives from the environment and the mounted service account."""
 
 import base64
 import json
@@ -17,7 +17,7 @@ def token(claims):
     return f"e30.{part}.c2ln"
 
 
-def test_what_argo_says_of_a_pod_is_told(tmp_path):
+def test_the_environment_from_argo_names_the_pod(tmp_path):
     found = asserted({**POD, "ARGO_NODE_ID": "n-1", "ARGO_CONTAINER_NAME": "init-artifact-crypt"}, tmp_path)
     assert found == Identity("", "", "train-7", "w-1", "train-7-a", "p-1", "n-1", "init")
 
@@ -48,7 +48,7 @@ def test_the_mounted_service_account_names_itself_and_its_namespace(tmp_path):
     assert (found.namespace, found.service_account) == ("team-a", "runner")
 
 
-def test_what_the_administrator_sets_stands_above_what_is_mounted(tmp_path):
+def test_variables_of_the_administrator_replace_the_mounted_account(tmp_path):
     (tmp_path / "namespace").write_text("mounted")
     (tmp_path / "token").write_text(token({"kubernetes.io": {"serviceaccount": {"name": "mounted"}}}))
     found = asserted({"SEALGATE_NAMESPACE": "set", "SEALGATE_SERVICE_ACCOUNT": "set-too"}, tmp_path)
@@ -56,13 +56,13 @@ def test_what_the_administrator_sets_stands_above_what_is_mounted(tmp_path):
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: f"a.{text}.b".encode(errors="replace")))
-def test_a_token_that_is_none_names_nobody(tmp_path_factory, written):
+def test_an_invalid_token_names_no_account(tmp_path_factory, written):
     mounted = tmp_path_factory.mktemp("mounted")
     (mounted / "token").write_bytes(written)
     assert asserted({}, mounted).service_account == ""
 
 
 @pytest.mark.parametrize("claims", [[], {}, {"kubernetes.io": 1}, {"kubernetes.io": {"serviceaccount": {"name": 7}}}])
-def test_claims_of_another_shape_name_nobody(claims, tmp_path):
+def test_claims_of_another_shape_name_no_account(claims, tmp_path):
     (tmp_path / "token").write_text(token(claims))
     assert asserted({}, tmp_path).service_account == ""

@@ -1,8 +1,8 @@
-"""Who this process works for: the pod, the workflow and the service account that it was started with.
+"""The identity that this process works for: its pod, its workflow and its service account.
 
-Argo names none of them in a request, so they are constant for a process. What the environment and the mounted
-service account say is *asserted*: whoever may patch the pod may change it. What the key service learned at its login
-is *attested*, and replaces it.
+Argo does not send them with a request, so they are constant for a process. An identity from the environment and the
+mounted service account is *asserted*: everyone with the right to patch the pod can change it. Namespace and service
+account that the key service verified at the login are *attested*, and replace the asserted ones.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-"""Where a pod's service account is mounted."""
+"""The directory in which Kubernetes mounts the service account of a pod."""
 _LARGEST_TOKEN = 1 << 16
-_OF_A_WORKFLOW = (
+_WORKFLOW_VARIABLES = (
     "ARGO_CONTAINER_NAME",
     "ARGO_WORKFLOW_NAME",
     "ARGO_WORKFLOW_UID",
@@ -27,12 +27,12 @@ _OF_A_WORKFLOW = (
     "ARGO_NODE_ID",
     "ARGO_TEMPLATE",
 )
-"""What Argo sets in a workflow's pods. A name of the pod may be set anywhere, so that Argo's server knows itself."""
+"""Argo sets these in the pods of a workflow. `ARGO_POD_NAME` is not one of them: Argo's server may have it as well."""
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What is known of a process. An empty field is not known."""
+    """The identity of a process. An empty field is unknown."""
 
     namespace: str = ""
     service_account: str = ""
@@ -41,18 +41,22 @@ class Identity:
     pod: str = ""
     pod_uid: str = ""
     node: str = ""
-    """Argo's node of the workflow, not the machine."""
+    """The node in the graph of the workflow, not the machine."""
     component: str = ""
-    """In which of Argo's containers: `init`, `sidecar`, `gc` or `server`."""
+    """The role of the container: `init`, `sidecar`, `gc` (garbage collection) or `server`; empty for any other."""
     attested: bool = False
-    """Whether the key service has proven namespace and service account; all the rest is asserted always."""
+    """Whether the key service has verified namespace and service account. All other fields are always asserted."""
 
 
 def asserted(environment: Mapping[str, str] = os.environ, service_account: Path = SERVICE_ACCOUNT) -> Identity:
-    """What the environment and the mounted service account say.
+    """Return the identity that the environment and the mounted service account assert.
 
-    `SEALGATE_NAMESPACE` and `SEALGATE_SERVICE_ACCOUNT`, which an administrator sets from the pod's own fields,
-    stand above what is mounted.
+    `SEALGATE_NAMESPACE` and `SEALGATE_SERVICE_ACCOUNT`, which an administrator sets from the fields of the pod, replace
+    what is mounted.
+
+    Args:
+        environment: the environment variables.
+        service_account: the directory with the files `namespace` and `token`.
     """
     namespace, account = environment.get("SEALGATE_NAMESPACE", ""), environment.get("SEALGATE_SERVICE_ACCOUNT", "")
     return Identity(
@@ -68,17 +72,17 @@ def asserted(environment: Mapping[str, str] = os.environ, service_account: Path 
 
 
 def _component(environment: Mapping[str, str]) -> str:
-    """Argo's server sets none of these variables, and garbage collection knows no node.
+    """Return the role of this container.
 
-    Kubernetes gives every pod variables for the services of its namespace (`ARGO_SERVER_SERVICE_HOST`), which tell
-    nothing.
+    Argo's server has none of `_WORKFLOW_VARIABLES`, and garbage collection has no node. Variables such as
+    `ARGO_SERVER_SERVICE_HOST` are ignored: Kubernetes sets them in every pod for each service of the namespace.
     """
     container = environment.get("ARGO_CONTAINER_NAME", "")
     if container.startswith("init-artifact-"):
         return "init"
     if container.startswith("artifact-plugin-"):
         return "sidecar" if environment.get("ARGO_NODE_ID") else "gc"
-    return "" if any(environment.get(name) for name in _OF_A_WORKFLOW) else "server"
+    return "" if any(environment.get(name) for name in _WORKFLOW_VARIABLES) else "server"
 
 
 def _read(path: Path) -> str:
@@ -91,7 +95,7 @@ def _read(path: Path) -> str:
 
 
 def _account_of(token: str) -> str:
-    """The name in a service account's token. Its signature is not looked at: this asserts, and proves nothing."""
+    """Return the account's name in a service account token. The signature is not checked, so it proves nothing."""
     claims = _claims(token)
     kubernetes = claims.get("kubernetes.io")
     account = kubernetes.get("serviceaccount") if isinstance(kubernetes, dict) else None

@@ -229,7 +229,7 @@ def test_the_sealed_object_names_the_record_that_wrote_it(stand):
     environment = {**os.environ, "SEALGATE_CONFIG_YAML": json.dumps(stand.proxy.settings)}
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
     assert done.returncode == 1
-    assert b"is not there" in done.stdout
+    assert b"names, is missing" in done.stdout
 
 
 def test_nothing_secret_is_in_the_trail(stand):
@@ -318,7 +318,7 @@ def test_a_blocked_pipe_on_standard_output_holds_nobody_up_past_the_bound(tmp_pa
         for _ in range(3):
             found = stand.attempt(operation, timeout=60)
             assert_own_line(found, "UNAVAILABLE", operation, stand.key(operation))
-            assert "nobody reads standard output" in found.text
+            assert "standard output is full and nothing reads it" in found.text
         assert sorted(path.name for path in proxy.storage.rglob("*")) == stored
         assert not stand.target.exists()
         drained = threading.Thread(target=lambda: proxy.trail.write_bytes(read_all(reading)))

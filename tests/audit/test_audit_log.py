@@ -1,4 +1,4 @@
-"""An access waits for its record, and does not happen without it."""
+"""An access waits until its record is written, and does not happen without it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import threading
 import time
 
 import pytest
-from harness.trails import WHO, Authority, Memory, flaws, full_pipe, log_of, verdict_on
+from harness.trails import IDENTITY, Authority, Memory, flaws, full_pipe, log_of, verdict_on
 
 from sealgate.audit.accesses import Access
 from sealgate.audit.audit_log import AuditLog, AuditOptions
-from sealgate.audit.audit_log import Authority as Vouching
+from sealgate.audit.audit_log import Authority as CertifyingKey
 from sealgate.audit.sinks import File, Stdout
 from sealgate.call import Call, Operation
 from sealgate.errors import (
@@ -35,7 +35,7 @@ def access(operation=Operation.LOAD):
     return Access(Call(operation), Artifact("ns/a"))
 
 
-def test_an_attempt_tells_the_call_where_its_record_stands():
+def test_an_attempt_writes_its_place_to_the_call():
     sink = Memory()
     log = log_of(sink, authority=AUTHORITY)
     one = access()
@@ -45,7 +45,7 @@ def test_an_attempt_tells_the_call_where_its_record_stands():
     assert one.call.audit.chain == record["attestation"]["chain_uid"]
 
 
-def test_what_cannot_be_recorded_does_not_happen_and_the_next_record_leaves_no_gap():
+def test_an_access_that_cannot_be_recorded_is_refused_and_leaves_no_gap():
     sink = Memory()
     log = log_of(sink, authority=AUTHORITY)
     log.outcome(access(), None)
@@ -59,7 +59,7 @@ def test_what_cannot_be_recorded_does_not_happen_and_the_next_record_leaves_no_g
     assert len(sink.lines) == 4
 
 
-def test_open_must_be_chosen_and_then_lets_the_access_happen():
+def test_fail_open_lets_the_access_happen():
     sink = Memory()
     sink.fault = "away"
     log = log_of(sink, authority=AUTHORITY, mode="fail-open")
@@ -95,7 +95,7 @@ def test_all_of_several_sinks_can_be_required():
     assert flaws(one.lines, AUTHORITY, expect_closed=True) == set()
 
 
-def test_of_two_files_the_healthy_one_does_not_speak_for_the_other(tmp_path):
+def test_with_require_all_a_failed_file_blocks_although_the_other_works(tmp_path):
     good, absent = File(tmp_path / "good"), File(tmp_path / "absent" / "file")
     for first, second in ((good, absent), (absent, good)):
         with pytest.raises(AuditBlocked, match="absent/file: no such file or directory"):
@@ -103,11 +103,11 @@ def test_of_two_files_the_healthy_one_does_not_speak_for_the_other(tmp_path):
 
 
 @pytest.mark.parametrize("healthy_first", [True, False])
-def test_of_two_files_one_is_enough_and_gets_every_record_once(tmp_path, healthy_first):
-    watch = Counting()
+def test_with_require_any_the_working_file_gets_every_record_once(tmp_path, healthy_first):
+    telemetry = Counting()
     sinks = [File(tmp_path / "good"), File(tmp_path / "absent" / "file")]
     sinks = sinks if healthy_first else sinks[::-1]
-    log = AuditLog(sinks, WHO, AuditOptions(), AUTHORITY, watch=watch)
+    log = AuditLog(sinks, IDENTITY, AuditOptions(), AUTHORITY, telemetry=telemetry)
     for _ in range(3):
         log.outcome(access(), None)
     log.close()
@@ -117,7 +117,7 @@ def test_of_two_files_one_is_enough_and_gets_every_record_once(tmp_path, healthy
     named = json.loads(lines[0])["unmapped"]["session"]["sinks"]
     assert named == [sink.name for sink in sinks]
     assert len(set(named)) == 2
-    assert watch.failures == [(f"file {tmp_path}/absent/file", "no such file or directory")] * 5
+    assert telemetry.failures == [(f"file {tmp_path}/absent/file", "no such file or directory")] * 5
 
 
 def test_a_sinks_long_name_leaves_room_for_the_rest(tmp_path):
@@ -146,14 +146,14 @@ def test_a_blocked_sink_takes_no_time_from_one_that_is_enough(tmp_path, blocked_
         thread.start()
     for thread in threads:
         thread.join(120)
-    assert not any(thread.is_alive() for thread in threads), "the wait of an hour was begun"
+    assert not any(thread.is_alive() for thread in threads), "a call waits for the hour of the blocked sink"
     assert len((tmp_path / "trail").read_bytes().splitlines()) == 4 * 20 * 2 + 1
     os.close(reading)
     os.close(writing)
 
 
-def test_the_sink_that_comes_back_first_is_enough(tmp_path):
-    """Both are late: neither's whole wait is spent before the other has its turn."""
+def test_the_first_sink_that_recovers_is_enough(tmp_path):
+    """Both sinks are blocked: the log tries them in turn instead of waiting the whole time for one."""
     reading, writing = full_pipe()
     path = tmp_path / "trail"
     path.touch()
@@ -162,7 +162,7 @@ def test_the_sink_that_comes_back_first_is_enough(tmp_path):
         fcntl.flock(other, fcntl.LOCK_EX)
         call = threading.Thread(target=lambda: log.outcome(access(), None), daemon=True)
         call.start()
-        call.join(0.3)  # no more than this is asked of it: that it has begun to wait
+        call.join(0.3)  # time enough to start waiting
     call.join(120)
     assert not call.is_alive()
     assert len(path.read_bytes().splitlines()) == 2
@@ -170,8 +170,8 @@ def test_the_sink_that_comes_back_first_is_enough(tmp_path):
     os.close(writing)
 
 
-class Collecting:
-    """A collector's copy."""
+class MemoryCopy:
+    """A copy that keeps lines."""
 
     def __init__(self):
         self.lines = []
@@ -184,15 +184,15 @@ class Collecting:
 
 
 @pytest.mark.parametrize("mode", ["fail-open", "fail-closed"])
-def test_a_collector_is_told_of_what_happens_though_no_sink_takes_it(mode):
-    sink, copy = Memory(), Collecting()
+def test_a_collector_gets_records_of_accesses_that_happen_without_a_sink(mode):
+    sink, copy = Memory(), MemoryCopy()
     sink.fault = "away"
-    log = AuditLog([sink], WHO, AuditOptions(mode=mode), AUTHORITY, copies=[copy])
+    log = AuditLog([sink], IDENTITY, AuditOptions(mode=mode), AUTHORITY, copies=[copy])
     one = access()
     if mode == "fail-closed":
         with pytest.raises(AuditBlocked):
             log.attempt(one)
-        assert copy.lines == [], "it does not happen"
+        assert copy.lines == [], "the access does not happen"
         return
     log.attempt(one)
     log.outcome(one, None)
@@ -225,7 +225,7 @@ def test_many_threads_write_one_chain():
     assert verdict.chains[0].unfinished == 0
 
 
-def test_nobody_waits_longer_than_the_bound_behind_a_sink_that_hangs():
+def test_no_access_waits_longer_than_its_limit_for_a_sink_that_hangs():
     class Hanging(Memory):
         def __init__(self):
             super().__init__()
@@ -246,7 +246,7 @@ def test_nobody_waits_longer_than_the_bound_behind_a_sink_that_hangs():
     first = threading.Thread(target=lambda: log.outcome(access(), None))
     first.start()
     sink.entered.wait()
-    with pytest.raises(AuditBlocked, match="the records before it are not taken"):
+    with pytest.raises(AuditBlocked, match="earlier records are still being written"):
         log.attempt(access())
     log.close()
     assert first.is_alive()
@@ -254,7 +254,7 @@ def test_nobody_waits_longer_than_the_bound_behind_a_sink_that_hangs():
     first.join()
 
 
-def test_the_wait_for_the_place_in_the_chain_counts():
+def test_the_wait_for_the_lock_of_the_chain_counts():
     entered, go_on, waits = threading.Event(), threading.Event(), []
 
     class Slow(Memory):
@@ -269,21 +269,23 @@ def test_the_wait_for_the_place_in_the_chain_counts():
     calls[0].start()
     entered.wait()
     calls[1].start()
-    calls[1].join(0.5)  # no more than this is asked of it: that it has come as far as to wait
+    calls[1].join(0.5)  # time enough to start waiting
     go_on.set()
     for call in calls:
         call.join()
     assert waits[-1] < 3600 - 0.1
 
 
-def certified_by(certify, mode="fail-closed", watch=None):
+def certified_by(certify, mode="fail-closed", telemetry=None):
     sink = Memory()
-    return sink, AuditLog([sink], WHO, AuditOptions(mode=mode), Vouching(certify, lambda call: WHO), watch=watch)
+    return sink, AuditLog(
+        [sink], IDENTITY, AuditOptions(mode=mode), CertifyingKey(certify, lambda call: IDENTITY), telemetry=telemetry
+    )
 
 
 @pytest.mark.parametrize("mode", ["fail-closed", "fail-open"])
 @pytest.mark.parametrize("error", [Cancelled, DeadlineExceeded, LimitReached, Unavailable, PluginError])
-def test_what_passes_does_not_leave_the_trail_unsigned(error, mode):
+def test_a_transient_error_does_not_leave_the_trail_unsigned(error, mode):
     errors = [error("it passes")]
 
     def certify(call, text):
@@ -303,7 +305,7 @@ def test_what_passes_does_not_leave_the_trail_unsigned(error, mode):
     assert flaws(sink.lines, AUTHORITY, expect_closed=True) == set()
 
 
-def test_a_first_caller_that_hangs_up_does_not_cut_off_the_certificate():
+def test_a_first_caller_that_goes_away_does_not_cancel_the_certificate():
     first = access()
 
     def certify(call, text):
@@ -318,7 +320,7 @@ def test_a_first_caller_that_hangs_up_does_not_cut_off_the_certificate():
     assert flaws(sink.lines, AUTHORITY) == set()
 
 
-def test_a_beginning_that_no_sink_takes_asks_for_one_signature():
+def test_the_certificate_is_requested_once_while_no_sink_works():
     asked = []
 
     def certify(call, text):
@@ -339,25 +341,25 @@ def test_a_beginning_that_no_sink_takes_asks_for_one_signature():
 
 @pytest.mark.parametrize("require", ["any", "all"])
 @pytest.mark.parametrize("begun", [True, False])
-def test_after_the_end_nothing_can_be_recorded(require, begun):
+def test_a_closed_trail_refuses_records(require, begun):
     sink = Memory()
     log = log_of(sink, authority=AUTHORITY, require=require)
     if begun:
         log.outcome(access(), None)
     log.close()
     written = len(sink.lines)
-    with pytest.raises(AuditBlocked, match="the trail has ended"):
+    with pytest.raises(AuditBlocked, match="the audit trail is closed"):
         log.attempt(access())
     assert len(sink.lines) == written
 
 
-def test_without_a_sink_nothing_can_be_recorded():
+def test_a_trail_without_sinks_refuses_records():
     with pytest.raises(AuditBlocked):
         log_of(authority=AUTHORITY, require="all").attempt(access())
 
 
 class Counting:
-    """What the metrics would be told."""
+    """Takes the place of the telemetry."""
 
     def __init__(self):
         self.failures = []
@@ -377,8 +379,8 @@ def test_every_reason_to_block_an_access_is_counted():
             raise Unavailable("vault answered after 3.1 s")
         return AUTHORITY.certify(call, text)
 
-    watch = Counting()
-    sink, log = certified_by(certify, watch=watch)
+    telemetry = Counting()
+    sink, log = certified_by(certify, telemetry=telemetry)
     with pytest.raises(AuditBlocked):
         log.attempt(access())
     away = False
@@ -388,15 +390,15 @@ def test_every_reason_to_block_an_access_is_counted():
     log.close()
     with pytest.raises(AuditBlocked):
         log.attempt(access())
-    assert watch.failures == [
+    assert telemetry.failures == [
         ("none", "the certifying key does not answer"),
         ("memory", "no space left on device"),
-        ("none", "the trail has ended"),
+        ("none", "the audit trail is closed"),
     ]
 
 
 @pytest.mark.parametrize("error", [NotConfigured, NotPermitted])
-def test_without_the_right_to_sign_the_trail_is_chained_and_says_so(error):
+def test_a_trail_whose_certifying_key_refuses_is_chained_and_unsigned(error):
     def refuse(call, text):
         raise error("no such key")
 
@@ -416,7 +418,7 @@ def test_without_the_right_to_sign_the_trail_is_chained_and_says_so(error):
     assert flaws(sink.lines, allow_unsigned=True, expect_closed=True) == set()
 
 
-def test_while_the_certifying_key_does_not_answer_nothing_happens_and_then_it_does():
+def test_accesses_are_refused_until_the_certifying_key_answers():
     away = True
 
     def certify(call, text):
@@ -433,7 +435,7 @@ def test_while_the_certifying_key_does_not_answer_nothing_happens_and_then_it_do
     assert flaws(sink.lines, AUTHORITY) == set()
 
 
-def test_the_end_is_recorded_once_and_only_after_a_beginning():
+def test_the_end_is_recorded_only_after_a_start():
     sink = Memory()
     log_of(sink, authority=AUTHORITY).close()
     assert sink.lines == []

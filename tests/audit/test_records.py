@@ -1,4 +1,4 @@
-"""What a record may say, and how long it may be."""
+"""The content of a record, and its length."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 from dataclasses import fields
 
 import msgspec
-from harness.trails import WHO, Authority, Memory, log_of
+from harness.trails import IDENTITY, Authority, Memory, log_of
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sealgate.audit.accesses import Access
 from sealgate.audit.audit_log import AuditLog, AuditOptions
-from sealgate.audit.audit_log import Authority as Vouching
+from sealgate.audit.audit_log import Authority as CertifyingKey
 from sealgate.audit.chain import Chain
 from sealgate.audit.records import LONGEST
 from sealgate.call import Call, Operation, WrappedKey
@@ -31,7 +31,7 @@ TEXT = st.text(max_size=2000) | st.text(alphabet='"\\\n\0é\U0001f600', max_size
     st.lists(TEXT, min_size=len(fields(Identity)) - 1, max_size=len(fields(Identity)) - 1),
     st.sampled_from([None, Denied("no"), Truncated("cut"), DownstreamStatus("x\n", "y"), ValueError("z")]),
 )
-def test_a_line_is_one_line_of_at_most_4096_bytes_whatever_comes_from_outside(operation, key, name, identity, error):
+def test_a_record_is_one_line_of_at_most_4096_bytes_for_any_input(operation, key, name, identity, error):
     call = Call(operation)
     call.decision.policy = call.decision.rule = call.decision.code = call.decision.effective = name
     call.sealed.key = WrappedKey("vault", name, key, "vault:v1:AAAA", 7)
@@ -39,27 +39,27 @@ def test_a_line_is_one_line_of_at_most_4096_bytes_whatever_comes_from_outside(op
     chain = Chain()
     access = Access(call, Artifact(key.encode(errors="replace").decode(), name=name, plugin=name))
     for record in (access.attempt(1, Identity(*identity)), access.outcome(2, Identity(*identity), error, 10**9)):
-        sealed = chain.sealed(record)
-        chain.added(sealed)
-        assert len(sealed.line) < LONGEST
-        assert sealed.line.startswith(b'{"sealgate_audit":1,')
-        assert sealed.line.endswith(b"}\n")
-        assert sealed.line.count(b"\n") == 1
-        assert json.loads(sealed.line)["sealgate_audit"] == 1
+        signed = chain.signed_line(record)
+        chain.advance(signed)
+        assert len(signed.line) < LONGEST
+        assert signed.line.startswith(b'{"sealgate_audit":1,')
+        assert signed.line.endswith(b"}\n")
+        assert signed.line.count(b"\n") == 1
+        assert json.loads(signed.line)["sealgate_audit"] == 1
 
 
 @given(TEXT, TEXT)
-def test_what_a_policy_has_much_to_say_about_has_a_record_of_one_line_too(name, value):
+def test_a_record_of_a_decision_with_long_texts_fits_into_a_line(name, value):
     call = Call(Operation.LOAD)
     decision = call.decision
     decision.effective = decision.proposed = decision.code = decision.policy = decision.rule = value
     decision.annotations = tuple((f"{number}{name}", value) for number in range(20))
     decision.would_deny = (value,) * 20
-    who = Identity(*[value] * (len(fields(Identity)) - 1))
-    record = Access(call, Artifact(name, name=name, plugin=name)).outcome(1, who, None, 0)
-    assert len(Chain().sealed(record).line) <= LONGEST
+    identity = Identity(*[value] * (len(fields(Identity)) - 1))
+    record = Access(call, Artifact(name, name=name, plugin=name)).outcome(1, identity, None, 0)
+    assert len(Chain().signed_line(record).line) <= LONGEST
     sink = Memory()
-    log = AuditLog([sink], who, AuditOptions(), Vouching(Authority().certify, lambda call: who))
+    log = AuditLog([sink], identity, AuditOptions(), CertifyingKey(Authority().certify, lambda call: identity))
     log.attempt(Access(Call(Operation.LOAD), Artifact("ns/a")))
     assert max(len(line) for line in sink.lines) <= LONGEST
 
@@ -67,10 +67,10 @@ def test_what_a_policy_has_much_to_say_about_has_a_record_of_one_line_too(name, 
 def outcome(error=None, operation=Operation.LOAD, **artifact):
     call = Call(operation)
     artifact = Artifact(**{"key": "ns/a", **artifact})
-    return msgspec.to_builtins(Access(call, artifact).outcome(1, WHO, error, 0))
+    return msgspec.to_builtins(Access(call, artifact).outcome(1, IDENTITY, error, 0))
 
 
-def test_the_texts_of_others_are_in_no_record():
+def test_texts_of_a_downstream_and_of_errors_are_in_no_record():
     secret = "hunter2"
     for error in (Refused(secret), DownstreamStatus("ABORTED", secret), ValueError(secret), BadRequest(secret)):
         record = outcome(error, configuration=secret)
@@ -83,23 +83,23 @@ def test_the_texts_of_others_are_in_no_record():
 def test_a_wrapped_data_key_is_in_no_record():
     call = Call(Operation.LOAD)
     call.sealed.key = WrappedKey("vault", "transit", "artifacts", "vault:v3:c2VjcmV0", 3, b"context-of-a-tenant")
-    text = json.dumps(msgspec.to_builtins(Access(call, Artifact("ns/a")).outcome(1, WHO, None, 0)))
+    text = json.dumps(msgspec.to_builtins(Access(call, Artifact("ns/a")).outcome(1, IDENTITY, None, 0)))
     assert "c2VjcmV0" not in text
     assert "context-of-a-tenant" not in text
     assert '"key_version": 3' in text
 
 
-def test_a_key_that_was_refused_is_shown_in_part_and_told_by_its_digest():
+def test_a_denied_key_is_shown_in_part_and_identified_by_its_digest():
     call = Call(Operation.LOAD)
     call.decision.effective = "deny"
     key = "a/../" + "b" * 300 + "\n"
-    record = msgspec.to_builtins(Access(call, Artifact(key)).outcome(1, WHO, BadRequest("bad key"), 0))
+    record = msgspec.to_builtins(Access(call, Artifact(key)).outcome(1, IDENTITY, BadRequest("bad key"), 0))
     assert len(record["resource"]["uid"]) <= 121
     assert len(record["unmapped"]["key_sha256"]) == 64
     assert "key_sha256" not in outcome()["unmapped"]
 
 
-def test_a_denial_is_told_from_an_error_and_from_a_success():
+def test_denial_error_and_success_are_distinguished():
     assert [outcome(error)["action_id"] for error in (None, Truncated(""), Denied(""))] == [1, 1, 2]
     assert [outcome(error)["disposition_id"] for error in (None, Truncated(""), Denied(""))] == [1, 27, 2]
     assert [outcome(error)["severity_id"] for error in (None, Truncated(""), Denied(""))] == [1, 4, 3]
@@ -111,7 +111,7 @@ def test_each_operation_has_its_activity():
     assert all(outcome(operation=o)["type_uid"] == 600500 + outcome(operation=o)["activity_id"] for o in AUDITED)
 
 
-def test_the_first_record_says_how_the_trail_is_kept():
+def test_the_first_record_holds_the_settings_of_the_trail():
     sink = Memory()
     log_of(sink, authority=Authority(), mode="fail-open", require="all", phases="outcome").outcome(
         Access(Call(Operation.LOAD), Artifact("ns/a")), None

@@ -1,4 +1,4 @@
-"""A sink takes a line whole and in time, or says that it did not."""
+"""A sink writes a whole line in time, or raises an error."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ import pytest
 from harness.trails import Memory, full_pipe
 from harness.users import as_user
 
-from sealgate.audit.sinks import File, Lagging, NotTaken, Stdout
+from sealgate.audit.sinks import BufferedSink, File, NotWritten, Stdout
 
 LINE = b'{"a line": 1}\n'
 
 
-def test_a_pipe_that_nobody_reads_is_given_up_in_time_and_left_as_it_is():
+def test_a_write_to_a_full_pipe_times_out_and_leaves_its_mode_unchanged():
     reading, writing = full_pipe()
     before = time.monotonic()
-    with pytest.raises(NotTaken, match="nobody reads"):
+    with pytest.raises(NotWritten, match="nothing reads it"):
         Stdout(writing).write(LINE, 0.05)
     assert time.monotonic() - before < 10
     assert os.get_blocking(writing)
@@ -32,14 +32,14 @@ def test_a_pipe_that_nobody_reads_is_given_up_in_time_and_left_as_it_is():
     os.close(reading)
 
 
-def test_room_that_is_not_there_any_more_when_it_is_used_holds_nobody_up():
+def test_a_write_does_not_block_if_the_room_in_the_pipe_is_used_up_before_it():
     reading, writing = full_pipe()
     os.read(reading, 4096)
     found = []
 
     def write():
-        # Twice the room that there is: as if somebody else had used it since it was found.
-        with pytest.raises(NotTaken, match="nobody reads") as fault:
+        # Twice the room in the pipe, as if another process had used the room after `poll` reported it.
+        with pytest.raises(NotWritten, match="nothing reads it") as fault:
             Stdout(writing).write(b"y" * 8191 + b"\n", 0.05)
         found.append(fault)
 
@@ -53,7 +53,7 @@ def test_room_that_is_not_there_any_more_when_it_is_used_holds_nobody_up():
 
 BORROWED = """
 import os, sys
-from sealgate.audit.sinks import NotTaken, Stdout
+from sealgate.audit.sinks import NotWritten, Stdout
 try:
     os.close(os.open("/proc/self/fd/1", os.O_WRONLY | os.O_NONBLOCK))
     print("it can be opened again", file=sys.stderr)
@@ -63,7 +63,7 @@ sink = Stdout()
 for line in (b"y" * 8191 + b"\\n", b"short\\n"):
     try:
         sink.write(line, 0.05)
-    except NotTaken as fault:
+    except NotWritten as fault:
         print(fault, file=sys.stderr)
 print(os.get_blocking(1), file=sys.stderr)
 sys.stdin.readline()
@@ -71,7 +71,7 @@ sink.write(b"last\\n", 60)
 """
 
 
-def test_a_pipe_of_another_user_holds_nobody_up_either():
+def test_a_write_to_a_pipe_of_another_user_does_not_block():
     reading, writing = full_pipe()
     os.read(reading, 4096)
     command = [*as_user(7654), sys.executable, "-c", BORROWED]
@@ -79,8 +79,8 @@ def test_a_pipe_of_another_user_holds_nobody_up_either():
     streams = {"stdin": subprocess.PIPE, "stdout": writing, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, env=environment, **streams) as process:
         os.close(writing)
-        told = [process.stderr.readline() for _ in range(3)]
-        assert told == [b"nobody reads standard output\n"] * 2 + [b"True\n"]
+        said = [process.stderr.readline() for _ in range(3)]
+        assert said == [b"standard output is full and nothing reads it\n"] * 2 + [b"True\n"]
         process.stdin.write(b"\n")
         process.stdin.flush()
         assert b"".join(iter(lambda: os.read(reading, 65536), b"")).endswith(b"y\nlast\n")
@@ -88,16 +88,16 @@ def test_a_pipe_of_another_user_holds_nobody_up_either():
     os.close(reading)
 
 
-def test_a_pipe_whose_reader_has_gone_takes_nothing():
+def test_a_pipe_whose_reader_has_gone_is_an_error():
     reading, writing = os.pipe()
     os.close(reading)
-    with pytest.raises(NotTaken):
+    with pytest.raises(NotWritten):
         Stdout(writing).write(LINE, 10)
 
 
-def test_a_full_disk_takes_nothing():
+def test_a_full_disk_is_an_error():
     full = os.open("/dev/full", os.O_WRONLY)
-    with pytest.raises(NotTaken, match="no space left"):
+    with pytest.raises(NotWritten, match="no space left"):
         Stdout(full).write(LINE, 10)
 
 
@@ -111,7 +111,7 @@ def test_a_file_is_appended_to_and_private(tmp_path, umask):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 & ~umask
 
 
-def test_a_file_that_was_moved_away_is_begun_anew(tmp_path):
+def test_a_file_that_was_moved_away_is_created_again(tmp_path):
     path = tmp_path / "trail"
     sink = File(path)
     sink.write(LINE, 10)
@@ -120,14 +120,14 @@ def test_a_file_that_was_moved_away_is_begun_anew(tmp_path):
     assert path.read_bytes() == (tmp_path / "rotated").read_bytes() == LINE
 
 
-def test_a_line_that_somebody_left_unfinished_is_ended_first(tmp_path):
+def test_an_unfinished_line_is_ended_first(tmp_path):
     path = tmp_path / "trail"
     path.write_bytes(b'{"half a li')
     File(path).write(LINE, 10)
     assert path.read_bytes() == b'{"half a li\n' + LINE
 
 
-def test_a_line_that_another_process_left_unfinished_later_is_ended_too(tmp_path):
+def test_a_line_that_another_process_leaves_unfinished_later_is_ended_too(tmp_path):
     path = tmp_path / "trail"
     sink = File(path)
     sink.write(LINE, 10)
@@ -140,7 +140,7 @@ def test_a_line_that_another_process_left_unfinished_later_is_ended_too(tmp_path
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from sealgate.audit.sinks import File, NotTaken
+from sealgate.audit.sinks import File, NotWritten
 path, line, room = Path(sys.argv[1]), sys.argv[2].encode() + b"\\n", int(sys.argv[3])
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 sink = File(path)
@@ -148,7 +148,7 @@ sink.write(line, 10)
 resource.setrlimit(resource.RLIMIT_FSIZE, (len(line) + room, resource.RLIM_INFINITY))
 try:
     sink.write(line, 10)
-except NotTaken as fault:
+except NotWritten as fault:
     print(fault)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 sink.write(line, 10)
@@ -156,7 +156,7 @@ sink.write(line, 10)
 
 
 @pytest.mark.parametrize("missing", [1, 2, len(LINE) - 1])
-def test_a_line_that_did_not_fit_leaves_nothing_of_itself(tmp_path, missing):
+def test_a_line_that_does_not_fit_is_removed_again(tmp_path, missing):
     path = tmp_path / "trail"
     command = [sys.executable, "-c", LIMITED, str(path), LINE.decode().rstrip(), str(len(LINE) - missing)]
     root = str(Path(__file__).parents[2] / "proxy")
@@ -165,20 +165,20 @@ def test_a_line_that_did_not_fit_leaves_nothing_of_itself(tmp_path, missing):
     assert path.read_bytes() == LINE * 2
 
 
-def test_a_file_whose_lock_another_process_holds_is_given_up_in_time(tmp_path):
+def test_the_wait_for_the_lock_of_a_file_times_out(tmp_path):
     path = tmp_path / "trail"
     sink = File(path)
     sink.write(LINE, 10)
     with path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(NotTaken, match="another process holds its lock"):
+        with pytest.raises(NotWritten, match="another process holds its lock"):
             sink.write(LINE, 0.05)
     sink.write(LINE, 10)
     assert path.read_bytes() == LINE * 2
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "directory", "nowhere"])
-def test_what_is_no_regular_file_takes_nothing(tmp_path, kind):
+def test_a_path_that_is_not_a_regular_file_is_an_error(tmp_path, kind):
     path = tmp_path / "trail"
     if kind == "pipe":
         os.mkfifo(path)
@@ -188,36 +188,36 @@ def test_what_is_no_regular_file_takes_nothing(tmp_path, kind):
         path.mkdir()
     else:
         path = tmp_path / "absent" / "trail"
-    with pytest.raises(NotTaken):
+    with pytest.raises(NotWritten):
         File(path).write(LINE, 10)
 
 
-def given(lagging, line, until=0.0):
-    lagging.add(line)
-    return lagging.write(until)
+def deliver(buffered, line, until=0.0):
+    buffered.queue(line)
+    return buffered.deliver(until)
 
 
-def test_a_sink_that_comes_back_is_given_what_it_missed_in_order():
+def test_a_sink_that_recovers_gets_the_missed_lines_in_order():
     sink = Memory()
-    lagging = Lagging(sink)
+    buffered = BufferedSink(sink)
     until = time.monotonic() + 60
     sink.fault = "away"
-    assert given(lagging, b"1\n", until).fault == "away"
-    assert not given(lagging, b"2\n", until).there
+    assert deliver(buffered, b"1\n", until).fault == "away"
+    assert not deliver(buffered, b"2\n", until).written
     sink.fault = ""
-    assert given(lagging, b"3\n", until).there
+    assert deliver(buffered, b"3\n", until).written
     assert sink.lines == [b"1\n", b"2\n", b"3\n"]
 
 
-def test_what_a_sink_misses_is_bounded_and_the_gap_is_told_once_until_it_has_caught_up(caplog):
+def test_missed_lines_are_limited_and_a_gap_is_logged_once_until_the_sink_catches_up(caplog):
     sink = Memory()
-    lagging = Lagging(sink)
+    buffered = BufferedSink(sink)
     for _ in range(2):
         sink.fault = "away"
         for number in range(1000):
-            given(lagging, b"%d\n" % number)
+            deliver(buffered, b"%d\n" % number)
         sink.fault = ""
-        given(lagging, b"the last\n")
+        deliver(buffered, b"the last\n")
         assert len(sink.lines) == 256
         assert sink.lines[-1] == b"the last\n"
         sink.lines.clear()

@@ -1,4 +1,4 @@
-"""`sealgate audit` as an auditor uses it: by the command line, on the trail of a real proxy."""
+"""`sealgate audit` on the command line, on the trail of a real proxy."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_a_tampered_trail_is_not_verified_and_the_line_is_named(run, proxy, tmp_
     touched.write_bytes(b"".join([*lines[:3], lines[3].replace(b"team-b", b"team-c"), *lines[4:6], *lines[7:]]))
     done = run("verify", touched)
     assert done.returncode == 1
-    assert f"altered   {touched}:4: the record is not what was written".encode() in done.stdout
+    assert f"altered   {touched}:4: the record was changed or is damaged".encode() in done.stdout
     assert b"removed   record 6 is missing" in done.stdout
     assert b"NOT verified, 2 findings" in done.stdout
 
@@ -81,17 +81,17 @@ def test_a_tampered_trail_is_not_verified_and_the_line_is_named(run, proxy, tmp_
         (["verify", "absent"], b"absent cannot be read: no such file"),
         (["verify", "/dev/null", "--certifier", "/dev/null"], b"holds no Ed25519 public keys"),
         (["verify", "/dev/null", "--object", "/etc/hostname"], b"audit"),
-        (["query", "/dev/null", "--since", "yesterday"], b"is no time such as"),
+        (["query", "/dev/null", "--since", "yesterday"], b"is not a time such as"),
     ],
 )
-def test_a_mistake_is_told_in_one_line(run, arguments, says):
+def test_a_mistake_is_reported_in_one_line(run, arguments, says):
     done = run(*arguments)
     assert done.returncode in {1, 2}
     assert says in done.stderr, done.stderr
     assert b"Traceback" not in done.stderr
 
 
-def test_nobody_is_trusted_by_default(run, proxy):
+def test_no_key_is_trusted_by_default(run, proxy):
     done = run("verify", proxy.trail, configured=False)
     assert done.returncode == 2
     assert b"there is no key to check" in done.stderr
@@ -125,7 +125,7 @@ def test_accesses_are_listed_as_a_table(run, proxy):
         (["--key", "team-a/*", "--operation", "Delete", "--decision", "allowed"], 1),
     ],
 )
-def test_what_is_asked_for_is_listed(run, proxy, arguments, count):
+def test_only_matching_accesses_are_listed(run, proxy, arguments, count):
     done = run("query", proxy.trail, "--output", "json", *arguments)
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.splitlines()) == count
@@ -146,7 +146,7 @@ def test_an_access_without_an_outcome_is_listed_as_unfinished(run, proxy):
     assert (row["operation"], row["status"]) == ("SaveStream", "UNFINISHED")
 
 
-def test_what_a_listing_leaves_out_is_told(run, proxy, tmp_path):
+def test_lines_that_a_list_leaves_out_are_counted(run, proxy, tmp_path):
     first, second, *rest = proxy.trail.read_bytes().splitlines(keepends=True)
     broken = b"".join([first, second[:200] + b"\n", second[:300] + b"\n", *rest])
     for arguments in (("query", "-"), ("report", "-", "--to", tmp_path / "page.html")):
@@ -154,29 +154,29 @@ def test_what_a_listing_leaves_out_is_told(run, proxy, tmp_path):
         assert run(*arguments, stdin=first + second).stderr == b""
 
 
-def test_accesses_that_are_listed_twice_are_told(run):
+def test_accesses_that_are_listed_twice_are_counted(run):
     sink = Memory()
     log = log_of(sink)
-    begun = [Access(Call(Operation.LOAD), Artifact("k")) for _ in range(20_002)]
-    for access in begun:
+    accesses = [Access(Call(Operation.LOAD), Artifact("k")) for _ in range(20_002)]
+    for access in accesses:
         log.attempt(access)
-    for access in begun:
+    for access in accesses:
         log.outcome(access, None)
     done = run("query", "-", "--output", "json", stdin=b"".join(sink.lines))
     assert b"sealgate: 2 accesses are counted twice" in done.stderr
     assert len(done.stdout.splitlines()) == 20_004
 
 
-def test_a_key_cannot_steer_a_terminal(run, proxy):
+def test_a_key_cannot_control_a_terminal(run, proxy):
     done = run("query", "-", stdin=proxy.trail.read_bytes().replace(b"team-b/two", rb"\u001b[31mred"))
     assert b"\x1b" not in done.stdout
 
 
 @pytest.mark.parametrize("data", [b"", b"level=info msg=hello\n", b'{"log":"hello"}\n'])
-def test_where_no_record_is_nothing_is_verified_and_what_was_looked_for_is_told(run, data):
+def test_a_file_without_records_is_not_verified_and_the_form_of_a_record_is_shown(run, data):
     done = run("verify", "-", stdin=data)
     assert done.returncode == 2
-    assert b'NOT verified, no record found: looked for lines that hold {"sealgate_audit":1,' in done.stdout
+    assert b'NOT verified, no record found: no line contains {"sealgate_audit":1,' in done.stdout
     done = run("verify", "-", "--output", "json", stdin=data)
     assert (done.returncode, json.loads(done.stdout)["verified"]) == (2, False)
 
@@ -188,54 +188,54 @@ def test_a_trail_from_a_containers_log_file_is_verified(run, proxy):
     assert done.returncode == 0, done.stdout
 
 
-def test_the_key_that_an_objects_record_names_is_told(run, proxy):
+def test_the_key_in_the_record_of_an_object_is_shown(run, proxy):
     (stored,) = [path for path in proxy.storage.rglob("*") if path.is_file() and path.name == "two"]
     done = run("verify", proxy.trail, "--object", stored)
     assert done.returncode == 0, done.stdout
     assert f"object    {stored}: record 3 at {proxy.trail}:4, key team-b/two".encode() in done.stdout
 
 
-def test_each_object_that_is_named_is_told(run, proxy, tmp_path):
+def test_each_object_on_the_command_line_is_shown(run, proxy, tmp_path):
     (stored,) = [path for path in proxy.storage.rglob("*") if path.is_file() and path.name == "two"]
     sibling = tmp_path / "sibling"
     sibling.write_bytes(stored.read_bytes())
     done = run("verify", proxy.trail, "--object", stored, "--object", sibling)
-    told = [line for line in done.stdout.decode().splitlines() if line.startswith("object")]
-    assert [line.split(": record")[0].split()[-1] for line in told] == [str(stored), str(sibling)]
+    objects = [line for line in done.stdout.decode().splitlines() if line.startswith("object")]
+    assert [line.split(": record")[0].split()[-1] for line in objects] == [str(stored), str(sibling)]
     first, *rest = proxy.trail.read_bytes().splitlines(keepends=True)
     done = run("verify", "-", "--object", stored, "--object", sibling, stdin=b"".join([first, *rest[:2]]))
-    assert done.stdout.count(b"is not there") == 2
+    assert done.stdout.count(b"names, is missing") == 2
 
 
-def test_a_trail_that_nobody_signed_is_consistent_and_never_verified(run, tmp_path):
+def test_an_unsigned_trail_is_consistent_and_never_verified(run, tmp_path):
     made_up = b"".join(trail_of(3, None))
     done = run("verify", "-", "--allow-unsigned", stdin=made_up)
     assert done.returncode == 0, done.stdout
-    assert done.stdout.endswith(b"\nconsistent, not signed: 1 chain nobody vouches for\n")
-    told = json.loads(run("verify", "-", "--allow-unsigned", "--output", "json", stdin=made_up).stdout)
-    assert (told["verified"], told["consistent"]) == (False, True)
+    assert done.stdout.endswith(b"\nconsistent, not signed: 1 chain without a certificate\n")
+    result = json.loads(run("verify", "-", "--allow-unsigned", "--output", "json", stdin=made_up).stdout)
+    assert (result["verified"], result["consistent"]) == (False, True)
     page = tmp_path / "page.html"
     done = run("report", "-", "--allow-unsigned", "--to", page, stdin=made_up)
     assert done.stdout.endswith(b"3 accesses, consistent, not signed\n")
-    assert '<p class="verdict"><b>Consistent, not signed:</b> 1 chain nobody vouches for.' in page.read_text()
+    assert '<p class="verdict"><b>Consistent, not signed:</b> 1 chain without a certificate.' in page.read_text()
     assert "Verified" not in page.read_text()
-    assert "count what all records claim" in page.read_text()
+    assert "count all records, including those that were not verified" in page.read_text()
 
 
-def test_how_a_trail_may_have_come_to_its_end_is_told(run, proxy, tmp_path):
+def test_the_possible_reasons_for_an_open_chain_are_shown(run, proxy, tmp_path):
     text = proxy.trail.read_bytes()[:-100]
     done = run("verify", "-", stdin=text)
     assert done.returncode == 0
-    assert b"open (killed, still runs, or its end was cut off)" in done.stdout
-    assert b"the line breaks off; whether a record was there cannot be told" in done.stdout
+    assert b"open (the process was killed or still runs, or the end was cut off)" in done.stdout
+    assert b"the file ends within this line, which may have held a record" in done.stdout
     run("report", "-", "--to", tmp_path / "page.html", stdin=text)
-    assert "was killed, still runs, or its end was cut off." in (tmp_path / "page.html").read_text()
+    assert "was killed or still runs, or the end was cut off." in (tmp_path / "page.html").read_text()
 
 
-def test_the_certificates_actor_and_the_findings_are_told_as_json_too(run, proxy):
-    told = json.loads(run("verify", proxy.trail, "--output", "json").stdout)
-    assert told["chains"][0]["actor"]["workflow"] == "train-7x2p"
-    assert (told["findings"], told["more_findings"], told["objects"]) == ([], 0, [])
+def test_the_json_output_holds_the_certified_actor_and_the_findings(run, proxy):
+    result = json.loads(run("verify", proxy.trail, "--output", "json").stdout)
+    assert result["chains"][0]["actor"]["workflow"] == "train-7x2p"
+    assert (result["findings"], result["more_findings"], result["objects"]) == ([], 0, [])
 
 
 def test_very_many_findings_are_listed_in_part(run):
@@ -254,7 +254,7 @@ def test_an_altered_record_is_marked_where_accesses_are_listed(run, proxy):
     assert b"altered" in run("query", "-", stdin=text).stdout
 
 
-def test_csv_cannot_steer_a_terminal(run, proxy):
+def test_csv_cannot_control_a_terminal(run, proxy):
     text = proxy.trail.read_bytes().replace(b"team-b/two", rb"\u001b]0;x\u0007\r=cmd")
     done = run("query", "-", "--output", "csv", stdin=text)
     assert not set(done.stdout) & {0x1B, 0x07, 0x0D}
@@ -281,11 +281,11 @@ def test_a_page_never_replaces_the_trail(run, proxy, tmp_path):
 def test_a_page_of_no_records_is_not_verified(run, tmp_path):
     done = run("report", "-", "--to", tmp_path / "page.html")
     assert done.returncode == 2
-    assert "There is no record in it" in (tmp_path / "page.html").read_text()
+    assert "The trail contains no record" in (tmp_path / "page.html").read_text()
 
 
 @pytest.mark.parametrize("time", [b"-62135596800000", b"253402300799999"])
-def test_a_page_is_made_whatever_time_a_record_names(run, proxy, tmp_path, time):
+def test_a_page_is_made_for_any_time_in_a_record(run, proxy, tmp_path, time):
     first, *rest = proxy.trail.read_bytes().splitlines(keepends=True)
     text = b"".join([first, *(re.sub(rb'"time":\d+', b'"time":' + time, line) for line in rest[:4]), *rest[4:]])
     done = run("report", "-", "--to", tmp_path / "page.html", stdin=text)

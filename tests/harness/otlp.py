@@ -1,4 +1,4 @@
-"""A collector of OpenTelemetry's own messages, on a real port: it can die, hang and come back."""
+"""An OpenTelemetry collector on a real port, which tests can stop, let hang and start again."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def value_of(value):
 
 @dataclass(frozen=True)
 class Received:
-    """A span as a collector sees it."""
+    """A span as the collector received it."""
 
     name: str
     kind: str
@@ -54,10 +54,10 @@ class Received:
 
 
 class Collector:
-    """Has a port of its own from the beginning, and answers there while it is started."""
+    """Keeps its port from the beginning, and answers there while it is started."""
 
     def __init__(self, *, http: bool = False) -> None:
-        # Bound and not listening: nobody else gets the port, and whoever connects is refused.
+        # Bound and not listening: the port stays reserved, and connections to it are refused.
         self._kept = socket.socket()
         self._kept.bind(("127.0.0.1", 0))
         self.port = self._kept.getsockname()[1]
@@ -81,7 +81,7 @@ class Collector:
         return self
 
     def come_back(self) -> None:
-        """Answer again, those that hang too; be there for the first time, if it was not."""
+        """Answer again, also requests that hang. Start, if it was never started."""
         self.hanging.clear()
         self._released.set()
         if self._server is None:
@@ -171,7 +171,7 @@ class Collector:
         ]
 
     def resources(self) -> dict[str, dict]:
-        """What each kind of message says of where it comes from."""
+        """Return the resource attributes by kind of message."""
         return {
             type(message).__name__.removeprefix("Export").removesuffix("ServiceRequest"): {
                 item.key: value_of(item.value) for item in group.resource.attributes

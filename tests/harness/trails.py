@@ -1,4 +1,4 @@
-"""Trails made, read, and taken for what they are."""
+"""Audit trails for tests: written, read back and verified."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from sealgate.audit.audit_log import AuditLog, AuditOptions
 from sealgate.audit.chain import Certification
 from sealgate.audit.reading.trail_lines import TrailLine
 from sealgate.audit.reading.verify import verify
-from sealgate.audit.sinks import File, NotTaken
+from sealgate.audit.sinks import File, NotWritten
 from sealgate.call import Call, Operation
 from sealgate.compose.audit import authority
 from sealgate.identity import Identity
 from sealgate.keys import KeyProvider
 from sealgate.plugin import Artifact
 
-WHO = Identity(namespace="team-a", workflow="train-7x2p", pod="train-7x2p-1", component="init")
+IDENTITY = Identity(namespace="team-a", workflow="train-7x2p", pod="train-7x2p-1", component="init")
 
 
 class Authority:
-    """A certifying key outside of the process."""
+    """A certifying key that the audit log does not hold."""
 
     def __init__(self) -> None:
         self._key = Ed25519PrivateKey.generate()
@@ -35,11 +35,11 @@ class Authority:
         return Certification("audit", 1, self._key.sign(text))
 
     def identify(self, call: Call) -> Identity:
-        return WHO
+        return IDENTITY
 
 
 class Memory:
-    """A sink that keeps lines, or takes none while `fault` says why."""
+    """A sink that keeps lines. While `fault` is set, it fails with that text."""
 
     def __init__(self, name: str = "memory") -> None:
         self.name = name
@@ -48,7 +48,7 @@ class Memory:
 
     def write(self, line: bytes, seconds: float) -> None:
         if self.fault:
-            raise NotTaken(self.fault)
+            raise NotWritten(self.fault)
         self.lines.append(line)
 
     def close(self) -> None:
@@ -58,12 +58,12 @@ class Memory:
         return [json.loads(line) for line in self.lines]
 
 
-def log_of(*sinks, authority: Authority | None = None, **terms) -> AuditLog:
-    return AuditLog(sinks, WHO, AuditOptions(**terms), authority)
+def log_of(*sinks, authority: Authority | None = None, **options) -> AuditLog:
+    return AuditLog(sinks, IDENTITY, AuditOptions(**options), authority)
 
 
 def trail_of(count: int, authority: Authority | None, *, closed: bool = True) -> list[bytes]:
-    """The lines of a process that made `count` accesses."""
+    """Return the lines of a process that made `count` accesses."""
     sink = Memory()
     log = log_of(sink, authority=authority)
     for number in range(count):
@@ -74,8 +74,8 @@ def trail_of(count: int, authority: Authority | None, *, closed: bool = True) ->
 
 
 def write_trail(path: Path, keys: KeyProvider) -> None:
-    """The trail of a process with an access, certified by a key provider."""
-    log = AuditLog([File(path)], WHO, AuditOptions(), authority(keys))
+    """Write the trail of a process with one access, certified by a key provider."""
+    log = AuditLog([File(path)], IDENTITY, AuditOptions(), authority(keys))
     log.outcome(Access(Call(Operation.LOAD), Artifact("team-a/model.bin")), None)
     log.close()
 
@@ -94,14 +94,14 @@ def read(path: Path) -> list[dict]:
 
 
 def full_pipe() -> tuple[int, int]:
-    """A pipe that has no room for another line."""
+    """Return the ends of a pipe that has no room for another line."""
     reading, writing = os.pipe()
     fill(writing)
     return reading, writing
 
 
 def fill(pipe: int) -> int:
-    """Write zeros until nothing fits any more; how many there were."""
+    """Write zeros to `pipe` until it is full. Return how many fitted."""
     os.set_blocking(pipe, False)
     written = 0
     try:

@@ -1,4 +1,4 @@
-"""The log: a JSON object a line, with the call it belongs to and no text of anybody else."""
+"""The log: one JSON object on each line, with the ids of its call and no text of a library."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_text_of_an_exception_is_not_written(written):
     assert "hunter2" not in json.dumps(line)
 
 
-def test_what_the_exporters_complain_of_is_said_once_and_in_our_words(written):
+def test_complaints_of_exporters_become_one_line_with_a_fixed_text(written):
     for _ in range(100):
         logging.getLogger("opentelemetry.exporter.somewhere").error("hunter2 %s", "refused", exc_info=ValueError("x"))
     (line,) = written()
@@ -78,24 +78,24 @@ def test_what_the_exporters_complain_of_is_said_once_and_in_our_words(written):
     assert "hunter2" not in json.dumps(line)
 
 
-def test_lines_that_nobody_reads_are_lost_and_counted_and_nobody_waits_for_them():
+def test_lines_to_a_full_pipe_are_dropped_and_counted_without_blocking():
     reading, writing = full_pipe()
     with logging_to(writing):
         for _ in range(500):
-            log.info("nobody reads this")
+            log.info("dropped")
         assert os.get_blocking(writing)
         os.read(reading, 1 << 20)
-        log.info("somebody reads this")
+        log.info("written")
         lines = [json.loads(line) for line in os.read(reading, 1 << 20).splitlines()]
     assert [line["event"] for line in lines] == [
-        "lines of this log that are lost, because nobody read it: 500",
-        "somebody reads this",
+        "log lines lost, because standard error was full and nothing read it: 500",
+        "written",
     ]
     os.close(reading)
     os.close(writing)
 
 
-def test_a_line_that_is_longer_than_the_room_is_ended_before_the_next():
+def test_a_line_that_was_cut_short_is_ended_before_the_next():
     reading, writing = os.pipe()
     with logging_to(writing):
         log.info("x" * (1 << 20))
@@ -104,14 +104,14 @@ def test_a_line_that_is_longer_than_the_room_is_ended_before_the_next():
         lines = os.read(reading, 1 << 20).splitlines()
     assert lines[0] == b""
     assert [json.loads(line)["event"] for line in lines[1:]] == [
-        "lines of this log that are lost, because nobody read it: 1",
+        "log lines lost, because standard error was full and nothing read it: 1",
         "whole",
     ]
     os.close(reading)
     os.close(writing)
 
 
-def test_a_log_that_nobody_reads_holds_up_no_call_and_no_end(tmp_path):
+def test_a_log_that_is_not_read_delays_neither_calls_nor_the_end(tmp_path):
     reading, writing = full_pipe()
     proxy = Proxy(tmp_path)
     proxy.log_to = writing
@@ -124,7 +124,7 @@ def test_a_log_that_nobody_reads_holds_up_no_call_and_no_end(tmp_path):
     os.close(writing)
 
 
-def test_on_a_terminal_the_lines_are_for_a_reader():
+def test_on_a_terminal_the_lines_are_readable_text():
     script = "import logging; from sealgate.telemetry.log import configure; configure(); logging.error('it failed')"
     child, terminal = pty.fork()
     if child == 0:
@@ -145,7 +145,7 @@ def test_on_a_terminal_the_lines_are_for_a_reader():
     assert not text.startswith(b"{")
 
 
-def test_every_line_of_a_proxy_is_json_and_a_calls_lines_name_it(tmp_path):
+def test_every_line_of_a_proxy_is_json_and_names_its_call(tmp_path):
     with Collector() as collector:
         proxy = Proxy(tmp_path, environment=collector.environment()).start()
         proxy.argo().save_stream("ns/a", b"some bytes")

@@ -1,4 +1,4 @@
-"""Whose child a span is, and how it ends: on the instrumentation itself, with no process around it."""
+"""Parents of spans and the variables of the export, tested on the instrumentation itself without a process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import grpc
 import pytest
-from harness.trails import WHO
+from harness.trails import IDENTITY
 from opentelemetry import trace
 
 from sealgate.call import Call, Operation
@@ -57,7 +57,7 @@ def parent_of(span):
 
 def test_the_environments_context_is_the_parent_for_an_hour_and_then_a_link():
     now = [0.0]
-    tracing = Tracing("sealgate", WHO, FROM_ENVIRONMENT, clock=lambda: now[0])
+    tracing = Tracing("sealgate", IDENTITY, FROM_ENVIRONMENT, clock=lambda: now[0])
     young = span_of(tracing)
     assert (parent_of(young), young.links) == (PARENT, ())
     now[0] = 3601.0
@@ -67,16 +67,16 @@ def test_the_environments_context_is_the_parent_for_an_hour_and_then_a_link():
     tracing.close()
 
 
-def test_a_caller_that_traces_stands_above_the_environment():
-    tracing = Tracing("sealgate", WHO, FROM_ENVIRONMENT)
+def test_the_context_of_a_caller_takes_precedence_over_the_environment():
+    tracing = Tracing("sealgate", IDENTITY, FROM_ENVIRONMENT)
     other = f"00-{'a' * 32}-{'b' * 16}-01"
     assert parent_of(span_of(tracing, Item("traceparent", other))) == "b" * 16
     tracing.close()
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "00-0-0-00", f"00-{'0' * 32}-{'0' * 16}-01"])
-def test_a_context_that_is_none_is_no_parent(text):
-    tracing = Tracing("sealgate", WHO, {"TRACEPARENT": text})
+def test_an_invalid_context_is_not_a_parent(text):
+    tracing = Tracing("sealgate", IDENTITY, {"TRACEPARENT": text})
     assert parent_of(span_of(tracing)) is None
     tracing.close()
 
@@ -97,7 +97,7 @@ def test_a_timeout_counts_milliseconds_and_is_bounded(environment, seconds):
 
 
 @pytest.mark.parametrize(
-    ("environment", "signal", "there"),
+    ("environment", "signal", "exported"),
     [
         ({}, Signal.TRACES, False),
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317"}, Signal.TRACES, True),
@@ -108,8 +108,8 @@ def test_a_timeout_counts_milliseconds_and_is_bounded(environment, seconds):
         ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://c:4317", "OTEL_TRACES_EXPORTER": "none"}, Signal.LOGS, True),
     ],
 )
-def test_a_signal_goes_where_the_environment_says_or_nowhere(environment, signal, there):
-    assert bool(endpoint(signal, environment)) == there
+def test_the_environment_decides_whether_a_signal_is_exported(environment, signal, exported):
+    assert bool(endpoint(signal, environment)) == exported
 
 
 def test_the_protocol_is_grpc_unless_the_environment_says_http():

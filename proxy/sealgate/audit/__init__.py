@@ -1,4 +1,5 @@
-"""The audit trail: one signed record before each access and one after it (docs/audit.md).
+"""Where the audit trail is written: one signed record before each access and one after it (docs/audit.md).
 
-This room writes the trail. `audit.reading` verifies, queries and reports; only commands load it.
+`records` defines the record, `accesses` fills it in, `chain` links and signs it, `audit_log` decides when an access may
+go on, and `sinks` holds the places that lines go to. `reading` reads a trail back; only commands load it.
 """

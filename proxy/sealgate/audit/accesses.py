@@ -1,4 +1,4 @@
-"""From a call to its audit records: what was asked, by whom, what was decided, what came of it."""
+"""How a call becomes audit records: which fact of the call goes into which field (docs/audit.md)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sealgate.audit.records import (
     Unmapped,
     actor,
     canonical,
-    shown,
+    printable,
 )
 from sealgate.call import Call, Operation, WrappedKey
 from sealgate.errors import Denied, DownstreamStatus, PluginError, Refused, name_of, shown_key
@@ -38,12 +38,14 @@ from sealgate.identity import Identity
 from sealgate.plugin import Artifact
 
 _OCSF = "1.8.0"
-_LARGEST_SEAL = 600
-"""What `chain` adds to a record, at most."""
-_MOST_NOTED, _SHORT = 8, 60
-"""How many of a decision's trials and annotations are recorded, and how many characters of each."""
-_CLIPS = (1024, 120, 24)
-"""Characters of a text that comes from outside: the first with which the record fits."""
+_LARGEST_ATTESTATION = 600
+"""Bytes that `chain` adds to a record, at most."""
+_MOST_LISTED = 8
+"""How many rules on trial and how many annotations of a decision are recorded."""
+_LONGEST_LISTED = 60
+"""Characters of each of them."""
+_LIMITS = (1024, 120, 24)
+"""Characters of a text from outside. The first limit with which the record fits into a line is used."""
 _DATASTORE, _LIFECYCLE = 6005, 6002
 _ACTIVITIES = {
     Operation.LOAD: (10, "Decrypt"),
@@ -60,7 +62,13 @@ _PRODUCT = Product(program_version())
 
 
 class Access:
-    """One access, from which its records are made."""
+    """One access to an artifact, which makes its own records.
+
+    Args:
+        call: the call. The records contain what the layers have written to it by then.
+        artifact: the artifact as the caller named it.
+        hmac_key: hides the artifact's key where a policy asks for that; empty without one.
+    """
 
     def __init__(self, call: Call, artifact: Artifact, hmac_key: bytes = b"") -> None:
         self.call = call
@@ -68,19 +76,31 @@ class Access:
         self._hmac_key = hmac_key
 
     def attempt(self, sequence: int, by: Identity) -> Record:
-        """What is written before anything happens, with the decision."""
-        return _fitting(lambda clip: self._record(sequence, by, clip, Phase.ATTEMPT, "Unknown", 0))
+        """Return the record to write before the access has effects.
+
+        Args:
+            sequence: its place in the chain.
+            by: the identity of this process.
+        """
+        return _fitting(lambda limit: self._record(sequence, by, limit, Phase.ATTEMPT, "Unknown", 0))
 
     def outcome(self, sequence: int, by: Identity, error: BaseException | None, listed: int) -> Record:
-        """What is written when all has happened."""
+        """Return the record to write after the access.
+
+        Args:
+            sequence: its place in the chain.
+            by: the identity of this process.
+            error: what the access failed with; None after a success.
+            listed: the number of objects in the answer to a ListObjects.
+        """
         status, number = ("Failure", 2) if error else ("Success", 1)
-        return _fitting(lambda clip: self._record(sequence, by, clip, Phase.OUTCOME, status, number, error, listed))
+        return _fitting(lambda limit: self._record(sequence, by, limit, Phase.OUTCOME, status, number, error, listed))
 
     def _record(
         self,
         sequence: int,
         by: Identity,
-        clip: int,
+        limit: int,
         phase: Phase,
         status: str,
         status_id: int,
@@ -91,13 +111,13 @@ class Access:
         ended = phase is Phase.OUTCOME
         denied = isinstance(error, Denied) or call.decision.effective == "deny"
         activity, name = _ACTIVITIES[call.operation]
-        key, key_sha256 = self._key(clip, whole=not denied)
+        key, key_sha256 = self._artifact_key(limit, denied=denied)
         grpc_status = status_of(error) if ended else ""
         return Record(
             sealgate_audit=1,
             activity_id=activity,
             activity_name=name,
-            actor=actor(by, clip),
+            actor=actor(by, limit),
             category_uid=6,
             class_uid=_DATASTORE,
             metadata=_metadata(sequence, call.id),
@@ -109,52 +129,55 @@ class Access:
             action="Denied" if denied else "Allowed",
             action_id=2 if denied else 1,
             api=Api(call.operation, Named("artifact.ArtifactService")),
-            databucket=Named(shown(artifact.plugin, clip)),
+            databucket=Named(printable(artifact.plugin, limit)),
             disposition="Blocked" if denied else "Error" if error else "Allowed",
             disposition_id=2 if denied else 27 if error else 1,
             duration=round((time.monotonic() - call.began) * 1000) if ended else None,
-            policy=_policy(call, clip),
-            resource=Named(shown(artifact.name, clip), key),
+            policy=_policy(call, limit),
+            resource=Named(printable(artifact.name, limit), key),
             status_code=call.decision.code if denied and call.decision.code else grpc_status,
             status_detail=kind_of(error),
             unmapped=Unmapped(
                 phase,
-                decision=_decision(call, clip),
-                crypto=_crypto(call.sealed.key, clip),
+                decision=_decision(call, limit),
+                crypto=_crypto(call.sealed.key, limit),
                 io=_flow(call, listed) if ended else None,
-                vault=_key_service(call, clip) if ended else None,
+                vault=_key_service(call, limit) if ended else None,
                 trace=Trace(call.trace.trace_id, call.trace.span_id) if call.trace.trace_id else None,
                 grpc_status=grpc_status,
                 key_sha256=key_sha256,
             ),
         )
 
-    def _key(self, clip: int, *, whole: bool) -> tuple[str, str]:
-        """The artifact's key, and its digest where the key is shown in part: refused, or too long for the line."""
+    def _artifact_key(self, limit: int, *, denied: bool) -> tuple[str, str]:
+        """Return the artifact's key, and its digest or an empty text.
+
+        A key that is denied, unprintable or too long is shown in part; only then there is a digest.
+        """
         key = self._artifact.key
         if self.call.decision.hmac_key:
-            return self._hidden(key), ""
-        if whole and key.isprintable() and len(key) <= clip:
+            return self._hidden_key(key), ""
+        if not denied and key.isprintable() and len(key) <= limit:
             return key, ""
-        part = shown_key(key[:clip])
+        part = shown_key(key[:limit])
         return part, "" if part == key else hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
 
-    def _hidden(self, key: str) -> str:
-        """What whoever has the HMAC's key can look for, and nobody else can guess."""
+    def _hidden_key(self, key: str) -> str:
+        """Return the HMAC of `key`: an owner of the HMAC key can search for it, and others cannot guess `key`."""
         if not self._hmac_key:
             return "withheld"
         return f"hmac-sha256:{hmac.digest(self._hmac_key, key.encode(errors='surrogatepass'), 'sha256').hex()}"
 
 
 def session(sequence: int, by: Identity, phase: Phase, facts: SessionInfo) -> Record:
-    """The record that begins or ends a chain."""
+    """Return the record that starts or ends a chain (`phase` is START or END)."""
     activity, name = (3, "Start") if phase is Phase.START else (4, "Stop")
     return _fitting(
-        lambda clip: Record(
+        lambda limit: Record(
             sealgate_audit=1,
             activity_id=activity,
             activity_name=name,
-            actor=actor(by, clip),
+            actor=actor(by, limit),
             category_uid=6,
             class_uid=_LIFECYCLE,
             metadata=_metadata(sequence),
@@ -163,21 +186,21 @@ def session(sequence: int, by: Identity, phase: Phase, facts: SessionInfo) -> Re
             status_id=1,
             time=_now(),
             type_uid=_LIFECYCLE * 100 + activity,
-            unmapped=Unmapped(phase, session=_session(facts, clip)),
+            unmapped=Unmapped(phase, session=_session(facts, limit)),
         )
     )
 
 
-def _session(facts: SessionInfo, clip: int) -> SessionInfo:
-    return msgspec.structs.replace(facts, sinks=tuple(shown(name, clip) for name in facts.sinks))
+def _session(facts: SessionInfo, limit: int) -> SessionInfo:
+    return msgspec.structs.replace(facts, sinks=tuple(printable(name, limit) for name in facts.sinks))
 
 
 def status_of(error: BaseException | None) -> str:
-    """The gRPC status that a call ends with, or `REFUSED`."""
+    """Return the gRPC status that a call ends with, or `REFUSED` for an answer with `success: false`."""
     if error is None:
         return "OK"
     if isinstance(error, Refused):
-        return "REFUSED"  # in an answer whose status is OK
+        return "REFUSED"  # the answer has the gRPC status OK
     if isinstance(error, DownstreamStatus):
         return error.code if error.code.isidentifier() else "UNKNOWN"
     if isinstance(error, PluginError):
@@ -186,21 +209,25 @@ def status_of(error: BaseException | None) -> str:
 
 
 def kind_of(error: BaseException | None) -> str:
-    """The name of an error's class where it is one of ours, never its text."""
+    """Return the kind of `error` as `errors.name_of` gives it; never its text, which may contain anything."""
     if error is None:
         return ""
     return "Cancelled" if isinstance(error, GeneratorExit) else name_of(error)
 
 
 def _fitting(make: Callable[[int], Record]) -> Record:
-    """The record with texts as long as a line has room for; at last without the parts that others wrote."""
-    for clip in _CLIPS:
-        record = make(clip)
-        if len(canonical(record)) <= LONGEST - _LARGEST_SEAL:
+    """Return a record that fits into a line.
+
+    `make` gets the number of characters for each text from outside, less each time. If the record is still too long
+    with the smallest, the parts that contain such texts are left out.
+    """
+    for limit in _LIMITS:
+        record = make(limit)
+        if len(canonical(record)) <= LONGEST - _LARGEST_ATTESTATION:
             return record
-    short = msgspec.structs.replace
-    bare = short(record.unmapped, decision=None, crypto=None, vault=None, trace=None)
-    return short(record, unmapped=bare, policy=None, actor=Actor(record.actor.attested), databucket=None)
+    replace = msgspec.structs.replace
+    bare = replace(record.unmapped, decision=None, crypto=None, vault=None, trace=None)
+    return replace(record, unmapped=bare, policy=None, actor=Actor(record.actor.attested), databucket=None)
 
 
 def _now() -> int:
@@ -213,38 +240,38 @@ def _metadata(sequence: int, call_id: str = "") -> RecordMetadata:
 
 
 def _severity(error: BaseException | None, *, denied: bool) -> int:
-    """OCSF's scale: 1 informational, 3 medium, 4 high."""
+    """Return OCSF's severity: 1 informational, 3 medium, 4 high."""
     if denied:
         return 3
     return 4 if error is not None and status_of(error) == "DATA_LOSS" else 1
 
 
-def _policy(call: Call, clip: int) -> PolicyInfo | None:
+def _policy(call: Call, limit: int) -> PolicyInfo | None:
     facts = call.decision
     if not facts.policy and not facts.digest:
         return None
-    return PolicyInfo(shown(facts.policy, clip), shown(facts.rule, clip), shown(facts.digest, clip))
+    return PolicyInfo(printable(facts.policy, limit), printable(facts.rule, limit), printable(facts.digest, limit))
 
 
-def _decision(call: Call, clip: int) -> DecisionInfo | None:
+def _decision(call: Call, limit: int) -> DecisionInfo | None:
     facts = call.decision
     if not facts.effective:
         return None
-    short = min(clip, _SHORT)
+    short = min(limit, _LONGEST_LISTED)
     return DecisionInfo(
-        shown(facts.code, clip),
-        shown(facts.effective, clip),
-        shown(facts.proposed, clip),
-        "" if facts.mode == "enforce" else shown(facts.mode, clip),
-        tuple(shown(rule, short) for rule in facts.would_deny[:_MOST_NOTED]),
-        {shown(name, short): shown(value, short) for name, value in facts.annotations[:_MOST_NOTED]},
+        printable(facts.code, limit),
+        printable(facts.effective, limit),
+        printable(facts.proposed, limit),
+        "" if facts.mode == "enforce" else printable(facts.mode, limit),
+        tuple(printable(rule, short) for rule in facts.would_deny[:_MOST_LISTED]),
+        {printable(name, short): printable(value, short) for name, value in facts.annotations[:_MOST_LISTED]},
     )
 
 
-def _crypto(key: WrappedKey | None, clip: int) -> Crypto | None:
+def _crypto(key: WrappedKey | None, limit: int) -> Crypto | None:
     if key is None:
         return None
-    return Crypto(key.provider, shown(key.key_name, clip), key.key_version, shown(key.mount, clip))
+    return Crypto(key.provider, printable(key.key_name, limit), key.key_version, printable(key.mount, limit))
 
 
 def _flow(call: Call, listed: int) -> Flow:
@@ -253,9 +280,9 @@ def _flow(call: Call, listed: int) -> Flow:
     return Flow(facts.plaintext_bytes, facts.stored_bytes, facts.files, facts.unsealed_files, listed, digest)
 
 
-def _key_service(call: Call, clip: int) -> KeyService | None:
+def _key_service(call: Call, limit: int) -> KeyService | None:
     facts = call.keys
     if not facts.requests and not facts.remembered:
         return None
     milliseconds = round(facts.seconds * 1000)
-    return KeyService(facts.requests, facts.remembered, shown(facts.request_id, clip), milliseconds)
+    return KeyService(facts.requests, facts.remembered, printable(facts.request_id, limit), milliseconds)

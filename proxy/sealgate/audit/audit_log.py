@@ -1,4 +1,4 @@
-"""The audit trail of this process: what the `Audited` layer writes to, and what makes an access wait for its record."""
+"""When an access may go on: once the audit log has written its record to the sinks, else not (docs/audit.md)."""
 
 from __future__ import annotations
 
@@ -13,49 +13,49 @@ from enum import StrEnum
 from sealgate.audit.accesses import Access, session
 from sealgate.audit.chain import Certification, Chain
 from sealgate.audit.records import Phase, Record, SessionInfo
-from sealgate.audit.sinks import Copy, Lagging, Sink, Taken
+from sealgate.audit.sinks import BufferedSink, Copy, Delivery, Sink
 from sealgate.call import Call
 from sealgate.errors import AuditBlocked, NotConfigured, NotPermitted, PluginError
 from sealgate.identity import Identity
 from sealgate.plugin import Artifact
-from sealgate.telemetry.watch import Telemetry
+from sealgate.telemetry.reporting import Telemetry
 
 log = logging.getLogger("sealgate.audit")
 
-_LONGEST_BEGINNING = 60.0
-"""Seconds that the certifying key has to answer, and that an access without a deadline waits for another's asking."""
-_SLICE = 0.05
-"""Seconds that one of several sinks is waited for before the next has its turn."""
+_CERTIFYING_SECONDS = 60.0
+"""How long the certifying key has to answer. Another access without a deadline waits as long for that answer."""
+_TURN_SECONDS = 0.05
+"""With several sinks, how long one of them is waited for before the next one is tried."""
 _NO_SINK = "none"
-"""In the metrics, the sink of a failure that is no sink's."""
+"""The name of the sink in the metrics, for a failure that no sink caused."""
 
 
 @dataclass(frozen=True, slots=True)
 class Authority:
-    """Who vouches for a trail from outside of the process."""
+    """Certifies the trail of this process with a key that the process does not hold."""
 
     certify: Callable[[Call, bytes], Certification]
-    """Has a text signed by the certifying key."""
+    """Signs bytes with the certifying key."""
     identify: Callable[[Call], Identity]
-    """Tells whose process this is, as far as that was proven."""
+    """Returns the identity of this process, attested as far as the key service has proven it."""
 
 
 class Mode(StrEnum):
-    """What becomes of an access that cannot be recorded."""
+    """What happens to an access that cannot be recorded: it is refused (closed), or it goes on (open)."""
 
     FAIL_CLOSED = "fail-closed"
     FAIL_OPEN = "fail-open"
 
 
 class Require(StrEnum):
-    """How many sinks must take a record."""
+    """How many sinks must write a record."""
 
     ANY = "any"
     ALL = "all"
 
 
 class Phases(StrEnum):
-    """Which records an access with effects leaves."""
+    """Which records an access with effects leaves: attempt and outcome, or the outcome alone."""
 
     BOTH = "both"
     OUTCOME = "outcome"
@@ -63,95 +63,108 @@ class Phases(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AuditOptions:
-    """What the settings say of the trail."""
+    """The settings of the trail (`audit` in docs/configuration.md)."""
 
     mode: Mode = Mode.FAIL_CLOSED
     require: Require = Require.ANY
     phases: Phases = Phases.BOTH
     wait: float = 2.0
-    """Seconds that an access waits for its record to be taken."""
+    """Seconds that an access waits for its record to be written."""
     hmac_key: bytes = field(default=b"", repr=False)
-    """Hides artifact keys that a policy wants hidden."""
+    """The HMAC key for artifact keys that a policy hides; empty without one."""
 
 
-class _NotWritten(Exception):
-    """A record could not be written, and no sink is to blame."""
+class _NotRecorded(Exception):
+    """A record could not be written, for a reason that is not the fault of a sink."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         super().__init__(f"{reason}: {detail}" if detail else reason)
         self.reason = reason
-        """One of a few texts: it becomes a metric's attribute."""
+        """One of a few fixed texts, because it becomes a metric attribute."""
 
 
 class AuditLog:
-    """Chains records and hands them to the sinks, one after the other, from any thread.
+    """Chains records and writes them to the sinks, one at a time. Any thread may call it.
 
-    The chain begins with the first record. Without an `authority` it is not signed.
+    The chain starts with the first record.
+
+    Args:
+        sinks: where records count as written.
+        identity: the asserted identity of this process, until `authority` has identified it.
+        options: the settings of the trail.
+        authority: certifies the chain; without it the chain is not signed.
+        copies: places that also receive each record and may lose it.
+        telemetry: counts the records that were written, and those that were not.
     """
 
     def __init__(
         self,
         sinks: Sequence[Sink],
         identity: Identity,
-        terms: AuditOptions,
+        options: AuditOptions,
         authority: Authority | None = None,
         *,
         copies: Sequence[Copy] = (),
-        watch: Telemetry | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
-        self._sinks = [Lagging(sink) for sink in sinks]
+        self._sinks = [BufferedSink(sink) for sink in sinks]
         self._copies = copies
         self._identity = identity
-        self._terms = terms
+        self._options = options
         self._authority = authority
         self._chain: Chain | None = None
-        """The chain, once it is settled who vouches for it; begun once it has a record."""
-        self._facts = SessionInfo()
+        """None until the certifying key has answered. The chain has started once it has a record."""
+        self._session = SessionInfo()
         self._closed = False
         self._writing = threading.Lock()
-        self._beginning = threading.Lock()
-        self._watch = watch or Telemetry(None, None)
+        self._certifying = threading.Lock()
+        self._telemetry = telemetry or Telemetry(None, None)
 
     @property
     def records_attempts(self) -> bool:
-        """Whether an access is recorded before its effects, too."""
-        return self._terms.phases == Phases.BOTH
+        """Whether an access is also recorded before its effects."""
+        return self._options.phases == Phases.BOTH
 
     def access(self, call: Call, artifact: Artifact) -> Access:
-        """An access that is about to be recorded."""
-        return Access(call, artifact, self._terms.hmac_key)
+        """Return the access to `artifact` by `call`, from which `attempt` and `outcome` make records."""
+        return Access(call, artifact, self._options.hmac_key)
 
     def attempt(self, access: Access) -> None:
-        """Record what is about to happen, and note on the call where.
+        """Record what is about to happen, and write the place of the record to `call.audit`.
 
         Raises:
-            AuditBlocked: it cannot be recorded, so it may not happen.
+            AuditBlocked: the attempt cannot be recorded, so the access must not happen.
         """
         call = access.call
         self._write(call, Phase.ATTEMPT, access.attempt)
 
     def outcome(self, access: Access, error: BaseException | None, listed: int = 0) -> None:
-        """Record what has happened.
+        """Record how the access ended.
+
+        Args:
+            access: the access.
+            error: what it failed with; None after a success.
+            listed: the number of objects in the answer to a ListObjects.
 
         Raises:
-            AuditBlocked: it cannot be recorded.
+            AuditBlocked: the outcome cannot be recorded.
         """
         self._write(access.call, Phase.OUTCOME, lambda sequence, by: access.outcome(sequence, by, error, listed))
 
     def close(self) -> None:
-        """End the chain with a record that says so, and let go of the sinks. Never waits longer than a record may."""
+        """End the chain with a closing record and close the sinks. Wait no longer than for any record."""
         try:
             with self._turn() as until:
                 if self._chain is not None and self._chain.length:
-                    fault = self._end(self._chain, until)
-                    if fault:
-                        log.error("the end of the audit trail could not be recorded: %s", fault)
+                    refusal = self._end(self._chain, until)
+                    if refusal:
+                        log.error("the end of the audit trail could not be recorded: %s", refusal)
                 for sink in self._sinks:
                     sink.close()
                 self._closed = True
-        except _NotWritten as held:
+        except _NotRecorded as fault:
             self._closed = True
-            log.error("the end of the audit trail could not be recorded: %s", held)  # noqa: TRY400 - ours, and all there is
+            log.error("the end of the audit trail could not be recorded: %s", fault)  # noqa: TRY400 - its text says all there is
         for copy in self._copies:
             copy.close()
 
@@ -159,133 +172,136 @@ class AuditLog:
 
     def _write(self, call: Call, phase: Phase, make: Callable[[int, Identity], Record]) -> None:
         try:
-            chain = self._settled(call)
+            chain = self._certified_chain(call)
             with self._turn() as until:
-                fault = self._begun(chain, until)
+                fault = self._start(chain, until)
                 if chain.length:
-                    fault = self._put(chain, make(chain.length, self._identity), until)
+                    fault = self._append(chain, make(chain.length, self._identity), until)
                 if not fault and phase is Phase.ATTEMPT:
                     call.audit.chain, call.audit.sequence = chain.uid, chain.length - 1
-        except _NotWritten as held:
-            fault = str(held)
-            self._watch.not_recorded(_NO_SINK, held.reason)
+        except _NotRecorded as error:
+            fault = str(error)
+            self._telemetry.not_recorded(_NO_SINK, error.reason)
         if not fault:
-            self._watch.recorded(phase)
+            self._telemetry.recorded(phase)
             return
         log.error("an access could not be recorded: %s [d=%s]", fault, call.id)
-        if self._terms.mode != Mode.FAIL_OPEN:
+        if self._options.mode != Mode.FAIL_OPEN:
             raise AuditBlocked(
                 f"the access cannot be recorded: {fault}",
                 says="audit, AUDIT_BLOCKED",
-                remedy="Make room for the audit trail, or have somebody read it",
+                remedy="Check that the audit sinks have free space and that standard output is being read",
             )
 
     @contextmanager
     def _turn(self) -> Iterator[float]:
-        """The one place in the chain, and until when its record must be taken: waiting for the place counts, too."""
-        until = time.monotonic() + self._terms.wait
-        if not self._writing.acquire(timeout=self._terms.wait):
-            raise _NotWritten("the records before it are not taken")
+        """Hold the lock of the chain, and give the time by which the record must be written.
+
+        The wait for the lock counts towards that time.
+        """
+        until = time.monotonic() + self._options.wait
+        if not self._writing.acquire(timeout=self._options.wait):
+            raise _NotRecorded("earlier records are still being written")
         try:
             if self._closed or not self._sinks:
-                raise _NotWritten("the trail has ended")
+                raise _NotRecorded("the audit trail is closed")
             yield until
         finally:
             self._writing.release()
 
-    def _put(self, chain: Chain, record: Record, until: float) -> str:
-        """Write one record, with the lock held; why it does not count as written, or nothing."""
-        sealed = chain.sealed(record)
+    def _append(self, chain: Chain, record: Record, until: float) -> str:
+        """Write one record, with the lock held. Return why it does not count as written, or an empty text."""
+        signed = chain.signed_line(record)
         for sink in self._sinks:
-            sink.add(sealed.line)
-        all_taken = self._all_taken(until)
-        faults = [(sink.name, taken.fault) for sink, taken in all_taken if taken.fault]
+            sink.queue(signed.line)
+        deliveries = self._deliveries(until)
+        faults = [(sink.name, delivery.fault) for sink, delivery in deliveries if delivery.fault]
         for name, fault in faults:
-            self._watch.not_recorded(name, fault)
-        if any(taken.there for _, taken in all_taken) or self._has_only_copies:
-            chain.added(sealed)
+            self._telemetry.not_recorded(name, fault)
+        if any(delivery.written for _, delivery in deliveries) or self._copies_suffice:
+            chain.advance(signed)
             for copy in self._copies:
-                copy.add(sealed.line)
+                copy.add(signed.line)
         else:
             for sink in self._sinks:
-                sink.forget_last()
-        needed = len(self._sinks) if self._terms.require == Require.ALL else 1
-        if len(all_taken) - len(faults) >= needed:
+                sink.drop_last()
+        needed = len(self._sinks) if self._options.require == Require.ALL else 1
+        if len(deliveries) - len(faults) >= needed:
             return ""
         return "; ".join(f"{name}: {fault}" for name, fault in faults)
 
     @property
-    def _has_only_copies(self) -> bool:
-        """Whether a record that no sink takes is one all the same: the access happens, and a collector is told."""
-        return self._terms.mode == Mode.FAIL_OPEN and bool(self._copies)
+    def _copies_suffice(self) -> bool:
+        """Whether a record joins the chain although no sink wrote it: the access happens, and a collector gets it."""
+        return self._options.mode == Mode.FAIL_OPEN and bool(self._copies)
 
-    def _all_taken(self, until: float) -> list[tuple[Lagging, Taken]]:
-        """What became of the last line at each sink. Where one is enough, none makes it wait for another for long."""
-        if self._terms.require == Require.ALL or len(self._sinks) == 1:
-            return [(sink, sink.write(until)) for sink in self._sinks]
-        soon = min(until, time.monotonic() + _SLICE)
-        taken = {place: sink.write(0 if sink.late else soon) for place, sink in enumerate(self._sinks)}
-        while not any(one.there for one in taken.values()) and time.monotonic() < until:
-            late = [place for place, one in taken.items() if one.late]
-            if not late:
+    def _deliveries(self, until: float) -> list[tuple[BufferedSink, Delivery]]:
+        """Write the last line to each sink. If one sink is enough, a slow sink does not use up the time of another."""
+        if self._options.require == Require.ALL or len(self._sinks) == 1:
+            return [(sink, sink.deliver(until)) for sink in self._sinks]
+        soon = min(until, time.monotonic() + _TURN_SECONDS)
+        deliveries = {index: sink.deliver(0 if sink.timed_out else soon) for index, sink in enumerate(self._sinks)}
+        while not any(delivery.written for delivery in deliveries.values()) and time.monotonic() < until:
+            slow = [index for index, delivery in deliveries.items() if delivery.timed_out]
+            if not slow:
                 break
-            for place in late:
-                taken[place] = self._sinks[place].write(min(until, time.monotonic() + _SLICE))
-        return [(self._sinks[place], one) for place, one in taken.items()]
+            for index in slow:
+                deliveries[index] = self._sinks[index].deliver(min(until, time.monotonic() + _TURN_SECONDS))
+        return [(self._sinks[index], delivery) for index, delivery in deliveries.items()]
 
-    def _begun(self, chain: Chain, until: float) -> str:
-        """Have the chain begin with a record of its own; why it did not, or nothing."""
+    def _start(self, chain: Chain, until: float) -> str:
+        """Write the first record of the chain, if it has none. Return why that failed, or an empty text."""
         if chain.length:
             return ""
-        return self._put(chain, session(0, self._identity, Phase.START, self._facts), until)
+        return self._append(chain, session(0, self._identity, Phase.START, self._session), until)
 
     def _end(self, chain: Chain, until: float) -> str:
         facts = SessionInfo(records=chain.length + 1)
-        return self._put(chain, session(chain.length, self._identity, Phase.END, facts), until)
+        return self._append(chain, session(chain.length, self._identity, Phase.END, facts), until)
 
-    # --- the beginning ------------------------------------------------------------------------------------
+    # --- the certificate ----------------------------------------------------------------------------------
 
-    def _settled(self, call: Call) -> Chain:
-        """The chain, once it is settled who vouches for it. Whoever comes first asks, the others wait."""
+    def _certified_chain(self, call: Call) -> Chain:
+        """Return the chain. The first call asks for its certificate, and the others wait for the answer."""
         if self._chain is not None:
             return self._chain
         remaining = call.remaining()
-        if not self._beginning.acquire(timeout=_LONGEST_BEGINNING if remaining is None else remaining):
-            raise _NotWritten("the trail has not begun yet")
+        if not self._certifying.acquire(timeout=_CERTIFYING_SECONDS if remaining is None else remaining):
+            raise _NotRecorded("the certifying key has not answered yet")
         try:
             if self._chain is None:
-                self._chain = self._new(call)
+                self._chain = self._new_chain(call)
         finally:
-            self._beginning.release()
+            self._certifying.release()
         return self._chain
 
-    def _new(self, call: Call) -> Chain:
-        chain, terms = Chain(), self._terms
+    def _new_chain(self, call: Call) -> Chain:
+        chain, options = Chain(), self._options
         certified, reason = None, "no certifying key is configured"
         authority = self._authority
         if authority is not None:
-            # Of the process, not of its first caller: who hangs up early must not decide whether the trail is signed.
-            # What is asked for it is none of the access's requests either.
-            own = Call(call.operation, time.monotonic() + _LONGEST_BEGINNING, id=call.id, trace=call.trace)
+            # The certificate belongs to the process: the request has a deadline of its own, so that a first caller that
+            # goes away does not leave the trail unsigned, and it does not count as a key request of that caller.
+            own = Call(call.operation, time.monotonic() + _CERTIFYING_SECONDS, id=call.id, trace=call.trace)
             try:
                 self._identity = authority.identify(own)
                 certified = chain.certify(self._identity, lambda text: authority.certify(own, text))
             except (NotPermitted, NotConfigured) as fault:
-                # Chained all the same, and the first record says that nobody vouches for it.
+                # Records are still chained, and the first one says that they are not signed.
                 reason = f"the certifying key refused: {type(fault).__name__}"
                 log.warning("the audit trail is not signed: %s", fault.fact)
             except PluginError as fault:
-                # It passes, so the next access asks again: a trail is not unsigned for good because of it.
-                raise _NotWritten("the certifying key does not answer", fault.fact) from None
+                # The fault may pass, so the next access asks again instead of leaving the trail unsigned.
+                raise _NotRecorded("the certifying key does not answer", fault.fact) from None
         if certified is None:
-            chain.unsigned()
-        self._facts = SessionInfo(
+            chain.go_unsigned()
+        self._session = SessionInfo(
             attestation="certified" if certified else "none",
             reason="" if certified else reason,
             certified=certified,
-            mode=terms.mode,
-            require=terms.require,
-            phases=terms.phases,
+            mode=options.mode,
+            require=options.require,
+            phases=options.phases,
             sinks=tuple(sink.name for sink in self._sinks),
         )
         return chain

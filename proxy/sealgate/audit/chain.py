@@ -1,7 +1,7 @@
-"""The chain of records of one process: each names the one before, and is signed (docs/audit.md, "The chain").
+"""How the records of a process are linked and signed (docs/audit.md, "The chain").
 
-The process makes an Ed25519 key for itself, which never leaves it. What the chain is worth comes from its first
-record: a certificate for that key, signed once by a key that the process does not have.
+The process generates an Ed25519 key that never leaves its memory, and signs each record with it. The first record holds
+a certificate for that key, signed once by the certifying key, which the process does not hold.
 """
 
 from __future__ import annotations
@@ -32,17 +32,19 @@ from sealgate.audit.records import (
 from sealgate.identity import Identity
 
 RECORD_LABEL = b"sealgate-audit-v1\0"
-"""What precedes the fingerprint of a record in what is signed."""
+"""Comes before the fingerprint of a record in the signed bytes."""
 SESSION_LABEL = b"sealgate-audit-session-v1\0"
-"""What precedes a certificate in what is signed, so that no signature of one kind serves as another."""
-_LARGEST_CERTIFICATE, _SHORT = 2048, 24
-"""Bytes of a certificate that leave room for the record around it, and characters of its texts where it has more."""
+"""Comes before a certificate in the signed bytes, so that a signature of one kind is not valid as the other."""
+_LARGEST_CERTIFICATE = 2048
+"""Bytes of a certificate that leave room for the rest of the first record."""
+_SHORT_NAME = 24
+"""Characters of each name in a certificate that would be larger."""
 _MARK = b'"sealgate_audit":1,'
 
 
 @dataclass(frozen=True, slots=True)
 class Certification:
-    """What a certifying key answered: which key it is, its version, and 64 bytes of Ed25519."""
+    """The answer of the certifying key: its name, its version, and an Ed25519 signature of 64 bytes."""
 
     key: str
     key_version: int
@@ -50,18 +52,18 @@ class Certification:
 
 
 class Chain:
-    """Ties records together, one after the other. Not safe for two threads at a time."""
+    """Links and signs records, one after the other. Only one thread may use it at a time."""
 
     def __init__(self) -> None:
         self.uid = os.urandom(16).hex()
         self.length = 0
-        """How many records it has, and so the sequence of the next one."""
+        """The number of records, which is also the sequence number of the next one."""
         self._key: Ed25519PrivateKey | None = Ed25519PrivateKey.generate()
-        self._last: str | None = None
+        self._last_fingerprint: str | None = None
 
     def certify(self, identity: Identity, sign: Callable[[bytes], Certification]) -> Certified:
-        """Have this chain's key certified by `sign`."""
-        assert self._key is not None  # noqa: S101 - for the type checker: it is there until `unsigned`
+        """Return a certificate for the key of this chain, signed by `sign`."""
+        assert self._key is not None  # noqa: S101 - for the type checker: only `go_unsigned` removes the key
         public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         certificate = Certificate(
             chain_uid=self.uid,
@@ -70,44 +72,44 @@ class Chain:
             actor=actor(identity),
             version=program_version(),
         )
-        if len(to_be_certified(certificate)) > _LARGEST_CERTIFICATE:
-            certificate = msgspec.structs.replace(certificate, actor=actor(identity, _SHORT))
-        made = sign(to_be_certified(certificate))
+        if len(certificate_bytes(certificate)) > _LARGEST_CERTIFICATE:
+            certificate = msgspec.structs.replace(certificate, actor=actor(identity, _SHORT_NAME))
+        made = sign(certificate_bytes(certificate))
         return Certified(certificate, made.key, made.key_version, base64.b64encode(made.signature).decode())
 
-    def unsigned(self) -> None:
-        """Go on without a signature: a key that nobody certified proves nothing."""
+    def go_unsigned(self) -> None:
+        """Chain records without signing them: a signature by a key without a certificate proves nothing."""
         self._key = None
 
-    def sealed(self, record: Record) -> SignedLine:
-        """The line of a record as the next of the chain. The chain goes on from it once it is `added`."""
-        previous = None if self._last is None else Previous(self._last)
-        tied = msgspec.structs.replace(record, attestation=Attestation(self.uid, previous))
-        digest = hashlib.sha256(canonical(tied)).digest()
+    def signed_line(self, record: Record) -> SignedLine:
+        """Return the line of `record` as the next one of the chain. `advance` makes it part of the chain."""
+        previous = None if self._last_fingerprint is None else Previous(self._last_fingerprint)
+        linked = msgspec.structs.replace(record, attestation=Attestation(self.uid, previous))
+        digest = hashlib.sha256(canonical(linked)).digest()
         signatures: tuple[Signature, ...] = ()
         if self._key is not None:
             signature = self._key.sign(RECORD_LABEL + digest)
             signatures = (Signature(base64.b64encode(signature).decode()),)
         attestation = Attestation(self.uid, previous, Fingerprint(digest.hex()), signatures)
-        text = canonical(msgspec.structs.replace(tied, attestation=attestation))
-        # A reader tells by the first bytes what kind of line it is.
+        text = canonical(msgspec.structs.replace(linked, attestation=attestation))
+        # A reader and a log collector recognise a record by the first bytes of its line.
         line = b"{" + _MARK + text[1:].replace(_MARK, b"", 1) + b"\n"
         return SignedLine(line, digest.hex())
 
-    def added(self, sealed: SignedLine) -> None:
-        """Note that the line was written."""
+    def advance(self, written: SignedLine) -> None:
+        """Make the line, which was written, the last one of the chain."""
         self.length += 1
-        self._last = sealed.fingerprint
+        self._last_fingerprint = written.fingerprint
 
 
 @dataclass(frozen=True, slots=True)
 class SignedLine:
-    """A line of the trail, with its end, and the fingerprint that the next one names."""
+    """A line of the trail, with its line break, and the fingerprint that the next record will name."""
 
     line: bytes
     fingerprint: str
 
 
-def to_be_certified(certificate: Certificate) -> bytes:
-    """What the certifying key signs."""
+def certificate_bytes(certificate: Certificate) -> bytes:
+    """Return the bytes that the certifying key signs for `certificate`."""
     return SESSION_LABEL + msgspec.json.encode(certificate, order="sorted")

@@ -1,6 +1,6 @@
-"""The audit record: one typed value, whose JSON follows OCSF's Datastore Activity (docs/audit.md).
+"""What an audit record may contain: one typed value whose JSON follows OCSF's Datastore Activity (docs/audit.md).
 
-Nothing gets into a record but by a field here. All numbers are whole, so that canonical JSON is one text.
+Only the fields below reach a record. All numbers are integers, so that a record has exactly one canonical JSON.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import msgspec
 from sealgate.identity import Identity
 
 LONGEST = 4096
-"""Bytes of a line with its end: what a pipe takes whole, and what no log collector splits."""
+"""Bytes of a line with its line break: a pipe accepts as much in one piece, and log collectors do not split it."""
 
 
 class Phase(StrEnum):
-    """Which of an access's records it is, or of a session's."""
+    """The kind of record: attempt or outcome of an access, or start or end of a session."""
 
     ATTEMPT = "attempt"
     OUTCOME = "outcome"
@@ -26,18 +26,18 @@ class Phase(StrEnum):
 
 
 class _RecordPart(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A part of a record; what there is nothing to say of is left out."""
+    """A part of a record. Fields with their default value are left out of the JSON."""
 
 
 class Product(_RecordPart, frozen=True):
-    """What wrote the record."""
+    """The program that wrote the record."""
 
     version: str
     name: str = msgspec.field(default_factory=lambda: "sealgate")
 
 
 class RecordMetadata(_RecordPart, frozen=True):
-    """Where the record belongs. `correlation_uid` is the decision id, `sequence` the place in the chain."""
+    """The ids of the record: `correlation_uid` is the decision id, `sequence` the place in the chain."""
 
     uid: str
     product: Product
@@ -48,9 +48,9 @@ class RecordMetadata(_RecordPart, frozen=True):
 
 
 class Actor(_RecordPart, frozen=True):
-    """Whom the process worked for, as the pod's environment asserts it.
+    """The identity that the process worked for, as the environment of the pod asserts it.
 
-    Namespace and service account are what the key service has proven, where `attested` says so.
+    If `attested` is true, the key service has proven namespace and service account.
     """
 
     attested: bool
@@ -65,21 +65,21 @@ class Actor(_RecordPart, frozen=True):
 
 
 class Named(_RecordPart, frozen=True):
-    """OCSF's way to name a thing."""
+    """An object of OCSF that has a name and an id."""
 
     name: str = ""
     uid: str = ""
 
 
 class Api(_RecordPart, frozen=True):
-    """Which call it was."""
+    """The operation that was called."""
 
     operation: str
     service: Named
 
 
 class PolicyInfo(_RecordPart, frozen=True):
-    """What decided; `uid` is the digest of all policies."""
+    """The policy and the rule that decided; `uid` is the digest of all policies."""
 
     name: str = ""
     rule: str = ""
@@ -87,20 +87,20 @@ class PolicyInfo(_RecordPart, frozen=True):
 
 
 class DecisionInfo(_RecordPart, frozen=True):
-    """The decision, and what it would be if every rule were enforced."""
+    """The decision (`effective`), and what it would be if every rule were enforced (`proposed`)."""
 
     code: str = ""
     effective: str = ""
     proposed: str = ""
     mode: str = ""
     would_deny: tuple[str, ...] = ()
-    """Rules on trial that would have denied: the first of them."""
+    """The first rules on trial that would have denied."""
     annotations: dict[str, str] = {}
-    """What the deciding rule wants here: the first of it."""
+    """The first annotations of the deciding rule."""
 
 
 class Crypto(_RecordPart, frozen=True):
-    """Under which key the data key is wrapped."""
+    """The key that the data key is wrapped under."""
 
     provider: str
     key: str
@@ -109,7 +109,7 @@ class Crypto(_RecordPart, frozen=True):
 
 
 class Flow(_RecordPart, frozen=True):
-    """How much went through. Of a listing the number of objects alone."""
+    """How much the access moved. A listing reports the number of objects and never their names."""
 
     plaintext_bytes: int = 0
     stored_bytes: int = 0
@@ -117,11 +117,11 @@ class Flow(_RecordPart, frozen=True):
     unsealed_files: int = 0
     listed: int = 0
     ciphertext_sha256: str = ""
-    """Of a single stored file with its header, where `audit.digest` asks for it."""
+    """Of the stored file with its header, if `audit.digest` is set and the call moved exactly one file."""
 
 
 class KeyService(_RecordPart, frozen=True):
-    """What the key service was asked; `request_id` is in its own audit log."""
+    """The use of the key service by this access; `request_id` is also in the audit log of the key service."""
 
     requests: int = 0
     remembered: int = 0
@@ -137,7 +137,7 @@ class Trace(_RecordPart, frozen=True):
 
 
 class Certificate(_RecordPart, frozen=True):
-    """What the certifying key signs once a process: that this chain is signed by that key."""
+    """The certificate that is signed once for a process: `public_key` signs the records of this chain."""
 
     chain_uid: str
     not_before: int
@@ -148,7 +148,7 @@ class Certificate(_RecordPart, frozen=True):
 
 
 class Certified(_RecordPart, frozen=True):
-    """A certificate, its signature, and which version of which key made it."""
+    """A certificate, its signature, and the name and version of the key that signed it."""
 
     certificate: Certificate
     key: str
@@ -157,12 +157,12 @@ class Certified(_RecordPart, frozen=True):
 
 
 class SessionInfo(_RecordPart, frozen=True):
-    """How a chain begins or ends."""
+    """What the first and the last record of a chain say about it."""
 
     attestation: str = ""
-    """`certified`, or `none`: the records are chained, and nobody signs them."""
+    """`certified`, or `none` if the records are chained and not signed."""
     reason: str = ""
-    """Why nobody does."""
+    """Why the records are not signed."""
     certified: Certified | None = None
     mode: str = ""
     require: str = ""
@@ -172,7 +172,7 @@ class SessionInfo(_RecordPart, frozen=True):
 
 
 class Unmapped(_RecordPart, frozen=True):
-    """What OCSF has no place for."""
+    """The facts that OCSF defines no field for."""
 
     phase: Phase
     decision: DecisionInfo | None = None
@@ -182,12 +182,12 @@ class Unmapped(_RecordPart, frozen=True):
     trace: Trace | None = None
     grpc_status: str = ""
     key_sha256: str = ""
-    """Of an artifact key that is shown in part."""
+    """Of the artifact key, if only a part of it is shown."""
     session: SessionInfo | None = None
 
 
 class Fingerprint(_RecordPart, frozen=True):
-    """Of the canonical JSON of a record without its fingerprint and signatures."""
+    """The digest of the canonical JSON of a record without its fingerprint and signatures."""
 
     value: str
     algorithm: str = msgspec.field(default_factory=lambda: "SHA-256")
@@ -195,7 +195,7 @@ class Fingerprint(_RecordPart, frozen=True):
 
 
 class Signature(_RecordPart, frozen=True):
-    """Of the fingerprint, by the key of the chain's certificate."""
+    """The signature of the fingerprint, by the key in the certificate of the chain."""
 
     value: str
     algorithm: str = msgspec.field(default_factory=lambda: "Ed25519")
@@ -209,7 +209,7 @@ class Previous(_RecordPart, frozen=True):
 
 
 class Attestation(_RecordPart, frozen=True):
-    """What ties a record into its chain."""
+    """The place of a record in its chain: the chain, the record before it, its own fingerprint and signature."""
 
     chain_uid: str
     prev_event: Previous | None = None
@@ -231,7 +231,7 @@ class Record(_RecordPart, frozen=True, kw_only=True):
     status: str
     status_id: int
     time: int
-    """Milliseconds since 1970."""
+    """Milliseconds since 1970, UTC."""
     type_uid: int
     unmapped: Unmapped
     action: str = ""
@@ -250,19 +250,19 @@ class Record(_RecordPart, frozen=True, kw_only=True):
 
 
 def canonical(record: Record) -> bytes:
-    """Canonical JSON (RFC 8785): names sorted, no space, UTF-8."""
+    """Return the canonical JSON of `record` (RFC 8785): sorted names, no spaces, UTF-8."""
     return msgspec.json.encode(record, order="sorted")
 
 
-def actor(identity: Identity, clip: int = 120) -> Actor:
-    """Whom records name."""
-    texts = {name: shown(text, clip) for name, text in asdict(identity).items() if isinstance(text, str)}
+def actor(identity: Identity, limit: int = 120) -> Actor:
+    """Return `identity` as a record names it, each name cut to `limit` characters."""
+    texts = {name: printable(text, limit) for name, text in asdict(identity).items() if isinstance(text, str)}
     return Actor(identity.attested, **texts)
 
 
-def shown(text: str, clip: int) -> str:
-    """A text from outside as a record may show it: printable, and no longer than `clip` characters."""
-    if text.isprintable() and len(text) <= clip:
+def printable(text: str, limit: int) -> str:
+    r"""Return a text from outside with its first `limit` characters, unprintable ones escaped as `\x1b`."""
+    if text.isprintable() and len(text) <= limit:
         return text
-    clipped = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:clip])
-    return clipped if len(text) <= clip else f"{clipped}…"
+    escaped = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:limit])
+    return escaped if len(text) <= limit else f"{escaped}…"

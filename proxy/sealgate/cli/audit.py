@@ -1,4 +1,4 @@
-"""`sealgate audit`: a trail verified, asked, and made a page for an auditor."""
+"""`sealgate audit`: verify a trail, list its accesses, and make a report for an auditor (docs/audit.md)."""
 
 from __future__ import annotations
 
@@ -21,72 +21,80 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from sealgate import config, envelope
 from sealgate.audit.reading import query, report
-from sealgate.audit.reading.chain_state import ChainFacts, Wanted
-from sealgate.audit.reading.trail_lines import MARK, TrailLine, lines
+from sealgate.audit.reading.chain_state import ChainFacts, ExpectedRecord
+from sealgate.audit.reading.trail_lines import MARK, TrailLine, read_lines
 from sealgate.audit.reading.verify import VerificationResult, verify
 from sealgate.audit.records import Actor
 from sealgate.call import Call, Operation
 from sealgate.compose.keys import key_provider
 from sealgate.errors import BadRequest
 
-DONE, NOT_SO, NOTHING_THERE = 0, 1, 2
-_STREAM = "-"
+_SUCCESS, _FLAWS, _NO_RECORDS = 0, 1, 2
+"""Exit codes."""
+_STDIN = "-"
 _END = b"-----END PUBLIC KEY-----"
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
 _LARGEST_KEYS = 1 << 20
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Say what `sealgate audit` takes."""
+    """Add the subcommands of `sealgate audit` and their options."""
     commands = parser.add_subparsers(dest="audit", required=True, metavar="COMMAND")
 
-    verify_ = commands.add_parser("verify", help="tell whether a trail is what was written")
+    verify_ = commands.add_parser("verify", help="check that a trail is as it was written")
     _takes_trail(verify_)
     _takes_trust(verify_)
-    verify_.add_argument("--expect-closed", action="store_true", help="a chain that has not ended is a flaw")
+    verify_.add_argument("--expect-closed", action="store_true", help="report chains without a closing record")
     verify_.add_argument(
         "--object",
         action="append",
         default=[],
         type=Path,
         metavar="FILE",
-        help="a sealed file: the attempt that wrote it must be there, and its artifact's key is told",
+        help="a sealed file: check that the trail records its Save, and print the artifact's key from that record",
     )
     verify_.add_argument("--output", choices=("text", "json"), default="text")
     verify_.set_defaults(act=_verify)
 
     ask = commands.add_parser(
         "query",
-        help="list accesses, as records claim them",
-        description="Lists what the records say. It checks no chain and no signature: `sealgate audit verify` does.",
+        help="list accesses as the records claim them",
+        description="Lists the accesses in a trail. It checks no chain and no signature: use `sealgate audit verify`.",
     )
     _takes_trail(ask)
-    ask.add_argument("--key", default="", metavar="GLOB", help="of the artifact; * matches / too")
+    ask.add_argument("--key", default="", metavar="GLOB", help="of the artifact; * also matches /")
     ask.add_argument("--operation", default="", choices=_OPERATIONS)
     ask.add_argument("--workflow", default="", metavar="NAME")
     ask.add_argument("--decision", default="", choices=("allowed", "denied"))
-    ask.add_argument("--since", type=_moment, metavar="TIME", help="ISO 8601; UTC where it names no zone")
-    ask.add_argument("--until", type=_moment, metavar="TIME", help="the first moment that is not asked for")
+    ask.add_argument("--since", type=_moment, metavar="TIME", help="in ISO 8601; UTC if it names no time zone")
+    ask.add_argument("--until", type=_moment, metavar="TIME", help="list only accesses before this time")
     ask.add_argument("--output", choices=tuple(query.WRITERS), default="table")
     ask.set_defaults(act=_query)
 
-    page = commands.add_parser("report", help="make a page for an auditor: HTML that needs no network")
+    page = commands.add_parser("report", help="make a report for an auditor: one HTML file that needs no network")
     _takes_trail(page)
     _takes_trust(page)
-    page.add_argument("--to", type=Path, required=True, metavar="FILE", help="where the page goes")
+    page.add_argument("--to", type=Path, required=True, metavar="FILE", help="the report to write")
     page.set_defaults(act=_report)
 
-    public = commands.add_parser("public-key", help="print what a verifier must have: the certifying key's public half")
+    public = commands.add_parser(
+        "public-key", help="print the public key of the certifying key, which `verify --certifier` takes"
+    )
     public.set_defaults(act=_public_key)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry out one of them."""
+    """Run the subcommand that `options` names. Return the exit code."""
     return int(options.act(options))
 
 
 def _takes_trail(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("trail", nargs="+", metavar="TRAIL", help="files in the order they were written, or -")
+    parser.add_argument(
+        "trail",
+        nargs="+",
+        metavar="TRAIL",
+        help="files in the order in which they were written, or - for standard input",
+    )
 
 
 def _takes_trust(parser: argparse.ArgumentParser) -> None:
@@ -94,33 +102,33 @@ def _takes_trust(parser: argparse.ArgumentParser) -> None:
         "--certifier",
         type=Path,
         metavar="PEM",
-        help="public keys to trust; without it the configured key provider is asked",
+        help="the public keys to trust (default: those of the configured key provider)",
     )
-    parser.add_argument("--allow-unsigned", action="store_true", help="a chain that nobody vouches for is no flaw")
+    parser.add_argument("--allow-unsigned", action="store_true", help="accept chains without a certificate")
 
 
 # --- verify ----------------------------------------------------------------------------------------------
 
 
-def verdict_of(
+def _verified(
     options: argparse.Namespace, trail: Iterator[TrailLine], *, expect_closed: bool = False
 ) -> VerificationResult:
-    """Verify a trail as the options say."""
+    """Verify a trail as the options ask."""
     anchors = [_anchor(file) for file in getattr(options, "object", ())]
     return verify(
         trail,
-        trusted_keys(options.certifier, needed=not options.allow_unsigned),
+        _trusted_keys(options.certifier, needed=not options.allow_unsigned),
         allow_unsigned=options.allow_unsigned,
         expect_closed=expect_closed,
         anchors=anchors,
     )
 
 
-def trusted_keys(pem: Path | None, *, needed: bool = True) -> list[bytes]:
-    """Public keys from a file, or of the configured provider; none if there is no configuration.
+def _trusted_keys(pem: Path | None, *, needed: bool) -> list[bytes]:
+    """Return the public keys in `pem`, or without it those of the configured provider, 32 bytes each.
 
     Raises:
-        BadRequest: the file holds no Ed25519 public keys.
+        BadRequest: the file holds no Ed25519 public keys, or keys are `needed` and there is no configuration.
     """
     if pem is not None:
         return _keys_in(pem)
@@ -128,9 +136,9 @@ def trusted_keys(pem: Path | None, *, needed: bool = True) -> list[bytes]:
         if not needed:
             return []
         raise BadRequest(
-            "there is no key to check the trail's certificates with",
+            "there is no key to check the certificates of the trail with",
             says="command line",
-            remedy="Name its public half by --certifier, or set SEALGATE_CONFIG",
+            remedy="Pass the public key of the certifying key as --certifier, or set SEALGATE_CONFIG",
         )
     return list(_configured_keys().values())
 
@@ -141,7 +149,7 @@ def _configured_keys() -> dict[int, bytes]:
 
 def _keys_in(pem: Path) -> list[bytes]:
     fault = BadRequest(
-        f"{pem} holds no Ed25519 public keys", says="command line", remedy="Give PEM, as openssl writes it"
+        f"{pem} holds no Ed25519 public keys", says="command line", remedy="Use the output of sealgate audit public-key"
     )
     try:
         with pem.open("rb") as file:
@@ -155,7 +163,8 @@ def _keys_in(pem: Path) -> list[bytes]:
     return raw
 
 
-def _anchor(file: Path) -> Wanted:
+def _anchor(file: Path) -> ExpectedRecord:
+    """Return the attempt that the header of a sealed file names."""
     try:
         with file.open("rb", buffering=0) as stored:
             header, _ = envelope.read_header(lambda size, offset: os.pread(stored.fileno(), size, offset))
@@ -167,42 +176,43 @@ def _anchor(file: Path) -> Wanted:
         raise BadRequest(
             f"{file} names no audit record",
             says="header",
-            remedy="It was sealed by a command, with `phases: outcome`, or with a trail that took no record",
+            remedy="It was sealed by a command, with audit.phases outcome, or while no record could be written",
         )
-    return Wanted(str(file), header.audit_chain, header.audit_sequence)
+    return ExpectedRecord(str(file), header.audit_chain, header.audit_sequence)
 
 
 def _verify(options: argparse.Namespace) -> int:
-    with opened(options.trail) as trail:
-        verdict = verdict_of(options, trail, expect_closed=options.expect_closed)
+    with _opened(options.trail) as trail:
+        verdict = _verified(options, trail, expect_closed=options.expect_closed)
     if options.output == "json":
         print(json.dumps(_document(verdict), indent=2))
     else:
-        for text in described(verdict):
+        for text in _described(verdict):
             print("".join(c if c.isprintable() else "?" for c in text))
     return _exit_code(verdict)
 
 
 def _exit_code(verdict: VerificationResult) -> int:
     if verdict.empty:
-        return NOTHING_THERE
-    return DONE if verdict.good else NOT_SO
+        return _NO_RECORDS
+    return _SUCCESS if verdict.good else _FLAWS
 
 
-def described(verdict: VerificationResult) -> Iterator[str]:
-    """A verdict as lines for a reader."""
+def _described(verdict: VerificationResult) -> Iterator[str]:
+    """Return the result of a verification as lines of text."""
     for chain in verdict.chains:
-        state = "closed" if chain.closed else "open (killed, still runs, or its end was cut off)"
+        state = "closed" if chain.closed else "open (the process was killed or still runs, or the end was cut off)"
         by = f"certified by {chain.certified_by}" if chain.certified_by else "not certified"
         yield f"chain {chain.uid}  {chain.records} records, {state}, {by}"
-        yield f"  {_span(chain)}  {_who(chain)}"
+        yield f"  {_period(chain)}  {_actor_of(chain)}"
         if chain.unfinished:
             yield f"  {chain.unfinished} attempts without an outcome"
-    for one in verdict.objects:
-        yield f"object    {one.what}: record {one.sequence} at {one.place}, key {one.key or 'not told'}"
+    for record in verdict.objects:
+        key = record.key or "not recorded"
+        yield f"object    {record.file}: record {record.sequence} at {record.place}, key {key}"
     for places, what in (
-        (verdict.cut_short, "the line breaks off, and a later record takes its place"),
-        (verdict.cut_off, "the line breaks off; whether a record was there cannot be told"),
+        (verdict.cut_short, "the line is incomplete, and a later record replaces it"),
+        (verdict.cut_off, "the file ends within this line, which may have held a record"),
     ):
         for place in places.listed:
             yield f"note      {place}: {what}"
@@ -214,11 +224,11 @@ def described(verdict: VerificationResult) -> Iterator[str]:
     yield from _and_more(verdict.findings.more)
     chains, findings = len(verdict.chains), len(verdict.findings)
     if verdict.empty:
-        yield f"NOT verified, no record found: looked for lines that hold {MARK.decode()}...}} as an object or as text"
+        yield f"NOT verified, no record found: no line contains {MARK.decode()}...}}, bare or as text in a JSON object"
     elif not verdict.good:
         yield f"NOT verified, {_counted(findings, 'finding')}"
     elif verdict.unsigned:
-        yield f"consistent, not signed: {_counted(verdict.unsigned, 'chain')} nobody vouches for"
+        yield f"consistent, not signed: {_counted(verdict.unsigned, 'chain')} without a certificate"
     else:
         yield f"verified, {_counted(chains, 'chain')}"
 
@@ -232,14 +242,14 @@ def _counted(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
-def _span(chain: ChainFacts) -> str:
+def _period(chain: ChainFacts) -> str:
     return " to ".join(query.moment(moment).isoformat(timespec="seconds") for moment in (chain.first, chain.last))
 
 
-def _who(chain: ChainFacts) -> str:
+def _actor_of(chain: ChainFacts) -> str:
     actor = chain.actor or Actor(attested=False)
     names = (actor.namespace, actor.service_account, actor.workflow, actor.pod, actor.component)
-    return " ".join(filter(None, names)) or "by nobody known"
+    return " ".join(filter(None, names)) or "no identity recorded"
 
 
 def _document(verdict: VerificationResult) -> dict[str, object]:
@@ -255,71 +265,71 @@ def _document(verdict: VerificationResult) -> dict[str, object]:
         "cut_short": verdict.cut_short.listed,
         "cut_off": verdict.cut_off.listed,
         "objects": [
-            {"file": one.what, "chain": one.chain, "sequence": one.sequence, "place": one.place, "key": one.key}
-            for one in verdict.objects
+            {name: getattr(record, name) for name in ("file", "chain", "sequence", "place", "key")}
+            for record in verdict.objects
         ],
     }
 
 
-# --- the rest --------------------------------------------------------------------------------------------
+# --- query, report, public-key ----------------------------------------------------------------------------
 
 
 def _query(options: argparse.Namespace) -> int:
-    asked = query.Question(
+    wanted = query.AccessFilter(
         options.key, options.operation, options.workflow, options.decision, options.since, options.until
     )
-    found = query.Accesses()
-    with opened(options.trail) as trail:
-        rows = (row for row in query.accesses(trail, found) if asked.matches(row))
-        query.WRITERS[options.output](rows, sys.stdout)
-    _tell_what_is_not_so(found)
-    return DONE
+    rows = query.AccessRows()
+    with _opened(options.trail) as trail:
+        matching = (row for row in query.accesses(trail, rows) if wanted.matches(row))
+        query.WRITERS[options.output](matching, sys.stdout)
+    _warn_of_inaccuracies(rows)
+    return _SUCCESS
 
 
-def _tell_what_is_not_so(found: query.Accesses) -> None:
-    """What a listing or a page does not show as it was."""
-    if found.unread:
-        print(f"sealgate: {_counted(found.unread, 'line')} could not be read", file=sys.stderr)
-    if found.twice:
-        text = "counted twice, as unfinished and with their outcome: too many were open at a time"
-        print(f"sealgate: {found.twice} accesses are {text}", file=sys.stderr)
+def _warn_of_inaccuracies(rows: query.AccessRows) -> None:
+    """Print on standard error which lines a list or a report leaves out, and which accesses it counts twice."""
+    if rows.unread:
+        print(f"sealgate: {_counted(rows.unread, 'line')} could not be read", file=sys.stderr)
+    if rows.counted_twice:
+        text = "counted twice, as unfinished and with their outcome: too many accesses ran at the same time"
+        print(f"sealgate: {rows.counted_twice} accesses are {text}", file=sys.stderr)
 
 
 def _report(options: argparse.Namespace) -> int:
-    _no_evidence(options.to, options.trail)
-    figures, found = report.Figures(), query.Accesses()
+    _refuse_to_overwrite(options.to, options.trail)
+    figures, rows = report.Figures(), query.AccessRows()
 
     def counted(trail: Iterator[TrailLine]) -> Iterator[TrailLine]:
         for line in trail:
-            row = found.add(line)
+            row = rows.add(line)
             if row is not None:
                 figures.add(row)
             yield line
 
-    with opened(options.trail) as trail:
-        verdict = verdict_of(options, counted(trail))
-    for row in found.unfinished():
+    with _opened(options.trail) as trail:
+        verdict = _verified(options, counted(trail))
+    for row in rows.unfinished():
         figures.add(row)
-    _tell_what_is_not_so(found)
+    _warn_of_inaccuracies(rows)
     text = report.page(figures, verdict, options.trail, datetime.now(UTC))
     try:
         _write_whole(options.to, text)
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise BadRequest(f"{options.to} cannot be written: {reason}", says="command line") from None
-    told = "NOT verified" if not verdict.good else "consistent, not signed" if verdict.unsigned else "verified"
-    print(f"{options.to}: {figures.accesses} accesses, {told}")
+    result = "NOT verified" if not verdict.good else "consistent, not signed" if verdict.unsigned else "verified"
+    print(f"{options.to}: {figures.accesses} accesses, {result}")
     return _exit_code(verdict)
 
 
-def _no_evidence(page: Path, trail: list[str]) -> None:
+def _refuse_to_overwrite(page: Path, trail: list[str]) -> None:
     for name in trail:
-        if name != _STREAM and page.exists() and Path(name).exists() and page.samefile(name):
-            raise BadRequest(f"{page} is the trail itself", says="command line", remedy="Name another file by --to")
+        if name != _STDIN and page.exists() and Path(name).exists() and page.samefile(name):
+            raise BadRequest(f"{page} is the trail itself", says="command line", remedy="Pass another file as --to")
 
 
 def _write_whole(page: Path, text: str) -> None:
-    """Write a file whole or not at all. What is no file, such as a terminal, is written to."""
+    """Replace the file `page` only once all of `text` is written. Write straight to a terminal or a pipe."""
     if page.exists() and not page.is_file():
         page.write_text(text, encoding="utf-8")
         return
@@ -337,16 +347,16 @@ def _public_key(_options: argparse.Namespace) -> int:
     for raw in _configured_keys().values():
         key = Ed25519PublicKey.from_public_bytes(raw)
         print(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(), end="")
-    return DONE
+    return _SUCCESS
 
 
 @contextmanager
-def opened(names: list[str]) -> Iterator[Iterator[TrailLine]]:
-    """The lines of the trails with these names, one after the other."""
+def _opened(names: list[str]) -> Iterator[Iterator[TrailLine]]:
+    """Give the lines of the files with these names, one file after the other; `-` is standard input."""
 
     def files() -> Iterator[tuple[str, BinaryIO]]:
         for name in names:
-            if name == _STREAM:
+            if name == _STDIN:
                 yield "standard input", sys.stdin.buffer
                 continue
             try:
@@ -357,9 +367,9 @@ def opened(names: list[str]) -> Iterator[Iterator[TrailLine]]:
                 raise BadRequest(f"{name} cannot be read: {reason}", says="command line") from None
 
     try:
-        yield lines(files())
+        yield read_lines(files())
     except BrokenPipeError:
-        # Whoever read has seen enough.
+        # The reader of the output, such as `head`, has closed it. Nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -367,5 +377,5 @@ def _moment(text: str) -> datetime:
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no time such as 2026-11-24T12:00") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-11-24T12:00") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

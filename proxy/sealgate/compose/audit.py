@@ -18,7 +18,7 @@ from sealgate.config import FileSink, OtlpSink, Settings
 from sealgate.errors import NotConfigured
 from sealgate.keys import KeyProvider
 from sealgate.telemetry.environment import Signal, disabled, endpoint
-from sealgate.telemetry.watch import Telemetry
+from sealgate.telemetry.reporting import Telemetry
 
 log = logging.getLogger("sealgate")
 
@@ -44,7 +44,9 @@ def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = N
         Mode(audit.mode), Require(audit.require), Phases(audit.phases), audit.wait, _hmac_key(audit.hmac_key_file)
     )
     signs = provider_kind(settings).signs_by_default or bool(audit.signing_key)
-    return AuditLog(sinks, identity.asserted(), options, authority(keys) if signs else None, copies=copies, watch=watch)
+    return AuditLog(
+        sinks, identity.asserted(), options, authority(keys) if signs else None, copies=copies, telemetry=watch
+    )
 
 
 def authority(keys: KeyProvider) -> Authority:
@@ -70,9 +72,9 @@ def _collector_copies() -> list[Copy]:
         )
 
     def collector() -> Copy:
-        from sealgate.audit.copies import Collector  # noqa: PLC0415 - loads OpenTelemetry, only if it is configured
+        from sealgate.audit.sinks.otlp import OtlpCopy  # noqa: PLC0415 - loads OpenTelemetry, only if it is configured
 
-        return Collector()
+        return OtlpCopy()
 
     copy = build_exporter("copies of the audit trail", collector)
     return [copy] if copy else []

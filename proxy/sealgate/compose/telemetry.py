@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar
 from sealgate import identity
 from sealgate.telemetry import names
 from sealgate.telemetry.environment import Signal, disabled, endpoint
-from sealgate.telemetry.watch import Telemetry
+from sealgate.telemetry.reporting import Telemetry
 
 if TYPE_CHECKING:
     from sealgate.config import PrometheusSettings, TelemetrySettings

@@ -1,4 +1,4 @@
-"""The `OTEL_*` variables as this program takes them. Nothing of OpenTelemetry is imported for it."""
+"""How this program reads the `OTEL_*` variables. It does so without importing OpenTelemetry."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from enum import StrEnum
 
 LONGEST_TIMEOUT = 2.0
-"""Seconds that one export may take: less than the ten that a collector that is away would cost."""
+"""Seconds that one export may take. OpenTelemetry's default of ten is too long for a collector that is down."""
 
 
 class Signal(StrEnum):
-    """What is exported."""
+    """The signals that can be exported, by their names in the variables."""
 
     TRACES = "TRACES"
     METRICS = "METRICS"
@@ -18,7 +18,7 @@ class Signal(StrEnum):
 
 
 def disabled(signal: Signal, environment: Mapping[str, str]) -> str:
-    """The variable that wants a signal exported nowhere; empty if none does."""
+    """Return the name of the variable that turns the export of `signal` off; empty if it is not turned off."""
     if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return "OTEL_SDK_DISABLED"
     exporter = f"OTEL_{signal}_EXPORTER"
@@ -26,7 +26,7 @@ def disabled(signal: Signal, environment: Mapping[str, str]) -> str:
 
 
 def endpoint(signal: Signal, environment: Mapping[str, str]) -> str:
-    """Where a signal goes; empty if nobody asked for it, and then nothing of OpenTelemetry is loaded."""
+    """Return the URL that `signal` is exported to; empty if the export is not configured or turned off."""
     if disabled(signal, environment):
         return ""
     return (
@@ -36,17 +36,17 @@ def endpoint(signal: Signal, environment: Mapping[str, str]) -> str:
 
 
 def over_http(signal: Signal, environment: Mapping[str, str]) -> bool:
-    """Whether a signal goes over HTTP. Without a word it goes by gRPC, as Argo's own does."""
+    """Return whether `signal` is exported over HTTP. The default is gRPC, as for Argo's own programs."""
     specific, general = f"OTEL_EXPORTER_OTLP_{signal}_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"
     protocol = environment.get(specific) or environment.get(general) or "grpc"
     return protocol.strip().startswith("http")
 
 
 def timeout(signal: Signal, environment: Mapping[str, str]) -> float:
-    """Seconds that one export may take.
+    """Return the seconds that one export of `signal` may take, between 0.001 and `LONGEST_TIMEOUT`.
 
-    The variable counts milliseconds, by its specification and in Go, whose programs share it with this one. The
-    library for Python takes it for seconds, and so is never left to read it.
+    The variable is in milliseconds, by its specification and in Argo's Go programs, which share the environment. The
+    Python library would read it as seconds, so the timeout is always passed to the library instead.
     """
     specific, general = f"OTEL_EXPORTER_OTLP_{signal}_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"
     text = (environment.get(specific) or environment.get(general) or "").strip()

@@ -1,7 +1,7 @@
-"""The log: JSON lines on standard error, or lines for a reader where that is a terminal.
+"""How the log is written: as JSON lines on standard error, or as readable text on a terminal.
 
-Every module logs by the standard library; structlog makes the lines. It is loaded by the first of them, and so behind
-the socket.
+All modules log through the standard library, and structlog formats the lines. structlog is loaded with the first line,
+so that it does not delay the start.
 """
 
 from __future__ import annotations
@@ -14,75 +14,75 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from sealgate.call import current_call
-from sealgate.telemetry.outlet import Outlet
+from sealgate.telemetry.line_writer import LineWriter
 
 if TYPE_CHECKING:
     from structlog.typing import Processor
 
-_QUIET_FOR = 60.0
-"""Seconds between two lines about what OpenTelemetry's exporters complain of."""
+_EXPORTER_WARNING_SECONDS = 60.0
+"""The least time between two lines about failed exports."""
 _FRAMES = 6
-_WAIT = 0.2
-"""Seconds that a line waits for room, while somebody reads."""
+_WRITE_SECONDS = 0.2
+"""How long a line waits for room in the stream."""
 
 
 def configure(fd: int = 2) -> None:
-    """Have everything that is logged go to a descriptor, by default standard error."""
-    handler = _Dropping(fd)
-    handler.setFormatter(_Lines(for_a_reader=os.isatty(fd)))
-    handler.addFilter(_Exporters())
+    """Send all log lines to the descriptor `fd`, by default standard error."""
+    handler = _DroppingHandler(fd)
+    handler.setFormatter(_LazyFormatter(for_terminal=os.isatty(fd)))
+    handler.addFilter(_ExporterFilter())
     logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
 
 
-class _Dropping(logging.Handler):
-    """Writes lines while somebody reads them. Else they are lost, and counted: no call waits for the log."""
+class _DroppingHandler(logging.Handler):
+    """Writes lines, and drops and counts those that the stream has no room for: no call waits for the log."""
 
     def __init__(self, fd: int) -> None:
         super().__init__()
-        self._outlet = Outlet(fd)
+        self._writer = LineWriter(fd)
         self._lost = 0
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one line. Called by one thread at a time."""
+        """Write one line. `logging` calls this on one thread at a time."""
         try:
             if self._lost:
-                # Who waited once in vain does not wait again, until there is room.
-                self._outlet.put(self._line(_of_the_lost(self._lost)), 0)
+                # After a line was dropped, no line waits until there is room again.
+                self._writer.write(self._line(_dropped(self._lost)), 0)
                 self._lost = 0
-            self._outlet.put(self._line(record), _WAIT)
-        except Exception:  # noqa: BLE001 - a log fails no call, and there is nowhere to tell of it but the next line
+            self._writer.write(self._line(record), _WRITE_SECONDS)
+        except Exception:  # noqa: BLE001 - a log line fails no call; the next line reports the loss
             self._lost += 1
 
     def _line(self, record: logging.LogRecord) -> bytes:
         return self.format(record).encode(errors="backslashreplace") + b"\n"
 
     def close(self) -> None:
-        """Let go of the descriptor."""
-        self._outlet.close()
+        """Release the descriptor."""
+        self._writer.close()
         super().close()
 
 
-def _of_the_lost(count: int) -> logging.LogRecord:
-    text = "lines of this log that are lost, because nobody read it: %d"
+def _dropped(count: int) -> logging.LogRecord:
+    text = "log lines lost, because standard error was full and nothing read it: %d"
     return logging.LogRecord("sealgate", logging.WARNING, "", 0, text, (count,), None)
 
 
-class _Lines(logging.Formatter):
-    """Makes one line of a record, with structlog once there is one to make."""
+class _LazyFormatter(logging.Formatter):
+    """Formats records with structlog, which it loads with the first record."""
 
-    def __init__(self, *, for_a_reader: bool) -> None:
+    def __init__(self, *, for_terminal: bool) -> None:
         super().__init__()
-        self._for_a_reader = for_a_reader
+        self._for_terminal = for_terminal
         self._formatter: logging.Formatter | None = None
 
     def format(self, record: logging.LogRecord) -> str:
         if self._formatter is None:
-            self._formatter = _formatter(for_a_reader=self._for_a_reader)
+            self._formatter = _formatter(for_terminal=self._for_terminal)
         return self._formatter.format(record)
 
 
-class _Exporters(logging.Filter):
-    """Says once in a while that telemetry does not arrive, in place of a library's text for each export."""
+class _ExporterFilter(logging.Filter):
+    """Replaces the log lines of OpenTelemetry by one fixed text, at most once a minute."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -93,26 +93,26 @@ class _Exporters(logging.Filter):
             return True
         if record.levelno < logging.WARNING or time.monotonic() < self._silent_until:
             return False
-        self._silent_until = time.monotonic() + _QUIET_FOR
+        self._silent_until = time.monotonic() + _EXPORTER_WARNING_SECONDS
         where = f"{os.path.basename(record.pathname)}:{record.lineno}"
-        record.msg, record.args = "telemetry was not exported, or not as it should be (%s)", (where,)
+        record.msg, record.args = "telemetry was not exported, or not completely (%s)", (where,)
         record.exc_info = record.exc_text = record.stack_info = None
         return True
 
 
-def _formatter(*, for_a_reader: bool) -> logging.Formatter:
-    import structlog  # noqa: PLC0415 - 30 ms, off the path to the socket
+def _formatter(*, for_terminal: bool) -> logging.Formatter:
+    import structlog  # noqa: PLC0415 - takes 30 ms, which would delay the start
 
     before: list[Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _of_the_call,
-        _without_texts_of_exceptions,
+        _add_call_ids,
+        _remove_exception_text,
     ]
     last: Processor = (
         structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if for_a_reader
+        if for_terminal
         else structlog.processors.JSONRenderer(sort_keys=False)
     )
     return structlog.stdlib.ProcessorFormatter(
@@ -121,8 +121,8 @@ def _formatter(*, for_a_reader: bool) -> logging.Formatter:
     )
 
 
-def _of_the_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """The ids of the call that this thread works for."""
+def _add_call_ids(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Add the ids of the call that this thread works for."""
     call = current_call.get()
     if call is not None:
         event["decision_id"] = call.id
@@ -131,12 +131,10 @@ def _of_the_call(_logger: Any, _method: str, event: MutableMapping[str, Any]) ->
     return event
 
 
-def _without_texts_of_exceptions(
-    _logger: Any, _method: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """The type of an exception and where it was raised: its text can carry anything."""
-    found = event.pop("exc_info", None)
-    error = found[1] if isinstance(found, tuple) else found
+def _remove_exception_text(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Log only the type of an exception and where it was raised: its text may contain secrets."""
+    exc_info = event.pop("exc_info", None)
+    error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
     if isinstance(error, BaseException):
         frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
         where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))

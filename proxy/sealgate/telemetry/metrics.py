@@ -1,7 +1,7 @@
-"""Metrics, where they were asked for: pushed to a collector, or on a page for Prometheus.
+"""Which metrics there are, and how they are exported: pushed to a collector, or served as a page for Prometheus.
 
-This module loads OpenTelemetry, and so is itself loaded only then. No metric names a key, a workflow or a pod: each
-would be a series of its own.
+This module loads OpenTelemetry and is therefore imported only if metrics are configured. No metric has an artifact key,
+a workflow or a pod as an attribute: each value would make a new series.
 """
 
 from __future__ import annotations
@@ -29,36 +29,41 @@ from sealgate import program_version
 from sealgate.call import Call, Operation
 from sealgate.telemetry import names
 from sealgate.telemetry.environment import Signal, over_http, timeout
-from sealgate.telemetry.resource import of_many_processes
+from sealgate.telemetry.resource import resource_of_metrics
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 30, 60, 120, 300, 600)
 _BYTES = tuple(4**power for power in range(5, 20))
 _EVERY_MS = 10_000
 _DELTA = dict.fromkeys((sdk.Counter, sdk.Histogram), AggregationTemporality.DELTA)
-"""A process that lives for seconds says what it did since it last said so, and its series ends with it."""
+"""Delta temporality suits processes that live for seconds: each export counts what happened since the one before."""
 _WRITES = frozenset({Operation.SAVE, Operation.SAVE_STREAM})
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Where Prometheus finds the metrics."""
+    """The address and port at which Prometheus reads the metrics."""
 
     address: str
     port: int
 
 
 class Metrics:
-    """Counts what calls did. `page` serves them; without one they are pushed."""
+    """Counts what calls did.
+
+    Args:
+        page: where the metrics are served; None to push them to a collector.
+        environment: holds the `OTEL_*` variables that name the collector.
+    """
 
     def __init__(self, page: Page | None, environment: Mapping[str, str] = os.environ) -> None:
         sizes = (
             ExplicitBucketHistogramAggregation(_BYTES)
-            if page  # its exporter knows no exponential histogram
+            if page  # the Prometheus exporter has no exponential histograms
             else ExponentialBucketHistogramAggregation()
         )
         self._provider = sdk.MeterProvider(
-            [_on_a_page(page) if page else _pushed(environment)],
-            of_many_processes(),
+            [_page_reader(page) if page else _push_reader(environment)],
+            resource_of_metrics(),
             shutdown_on_exit=False,
             views=[
                 View(instrument_name=names.CALL_DURATION, aggregation=ExplicitBucketHistogramAggregation(_SECONDS)),
@@ -67,22 +72,26 @@ class Metrics:
             ],
         )
         meter = self._provider.get_meter("sealgate", program_version())
-        self._calls = meter.create_histogram(names.CALL_DURATION, "s", "How long calls took.")
-        self._sizes = meter.create_histogram(names.ARTIFACT_SIZE, "By", "Plaintext bytes of what was read or written.")
+        self._calls = meter.create_histogram(names.CALL_DURATION, "s", "Duration of calls.")
+        self._sizes = meter.create_histogram(names.ARTIFACT_SIZE, "By", "Plaintext bytes that a call read or wrote.")
         self._vault = meter.create_histogram(
-            names.VAULT_DURATION, "s", "How long a call waited for the key service, all of its requests together."
+            names.VAULT_DURATION, "s", "Time that a call waited for the key service, over all its requests."
         )
-        self._decisions = meter.create_counter(names.DECISIONS, "{decision}", "What the policies decided.")
-        self._would_deny = meter.create_counter(names.WOULD_DENY, "{decision}", "What rules on trial would deny.")
+        self._decisions = meter.create_counter(names.DECISIONS, "{decision}", "Decisions of the policies.")
+        self._would_deny = meter.create_counter(
+            names.WOULD_DENY, "{decision}", "Decisions that rules on trial would deny."
+        )
         self._records = meter.create_counter(names.AUDIT_RECORDS, "{record}", "Audit records that were written.")
         self._failures = meter.create_counter(names.AUDIT_FAILURES, "{record}", "Audit records that were not written.")
-        self._plaintext = meter.create_counter(names.PLAINTEXT_READS, "{file}", "Files that were not sealed.")
+        self._plaintext = meter.create_counter(
+            names.PLAINTEXT_READS, "{file}", "Files that were read or stored as plaintext."
+        )
         self._data_keys = meter.create_counter(
-            names.DATA_KEYS, "{key}", "Data keys that the key service gave, or that were remembered."
+            names.DATA_KEYS, "{key}", "Data keys from the key service or from the cache."
         )
 
     def ended(self, call: Call, outcome: str, kind: str) -> None:
-        """Count it."""
+        """Count `call`, which ended with this gRPC status and kind of error (empty after a success)."""
         seconds = time.monotonic() - call.began
         facts = {
             names.RPC_SYSTEM: "grpc",
@@ -114,23 +123,23 @@ class Metrics:
             self._plaintext.add(call.sealed.unsealed_files, {names.POLICY: decision.policy})
 
     def recorded(self, phase: str) -> None:
-        """An audit record was written."""
+        """Count an audit record of this phase that was written."""
         self._records.add(1, {names.PHASE: phase})
 
     def not_recorded(self, sink: str, reason: str) -> None:
-        """A sink did not take an audit record."""
+        """Count an audit record that this sink did not write."""
         self._failures.add(1, {names.SINK: sink, names.REASON: reason})
 
     def flush(self) -> None:
-        """Push what was counted; what is on a page waits for its reader."""
+        """Push all pending counts. Without effect for a page."""
         self._provider.force_flush()
 
     def close(self) -> None:
-        """Push what is left."""
+        """Push all pending counts and stop."""
         self._provider.shutdown()
 
 
-def _pushed(environment: Mapping[str, str]) -> MetricReader:
+def _push_reader(environment: Mapping[str, str]) -> MetricReader:
     every = None if environment.get("OTEL_METRIC_EXPORT_INTERVAL") else _EVERY_MS
     return PeriodicExportingMetricReader(_exporter(environment), export_interval_millis=every)
 
@@ -146,9 +155,9 @@ def _exporter(environment: Mapping[str, str]) -> MetricExporter:
     return metric_exporter.OTLPMetricExporter(**options)
 
 
-def _on_a_page(page: Page) -> MetricReader:
-    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415 - only where it is asked for
-    from prometheus_client import start_http_server  # noqa: PLC0415 - only where it is asked for
+def _page_reader(page: Page) -> MetricReader:
+    from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415 - only if it is configured
+    from prometheus_client import start_http_server  # noqa: PLC0415 - only if it is configured
 
     start_http_server(page.port, page.address)
     return PrometheusMetricReader()

@@ -1,4 +1,4 @@
-"""Every name that telemetry uses for an attribute or a metric. OpenTelemetry still renames some of its own."""
+"""The names of all attributes and metrics, in one file because OpenTelemetry still renames some of its own."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ ERROR_TYPE = "error.type"
 RPC_SYSTEM = "rpc.system.name"
 RPC_METHOD = "rpc.method"
 OLD_STATUS_CODE = "rpc.grpc.status_code"
-"""What the instrumentation says, by number; never exported beside the other."""
+"""The status as a number, from the instrumentation. It is replaced by `STATUS_CODE` and never exported."""
 
-# Argo's and Kubernetes' facts of the process, on the resource.
+# Attributes of the resource, from Argo and Kubernetes.
 WORKFLOW_NAME = "argo.workflow.name"
 WORKFLOW_UID = "argo.workflow.uid"
 NODE_ID = "argo.node.id"
@@ -21,7 +21,7 @@ POD_NAME = "k8s.pod.name"
 POD_UID = "k8s.pod.uid"
 NAMESPACE = "k8s.namespace.name"
 
-# Sealgate's own, on spans.
+# Sealgate's own attributes of spans.
 OPERATION = "sealgate.operation"
 CALL_ID = "sealgate.call.id"
 COMPONENT = "sealgate.component"
@@ -39,7 +39,7 @@ AUDIT_CHAIN = "sealgate.audit.chain_uid"
 AUDIT_SEQUENCE = "sealgate.audit.seq"
 VAULT_REQUEST_ID = "sealgate.vault.request_id"
 
-# On metrics alone.
+# Attributes of metrics only.
 DIRECTION = "direction"
 MODE = "sealgate.policy.mode"
 SINK = "sealgate.audit.sink"

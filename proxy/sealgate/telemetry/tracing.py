@@ -1,6 +1,7 @@
-"""Spans: one an RPC by OpenTelemetry's own instrumentation, and below it one for each part of the work.
+"""Which spans there are, and how they end: one for each RPC, and below it one for each step of the work.
 
-This module loads OpenTelemetry, and so is itself loaded only when there is somewhere to send spans.
+OpenTelemetry's gRPC instrumentation makes the spans of RPCs. This module loads OpenTelemetry and is therefore imported
+only if traces are configured.
 """
 
 from __future__ import annotations
@@ -29,23 +30,28 @@ from sealgate.telemetry import names
 from sealgate.telemetry.environment import Signal, over_http, timeout
 from sealgate.telemetry.resource import resource
 
-_PARENT_IS_FRESH_FOR = 3600.0
-"""Seconds after which the environment's context is a link, and no parent any more."""
+_PARENT_SECONDS = 3600.0
+"""How long after the start the trace context of the environment is a parent. Later it becomes a link."""
 _EXPORT_EVERY_MS = 1000
-_ENDINGS_OF_SERVERS = frozenset(
-    {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
-)
-"""The statuses that are an error of the server, by OpenTelemetry's conventions; the rest is the caller's."""
+_SERVER_ERRORS = frozenset({"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"})
+"""The statuses that count as an error of the server, by OpenTelemetry's conventions."""
 _STATUSES = (
     *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS"),
     *("PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED"),
     *("INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED"),
 )
-"""By their numbers. For a client all but the first are errors."""
+"""The names of the gRPC statuses, by number. For a client, all but the first count as errors."""
 
 
 class Tracing:
-    """Makes and exports the spans of this process."""
+    """Makes and exports the spans of this process.
+
+    Args:
+        service: the name of the service, unless an `OTEL_*` variable gives another.
+        identity: describes this process.
+        environment: holds the `OTEL_*` variables, `TRACEPARENT` and `TRACESTATE`.
+        clock: the time in seconds.
+    """
 
     def __init__(
         self,
@@ -57,30 +63,30 @@ class Tracing:
     ) -> None:
         self._provider = TracerProvider(resource=_resource(service, identity), shutdown_on_exit=False)
         every = None if environment.get("OTEL_BSP_SCHEDULE_DELAY") else _EXPORT_EVERY_MS
-        self._provider.add_span_processor(_Mending(_exporter(environment), schedule_delay_millis=every))
+        self._provider.add_span_processor(_CorrectingProcessor(_exporter(environment), schedule_delay_millis=every))
         self._tracer = self._provider.get_tracer("sealgate", program_version())
         self._clock = clock
         self._started = clock()
-        self._propagator = _FromEnvironment(environment.get("TRACEPARENT", ""), environment.get("TRACESTATE", ""))
+        self._propagator = _Propagator(environment.get("TRACEPARENT", ""), environment.get("TRACESTATE", ""))
         propagate.set_global_textmap(self._propagator)
-        self._server: Any = server_interceptor(self._provider)  # type: ignore[no-untyped-call]  # it has no types
-        self._client: Any = client_interceptor(self._provider)  # type: ignore[no-untyped-call]  # it has no types
+        self._server: Any = server_interceptor(self._provider)  # type: ignore[no-untyped-call]  # the library has no types
+        self._client: Any = client_interceptor(self._provider)  # type: ignore[no-untyped-call]  # the library has no types
 
     # --- RPCs ---------------------------------------------------------------------------------------------
 
     def serving(self, handler: Any, details: Any) -> Any:
-        """A handler of the gRPC library inside the instrumentation's span."""
-        self._propagator.is_parent = self._clock() - self._started < _PARENT_IS_FRESH_FOR
+        """Return a gRPC handler that runs `handler` inside a span of the instrumentation."""
+        self._propagator.is_parent = self._clock() - self._started < _PARENT_SECONDS
         return self._server.intercept_service(lambda _: handler, details)
 
     def calling(self, channel: Any) -> Any:
-        """A channel whose calls are spans of the instrumentation."""
-        return grpcext.intercept_channel(channel, self._client)  # type: ignore[no-untyped-call]  # it has no types
+        """Return a gRPC channel that makes a span of the instrumentation for each RPC on `channel`."""
+        return grpcext.intercept_channel(channel, self._client)  # type: ignore[no-untyped-call]  # the library has no types
 
     # --- calls --------------------------------------------------------------------------------------------
 
     def began(self, call: Call) -> None:
-        """Have the parts of this call be children of the RPC's span."""
+        """Attach `call` to the current span, which is that of its RPC. Steps of the call become its children."""
         span = trace.get_current_span()
         context = span.get_span_context()
         if not context.is_valid:
@@ -93,7 +99,7 @@ class Tracing:
         facts.step = self._steps_below(trace.set_span_in_context(span, Context()))
 
     def ended(self, call: Call, outcome: str, kind: str) -> None:
-        """Note on the RPC's span how the call ended and what it moved."""
+        """Write to the span of the RPC how `call` ended and what it moved."""
         span = call.trace.span
         if not isinstance(span, Span):
             return
@@ -126,7 +132,7 @@ class Tracing:
     def _steps_below(self, parent: Context) -> Callable[[str], Any]:
         @contextmanager
         def step(name: str) -> Iterator[str]:
-            # Never made the current span: a stream's steps begin in one thread's hands and end in another's.
+            # It does not become the current span, because a step of a stream may start and end on different threads.
             span = self._tracer.start_span(name, parent, SpanKind.INTERNAL)
             try:
                 yield _traceparent(span)
@@ -142,16 +148,16 @@ class Tracing:
     # --- export -------------------------------------------------------------------------------------------
 
     def flush(self) -> None:
-        """Export the spans that have ended."""
+        """Export all spans that have ended."""
         self._provider.force_flush()
 
     def close(self) -> None:
-        """Export what is left."""
+        """Export all spans that have ended, and stop."""
         self._provider.shutdown()
 
 
 def _resource(service: str, identity: Identity) -> Resource:
-    """What every span of this process says of it."""
+    """Return the attributes that describe this process in every span."""
     facts = {
         names.NAMESPACE: identity.namespace,
         names.WORKFLOW_NAME: identity.workflow,
@@ -181,24 +187,24 @@ def _traceparent(span: Span) -> str:
     return carrier.get("traceparent", "")
 
 
-class _FromEnvironment(textmap.TextMapPropagator):
-    """W3C trace context; where a caller sends none, the environment's is the parent."""
+class _Propagator(textmap.TextMapPropagator):
+    """Reads and writes W3C trace context. If a caller sends none, the context of the environment is the parent."""
 
     def __init__(self, traceparent: str, tracestate: str) -> None:
         self._w3c = TraceContextTextMapPropagator()
         self._parent = self._w3c.extract({"traceparent": traceparent, "tracestate": tracestate}, Context())
-        found = trace.get_current_span(self._parent).get_span_context()
-        self.context = found if found.is_valid else None
+        context = trace.get_current_span(self._parent).get_span_context()
+        self.context = context if context.is_valid else None
         self.is_parent = True
 
     @override
     def extract(
         self, carrier: Any, context: Context | None = None, getter: textmap.Getter[Any] = textmap.default_getter
     ) -> Context:
-        found = self._w3c.extract(carrier, context or Context(), getter)
-        if self.is_parent and not trace.get_current_span(found).get_span_context().is_valid:
+        extracted = self._w3c.extract(carrier, context or Context(), getter)
+        if self.is_parent and not trace.get_current_span(extracted).get_span_context().is_valid:
             return self._parent
-        return found
+        return extracted
 
     @override
     def inject(
@@ -212,31 +218,32 @@ class _FromEnvironment(textmap.TextMapPropagator):
         return self._w3c.fields
 
 
-class _Mending(BatchSpanProcessor):
-    """Exports spans, those of the instrumentation with the ending that they should have."""
+class _CorrectingProcessor(BatchSpanProcessor):
+    """Exports spans in batches, after `_corrected`."""
 
     @override
     def on_end(self, span: ReadableSpan) -> None:
-        super().on_end(mended(span))
+        super().on_end(_corrected(span))
 
 
-def mended(span: ReadableSpan) -> ReadableSpan:
-    """The one place that puts right how the instrumentation ends a span.
+def _corrected(span: ReadableSpan) -> ReadableSpan:
+    """Return `span` with the correct status, if the instrumentation made it; else `span` itself.
 
-    It leaves a refusal in an answer and a caller that went away unmarked, and adds texts and traces of exceptions,
-    which can name artifacts. What the call itself said of its end, on `STATUS_CODE` and `ERROR_TYPE`, is right; so is
-    what the client says of an RPC while it tells of its end. A stream that ends by itself has its status alone.
+    The instrumentation does not mark a refusal in an answer as an error, nor a caller that went away. It also adds
+    texts and traces of exceptions, which may name artifacts; they are removed. The status comes from the first of these
+    that is known: the attributes `STATUS_CODE` and `ERROR_TYPE`, which `Tracing.ended` writes; the field
+    `TraceFacts.downstream_ending`, for an RPC to the downstream; the gRPC status that the instrumentation saw.
     """
     scope = span.instrumentation_scope
     if scope is None or not scope.name.startswith("opentelemetry.instrumentation.grpc"):
         return span
     attributes = dict(span.attributes or {})
     number, call = attributes.pop(names.OLD_STATUS_CODE, None), current_call.get()
-    told = call.trace.downstream_ending if call and span.kind is SpanKind.CLIENT else ("", "")
-    outcome = attributes.get(names.STATUS_CODE) or told[0] or _status_of(number)
-    failed = attributes.get(names.ERROR_TYPE) or told[1] or ("" if outcome == "OK" else outcome)
+    ending = call.trace.downstream_ending if call and span.kind is SpanKind.CLIENT else ("", "")
+    outcome = attributes.get(names.STATUS_CODE) or ending[0] or _status_of(number)
+    failed = attributes.get(names.ERROR_TYPE) or ending[1] or ("" if outcome == "OK" else outcome)
     attributes |= {names.STATUS_CODE: outcome} | ({names.ERROR_TYPE: failed} if failed else {})
-    errors = _ENDINGS_OF_SERVERS if span.kind is SpanKind.SERVER else _STATUSES[1:]
+    errors = _SERVER_ERRORS if span.kind is SpanKind.SERVER else _STATUSES[1:]
     status = Status(StatusCode.ERROR if outcome in errors or failed == "artifact_error" else StatusCode.UNSET)
     return ReadableSpan(
         name=span.name,

@@ -1,26 +1,26 @@
-"""What is held of a hostile trail has an end."""
+"""The memory that a hostile trail can use is limited."""
 
 from __future__ import annotations
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealgate.audit.reading.flaws import Gaps, Room
+from sealgate.audit.reading.flaws import Budget, Gaps
 
 
-def test_records_that_came_in_the_worst_order_are_found_in_gaps_by_halving():
-    gaps = Gaps(Room(10_000))
+def test_gaps_are_closed_fast_in_the_worst_order():
+    gaps = Gaps(Budget(10_000))
     for first in range(0, 20_000, 2):
         assert gaps.add(first, first)
-    assert not gaps.add(20_000, 20_000), "there is no room"
+    assert not gaps.add(20_000, 20_000), "the budget is used up"
     assert not gaps.close(1)
     assert all(gaps.close(first) for first in reversed(range(0, 20_000, 2)))
     assert list(gaps) == []
 
 
 @given(st.lists(st.integers(0, 40), max_size=60))
-def test_gaps_are_what_is_left_of_them(closed):
-    gaps, left = Gaps(Room(100)), set(range(3, 11)) | set(range(20, 35))
+def test_gaps_are_the_ranges_that_remain(closed):
+    gaps, left = Gaps(Budget(100)), set(range(3, 11)) | set(range(20, 35))
     gaps.add(3, 10)
     gaps.add(20, 34)
     for sequence in closed:

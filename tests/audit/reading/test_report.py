@@ -1,4 +1,4 @@
-"""A page that an auditor reads without a network, looked at in a real browser."""
+"""The report: its content, and its rendering in a real browser without a network."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def a_week() -> Figures:
 
 
 class Reader(HTMLParser):
-    """What a browser would fetch, run or be unable to close."""
+    """Collects what a browser would fetch and run, and checks that each element is closed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def made(figures, authority=AUTHORITY, lines=None):
     return page(figures, verdict_on(lines or trail_of(5, AUTHORITY), authority), ["audit.jsonl"], NOW)
 
 
-def test_a_page_holds_every_part_and_asks_for_nothing():
+def test_a_page_holds_every_part_and_loads_nothing():
     text = made(a_week())
     reader = read(text)
     assert (reader.fetched, reader.scripts, reader.open) == ([], 0, [])
@@ -103,14 +103,14 @@ def test_a_page_holds_every_part_and_asks_for_nothing():
         "HIPAA 164.312(b)",
         "SOC 2 CC7.2",
         "NIST SP 800-53 AU-9(3)",
-        "Who the person was",
+        "The person.",
         "artifacts version 4",
         "tenants/own-prefix NO_RULE",
     ):
         assert part in text, part
 
 
-def test_a_page_says_first_that_a_trail_is_not_what_was_written():
+def test_a_page_begins_with_the_verdict_on_a_trail_with_flaws():
     lines = trail_of(5, AUTHORITY)
     text = made(a_week(), lines=[*lines[:2], *lines[3:]])
     assert "<b>Not verified.</b>" in text
@@ -119,7 +119,7 @@ def test_a_page_says_first_that_a_trail_is_not_what_was_written():
 
 
 @given(st.text(), st.text())
-def test_nothing_of_the_trail_becomes_markup(policy, workflow):
+def test_text_from_the_trail_never_becomes_markup(policy, workflow):
     figures = Figures()
     hostile = f"<script>alert(1)</script>{policy}"
     figures.add(row(policy=hostile, workflow=f'"><img src=x>{workflow}', key_name=hostile, decision="denied"))
@@ -128,7 +128,7 @@ def test_nothing_of_the_trail_becomes_markup(policy, workflow):
 
 
 @given(st.lists(st.integers(0, 10**10), min_size=1, max_size=30))
-def test_every_access_is_in_one_column_whatever_the_period(moments):
+def test_every_access_is_in_exactly_one_column(moments):
     figures = Figures()
     for moment in moments:
         figures.add(row(time=datetime.fromtimestamp(moment, UTC).isoformat()))
@@ -137,7 +137,7 @@ def test_every_access_is_in_one_column_whatever_the_period(moments):
     assert len(buckets) <= 48
 
 
-def test_the_figures_of_very_many_names_stay_small():
+def test_the_memory_for_very_many_names_is_limited():
     figures = Figures()
     for number in range(10_000):
         figures.add(row(number, workflow=f"w-{number}", decision="denied", rule=f"r-{number}"))
@@ -146,7 +146,7 @@ def test_the_figures_of_very_many_names_stay_small():
     assert "all others" in made(figures)
 
 
-def test_operations_that_are_none_are_counted_together():
+def test_unknown_operations_are_counted_together():
     figures = Figures()
     for number in range(1000):
         figures.add(row(number, operation=f"op-{number}"))
@@ -155,19 +155,19 @@ def test_operations_that_are_none_are_counted_together():
 
 
 def test_a_page_does_not_claim_that_a_certificate_proves_an_identity():
-    assert "its identity is its own claim" in made(a_week())
-    assert "whoever\nmay use the certifying key can have any identity certified" in made(a_week())
+    assert "which asserts its own identity" in made(a_week())
+    assert "everyone with the right to use the certifying key can have any identity certified" in made(a_week())
 
 
-def test_a_page_of_an_empty_trail_says_that_nothing_was_verified():
+def test_a_page_of_an_empty_trail_is_not_verified():
     text = page(Figures(), verdict_on([], AUTHORITY), ["empty"], NOW)
-    assert "<b>Not verified.</b> There is no record in it." in text
-    assert "Nothing was denied." in text
+    assert "<b>Not verified.</b> The trail contains no record." in text
+    assert "No access was denied." in text
     assert read(text).open == []
 
 
 def pixels(png: bytes) -> tuple[int, int, int]:
-    """Width, height, and how many different lines a picture has."""
+    """Return width and height of a picture, and its number of different lines."""
     assert png.startswith(b"\x89PNG\r\n\x1a\n")
     width, height = struct.unpack(">II", png[16:24])
     data, at = b"", 8
@@ -181,10 +181,10 @@ def pixels(png: bytes) -> tuple[int, int, int]:
     return width, height, len({raw[line * stride : (line + 1) * stride] for line in range(height)})
 
 
-def test_a_browser_without_a_network_shows_it(tmp_path):
+def test_a_browser_without_a_network_shows_the_page(tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
-        pytest.skip("no chromium here: the page was not looked at")
+        pytest.skip("no chromium here: the page was not rendered")
     file, picture = tmp_path / "report.html", tmp_path / "report.png"
     file.write_text(made(a_week()))
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]

@@ -1,4 +1,4 @@
-"""One chain of a trail while it is read: what came, what is missing, who it says it is, and whose signature counts."""
+"""What is known of one chain while a trail is read: its order, its gaps, its certificate and its signatures."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from sealgate.audit.chain import RECORD_LABEL, to_be_certified
-from sealgate.audit.reading.flaws import FlawKind, Gaps, Room, TrailFlaw
+from sealgate.audit.chain import RECORD_LABEL, certificate_bytes
+from sealgate.audit.reading.flaws import Budget, FlawKind, Gaps, TrailFlaw
 from sealgate.audit.reading.trail_lines import TrailRecord, number_at, text_at, value_at
 from sealgate.audit.records import Actor, Certified, Phase
 from sealgate.call import Operation
@@ -23,62 +23,64 @@ _MOST_POLICIES = 64
 _LONGEST_NAME = 64
 _LONGEST_SHOWN = 1025
 """Characters of a name in a record, at most."""
-_WAITS = 32
-"""How many of the small things a record is as large as."""
-_SHORTEST_CLIP = 24
-"""Characters that a record shows of a name that is too long for it, at least."""
+_RECORD_SIZE = 32
+"""How many items of the budget a record takes that waits for its certificate."""
+_SHORTEST_CUT = 24
+"""Characters that a record shows of a name that it cuts, at least."""
 
 
 @dataclass(slots=True)
 class ChainFacts:
-    """One chain: what its records say, and how far they can be believed."""
+    """What the records of one chain say, and whether the chain is certified."""
 
     uid: str
     records: int = 0
     first: int = 0
-    """Milliseconds since 1970, as `last`."""
+    """The earliest time of a record, in milliseconds since 1970."""
     last: int = 0
+    """The latest time of a record, in milliseconds since 1970."""
     closed: bool = False
     certified_by: str = ""
-    """Key and version; empty if nobody vouches for the chain."""
+    """Name and version of the certifying key; empty if the chain is not certified by a trusted key."""
     actor: Actor | None = None
-    """Of the certificate; of the first record that names one, if nobody vouches for the chain."""
+    """The actor of the certificate; without one, the actor of the first record that names one."""
     policies: set[str] = field(default_factory=set)
     unfinished: int = 0
-    """Attempts without an outcome: the process ended in between, or the records are gone."""
+    """Attempts without an outcome: the process ended in between, or the records were removed."""
 
 
 @dataclass(slots=True)
-class Wanted:
-    """A record that something outside of the trail names: the attempt that wrote it."""
+class ExpectedRecord:
+    """The attempt that a stored object names in its header, which the trail must contain."""
 
-    what: str
+    file: str
     chain: str
     sequence: int
     place: str = ""
+    """File and line of the record; empty while it is missing."""
     key: str = ""
-    """The artifact's, as the record has it."""
+    """The artifact's key in the record."""
     saves: bool = False
     signed: bool = False
 
-    def is_there(self, found: TrailRecord) -> None:
-        """Note the record."""
-        self.place, self.key = found.line.place, text_at(found.record, "resource", "uid")
-        self.saves = found.phase == Phase.ATTEMPT and text_at(found.record, "api", "operation") in _SAVES
+    def note(self, record: TrailRecord) -> None:
+        """Take `record`, which has the chain and the sequence of this one, as the record in the trail."""
+        self.place, self.key = record.line.place, text_at(record.record, "resource", "uid")
+        self.saves = record.phase == Phase.ATTEMPT and text_at(record.record, "api", "operation") in _SAVES
 
     def flaws(self, *, allow_unsigned: bool) -> Iterator[TrailFlaw]:
-        """At the end: what it is not."""
-        which = f"record {self.sequence}, which {self.what} names,"
+        """Report, after the whole trail was read, why the record does not confirm the object."""
+        which = f"record {self.sequence}, which {self.file} names,"
         if not self.place:
-            yield TrailFlaw(FlawKind.REMOVED, "", self.chain, f"{which} is not there")
+            yield TrailFlaw(FlawKind.REMOVED, "", self.chain, f"{which} is missing")
         elif not self.saves:
-            yield TrailFlaw(FlawKind.FORGED, self.place, self.chain, f"{which} is no attempt to save")
+            yield TrailFlaw(FlawKind.FORGED, self.place, self.chain, f"{which} is not an attempt to save")
         elif not self.signed and not allow_unsigned:
-            yield TrailFlaw(FlawKind.FORGED, self.place, self.chain, f"{which} has no good signature")
+            yield TrailFlaw(FlawKind.FORGED, self.place, self.chain, f"{which} has no valid signature")
 
 
-class _Signed(NamedTuple):
-    """What a signature is checked with."""
+class _SignedPart(NamedTuple):
+    """The parts of a record that are needed to check its signature."""
 
     place: str
     sequence: int
@@ -88,121 +90,129 @@ class _Signed(NamedTuple):
     actor: Actor | None
 
 
-class Links:
-    """One chain while it is read."""
+class ChainState:
+    """One chain while its trail is read.
+
+    Args:
+        uid: the id of the chain.
+        trusted: public keys of certifying keys, 32 bytes each.
+        expected: the records that stored objects name, by sequence.
+        budget: limits what all chains together keep.
+    """
 
     def __init__(
-        self, uid: str, trusted: Collection[bytes], wanted: Mapping[int, Sequence[Wanted]], room: Room
+        self, uid: str, trusted: Collection[bytes], expected: Mapping[int, Sequence[ExpectedRecord]], budget: Budget
     ) -> None:
         self.facts = ChainFacts(uid)
         self.next = 0
-        """The sequence that comes next."""
+        """The sequence of the next record."""
         self._trusted = trusted
-        self._wanted = wanted
-        self._room = room
+        self._expected = expected
+        self._budget = budget
         self._last_fingerprint = ""
         self._last_in_order = False
-        self._missing = Gaps(room)
+        self._missing = Gaps(budget)
         self._key: Ed25519PublicKey | None = None
-        self._certified: Actor | None = None
-        self._begun = False
-        self._unsigned_because = "its first record, with the certificate, is not there"
-        self._forged = False
-        self._waiting: list[_Signed] = []
-        """Records that came before the certificate, to be checked once it is there."""
-        self._not_waiting = 0
-        """Those there was no room for."""
-        self._doubtful: dict[int, _Signed] = {}
-        """Records whose signature is not good."""
+        self._certified_actor: Actor | None = None
+        self._has_started = False
+        self._unsigned_because = "its first record, which holds the certificate, is missing"
+        self._certificate_forged = False
+        self._waiting: list[_SignedPart] = []
+        """Records that came before the certificate. They are checked once it is known."""
+        self._not_kept = 0
+        """The number of records before the certificate that were too many to keep."""
+        self._doubtful: dict[int, _SignedPart] = {}
+        """Records with an invalid signature, until the next record decides what was changed."""
         self._open: set[str] = set()
+        """Decision ids of attempts without an outcome so far."""
         self._end = -1
+        """The sequence of the closing record."""
 
-    def add(self, found: TrailRecord) -> list[TrailFlaw]:
-        """Take the next record that was read."""
+    def add(self, record: TrailRecord) -> list[TrailFlaw]:
+        """Add the next intact record. Return the flaws that it shows."""
         facts = self.facts
         facts.records += 1
-        moment = number_at(found.record, "time")
-        facts.first = min(facts.first or moment, moment)
-        facts.last = max(facts.last, moment)
-        for wanted in self._wanted.get(found.sequence, ()):
-            wanted.is_there(found)
-        findings = self._ordered(found)
-        if found.phase == Phase.START and found.sequence == 0 and not self._begun:
-            findings += self._begin(found)
-        signed = _Signed(
-            found.line.place, found.sequence, found.previous, found.fingerprint, found.signature, _actor(found)
+        time = number_at(record.record, "time")
+        facts.first = min(facts.first or time, time)
+        facts.last = max(facts.last, time)
+        for expected in self._expected.get(record.sequence, ()):
+            expected.note(record)
+        flaws = self._check_order(record)
+        if record.phase == Phase.START and record.sequence == 0 and not self._has_started:
+            flaws += self._start(record)
+        part = _SignedPart(
+            record.line.place, record.sequence, record.previous, record.fingerprint, record.signature, _actor(record)
         )
-        if self._begun:
-            findings += self._signed(signed)
-        elif self._room.taken(_WAITS):
-            self._waiting.append(signed)
+        if self._has_started:
+            flaws += self._check_signature(part)
+        elif self._budget.reserve(_RECORD_SIZE):
+            self._waiting.append(part)
         else:
-            self._not_waiting += 1
-        self._note(found, signed.actor)
-        return findings
+            self._not_kept += 1
+        self._note_content(record, part.actor)
+        return flaws
 
-    def passed_over(self, sequence: int) -> None:
-        """An altered record is not missing as well; what it says of its place is believed only for the next one."""
+    def skip_altered(self, sequence: int) -> None:
+        """Do not also report an altered record as missing. Its sequence is believed only if it is the next one."""
         if sequence == self.next:
             self.next += 1
             self._last_in_order = False
 
     def end(self, *, allow_unsigned: bool, expect_closed: bool) -> Iterator[TrailFlaw]:
-        """What is wrong with it as a whole."""
+        """Report, after the whole trail was read, the flaws of the chain as a whole."""
         facts, uid = self.facts, self.facts.uid
         facts.closed = self._end >= 0 and self._end == self.next - 1
         facts.unfinished += len(self._open)
-        for found in self._doubtful.values():
-            yield self._not_signed(found)
+        for part in self._doubtful.values():
+            yield self._not_signed(part)
         for first, last in self._missing:
             yield self._removed(first, last)
-        if self._key is None and not self._forged and not allow_unsigned:
-            yield TrailFlaw(FlawKind.UNSIGNED, "", uid, f"nobody vouches for it: {self._unsigned_because}")
+        if self._key is None and not self._certificate_forged and not allow_unsigned:
+            yield TrailFlaw(FlawKind.UNSIGNED, "", uid, f"the chain is not certified: {self._unsigned_because}")
         if expect_closed and not facts.closed:
-            yield TrailFlaw(FlawKind.OPEN, "", uid, "it does not say that it has ended")
+            yield TrailFlaw(FlawKind.OPEN, "", uid, "the chain has no closing record")
 
-    def _note(self, found: TrailRecord, actor: Actor | None) -> None:
-        identifier = text_at(found.record, "metadata", "correlation_uid")[:_LONGEST_NAME]
-        if found.phase == Phase.ATTEMPT and identifier not in self._open:
-            if self._room.taken():
+    def _note_content(self, record: TrailRecord, actor: Actor | None) -> None:
+        identifier = text_at(record.record, "metadata", "correlation_uid")[:_LONGEST_NAME]
+        if record.phase == Phase.ATTEMPT and identifier not in self._open:
+            if self._budget.reserve():
                 self._open.add(identifier)
             else:
                 self.facts.unfinished += 1
-        elif found.phase == Phase.OUTCOME and identifier in self._open:
+        elif record.phase == Phase.OUTCOME and identifier in self._open:
             self._open.remove(identifier)
-            self._room.given_back()
-        elif found.phase == Phase.END:
-            self._end = found.sequence
-        digest = text_at(found.record, "policy", "uid")[:_LONGEST_NAME]
+            self._budget.release()
+        elif record.phase == Phase.END:
+            self._end = record.sequence
+        digest = text_at(record.record, "policy", "uid")[:_LONGEST_NAME]
         if digest and len(self.facts.policies) < _MOST_POLICIES:
             self.facts.policies.add(digest)
-        if self._certified is not None:
-            self.facts.actor = self._certified
+        if self._certified_actor is not None:
+            self.facts.actor = self._certified_actor
         elif self.facts.actor is None and actor is not None:
-            self.facts.actor = msgspec.convert(_clipped(msgspec.to_builtins(actor)), Actor)
+            self.facts.actor = msgspec.convert(_shortened(msgspec.to_builtins(actor)), Actor)
 
-    def _finding(self, flaw: FlawKind, found: _Signed, what: str) -> TrailFlaw:
-        return TrailFlaw(flaw, found.place, self.facts.uid, f"record {found.sequence} {what}")
+    def _flaw(self, kind: FlawKind, part: _SignedPart, what: str) -> TrailFlaw:
+        return TrailFlaw(kind, part.place, self.facts.uid, f"record {part.sequence} {what}")
 
     # --- order --------------------------------------------------------------------------------------------
 
-    def _ordered(self, found: TrailRecord) -> list[TrailFlaw]:
-        sequence, place, uid = found.sequence, found.line.place, self.facts.uid
+    def _check_order(self, record: TrailRecord) -> list[TrailFlaw]:
+        sequence, place, uid = record.sequence, record.line.place, self.facts.uid
         if sequence < self.next:
             if not self._missing.close(sequence):
-                return [TrailFlaw(FlawKind.REPEATED, place, uid, f"record {sequence} is there twice")]
+                return [TrailFlaw(FlawKind.REPEATED, place, uid, f"record {sequence} appears twice")]
             return [TrailFlaw(FlawKind.REORDERED, place, uid, f"record {sequence} comes after record {self.next - 1}")]
-        findings = []
+        flaws = []
         in_order = sequence == self.next
         if not in_order and not self._missing.add(self.next, sequence - 1):
-            findings.append(self._removed(self.next, sequence - 1))
-        follows = found.previous == self._last_fingerprint
+            flaws.append(self._removed(self.next, sequence - 1))
+        follows = record.previous == self._last_fingerprint
         if in_order and (self._last_in_order or sequence == 0) and not follows:
-            findings.append(
-                TrailFlaw(FlawKind.FORGED, place, uid, f"record {sequence} does not follow the one before it")
-            )
-        self.next, self._last_fingerprint, self._last_in_order = sequence + 1, found.fingerprint, True
-        return findings
+            text = f"record {sequence} does not name the fingerprint of the record before it"
+            flaws.append(TrailFlaw(FlawKind.FORGED, place, uid, text))
+        self.next, self._last_fingerprint, self._last_in_order = sequence + 1, record.fingerprint, True
+        return flaws
 
     def _removed(self, first: int, last: int) -> TrailFlaw:
         text = f"record {first} is missing" if first == last else f"records {first} to {last} are missing"
@@ -210,13 +220,14 @@ class Links:
 
     # --- signatures ---------------------------------------------------------------------------------------
 
-    def _begin(self, found: TrailRecord) -> list[TrailFlaw]:
-        self._begun = True
+    def _start(self, record: TrailRecord) -> list[TrailFlaw]:
+        """Check the certificate in the first record, and then the records that waited for it."""
+        self._has_started = True
         waiting, self._waiting = self._waiting, []
-        self._room.given_back(_WAITS * len(waiting))
-        written = value_at(found.record, "unmapped", "session", "certified")
+        self._budget.release(_RECORD_SIZE * len(waiting))
+        written = value_at(record.record, "unmapped", "session", "certified")
         if written is None:
-            reason = text_at(found.record, "unmapped", "session", "reason")[:_LONGEST_NAME]
+            reason = text_at(record.record, "unmapped", "session", "reason")[:_LONGEST_NAME]
             self._unsigned_because = reason or "it has no certificate"
             return []
         try:
@@ -224,58 +235,56 @@ class Links:
             signature = _decoded(certified.signature)
             key = Ed25519PublicKey.from_public_bytes(_decoded(certified.certificate.public_key))
         except (msgspec.ValidationError, ValueError):
-            return self._not_certified(found, "its certificate cannot be read")
+            return self._forged_certificate(record, "its certificate cannot be read")
         if certified.certificate.chain_uid != self.facts.uid:
-            return self._not_certified(found, "its certificate is another chain's")
-        text = to_be_certified(certified.certificate)
+            return self._forged_certificate(record, "its certificate belongs to another chain")
+        text = certificate_bytes(certified.certificate)
         if not any(_is_signed(Ed25519PublicKey.from_public_bytes(known), signature, text) for known in self._trusted):
-            return self._not_certified(found, "no trusted key made its certificate")
-        self._key, self._certified = key, certified.certificate.actor
+            return self._forged_certificate(record, "its certificate is not signed by a trusted key")
+        self._key, self._certified_actor = key, certified.certificate.actor
         self.facts.certified_by = f"{certified.key} version {certified.key_version}"
-        findings = [finding for earlier in waiting for finding in self._signed(earlier)]
-        if self._not_waiting:
-            unseen = f"the signatures of {self._not_waiting} records before the certificate were not looked at"
-            findings.append(TrailFlaw(FlawKind.UNREAD, found.line.place, self.facts.uid, unseen))
-        return findings
+        flaws = [flaw for earlier in waiting for flaw in self._check_signature(earlier)]
+        if self._not_kept:
+            unchecked = f"the signatures of {self._not_kept} records before the certificate were not checked"
+            flaws.append(TrailFlaw(FlawKind.UNREAD, record.line.place, self.facts.uid, unchecked))
+        return flaws
 
-    def _not_certified(self, found: TrailRecord, why: str) -> list[TrailFlaw]:
-        self._forged = True
-        return [TrailFlaw(FlawKind.FORGED, found.line.place, self.facts.uid, why)]
+    def _forged_certificate(self, record: TrailRecord, why: str) -> list[TrailFlaw]:
+        self._certificate_forged = True
+        return [TrailFlaw(FlawKind.FORGED, record.line.place, self.facts.uid, why)]
 
-    def _signed(self, found: _Signed) -> list[TrailFlaw]:
-        if self._key is None or self._certified is None:
+    def _check_signature(self, part: _SignedPart) -> list[TrailFlaw]:
+        if self._key is None or self._certified_actor is None:
             return []
-        findings = []
-        if not _is_the_same(found.actor, self._certified):
-            findings.append(
-                self._finding(FlawKind.FORGED, found, "names another actor than the certificate of its chain")
-            )
-        if not _is_signed(self._key, _decoded(found.signature), RECORD_LABEL + bytes.fromhex(found.fingerprint)):
-            return findings + self._doubt(found)
-        for wanted in self._wanted.get(found.sequence, ()):
-            wanted.signed = True
-        before = self._doubtful.get(found.sequence - 1)
-        if before is not None and before.fingerprint == found.previous:
-            # This record vouches for its content: only its signature was touched.
+        flaws = []
+        if not _is_same_actor(part.actor, self._certified_actor):
+            flaws.append(self._flaw(FlawKind.FORGED, part, "names another actor than the certificate of its chain"))
+        if not _is_signed(self._key, _decoded(part.signature), RECORD_LABEL + bytes.fromhex(part.fingerprint)):
+            return flaws + self._doubt(part)
+        for expected in self._expected.get(part.sequence, ()):
+            expected.signed = True
+        before = self._doubtful.get(part.sequence - 1)
+        if before is not None and before.fingerprint == part.previous:
+            # This signed record confirms the content of the one before it, so only the signature of that was changed.
             del self._doubtful[before.sequence]
-            self._room.given_back()
-            why = f"the signature of record {before.sequence} is not what was written"
-            findings.append(TrailFlaw(FlawKind.ALTERED, before.place, self.facts.uid, why))
-        return findings
+            self._budget.release()
+            why = f"the signature of record {before.sequence} was changed"
+            flaws.append(TrailFlaw(FlawKind.ALTERED, before.place, self.facts.uid, why))
+        return flaws
 
-    def _doubt(self, found: _Signed) -> list[TrailFlaw]:
-        if found.sequence in self._doubtful or not self._room.taken():
-            return [self._not_signed(found)]
-        self._doubtful[found.sequence] = found
+    def _doubt(self, part: _SignedPart) -> list[TrailFlaw]:
+        if part.sequence in self._doubtful or not self._budget.reserve():
+            return [self._not_signed(part)]
+        self._doubtful[part.sequence] = part
         return []
 
-    def _not_signed(self, found: _Signed) -> TrailFlaw:
-        return self._finding(FlawKind.FORGED, found, "is not signed by the key of its chain")
+    def _not_signed(self, part: _SignedPart) -> TrailFlaw:
+        return self._flaw(FlawKind.FORGED, part, "is not signed by the key of its chain")
 
 
-def _actor(found: TrailRecord) -> Actor | None:
+def _actor(record: TrailRecord) -> Actor | None:
     try:
-        actor = msgspec.convert(found.record.get("actor"), Actor)
+        actor = msgspec.convert(record.record.get("actor"), Actor)
     except msgspec.ValidationError:
         return None
     return actor if all(len(name) <= _LONGEST_SHOWN for name in _names(actor)) else None
@@ -285,26 +294,26 @@ def _names(actor: Actor) -> tuple[str, ...]:
     return msgspec.structs.astuple(actor)[1:]
 
 
-def _clipped(names: dict[str, object]) -> dict[str, object]:
+def _shortened(names: dict[str, object]) -> dict[str, object]:
     return {name: text[:_LONGEST_NAME] if isinstance(text, str) else text for name, text in names.items()}
 
 
-def _is_the_same(shown: Actor | None, certified: Actor) -> bool:
-    """Whether a record names whom the certificate names, each as far as it has room for the names."""
+def _is_same_actor(shown: Actor | None, certified: Actor) -> bool:
+    """Return whether a record names the actor of the certificate. Either of the two may cut long names."""
     if shown is None or shown.attested != certified.attested:
         return False
-    return all(map(_begins_the_same, _names(shown), _names(certified)))
+    return all(map(_is_same_name, _names(shown), _names(certified)))
 
 
-def _begins_the_same(one: str, other: str) -> bool:
+def _is_same_name(one: str, other: str) -> bool:
     pairs = ((one, other), (other, one))
     return one == other or any(
-        short.endswith("…") and len(short) > _SHORTEST_CLIP and long.startswith(short[:-1]) for short, long in pairs
+        short.endswith("…") and len(short) > _SHORTEST_CUT and long.startswith(short[:-1]) for short, long in pairs
     )
 
 
 def _decoded(text: str) -> bytes:
-    """What a text in base64 stands for; empty unless it is the one text for it."""
+    """Return the bytes of a base64 text; empty bytes unless it is their canonical encoding."""
     try:
         decoded = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -1,4 +1,4 @@
-"""What is wrong with a trail, kept in bounded memory: who wrote the trail may have meant to exhaust it."""
+"""How flaws of a trail are collected in limited memory, since an attacker may have written the trail."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _MOST_LISTED = 1000
 
 
 class FlawKind(StrEnum):
-    """What is wrong with a trail."""
+    """The findings of `sealgate audit verify` (docs/audit.md, "Verify it")."""
 
     ALTERED = "altered"
     REMOVED = "removed"
@@ -26,108 +26,112 @@ class FlawKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class TrailFlaw:
-    """One flaw, and where."""
+    """One flaw of a trail."""
 
     flaw: FlawKind
     place: str
-    """File and line, or empty where there is no line."""
+    """File and line number; empty if the flaw has no line."""
     chain: str
     text: str
 
 
 class TrailFlaws:
-    """All of them are counted, the first ones are kept."""
+    """Counts all flaws and keeps the first 1,000."""
 
     def __init__(self) -> None:
         self.listed: list[TrailFlaw] = []
         self.counts: Counter[FlawKind] = Counter()
 
-    def add(self, found: Iterable[TrailFlaw]) -> None:
-        """Take more of them."""
-        for finding in found:
-            self.counts[finding.flaw] += 1
+    def add(self, flaws: Iterable[TrailFlaw]) -> None:
+        """Count the flaws, and keep them while there is room."""
+        for flaw in flaws:
+            self.counts[flaw.flaw] += 1
             if len(self.listed) < _MOST_LISTED:
-                self.listed.append(finding)
+                self.listed.append(flaw)
 
     def __len__(self) -> int:
-        """How many there are, listed or not."""
+        """Return the number of all flaws, kept or not."""
         return self.counts.total()
 
     def __iter__(self) -> Iterator[TrailFlaw]:
-        """Those that were kept."""
+        """Iterate over the flaws that were kept."""
         return iter(self.listed)
 
     @property
     def more(self) -> int:
-        """How many are not listed."""
+        """The number of flaws that were not kept."""
         return len(self) - len(self.listed)
 
 
 class Places:
-    """Places to be noted: all counted, the first ones kept."""
+    """Counts all places of one kind (file and line number) and keeps the first 1,000."""
 
     def __init__(self) -> None:
         self.listed: list[str] = []
         self.count = 0
 
     def add(self, places: Iterable[str]) -> None:
-        """Take more of them."""
+        """Count the places, and keep them while there is room."""
         for place in places:
             self.count += 1
             if len(self.listed) < _MOST_LISTED:
                 self.listed.append(place)
 
 
-class Room:
-    """How many small things may be held for later, by all chains together."""
+class Budget:
+    """Limits how many small items all chains of a trail together keep in memory.
 
-    def __init__(self, left: int) -> None:
-        self._left = left
+    Args:
+        free: the number of items.
+    """
 
-    def taken(self, count: int = 1) -> bool:
-        """Take places, if there are as many."""
-        free = self._left >= count
-        self._left -= count * free
-        return free
+    def __init__(self, free: int) -> None:
+        self._free = free
 
-    def given_back(self, count: int = 1) -> None:
-        """Let go of places."""
-        self._left += count
+    def reserve(self, count: int = 1) -> bool:
+        """Reserve room for `count` items. Return False, and reserve nothing, if there is less."""
+        fits = self._free >= count
+        self._free -= count * fits
+        return fits
+
+    def release(self, count: int = 1) -> None:
+        """Return the room of `count` items."""
+        self._free += count
 
 
 class Gaps:
-    """Which sequences of a chain have not come, as ranges in their order."""
+    """The sequence numbers of a chain that are missing so far, as ranges in ascending order."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._firsts: list[int] = []
         self._lasts: list[int] = []
 
     def add(self, first: int, last: int) -> bool:
-        """Note a range above all others; False if there is no room for it."""
-        if not self._room.taken():
+        """Add a range above all others. Return False if the budget is used up."""
+        if not self._budget.reserve():
             return False
         self._firsts.append(first)
         self._lasts.append(last)
         return True
 
     def close(self, sequence: int) -> bool:
-        """Take a sequence that came late out of them; False if it was in none."""
-        place = bisect_right(self._firsts, sequence) - 1
-        if place < 0 or self._lasts[place] < sequence:
+        """Remove the number of a record that came late. Return False if it was not missing."""
+        index = bisect_right(self._firsts, sequence) - 1
+        if index < 0 or self._lasts[index] < sequence:
             return False
-        first, last = self._firsts[place], self._lasts[place]
+        first, last = self._firsts[index], self._lasts[index]
         left = [(first, sequence - 1)] if first < sequence else []
         left += [(sequence + 1, last)] if sequence < last else []
         if not left:
-            self._room.given_back()
-        elif len(left) > 1 and not self._room.taken():
-            # The trail is not good in any case: this record was out of order.
+            self._budget.release()
+        elif len(left) > 1 and not self._budget.reserve():
+            # One range is lost. The trail fails anyway, because this record was out of order.
             del left[0]
-        self._firsts[place : place + 1] = [begin for begin, _ in left]
-        self._lasts[place : place + 1] = [end for _, end in left]
+        self._firsts[index : index + 1] = [begin for begin, _ in left]
+        self._lasts[index : index + 1] = [end for _, end in left]
         return True
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """First and last of each."""
+        """Iterate over the first and the last number of each range."""
         return zip(self._firsts, self._lasts, strict=True)

@@ -1,4 +1,7 @@
-"""Plots as SVG: no script, no font and no picture from anywhere else; each shape names its count when pointed at."""
+"""How the plots of the report are drawn: SVG without scripts, fonts or pictures from elsewhere.
+
+Each shape has a title with its count, which a browser shows under the pointer.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +15,18 @@ _COLOURS = {"allowed": "#2f6f9f", "denied": "#b3452c", "failed": "#c98a1b", "unf
 
 
 def columns(buckets: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str]) -> str:
-    """Stacked columns over time: each bucket's label, and its count for each of the series."""
+    """Return stacked columns over time.
+
+    Args:
+        buckets: for each column its label, and its count by series.
+        series: the names of the series, from the bottom of a column to its top.
+    """
     highest = max((sum(counts.values()) for _, counts in buckets), default=0) or 1
     top = _rounded(highest)
     width = (_WIDTH - _LEFT - _RIGHT) / max(len(buckets), 1)
     parts = [_axis(value, _HEIGHT - _HEIGHT * value / top) for value in (0, top // 2, top) if value or not top]
-    for place, (label, counts) in enumerate(buckets):
-        x, below = _LEFT + place * width, 0
+    for index, (label, counts) in enumerate(buckets):
+        x, below = _LEFT + index * width, 0
         for name in series:
             count = counts.get(name, 0)
             if count:
@@ -27,20 +35,25 @@ def columns(buckets: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[s
                 parts.append(f'<rect {shape} fill="{_COLOURS[name]}">{_title(f"{label}: {count} {name}")}</rect>')
                 below += count
     every = max(1, len(buckets) // 6)
-    for place in range(0, len(buckets), every):
-        x = _LEFT + place * width
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT + 28}" class="axis">{escape(buckets[place][0])}</text>')
+    for index in range(0, len(buckets), every):
+        x = _LEFT + index * width
+        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT + 28}" class="axis">{escape(buckets[index][0])}</text>')
     return _svg(_HEIGHT + 36, parts) + _legend(series)
 
 
 def bars(rows: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str]) -> str:
-    """Lying bars: a label and its counts in each row."""
+    """Return horizontal bars.
+
+    Args:
+        rows: for each bar its label, and its count by series.
+        series: the names of the series, from left to right.
+    """
     highest = max((sum(counts.values()) for _, counts in rows), default=0) or 1
     longest = _WIDTH - _LABELS - (_ROOM_FOR_COUNTS if len(series) > 1 else _ROOM_FOR_COUNT)
     parts = []
-    for place, (label, counts) in enumerate(rows):
-        y, x = place * (_BAR + 6) + 4, float(_LABELS)
-        parts.append(f'<text x="{_LABELS - 8}" y="{y + 16}" class="label">{escape(_cut(label))}</text>')
+    for index, (label, counts) in enumerate(rows):
+        y, x = index * (_BAR + 6) + 4, float(_LABELS)
+        parts.append(f'<text x="{_LABELS - 8}" y="{y + 16}" class="label">{escape(_shortened(label))}</text>')
         for name in series:
             width = longest * counts.get(name, 0) / highest
             if width:
@@ -73,10 +86,10 @@ def _title(text: str) -> str:
 
 
 def _rounded(value: int) -> int:
-    """The next number that reads well at the end of an axis."""
+    """Return a round number that is not below `value`, for the end of an axis."""
     size = int("1" + "0" * (len(str(value)) - 1))
     return next(step * size for step in (1, 2, 4, 6, 8, 10) if step * size >= value)
 
 
-def _cut(label: str) -> str:
-    return label if len(label) <= 36 else f"{label[:35]}…"  # noqa: PLR2004 - what has room beside the bars
+def _shortened(label: str) -> str:
+    return label if len(label) <= 36 else f"{label[:35]}…"  # noqa: PLR2004 - as many characters fit beside the bars

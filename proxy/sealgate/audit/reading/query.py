@@ -1,4 +1,7 @@
-"""Asking a trail: its accesses, one row each, those that match. It lists what records say; `verify` checks them."""
+"""Which accesses a trail records: one row for each, filtered and written as table, JSON or CSV.
+
+The rows repeat what the records claim; only `verify` checks the records.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +15,18 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import TextIO
 
-from sealgate.audit.reading.trail_lines import TrailLine, TrailRecord, entry, number_at, text_at
+from sealgate.audit.reading.trail_lines import TrailLine, TrailRecord, number_at, parse_record, text_at
 from sealgate.audit.records import Phase
 
 UNFINISHED = "UNFINISHED"
 """The status of an access whose outcome is not in the trail."""
 _MOST_OPEN = 20_000
-_MOST_GIVEN_UP = 200_000
+"""Attempts that wait for their outcome at one time."""
+_MOST_REMEMBERED = 200_000
+"""Attempts that were too many to wait for, of which only a hash is kept."""
 _LAST_MOMENT = 253_402_214_400_000
-"""The last day of the year 9999."""
-_SHOWN = (
+"""The last day of the year 9999, in milliseconds since 1970."""
+_TABLE_COLUMNS = (
     "time",
     "operation",
     "key",
@@ -35,13 +40,13 @@ _SHOWN = (
     "id",
 )
 _WIDEST = 60
-_TOGETHER = 500
-"""Rows whose columns are made equally wide before the first is shown."""
+_ROWS_AT_ONCE = 500
+"""Rows of a table that are aligned together, so that a long listing starts before its end is known."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One access: its outcome, or its attempt where there is none."""
+    """One access: its outcome, or its attempt if it has no outcome."""
 
     time: str
     """UTC, ISO 8601, milliseconds."""
@@ -70,22 +75,24 @@ class Row:
     chain: str
     sequence: int
     record: str
-    """`altered` if its fingerprint is not that of its content, else `intact`. Who wrote it is not looked at."""
+    """`altered` if the fingerprint does not match the content, else `intact`. No signature is checked for it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """What is asked for; what is empty matches everything. `key` may hold `*` and `?`."""
+class AccessFilter:
+    """Selects accesses. An empty field matches everything."""
 
     key: str = ""
+    """A glob in which `*` and `?` also match `/`."""
     operation: str = ""
     workflow: str = ""
     decision: str = ""
     since: datetime | None = None
     until: datetime | None = None
+    """The first moment that does not match any more."""
 
     def matches(self, row: Row) -> bool:
-        """Whether the row is asked for."""
+        """Return whether the filter selects `row`."""
         moment = datetime.fromisoformat(row.time)
         return (
             (not self.key or fnmatchcase(row.key, self.key))
@@ -97,79 +104,91 @@ class Question:
         )
 
 
-class Accesses:
-    """Makes one row of the records of each access, as lines come. Holds those that have no outcome yet."""
+class AccessRows:
+    """Joins attempt and outcome of each access into one row, while lines are read.
+
+    At most 20,000 attempts wait for their outcome. Beyond that, the oldest is returned as unfinished.
+    """
 
     def __init__(self) -> None:
-        self._begun: OrderedDict[tuple[str, str], Row] = OrderedDict()
-        self._given_up: set[int] = set()
+        self._open: OrderedDict[tuple[str, str], Row] = OrderedDict()
+        self._returned_early: set[int] = set()
         self.unread = 0
-        """Lines that begin as a record does, and are none."""
-        self.twice = 0
-        """Accesses that were given up as unfinished before their outcome came."""
+        """The number of lines that start like a record and cannot be read."""
+        self.counted_twice = 0
+        """The number of accesses that were returned as unfinished, and again when their outcome came."""
 
     def add(self, line: TrailLine) -> Row | None:
-        """The row that this line completes, if it completes one."""
-        found = entry(line)
-        if found is None:
+        """Return the row that is complete with this line, if there is one."""
+        record = parse_record(line)
+        if record is None:
             self.unread += 1
             return None
-        if found.phase not in {Phase.ATTEMPT, Phase.OUTCOME}:
+        if record.phase not in {Phase.ATTEMPT, Phase.OUTCOME}:
             return None
-        row = _row(found)
-        place = row.chain, row.id
-        if found.phase == Phase.OUTCOME:
-            self.twice += self._begun.pop(place, None) is None and hash(place) in self._given_up
+        row = _row(record)
+        access = row.chain, row.id
+        if record.phase == Phase.OUTCOME:
+            self.counted_twice += self._open.pop(access, None) is None and hash(access) in self._returned_early
             return row
-        self._begun[place] = row
-        if len(self._begun) <= _MOST_OPEN:
+        self._open[access] = row
+        if len(self._open) <= _MOST_OPEN:
             return None
-        place, row = self._begun.popitem(last=False)
-        if len(self._given_up) < _MOST_GIVEN_UP:
-            self._given_up.add(hash(place))
+        access, row = self._open.popitem(last=False)
+        if len(self._returned_early) < _MOST_REMEMBERED:
+            self._returned_early.add(hash(access))
         return row
 
     def unfinished(self) -> Iterable[Row]:
-        """At the end: the accesses without an outcome."""
-        return self._begun.values()
+        """Return, after the last line, the accesses without an outcome."""
+        return self._open.values()
 
 
-def accesses(trail: Iterable[TrailLine], found: Accesses) -> Iterator[Row]:
-    """One row an access, in the order of the outcomes; last those that have none. What it could not do, `found` has."""
+def accesses(trail: Iterable[TrailLine], rows: AccessRows) -> Iterator[Row]:
+    """Return one row for each access, in the order of the outcomes; those without an outcome come last.
+
+    Args:
+        trail: the lines.
+        rows: joins the records, and counts the lines that it could not use.
+    """
     for line in trail:
-        row = found.add(line)
+        row = rows.add(line)
         if row is not None:
             yield row
-    yield from found.unfinished()
+    yield from rows.unfinished()
 
 
 def write_table(rows: Iterable[Row], out: TextIO) -> None:
-    """Columns for a reader. A key comes from outside: nothing in it steers a terminal."""
-    waiting = iter(rows)
-    lines = [[name.replace("_", " ") for name in _SHOWN]]
-    widths = [0] * len(_SHOWN)
-    while rest := [[_cell(getattr(row, name)) for name in _SHOWN] for row in islice(waiting, _TOGETHER)] or lines:
-        # A column is as wide as its widest cell so far: a long listing does not wait for its end.
-        lines += rest if rest is not lines else []
+    """Write an aligned table. Unprintable characters become `?`, so that no text in it can control a terminal."""
+    remaining = iter(rows)
+    lines = [[name.replace("_", " ") for name in _TABLE_COLUMNS]]
+    widths = [0] * len(_TABLE_COLUMNS)
+    while block := _block(remaining) or lines:
+        # A column is as wide as its widest cell so far.
+        lines += block if block is not lines else []
         widths = [max(width, *map(len, column)) for width, column in zip(widths, zip(*lines, strict=True), strict=True)]
         for cells in lines:
             print("  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip(), file=out)
         lines = []
 
 
+def _block(rows: Iterator[Row]) -> list[list[str]]:
+    return [[_cell(getattr(row, name)) for name in _TABLE_COLUMNS] for row in islice(rows, _ROWS_AT_ONCE)]
+
+
 def write_json(rows: Iterable[Row], out: TextIO) -> None:
-    """One object a line."""
+    """Write one JSON object for each row, on a line of its own."""
     for row in rows:
         print(json.dumps(asdict(row), ensure_ascii=True), file=out)
 
 
 def write_csv(rows: Iterable[Row], out: TextIO) -> None:
-    """With a head. Nothing in a cell steers a terminal; what a spreadsheet would take for a formula is quoted."""
+    """Write CSV with a header line. No cell can control a terminal or be taken for a formula by a spreadsheet."""
     names = [field.name for field in fields(Row)]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
-        writer.writerow([_harmless(getattr(row, name)) for name in names])
+        writer.writerow([_csv_cell(getattr(row, name)) for name in names])
 
 
 WRITERS: dict[str, Callable[[Iterable[Row], TextIO], None]] = {
@@ -179,10 +198,10 @@ WRITERS: dict[str, Callable[[Iterable[Row], TextIO], None]] = {
 }
 
 
-def _row(found: TrailRecord) -> Row:
-    record = found.record
+def _row(parsed: TrailRecord) -> Row:
+    record = parsed.record
     unmapped = record.get("unmapped")
-    status = text_at(unmapped, "grpc_status") if found.phase == Phase.OUTCOME else UNFINISHED
+    status = text_at(unmapped, "grpc_status") if parsed.phase == Phase.OUTCOME else UNFINISHED
     return Row(
         time=moment(number_at(record, "time")).isoformat(timespec="milliseconds"),
         operation=text_at(record, "api", "operation"),
@@ -206,14 +225,14 @@ def _row(found: TrailRecord) -> Row:
         trace_id=text_at(unmapped, "trace", "trace_id"),
         vault_request_id=text_at(unmapped, "vault", "request_id"),
         id=text_at(record, "metadata", "correlation_uid"),
-        chain=found.chain,
-        sequence=found.sequence,
-        record="intact" if found.intact else "altered",
+        chain=parsed.chain,
+        sequence=parsed.sequence,
+        record="intact" if parsed.intact else "altered",
     )
 
 
 def moment(milliseconds: int) -> datetime:
-    """A record's time. One before 1970, or that no calendar has, counts as the first."""
+    """Return the time of a record in UTC. A time before 1970 or after the year 9999 becomes the start of 1970."""
     return datetime.fromtimestamp(milliseconds / 1000 if 0 <= milliseconds <= _LAST_MOMENT else 0, UTC)
 
 
@@ -222,7 +241,7 @@ def _cell(value: object) -> str:
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
-def _harmless(value: object) -> object:
+def _csv_cell(value: object) -> object:
     if not isinstance(value, str):
         return value
     text = _printable(value)

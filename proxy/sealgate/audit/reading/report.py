@@ -1,6 +1,6 @@
-"""One page for an auditor: what was accessed and refused, whether the trail is whole, which controls it serves.
+"""What an auditor gets on one page: the verdict, figures about accesses, and the controls that the trail supports.
 
-It holds no script and asks for nothing from a network.
+The page holds no script and loads nothing from a network.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ _MOST_NAMES = 12
 _MOST_LISTED = 200
 _LONGEST_NAME = 120
 _OTHERS = "all others"
+"""The row for names beyond those that are counted or shown one by one."""
 _OPERATIONS = {operation.value for operation in Operation}
 _CONTROLS = (
     ("PCI DSS 4.0 10.2.1.1", "All individual access to card data", "one record before and one after each access"),
     ("PCI DSS 4.0 10.2.1.4", "Invalid access attempts", "denied accesses, with the rule that denied them"),
-    ("PCI DSS 4.0 10.2.1.6", "Starting and stopping of the audit log", "session.start and session.end of each process"),
+    ("PCI DSS 4.0 10.2.1.6", "Start and stop of the audit log", "session.start and session.end of each process"),
     ("PCI DSS 4.0 10.2.1.7", "Creation and deletion of objects", "Save, SaveStream, Delete"),
     (
         "PCI DSS 4.0 10.2.2",
@@ -39,7 +40,7 @@ _CONTROLS = (
     (
         "SOC 2 CC7.2, CC7.3",
         "Monitoring for anomalies, and their evaluation",
-        "denials, failures, and what broke a chain",
+        "denials, failures, and findings about chains",
     ),
     ("NIST SP 800-53 AU-3", "Content of audit records", "what, when, where, source, outcome, identity"),
     ("NIST SP 800-53 AU-5", "Response to a failure of logging", "an access that cannot be recorded does not happen"),
@@ -47,17 +48,22 @@ _CONTROLS = (
     (
         "NIST SP 800-53 AU-10",
         "Non-repudiation",
-        "in part: a signature binds records to one process; its identity is its own claim, see below",
+        "in part: a signature binds records to one process, which asserts its own identity (see below)",
     ),
 )
-_GAPS = """Who the person was. Workflow pods act as a service account, and Argo's server does not pass on whom it has
-authenticated. Join the workflow's uid with the Kubernetes audit log and the label
-<code>workflows.argoproj.io/creator</code>. An identity that is not marked attested is what the pod's environment says,
-and whoever may patch the pod may change it. The identity in a certificate is what the process said of itself: whoever
-may use the certifying key can have any identity certified. Compare each chain with the certifying key's use in Vault's
-own audit log, which names who asked. Records that were removed from the end of a chain show only as a chain
-that is open, unless a sealed object or a trace names one. A chain that is gone altogether shows nowhere here: Vault's
-own audit log has a signature for each chain that was certified."""
+_LIMITS = (
+    """<b>The person.</b> Workflow pods act as a service account, and Argo's server does not pass on the user that it
+has authenticated. To find the person, search the Kubernetes audit log for the uid of the workflow, and read the label
+<code>workflows.argoproj.io/creator</code>.""",
+    """<b>A proven identity.</b> An identity that is not marked as attested is asserted by the environment of the pod,
+and everyone with the right to patch the pod can change it. The identity in a certificate is asserted by the process:
+everyone with the right to use the certifying key can have any identity certified. Compare each chain with the audit log
+of Vault, which names the client of each signature by the certifying key.""",
+    """<b>Records removed from the end.</b> A chain whose last records were removed looks like a chain that is open,
+unless a sealed object or a trace names one of those records.""",
+    """<b>Whole chains that were removed.</b> This report cannot show them. The audit log of Vault has one signature for
+each chain that was certified.""",
+)
 _STYLE = """
 :root{color-scheme:light;--ink:#1d2329;--soft:#5c6670;--line:#d9dee3;--good:#25724a;--bad:#b3452c}
 *{box-sizing:border-box}body{margin:0 auto;padding:2.2rem 1.4rem;max-width:60rem;color:var(--ink);background:#fff;
@@ -79,7 +85,7 @@ code{font-size:12.5px}@media print{body{padding:0}h2{break-after:avoid}}
 
 @dataclass(slots=True)
 class Figures:
-    """What is counted of the accesses, in bounded memory however many there are."""
+    """Counts accesses. The memory that this takes does not grow with their number."""
 
     accesses: int = 0
     plaintext_bytes: int = 0
@@ -89,9 +95,11 @@ class Figures:
     keys: Counter[str] = field(default_factory=Counter)
     workflows: Counter[str] = field(default_factory=Counter)
     first: int | None = None
-    """Seconds since 1970, as `last`."""
+    """The time of the earliest access, in seconds since 1970."""
     last: int = 0
+    """The time of the latest access, in seconds since 1970."""
     _width: int = 60
+    """Seconds of a bucket."""
     _times: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
 
     def add(self, row: Row) -> None:
@@ -115,7 +123,7 @@ class Figures:
             self._widen(self._width * 2)
 
     def over_time(self) -> list[tuple[str, Mapping[str, int]]]:
-        """At most `_COLUMNS` buckets of equal width, none left out."""
+        """Return label and counts of at most `_COLUMNS` buckets of equal width, without gaps."""
         if self.first is None:
             return []
         while (self.last // self._width) - (self.first // self._width) >= _COLUMNS:
@@ -134,7 +142,14 @@ class Figures:
 
 
 def page(figures: Figures, verdict: VerificationResult, sources: Iterable[str], made_at: datetime) -> str:
-    """The whole page."""
+    """Return the page as HTML.
+
+    Args:
+        figures: the counts of all accesses.
+        verdict: the result of the verification.
+        sources: the names of the files of the trail.
+        made_at: the time of the report, in UTC.
+    """
     title = "Sealgate: audit report"
     policy = "default-src 'none'; style-src 'unsafe-inline'"
     head = (
@@ -153,38 +168,40 @@ def _sections(
     yield _verdict(verdict)
     yield _facts(figures, verdict)
     if not verdict.good or verdict.unsigned:
-        yield '<p class="soft">Figures and plots count what all records claim, those that did not verify too.</p>'
+        yield '<p class="soft">The figures and plots count all records, including those that were not verified.</p>'
     yield "<h2>Accesses over time</h2>" + plots.columns(figures.over_time(), _SERIES)
     yield "<h2>By operation and outcome</h2>" + plots.bars(sorted(figures.operations.items()), _SERIES)
-    yield "<h2>Denials by rule</h2>" + _ranking(figures.denials, "denied", "Nothing was denied.")
+    yield "<h2>Denials by rule</h2>" + _ranking(figures.denials, "denied", "No access was denied.")
     yield "<h2>Key versions in use</h2>" + _ranking(figures.keys, "allowed", "No data key was used.")
-    yield "<h2>Workflows</h2>" + _ranking(figures.workflows, "allowed", "No access.")
+    yield "<h2>Workflows</h2>" + _ranking(figures.workflows, "allowed", "No accesses.")
     yield "<h2>The trail</h2>" + _chains(verdict)
-    yield "<h2>Controls that it serves</h2>" + _table(("control", "asks for", "where it is here"), _CONTROLS)
-    yield f"<h2>What it does not tell</h2><p>{_GAPS}</p>"
+    yield "<h2>Controls that this trail supports</h2>" + _table(("control", "requirement", "evidence"), _CONTROLS)
+    yield "<h2>What this report does not show</h2>" + "".join(f"<p>{limit}</p>" for limit in _LIMITS)
 
 
 def _verdict(verdict: VerificationResult) -> str:
     if verdict.good:
         open_chains = sum(not chain.closed for chain in verdict.chains)
         note = (
-            f" {open_chains} without an end: the process was killed, still runs, or its end was cut off."
+            f" {_counted_chains(open_chains)} open: the process was killed or still runs, or the end was cut off."
             if open_chains
             else ""
         )
         if verdict.unsigned:
-            unsigned = "1 chain" if verdict.unsigned == 1 else f"{verdict.unsigned} chains"
-            text = f"<b>Consistent, not signed:</b> {unsigned} nobody vouches for. Anybody can have made them."
+            unsigned = _counted_chains(verdict.unsigned)
+            text = (
+                f"<b>Consistent, not signed:</b> {unsigned} without a certificate. Any program could have written this."
+            )
             return f'<p class="verdict">{text}{note}</p>'
-        return f'<p class="verdict good"><b>Verified.</b> {_chains_are(len(verdict.chains))} as written.{note}</p>'
+        return f'<p class="verdict good"><b>Verified.</b> {_counted_chains(len(verdict.chains))}, unchanged.{note}</p>'
     if verdict.empty:
-        return '<p class="verdict bad"><b>Not verified.</b> There is no record in it.</p>'
+        return '<p class="verdict bad"><b>Not verified.</b> The trail contains no record.</p>'
     kinds = ", ".join(f"{count} {flaw.value}" for flaw, count in sorted(verdict.findings.counts.items()))
-    return f'<p class="verdict bad"><b>Not verified.</b> This trail is not what was written: {escape(kinds)}.</p>'
+    return f'<p class="verdict bad"><b>Not verified.</b> The trail has flaws: {escape(kinds)}.</p>'
 
 
-def _chains_are(count: int) -> str:
-    return "1 chain is" if count == 1 else f"{count} chains are"
+def _counted_chains(count: int) -> str:
+    return "1 chain" if count == 1 else f"{count} chains"
 
 
 def _facts(figures: Figures, verdict: VerificationResult) -> str:
@@ -213,13 +230,13 @@ def _chains(verdict: VerificationResult) -> str:
         (finding.flaw.value, finding.place, finding.chain[:8], finding.text)
         for finding in verdict.findings.listed[:_MOST_LISTED]
     ]
-    broken = _table(("flaw", "where", "chain", "what"), findings) if findings else ""
+    flaws = _table(("flaw", "place", "chain", "description"), findings) if findings else ""
     chains = [
         (
             chain.uid[:8],
             f"{chain.records:,}",
             "closed" if chain.closed else "open",
-            chain.certified_by or "nobody",
+            chain.certified_by or "not certified",
             f"{moment(chain.first):%Y-%m-%d %H:%M:%S}",
             f"{moment(chain.last):%Y-%m-%d %H:%M:%S}",
             " ".join(
@@ -229,10 +246,11 @@ def _chains(verdict: VerificationResult) -> str:
         )
         for chain in verdict.chains[:_MOST_LISTED]
     ]
-    heads = ("chain", "records", "end", "certified by", "first", "last", "for", "policies")
+    heads = ("chain", "records", "end", "certified by", "first", "last", "actor", "policies")
     left_out = max(len(verdict.chains), len(verdict.findings)) - _MOST_LISTED
-    note = f'<p class="soft">{left_out} more are not listed: see audit verify.</p>' if left_out > 0 else ""
-    return broken + _table(heads, chains) + note
+    command = "<code>sealgate audit verify</code>"
+    note = f'<p class="soft">{left_out} more are not listed here; {command} counts them.</p>' if left_out > 0 else ""
+    return flaws + _table(heads, chains) + note
 
 
 def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -254,6 +272,6 @@ def _outcome(row: Row) -> str:
 
 
 def _count(counts: Counter[str], name: str) -> None:
-    """Count a name that comes from outside: of very many different ones, the later ones together."""
+    """Count a name from outside. Beyond `_MOST_BUCKETS` different names, further ones are counted together."""
     name = name[:_LONGEST_NAME]
     counts[name if name in counts or len(counts) < _MOST_BUCKETS else _OTHERS] += 1

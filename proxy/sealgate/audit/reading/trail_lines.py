@@ -1,4 +1,7 @@
-"""Reading a trail back: its lines among others, as they come, in bounded memory. Whoever wrote them is not trusted."""
+"""How records are found in the lines of a file, among lines of other programs, in limited memory.
+
+The content of the file is not trusted.
+"""
 
 from __future__ import annotations
 
@@ -15,100 +18,107 @@ import msgspec
 from sealgate.audit.records import LONGEST, Fingerprint, Signature
 
 MARK = b'{"sealgate_audit":1,'
-_SIGN = re.compile(rb'"(?:sealgate_audit|attestation)"')
-"""One of the two is there, even if the other was damaged."""
-_WRAPPED = b'\\"sealgate_audit\\"'
-_MARKED = re.compile(rb'\{\s{0,4}"sealgate_audit"')
-_OBJECT = re.compile(rb'\{\s{0,4}"')
-_WRAPPERS = ("log", "body", "message")
-"""Where a collector that makes an object of each line puts the line."""
-_LONGEST = 1 << 16
+"""The first bytes of each record, as Sealgate writes it."""
+_HINT = re.compile(rb'"(?:sealgate_audit|attestation)"')
+"""Either name hints at a record, so that a record is noticed although one of the names is damaged."""
+_ESCAPED_HINT = b'\\"sealgate_audit\\"'
+_RECORD_START = re.compile(rb'\{\s{0,4}"sealgate_audit"')
+_OBJECT_START = re.compile(rb'\{\s{0,4}"')
+_WRAPPER_FIELDS = ("log", "body", "message")
+"""The fields in which collectors put a line that they wrap into an object."""
+_LONGEST_LINE = 1 << 16
 _LONGEST_RECORD = 4 * LONGEST
-"""Bytes of a record that a collector wrote anew, with spaces and escapes."""
+"""Bytes of a record. A collector that rewrites the JSON may add spaces and escapes."""
 _CHAIN = re.compile(rb'"chain_uid":"([0-9a-f]{32})"')
 _SEQUENCE = re.compile(rb'"sequence":([0-9]{1,18})\b')
 _UID = re.compile(r"[0-9a-f]{32}")
-_LONGEST_SEAL = 88
+_LONGEST_SIGNATURE = 88
 """Characters of an Ed25519 signature in base64."""
 
 
 @dataclass(frozen=True, slots=True)
 class TrailLine:
-    """A line of a trail, and where it stands."""
+    """A line of a trail, or the part of a line that may be one record."""
 
     source: str
     number: int
     text: bytes
     ended: bool = True
-    """Whether a line break follows: none does where writing stopped."""
+    """Whether a line break follows. It is missing where the writer was stopped."""
 
     @property
     def place(self) -> str:
-        """As an error names it."""
+        """File and line number, as findings show them."""
         return f"{self.source}:{self.number}"
 
 
 @dataclass(frozen=True, slots=True)
 class TrailRecord:
-    """A record as it was read. `intact` tells whether its fingerprint is that of its content."""
+    """A record that was parsed from a line. Only an `intact` one may be used as evidence."""
 
     line: TrailLine
     record: dict[str, Any]
     chain: str
     sequence: int
     previous: str
+    """The fingerprint of the record before; empty for the first record."""
     fingerprint: str
     signature: str
     intact: bool
+    """Whether the fingerprint matches the content, and the record has the form that Sealgate writes."""
 
     @property
     def phase(self) -> str:
-        """Which of an access's or a session's records it is."""
+        """The kind of record: one of `records.Phase`, if the record is genuine."""
         return text_at(self.record, "unmapped", "phase")
 
 
-def lines(sources: Iterable[tuple[str, BinaryIO]]) -> Iterator[TrailLine]:
-    """The lines that belong to a trail, whatever else stands between them, in front of them or around them."""
+def read_lines(sources: Iterable[tuple[str, BinaryIO]]) -> Iterator[TrailLine]:
+    """Find the lines that may hold records, and skip all others.
+
+    Args:
+        sources: name and open file of each part of the trail, in order.
+    """
     for source, file in sources:
-        number, whole = 0, True
-        while text := file.readline(_LONGEST):
-            number += whole
-            whole = text.endswith(b"\n")
-            ended = whole or len(text) == _LONGEST
+        number, is_new = 0, True
+        while text := file.readline(_LONGEST_LINE):
+            number += is_new
+            is_new = text.endswith(b"\n")
+            ended = is_new or len(text) == _LONGEST_LINE
             pieces = list(_pieces(text.rstrip(b"\r\n")))
-            for place, piece in enumerate(pieces, start=1):
-                yield TrailLine(source, number, piece, ended or place < len(pieces))
+            for count, piece in enumerate(pieces, start=1):
+                yield TrailLine(source, number, piece, ended or count < len(pieces))
 
 
 def _pieces(text: bytes) -> Iterator[bytes]:
-    """The records in a line: more than one, where the first breaks off and another process wrote on."""
-    if not _SIGN.search(text):
-        if _WRAPPED not in text:
+    """Split a line into its records. It holds several if one is incomplete and another process wrote behind it."""
+    if not _HINT.search(text):
+        if _ESCAPED_HINT not in text:
             return
         text = _unwrapped(text)
-    starts = [found.start() for found in _MARKED.finditer(text)]
+    starts = [match.start() for match in _RECORD_START.finditer(text)]
     head = text[: starts[0]] if starts else text
-    if _SIGN.search(head) or not starts:
-        # A container's runtime puts its own words before a line.
-        begins = _OBJECT.search(head)
-        yield head[begins.start() if begins else 0 :]
-    for start, end in pairwise([*starts, len(text)]):
-        yield text[start:end]
+    if _HINT.search(head) or not starts:
+        # The runtime of a container writes a prefix before each line.
+        start = _OBJECT_START.search(head)
+        yield head[start.start() if start else 0 :]
+    for begin, end in pairwise([*starts, len(text)]):
+        yield text[begin:end]
 
 
 def _unwrapped(text: bytes) -> bytes:
-    """The line that a collector put into an object; the text itself if there is none."""
-    begins = _OBJECT.search(text)
+    """Return the line that a collector wrapped into the object `text`, or `text` itself if it wrapped none."""
+    start = _OBJECT_START.search(text)
     try:
-        around = msgspec.json.decode(text[begins.start() if begins else 0 :])
+        wrapper = msgspec.json.decode(text[start.start() if start else 0 :])
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return text
-    inner = (text_at(around, name).encode(errors="replace") for name in _WRAPPERS)
-    return next((line.strip() for line in inner if _SIGN.search(line)), text)
+    inner = (text_at(wrapper, name).encode(errors="replace") for name in _WRAPPER_FIELDS)
+    return next((line.strip() for line in inner if _HINT.search(line)), text)
 
 
-def entry(line: TrailLine) -> TrailRecord | None:
-    """The record in a line; None if it is none."""
+def parse_record(line: TrailLine) -> TrailRecord | None:
+    """Return the record in `line`; None if the line does not hold a JSON object with the parts of a record."""
     if len(line.text) > _LONGEST_RECORD:
         return None
     try:
@@ -123,8 +133,8 @@ def entry(line: TrailLine) -> TrailRecord | None:
     signature = text_at(signatures[0], "value") if isinstance(signatures, list) and signatures else ""
     chain, previous = text_at(attestation, "chain_uid"), text_at(attestation, "prev_event", "fingerprint")
     fingerprint = text_at(attestation, "fingerprint", "value")
-    unsealed = {name: value for name, value in attestation.items() if name not in {"fingerprint", "signatures"}}
-    digest = hashlib.sha256(_canonical({**record, "attestation": unsealed})).hexdigest()
+    covered = {name: value for name, value in attestation.items() if name not in {"fingerprint", "signatures"}}
+    digest = hashlib.sha256(_canonical({**record, "attestation": covered})).hexdigest()
     return TrailRecord(
         line,
         record,
@@ -137,21 +147,21 @@ def entry(line: TrailLine) -> TrailRecord | None:
         and sequence >= 0
         and _UID.fullmatch(chain) is not None
         and len(previous) in {0, len(digest)}
-        and len(signature) <= _LONGEST_SEAL
+        and len(signature) <= _LONGEST_SIGNATURE
         and attestation.get("fingerprint") == msgspec.to_builtins(Fingerprint(fingerprint))
         and signatures == ([msgspec.to_builtins(Signature(signature))] if signatures else [])
-        and _means_one_thing(line.text, record),
+        and _is_unambiguous(line.text, record),
     )
 
 
 def claimed_place(line: TrailLine) -> tuple[str, int]:
-    """Which record of which chain a line that cannot be read seems to be."""
+    """Return chain and sequence that a damaged line seems to have; an empty text and -1 if it shows none."""
     chain, sequence = _CHAIN.search(line.text), _SEQUENCE.search(line.text)
     return chain[1].decode() if chain else "", int(sequence[1]) if sequence else -1
 
 
 def value_at(record: Any, *names: str) -> Any:
-    """What lies at a path of names, or None."""
+    """Return the value at a path of names in nested objects, or None."""
     for name in names:
         if not isinstance(record, dict):
             return None
@@ -160,15 +170,15 @@ def value_at(record: Any, *names: str) -> Any:
 
 
 def text_at(record: Any, *names: str) -> str:
-    """The text at a path of names; empty if there is none."""
-    found = value_at(record, *names)
-    return found if isinstance(found, str) else ""
+    """Return the text at a path of names; empty if there is no text."""
+    value = value_at(record, *names)
+    return value if isinstance(value, str) else ""
 
 
 def number_at(record: Any, *names: str) -> int:
-    """The whole number at a path of names; 0 if there is none."""
-    found = value_at(record, *names)
-    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+    """Return the integer at a path of names; 0 if there is no integer."""
+    value = value_at(record, *names)
+    return value if isinstance(value, int) and not isinstance(value, bool) else 0
 
 
 def _canonical(value: Any) -> bytes:
@@ -178,19 +188,19 @@ def _canonical(value: Any) -> bytes:
         return b""
 
 
-def _means_one_thing(text: bytes, record: dict[str, Any]) -> bool:
-    """Whether no name is given twice, which two readers would read differently."""
+def _is_unambiguous(text: bytes, record: dict[str, Any]) -> bool:
+    """Return whether no name is given twice in an object: two readers could take different values for it."""
     canonical = _canonical(record)
     if text == MARK + canonical[1:].replace(MARK[1:], b"", 1) or text == canonical:
         return True
     try:
-        json.loads(text, object_pairs_hook=_without_repetition)
+        json.loads(text, object_pairs_hook=_without_duplicates)
     except (ValueError, RecursionError):
         return False
     return True
 
 
-def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     names = dict(pairs)
     if len(names) != len(pairs):
         raise ValueError("a name is given twice")

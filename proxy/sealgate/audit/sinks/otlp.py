@@ -1,7 +1,7 @@
-"""A second copy of the audit trail, pushed to a collector as OTLP logs.
+"""How a collector receives a second copy of the trail: as OTLP log records.
 
-It may lose lines, and says that it took them all the same: it never counts as the place that a record was written to.
-This module loads OpenTelemetry, and so is itself loaded only where a copy was asked for.
+A collector may accept a line and lose it later, so this copy never counts as the record of an access. This module loads
+OpenTelemetry and is therefore imported only if a copy is configured.
 """
 
 from __future__ import annotations
@@ -15,20 +15,26 @@ from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from typing_extensions import override
 
 from sealgate import program_version
+from sealgate.audit.sinks.interface import Copy
 from sealgate.telemetry import names
 from sealgate.telemetry.environment import Signal, over_http, timeout
+from sealgate.telemetry.reporting import run_within
 from sealgate.telemetry.resource import resource
-from sealgate.telemetry.watch import done_within
 
 EVENT = "sealgate.artifact.access"
 _EXPORT_EVERY_MS = 1000
-_END_WITHIN = 2.0
+_CLOSE_SECONDS = 2.0
 
 
-class Collector:
-    """Takes lines that were written elsewhere, and never makes anybody wait."""
+class OtlpCopy(Copy):
+    """Queues lines and exports them once a second on a thread of its own, so that no call waits.
+
+    Args:
+        environment: holds the `OTEL_*` variables that name the collector.
+    """
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._provider = LoggerProvider(resource(names.SERVICE, {}), shutdown_on_exit=False)
@@ -36,8 +42,8 @@ class Collector:
         self._provider.add_log_record_processor(processor)
         self._logger = self._provider.get_logger("sealgate.audit", program_version())
 
+    @override
     def add(self, line: bytes) -> None:
-        """Queue a line."""
         self._logger.emit(
             LogRecord(
                 timestamp=time.time_ns(),
@@ -48,9 +54,10 @@ class Collector:
             )
         )
 
+    @override
     def close(self) -> None:
-        """Export what is left, in bounded time."""
-        done_within(_END_WITHIN, self._provider.shutdown)
+        """Export the queued lines, for at most two seconds."""
+        run_within(_CLOSE_SECONDS, self._provider.shutdown)
 
 
 def _exporter(environment: Mapping[str, str]) -> Any:

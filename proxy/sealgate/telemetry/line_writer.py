@@ -1,4 +1,7 @@
-"""A standard stream as the trail and the log write to it: whole lines, within a bound of time, whoever else writes."""
+"""How whole lines are written to a standard stream that other processes share, in limited time.
+
+The log and the audit trail use it.
+"""
 
 from __future__ import annotations
 
@@ -9,25 +12,26 @@ import stat
 import time
 
 
-class Outlet:
-    """Lines into a descriptor that others share. After one that was cut short the next begins a new line.
+class LineWriter:
+    """Writes lines to `fd`. If a line was cut short, the next one begins on a new line.
 
-    A pipe is opened once more: the mode of an open file belongs to all who share it, and stays as it is for them. One
-    that cannot be opened again, as another user's cannot, is asked for each write alone not to wait. A kernel that does
-    not know that of pipes says so: there a write may wait, where somebody else was quicker to use the room there was.
+    The non-blocking mode of a pipe belongs to the open file, which all its users share, and other users may not expect
+    it. So a pipe is opened a second time, in non-blocking mode. A pipe of another user cannot be opened again: there
+    each write asks for `RWF_NOWAIT`. On a kernel without that flag for pipes, a write may block if another process
+    fills the pipe after `poll` reported room.
     """
 
     def __init__(self, fd: int) -> None:
-        self._fd, self._is_own = _not_blocking(fd)
+        self._fd, self._is_own = _non_blocking(fd)
         self._is_borrowed_pipe = not self._is_own and _is_pipe(fd)
         self._torn = False
 
-    def put(self, line: bytes, seconds: float) -> None:
-        """Write the line, within so many seconds.
+    def write(self, line: bytes, seconds: float) -> None:
+        """Write the line within `seconds`.
 
         Raises:
-            TimeoutError: there was no room for it in time.
-            OSError: the descriptor takes nothing.
+            TimeoutError: the stream had no room in time.
+            OSError: the stream cannot be written to.
         """
         until = time.monotonic() + seconds
         rest = b"\n" + line if self._torn else line
@@ -36,7 +40,7 @@ class Outlet:
             try:
                 rest = rest[self._write(rest) :]
                 self._torn = True
-            except BlockingIOError:  # somebody else was quicker
+            except BlockingIOError:  # another process used the room first
                 if time.monotonic() >= until:
                     raise TimeoutError from None
         self._torn = False
@@ -52,7 +56,7 @@ class Outlet:
         return os.write(self._fd, text)
 
     def close(self) -> None:
-        """Let go of what was opened for it; the descriptor itself belongs to others."""
+        """Close the second descriptor, if one was opened. The descriptor that was given stays open."""
         if self._is_own:
             os.close(self._fd)
             self._fd, self._is_own = -1, False
@@ -67,13 +71,13 @@ class Outlet:
             raise BrokenPipeError
 
 
-def _not_blocking(fd: int) -> tuple[int, bool]:
-    """A descriptor whose writes never wait, and whether it was opened for it."""
+def _non_blocking(fd: int) -> tuple[int, bool]:
+    """Return a descriptor for the same file, and whether it was opened here. If it was, its writes never block."""
     try:
         if _is_pipe(fd):
             return os.open(f"/proc/self/fd/{fd}", os.O_WRONLY | os.O_NONBLOCK | os.O_CLOEXEC), True
     except OSError:
-        pass  # without a reader, or somebody else's: it is told by the first write
+        pass  # the pipe has no reader, or belongs to another user; the first write reports that
     return fd, False
 
 
@@ -81,4 +85,4 @@ def _is_pipe(fd: int) -> bool:
     try:
         return stat.S_ISFIFO(os.fstat(fd).st_mode)
     except OSError:
-        return False  # closed: it is told by the first write
+        return False  # the descriptor is closed; the first write reports that
