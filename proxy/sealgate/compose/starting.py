@@ -14,7 +14,7 @@ from typing_extensions import override
 from sealgate.call import Call, Operation
 from sealgate.errors import NotConfigured, PluginError
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
-from sealgate.rpc.watched import Watch
+from sealgate.rpc.observer import CallObserver
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,7 +27,7 @@ class Composed:
     """A plugin to serve, and what to let go of when it is not served any more."""
 
     plugin: ArtifactPlugin
-    watch: Watch | None = None
+    watch: CallObserver | None = None
     closing: tuple[Callable[[], None], ...] = ()
 
 
@@ -49,7 +49,7 @@ class Starting(ArtifactPlugin):
         for close in self._composed.closing if self._composed else ():
             close()
 
-    def watching(self, operation: Operation) -> Watch | None:
+    def watching(self, operation: Operation) -> CallObserver | None:
         """Who is shown a call; one that needs no configuration does not wait for it."""
         if operation is not Operation.GET_CAPABILITIES:
             self._done.wait()
