@@ -1,4 +1,4 @@
-"""The stores that every test of the backend runs on, and what is needed to look behind them."""
+"""The stores on which every test of the backend runs, and other clients that show their content."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _buckets = itertools.count()
 
 @dataclass
 class Server:
-    """An S3 server: where it listens, and a client of another make."""
+    """An S3 server: its address, and a client that is not obstore."""
 
     endpoint: str
     client: object = field(init=False)
@@ -51,7 +51,7 @@ class Server:
         return name
 
     def config(self, **options) -> dict[str, object]:
-        """Options that lead here."""
+        """Return the backend's options for this server."""
         return {
             "endpoint": self.endpoint,
             "allow_http": True,
@@ -66,7 +66,7 @@ class Server:
         return {found["Key"] for page in pages for found in page.get("Contents", [])}
 
     def uploads(self, bucket: str) -> list[str]:
-        """The keys of multipart uploads that were begun and neither completed nor aborted."""
+        """Return the keys of multipart uploads that were neither completed nor aborted."""
         return [found["Key"] for found in self.client.list_multipart_uploads(Bucket=bucket).get("Uploads") or []]
 
 
@@ -76,7 +76,7 @@ class Store:
 
     environment: dict[str, str]
     keys: Callable[[], set[str]] | None = None
-    """The raw keys in the store, by other means than the backend's; None where there are none."""
+    """Returns the raw keys in the store without the backend; None for a store where that is impossible."""
     uploads: Callable[[], list[str]] = list
 
     def backend(self) -> ObjectStoreBackend:
@@ -97,7 +97,7 @@ def versitygw(tmp_path_factory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("versitygw")
     process, port = _started(installed(*VERSITYGW), root)
     yield Server(f"http://127.0.0.1:{port}")
-    process.kill()  # asked politely, it waits for idle connections to end
+    process.kill()  # after SIGTERM it would wait until idle connections end
     process.wait(10)
 
 
@@ -116,7 +116,7 @@ def _started(program: Path, root: Path) -> tuple[subprocess.Popen, int]:
                 if probe.connect_ex(("127.0.0.1", port)) == 0:
                     return process, port
             time.sleep(0.02)
-        process.kill()  # somebody else was faster to take the port
+        process.kill()  # another process took the port first
     raise AssertionError("versitygw does not start")
 
 
@@ -155,7 +155,7 @@ def backend(store) -> ObjectStoreBackend:
 
 @pytest.fixture
 def backend_at() -> Callable[..., ObjectStoreBackend]:
-    """A backend on a bucket of an S3 server, with any options changed."""
+    """Return a function that makes a backend on a bucket of an S3 server, with some options changed."""
 
     def backend_at(server: Server, bucket: str, prefix: str = "", **options) -> ObjectStoreBackend:
         return ObjectStoreBackend(
@@ -171,8 +171,8 @@ def backend_at() -> Callable[..., ObjectStoreBackend]:
 class Fault:
     """A TCP proxy that breaks connections.
 
-    It ends each connection whose request holds `poison`, and each that has brought `limit` bytes of answers,
-    but lets `mercy` connections live first.
+    It ends each connection whose request contains `poison`, and each that has returned `limit` bytes of answers. The
+    first `mercy` connections are not limited.
     """
 
     def __init__(self, target: str):
@@ -220,7 +220,7 @@ class Fault:
 
 @pytest.fixture
 def fault(versitygw) -> Iterator[Fault]:
-    """A proxy in front of the gateway."""
+    """A `Fault` in front of versitygw."""
     fault = Fault(versitygw.endpoint)
     yield fault
     fault.listener.close()
@@ -233,13 +233,13 @@ def call() -> Call:
 
 @pytest.fixture
 def at() -> Callable[..., Artifact]:
-    """An artifact of the given key."""
+    """Return a function that makes an artifact of a key."""
     return lambda key, configuration="{}": Artifact(key=key, configuration=configuration)
 
 
 @pytest.fixture
 def plant(tmp_path) -> Callable[..., Path]:
-    """Writes a local tree: bytes are a file, None is an empty directory."""
+    """Return a function that writes a local tree: bytes are a file, None is an empty directory."""
     names = itertools.count()
 
     def plant(tree: dict[str, bytes | None] | bytes) -> Path:
@@ -261,7 +261,7 @@ def plant(tmp_path) -> Callable[..., Path]:
 
 @pytest.fixture
 def seen() -> Callable[[Path], object]:
-    """The inverse of `plant`."""
+    """Return the inverse of `plant`."""
 
     def seen(top: Path) -> dict[str, bytes | None] | bytes:
         if not top.is_dir():
@@ -277,7 +277,7 @@ def seen() -> Callable[[Path], object]:
 
 @pytest.fixture
 def fresh(tmp_path) -> Callable[[], Path]:
-    """A path to load to, in a directory that holds nothing else."""
+    """Return a function that makes a path to load to, in an empty directory."""
     names = itertools.count()
 
     def fresh() -> Path:

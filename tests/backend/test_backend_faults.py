@@ -1,4 +1,4 @@
-"""What goes wrong in a store or on the way to it has a name, leaves nothing half done, and ends in bounded time."""
+"""A failure of a store or of its connection is a named error, leaves nothing incomplete, and takes bounded time."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def operations(backend, call, artifact, path, source):
 
 
 def check_all(backend, call, at, fresh, plant, error, says):
-    """Every operation fails with this error, in a text of ours, soon, and leaves nothing at the path."""
+    """Assert that every operation fails with this error, quickly, without a text of the library and without a file."""
     path, source = fresh(), plant({"a": b"x"})
     for operation in operations(backend, call, at("key"), path, source):
         began = time.monotonic()
@@ -49,12 +49,12 @@ def test_credentials_that_are_refused(versitygw, call, at, fresh, plant, backend
 
 
 def test_a_bucket_that_does_not_exist(versitygw, call, at, fresh, plant, backend_at):
-    check_all(backend_at(versitygw, "no-such-bucket"), call, at, fresh, plant, NotConfigured, "no such bucket")
+    check_all(backend_at(versitygw, "no-such-bucket"), call, at, fresh, plant, NotConfigured, "bucket does not exist")
 
 
 def test_a_region_that_is_wrong(versitygw, call, at, fresh, plant, backend_at):
     backend = backend_at(versitygw, versitygw.new_bucket(), region="eu-north-1")
-    check_all(backend, call, at, fresh, plant, NotConfigured, "did not take the request")
+    check_all(backend, call, at, fresh, plant, NotConfigured, "rejected the request")
 
 
 def test_a_server_that_is_not_there(versitygw, call, at, fresh, plant, backend_at):
@@ -79,7 +79,7 @@ def test_a_directory_that_does_not_exist(call, at, fresh, plant, tmp_path):
     assert (tmp_path / "nothing" / "key").read_bytes() == b"x"
 
 
-def test_a_fault_that_lasts_is_not_named_as_one_that_passes(versitygw, call, at, backend_at):
+def test_a_lasting_fault_is_not_reported_as_transient(versitygw, call, at, backend_at):
     backend = backend_at(versitygw, "no-such-bucket")
     with pytest.raises(NotConfigured) as caught:
         backend.list_objects(call, at("key"))
@@ -89,7 +89,7 @@ def test_a_fault_that_lasts_is_not_named_as_one_that_passes(versitygw, call, at,
 # --- reading ----------------------------------------------------------------------------------------------
 
 
-def test_a_connection_that_breaks_once_is_taken_up_again(fault, versitygw, call, at, plant, seen, fresh, backend_at):
+def test_a_read_continues_after_its_connection_broke(fault, versitygw, call, at, plant, seen, fresh, backend_at):
     bucket, content = versitygw.new_bucket(), os.urandom(20 * MIB)
     backend_at(versitygw, bucket).save(call, at("key"), plant(content))
     fault.limit = 3 * MIB
@@ -100,7 +100,7 @@ def test_a_connection_that_breaks_once_is_taken_up_again(fault, versitygw, call,
 
 
 @pytest.mark.parametrize("size", [MIB, 20 * MIB])
-def test_a_body_that_always_breaks_off_is_no_clean_end(fault, versitygw, call, at, plant, fresh, backend_at, size):
+def test_a_body_that_always_breaks_off_is_an_error(fault, versitygw, call, at, plant, fresh, backend_at, size):
     bucket = versitygw.new_bucket()
     backend_at(versitygw, bucket).save(call, at("key"), plant(bytes(size)))
     backend_at(versitygw, bucket).save(call, at("tree"), plant({"good": b"x", "large": bytes(size)}))
@@ -118,7 +118,7 @@ def test_a_body_that_always_breaks_off_is_no_clean_end(fault, versitygw, call, a
     assert sum(map(len, backend.open_stream(call, at("key")))) == size, "the next call works"
 
 
-def test_a_closed_stream_gives_its_connections_back(fault, versitygw, call, at, plant, backend_at):
+def test_a_closed_stream_releases_its_connections(fault, versitygw, call, at, plant, backend_at):
     bucket = versitygw.new_bucket()
     backend = backend_at(versitygw, bucket, endpoint=fault.endpoint)
     backend.save(call, at("key"), plant(bytes(60 * MIB)))
@@ -126,11 +126,11 @@ def test_a_closed_stream_gives_its_connections_back(fault, versitygw, call, at, 
         stream = backend.open_stream(call, at("key"))
         next(stream)
         stream.close()
-    assert fault.open <= 10, "what is open is waiting for the next request"
+    assert fault.open <= 10, "open connections wait for the next request"
 
 
 @pytest.mark.parametrize("change", ["replaced", "deleted"])
-def test_an_object_that_changes_while_it_is_read_is_no_mixture(backend, call, at, plant, change):
+def test_an_object_that_changes_while_it_is_read_is_not_mixed(backend, call, at, plant, change):
     size = 30 * MIB
     backend.save(call, at("key"), plant(b"1" * size))
     stream = backend.open_stream(call, at("key"))
@@ -170,7 +170,7 @@ def test_an_upload_that_breaks_leaves_neither_object_nor_parts(fault, versitygw,
     assert sum(map(len, backend.open_stream(call, at("key")))) == 40 * MIB
 
 
-def test_a_new_directory_that_cannot_be_finished_is_taken_back(fault, versitygw, call, at, plant, backend_at):
+def test_objects_of_a_new_directory_that_cannot_be_completed_are_removed(fault, versitygw, call, at, plant, backend_at):
     bucket = versitygw.new_bucket()
     backend = backend_at(versitygw, bucket, endpoint=fault.endpoint)
     tree = {f"{number}": b"x" for number in range(100)} | {"poison": b"x"}
@@ -180,7 +180,7 @@ def test_a_new_directory_that_cannot_be_finished_is_taken_back(fault, versitygw,
     assert versitygw.keys(bucket) == set()
 
 
-def test_a_directory_that_cannot_be_finished_removes_nothing_of_the_one_before(
+def test_a_directory_that_cannot_be_completed_removes_nothing_of_the_old_one(
     fault, versitygw, call, at, plant, backend_at
 ):
     bucket = versitygw.new_bucket()
@@ -196,7 +196,9 @@ def test_a_directory_that_cannot_be_finished_removes_nothing_of_the_one_before(
     ("before", "after"),
     [(b"old", {"a": b"x", "poison": b"x"}), ({"a": b"old"}, {"a/b": b"x", "poison": b"x"})],
 )
-def test_what_was_moved_aside_comes_back(fault, versitygw, call, at, plant, seen, fresh, backend_at, before, after):
+def test_objects_that_were_moved_aside_are_moved_back(
+    fault, versitygw, call, at, plant, seen, fresh, backend_at, before, after
+):
     bucket = versitygw.new_bucket()
     backend = backend_at(versitygw, bucket, endpoint=fault.endpoint)
     backend.save(call, at("key"), plant(before))
@@ -208,7 +210,7 @@ def test_what_was_moved_aside_comes_back(fault, versitygw, call, at, plant, seen
     assert len(versitygw.keys(bucket)) == 1
 
 
-def test_a_file_in_the_way_of_a_key_is_named_so(versitygw, call, at, plant, tmp_path, backend_at):
+def test_an_object_in_the_way_of_a_key_is_reported(versitygw, call, at, plant, tmp_path, backend_at):
     (tmp_path / "root").mkdir()
     for backend in (
         ObjectStoreBackend({"SEALGATE_BACKEND_URL": (tmp_path / "root").as_uri()}),
@@ -229,7 +231,7 @@ def test_a_name_too_long_for_the_stores_directory_is_refused(call, at, plant, tm
 
 
 def _without_space(operation, url, path):
-    """In a process that may write no file of more than 1 MiB. Returns the name of the error."""
+    """Run an operation in a process that may write at most 1 MiB to a file; return the text of the error."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (MIB, MIB))
     backend, call = ObjectStoreBackend({"SEALGATE_BACKEND_URL": url}), Call(Operation.SAVE)
     try:
@@ -242,8 +244,10 @@ def _without_space(operation, url, path):
     return ""
 
 
-@pytest.mark.parametrize(("operation", "says"), [("save", "the store is full"), ("load", "no space is left")])
-def test_a_full_disk_is_named_and_keeps_nothing(call, at, plant, fresh, tmp_path, operation, says):
+@pytest.mark.parametrize(
+    ("operation", "says"), [("save", "the store is full"), ("load", "the local path could not be written")]
+)
+def test_a_full_disk_is_reported_and_nothing_incomplete_remains(call, at, plant, fresh, tmp_path, operation, says):
     (root := tmp_path / "root").mkdir()
     ObjectStoreBackend({"SEALGATE_BACKEND_URL": root.as_uri()}).save(call, at("key"), plant(bytes(3 * MIB)))
     path = fresh()

@@ -1,4 +1,4 @@
-"""Artifacts of any size pass through little memory."""
+"""Moving an artifact of any size takes little memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ PROGRAM = """
 import sys
 from pathlib import Path
 from sealgate.backend import ObjectStoreBackend
-from sealgate.plugin import Artifact, Call, Operation
+from sealgate.call import Call, Operation
+from sealgate.plugin import Artifact
 
 def memory(field):
     return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(field)) // 1024
@@ -36,7 +37,7 @@ print(memory("VmHWM") - idle)
 
 
 def grown(operation, store, path, size):
-    """By how many MiB a process grows with one operation."""
+    """Return by how many MiB one operation makes a process grow."""
     command = [sys.executable, "-c", PROGRAM, operation, str(path), str(size)]
     environment = os.environ | store.environment
     return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)

@@ -1,4 +1,4 @@
-"""Names come back exactly as they were given, and those that cannot are refused before anything happens."""
+"""Names come back exactly as they were given. A name for which that is impossible is refused first."""
 
 from __future__ import annotations
 
@@ -79,14 +79,14 @@ def test_any_tree_comes_back(backend, call, at, plant, seen, fresh, tree):
         ("a\0b", "control"),
         ("a\nb", "control"),
         ("a\x7f", "control"),
-        ("a\ud800", "half a character"),
+        ("a\ud800", "unpaired surrogate"),
         ("a\uffff", "character"),
         ("ü" * 513, "1026 bytes"),
-        ("a/.sealgate-directory", "empty directory"),
-        (".sealgate-directory/a", "empty directory"),
+        ("a/.sealgate-directory", "reserved for empty directories"),
+        (".sealgate-directory/a", "reserved for empty directories"),
     ],
 )
-def test_a_key_that_cannot_be_kept_is_refused_by_every_operation(call, at, plant, fresh, key, says):
+def test_a_key_that_cannot_be_stored_is_refused_by_every_operation(call, at, plant, fresh, key, says):
     backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": "memory://m"})
     for operation in (
         lambda: backend.load(call, at(key), fresh()),
@@ -108,11 +108,11 @@ def test_a_key_may_have_1024_bytes_with_the_prefix_and_no_more(moto, call, at, b
         backend.save_stream(call, at("k" * 1001), iter([b"x"]))
 
 
-# --- what others put into the store -----------------------------------------------------------------------
+# --- objects of other programs ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["../../evil", "a/../../evil", "a//evil", "./evil", "/evil", "evil\x01"])
-def test_a_name_in_the_store_leads_nowhere_else(moto, call, at, fresh, backend_at, name):
+def test_a_hostile_name_in_the_store_creates_nothing_elsewhere(moto, call, at, fresh, backend_at, name):
     bucket = moto.new_bucket()
     moto.client.put_object(Bucket=bucket, Key=f"tree/{name}", Body=b"evil")
     moto.client.put_object(Bucket=bucket, Key="tree/good", Body=b"good")
@@ -123,7 +123,7 @@ def test_a_name_in_the_store_leads_nowhere_else(moto, call, at, fresh, backend_a
     assert not list(path.parent.parent.rglob("*evil*"))
 
 
-def test_empty_objects_that_stand_for_directories_are_taken_for_such(moto, call, at, seen, fresh, backend_at):
+def test_empty_objects_for_directories_become_directories(moto, call, at, seen, fresh, backend_at):
     bucket = moto.new_bucket()
     for key, body in {"tree/": b"", "tree/a/": b"", "tree/a/b": b"x"}.items():
         moto.client.put_object(Bucket=bucket, Key=key, Body=body)
@@ -132,7 +132,7 @@ def test_empty_objects_that_stand_for_directories_are_taken_for_such(moto, call,
     assert seen(path) == {"a/b": b"x"}
 
 
-def test_a_name_of_both_a_file_and_a_directory_is_not_loaded(moto, call, at, fresh, backend_at):
+def test_a_path_that_is_both_a_file_and_a_directory_is_not_loaded(moto, call, at, fresh, backend_at):
     bucket = moto.new_bucket()
     for key in ("tree/a", "tree/a/b"):
         moto.client.put_object(Bucket=bucket, Key=key, Body=b"x")

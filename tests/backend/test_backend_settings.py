@@ -1,4 +1,4 @@
-"""Which store is used, and what an author may say about it."""
+"""Which store is used, and what a workflow's author may set."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def backend(**environment):
 
 
 def stores_apart(call, at, one, other):
-    """Whether two backends with their configurations use different stores."""
+    """Return whether two backends, each with its configuration, use different stores."""
     (first, said), (second, says) = one, other
     first.save_stream(call, at("apart/key", said), iter([b"x"]))
     return second.list_objects(call, at("apart", says)) == []
@@ -74,14 +74,14 @@ def test_an_author_changes_nothing_of_a_store_from_the_environment(call, at, say
         ({"SEALGATE_BACKEND_URL": "nonsense"}, "url must begin"),
         ({"SEALGATE_BACKEND_URL": "http://example.org"}, "url must begin"),
         ({"SEALGATE_BACKEND_CONFIG": "[1]"}, "not a mapping"),
-        ({"SEALGATE_BACKEND_CONFIG": "region: us-east-1"}, "names no url"),
+        ({"SEALGATE_BACKEND_CONFIG": "region: us-east-1"}, "has no url"),
         ({"SEALGATE_BACKEND_CONFIG": "url: memory://other", **FIXED}, "two different urls"),
         ({"SEALGATE_BACKEND_CONFIG": "mistake: 1", **FIXED}, "mistake is not known"),
         ({"SEALGATE_BACKEND_URL": "file://relative/path"}, "absolute path"),
         ({"SEALGATE_BACKEND_URL": "file:///a/../b"}, "absolute path"),
     ],
 )
-def test_a_wrong_environment_is_named_when_it_is_used(call, at, environment, says):
+def test_a_wrong_environment_is_reported_when_it_is_used(call, at, environment, says):
     store = backend(**environment)
     assert store.get_capabilities(call).save_stream
     with pytest.raises(NotConfigured, match=says):
@@ -102,10 +102,10 @@ def test_an_author_may_name_a_store_where_the_environment_names_none(call, at):
 @pytest.mark.parametrize(
     ("says", "error"),
     [
-        ("url: file:///etc", "file:// url is taken from SEALGATE_BACKEND_URL alone"),
+        ("url: file:///etc", "file:// url is allowed only in SEALGATE_BACKEND_URL"),
         ("url: FILE:///etc", "url must begin"),
         ("url: http://example.org", "url must begin"),
-        ("url: [a]", "url must be a text"),
+        ("url: [a]", "url must be a string"),
         ("url: s3://", "bucket"),
         ("url: s3://..", "bucket"),
         ("url: 's3://b ucket'", "bucket"),
@@ -116,7 +116,7 @@ def test_an_author_may_name_a_store_where_the_environment_names_none(call, at):
         ("region: us-east-1", "no url"),
         ("- a", "not a mapping"),
         ("just text", "not a mapping"),
-        ("1: 2", "it has options and no url"),
+        ("1: 2", "it has options but no url"),
         ("a: b: c", "mapping values are not allowed"),
         ("date: 2024-99-99", "means different things"),
         ("!!python/object/apply:os.system [id]", "uses a tag"),
@@ -130,18 +130,18 @@ def test_an_author_may_name_a_store_where_the_environment_names_none(call, at):
         ("{url: s3://b, region: example.org/}", "region must be"),
         ("{url: az://c, account_name: example.org/}", "account_name must be"),
         ("{url: s3://b, allow_http: 'yes'}", "allow_http must be true or false"),
-        ("{url: s3://b, access_key_id: 5}", "access_key_id must be a text"),
+        ("{url: s3://b, access_key_id: 5}", "access_key_id must be a string"),
         ("{url: s3://b, read_timeout_seconds: 0}", "read_timeout_seconds must be a number from 1 to 3600"),
         ("{url: s3://b, read_timeout_seconds: true}", "read_timeout_seconds must be a number"),
-        ("{url: s3://b, secret_access_key: x}", "need access_key_id"),
-        ("{url: s3://b, session_token: x}", "need access_key_id"),
-        ("{url: s3://b, access_key_id: x}", "needs secret_access_key"),
+        ("{url: s3://b, secret_access_key: x}", "require access_key_id"),
+        ("{url: s3://b, session_token: x}", "require access_key_id"),
+        ("{url: s3://b, access_key_id: x}", "requires secret_access_key"),
         (f"{{url: s3://b, access_key_id:{VALUE}}}", "an option is not known"),
         (f"{{url: s3://b, {VALUE}: x}}", "an option is not known"),
         (f"{{url: s3://b, region: '{VALUE}!'}}", "region must be"),
         (f"{{url: '{VALUE}://b'}}", "url must begin"),
         (f"{{url: s3://b, endpoint: 'https://{VALUE}@x', skip_signature: true}}", "endpoint must be"),
-        ("{url: s3://b, endpoint: 'http://x', skip_signature: true}", "allow_http must be true"),
+        ("{url: s3://b, endpoint: 'http://x', skip_signature: true}", "allow_http is not true"),
     ],
 )
 def test_a_wrong_configuration_is_refused_and_never_shown(call, at, says, error):
@@ -173,29 +173,29 @@ REACH = [
 def test_an_author_directs_only_credentials_of_his_own(call, at, scheme, reach):
     url = {"url": f"{scheme}://bucket", "retry_timeout_seconds": 0}
     for options in ({}, *NOT_OWN[scheme]):
-        with pytest.raises(BadRequest, match=r"beside it|SEALGATE_BACKEND_CONFIG alone"):
+        with pytest.raises(BadRequest, match=r"requires|allowed only in SEALGATE_BACKEND_CONFIG"):
             backend().list_objects(call, at("key", json.dumps(url | options | reach)))
     if "endpoint" in reach:
         for own in OWN[scheme]:
             with pytest.raises(PluginError) as caught:
                 backend().list_objects(call, at("key", json.dumps(url | NOT_OWN[scheme][0] | own | reach)))
-            assert not isinstance(caught.value, BadRequest), "it is tried"
+            assert not isinstance(caught.value, BadRequest), "the request is sent"
 
 
 @pytest.mark.parametrize("account", ['{"gcs_base_url": "http://x"}', '{"gcs_base\\u005furl": "http://x"}', "[]", "no"])
-def test_an_account_directs_nothing_either(call, at, account):
+def test_a_service_account_cannot_set_an_endpoint(call, at, account):
     with pytest.raises(BadRequest, match="service_account_key"):
         backend().list_objects(call, at("key", json.dumps({"url": "gs://bucket", "service_account_key": account})))
 
 
 @pytest.mark.parametrize("name", ["AWS_SSE_CUSTOMER_KEY_BASE64", "AZURE_ENCRYPTION_KEY"])
-def test_a_key_of_the_platforms_that_goes_with_each_request_does_not_go_to_authors(call, at, name):
+def test_a_key_that_the_platform_sends_with_each_request_forbids_an_authors_endpoint(call, at, name):
     says = {"url": "s3://b", "endpoint": "https://127.0.0.1:1", "skip_signature": True, "retry_timeout_seconds": 0}
     with pytest.raises(BadRequest, match=name):
         backend(**{name: VALUE}).list_objects(call, at("key", json.dumps(says)))
 
 
-def test_credentials_of_an_author_are_not_joined_by_the_platforms():
+def test_the_platforms_credentials_are_not_added_to_an_authors():
     received = []
     with closing(socket.create_server(("127.0.0.1", 0))) as listener:
 
@@ -216,8 +216,10 @@ def test_credentials_of_an_author_are_not_joined_by_the_platforms():
         }
         program = (
             "import sys\n"
-            "from backend import ObjectStoreBackend\n"
-            "from sealgate.plugin import Artifact, Call, NotConfigured, Operation\n"
+            "from sealgate.backend import ObjectStoreBackend\n"
+            "from sealgate.call import Call, Operation\n"
+            "from sealgate.errors import NotConfigured\n"
+            "from sealgate.plugin import Artifact\n"
             "try: ObjectStoreBackend().is_directory(Call(Operation.LOAD), Artifact('key', configuration=sys.argv[1]))\n"
             "except NotConfigured: sys.exit(7)\n"
         )
@@ -243,7 +245,7 @@ def test_an_administrator_may_direct_the_platforms_credentials(call, at):
     assert "SEALGATE" not in caught.value.fact
 
 
-def test_a_store_in_memory_lives_as_long_as_its_backend_and_there_are_not_too_many(call, at):
+def test_a_store_in_memory_is_kept_and_their_number_is_limited(call, at):
     store = backend()
     store.save_stream(call, at("key", "url: memory://first"), iter([b"x"]))
     for number in range(63):
@@ -253,8 +255,8 @@ def test_a_store_in_memory_lives_as_long_as_its_backend_and_there_are_not_too_ma
     assert bytes(next(store.open_stream(call, at("key", "url: memory://first")))) == b"x"
 
 
-def test_a_store_may_be_forgotten_and_found_again(call, at, moto):
-    """More stores than are kept connected."""
+def test_a_store_that_was_closed_is_opened_again(call, at, moto):
+    """Use more stores than are kept open."""
     store = backend()
     names = [moto.new_bucket() for _ in range(20)]
     said = [json.dumps(moto.config(url=f"s3://{name}/p")) for name in names]

@@ -1,4 +1,4 @@
-"""Files sealed and opened by positioned reads and writes."""
+"""Files sealed and opened at offsets, by one thread or several."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_any_content_comes_back(plaintext):
 
 @settings(max_examples=8)
 @given(st.integers(9, 16), st.integers(-20, 20))
-def test_a_file_for_several_threads_is_the_same_file(segments, off):
+def test_several_threads_seal_and_open_the_same_file(segments, off):
     plaintext = plaintext_of(FIRST + segments * FULL + off)
     sealed = sealed_by_file(plaintext)
     assert len(sealed) == len(header().encode()) + envelope.stored_size(len(plaintext))
@@ -58,7 +58,7 @@ def test_a_file_for_several_threads_is_the_same_file(segments, off):
         assert outcome.released == plaintext
 
 
-def test_the_answer_is_plaintext_bytes_and_stored_bytes():
+def test_the_result_is_plaintext_bytes_and_stored_bytes():
     with in_memory(b"x" * 1000) as source, in_memory() as sealed, in_memory() as target:
         sizes = envelope.seal_file(source, sealed, header(), DATA_KEY, KEY)
         assert sizes == (1000, os.fstat(sealed).st_size)
@@ -75,9 +75,9 @@ def test_a_file_that_is_consumed_gives_its_space_back_while_it_is_opened(tmp_pat
         sealed = file.fileno()
         os.ftruncate(source, size)
         envelope.seal_file(source, sealed, header(), DATA_KEY, KEY)
-        left = Left(sealed)
-        envelope.open_file(sealed, target, unlock, KEY, left, consume=True)
-        assert left.seen
+        shrinking = Shrinking(sealed)
+        envelope.open_file(sealed, target, unlock, KEY, shrinking, consume=True)
+        assert shrinking.seen
         assert os.fstat(sealed).st_size == 0
         assert content_of(target) == bytes(size)
 
@@ -133,7 +133,7 @@ def test_a_sealed_file_that_shrinks_while_it_is_opened_is_cut_short():
 
 
 @pytest.mark.parametrize("size", [3 * MIB, 20 * MIB])
-def test_work_that_nobody_waits_for_stops_within_a_few_segments(size):
+def test_cancelled_work_stops_within_a_few_segments(size):
     def give_up() -> None:
         raise Cancelled("the caller went away")
 
@@ -156,7 +156,7 @@ def test_memory_does_not_depend_on_the_size():
 
 
 class Steps:
-    """A `check` that does something from a given step on."""
+    """A `check` that runs an action at a given step and at every later one."""
 
     def __init__(self, step: int, action) -> None:
         self.taken = 0
@@ -169,8 +169,8 @@ class Steps:
             self._action()
 
 
-class Left:
-    """A `check` that sees whether a file became shorter by the time that 64 segments of it were opened."""
+class Shrinking:
+    """A `check` that notes whether the file became shorter by the time that 64 of its segments were opened."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -178,13 +178,13 @@ class Left:
         self._begun = 0
         self.seen = False
 
-    def less(self) -> bool:
+    def is_shorter(self) -> bool:
         return os.fstat(self._fd).st_size <= self._whole - MIB
 
     def __call__(self) -> None:
         self._begun += 1
-        if self._begun == 64 + 4:  # at most three other threads are still at work on theirs
+        if self._begun == 64 + 4:  # at most three other threads still work on a segment
             given_up = time.monotonic() + 10
-            while not self.less() and time.monotonic() < given_up:
+            while not self.is_shorter() and time.monotonic() < given_up:
                 os.sched_yield()
-            self.seen = self.less()
+            self.seen = self.is_shorter()

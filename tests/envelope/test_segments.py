@@ -1,4 +1,4 @@
-"""Sizes and places of segments."""
+"""Sizes and offsets of segments."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams sealed and opened chunk by chunk, however the bytes are cut into chunks."""
+"""Streams are sealed and opened chunk by chunk, wherever the chunks begin and end."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CUTS = st.lists(st.integers(0, 5000), max_size=20)
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """The same bytes in other chunks, some of them empty."""
+    """Return the same bytes in other chunks, some of them empty."""
     return [data[a:b] for a, b in pairwise([0, *sorted(places), max([len(data), *places])])]
 
 
@@ -48,7 +48,7 @@ def test_chunks_of_any_size_around_the_boundaries_of_segments(size, plain_chunk,
     assert opened_by_stream(sealed_by_stream(plaintext, plain_chunk), chunk=sealed_chunk).released == plaintext
 
 
-def test_a_chunk_is_used_up_before_the_next_is_asked_for():
+def test_a_chunk_is_used_up_before_the_next_is_taken():
     plaintext, buffer = plaintext_of(FIRST + FULL), bytearray(70_001)
 
     def through_one_buffer(chunks):
@@ -63,7 +63,7 @@ def test_a_chunk_is_used_up_before_the_next_is_asked_for():
     assert b"".join(map(bytes, opened)) == plaintext
 
 
-def test_a_source_that_fails_leaves_nothing_that_could_be_taken_for_a_whole():
+def test_a_source_that_fails_while_it_is_sealed_leaves_no_complete_file():
     def failing():
         yield plaintext_of(3 << 20)
         raise Truncated("the source failed")
@@ -76,7 +76,7 @@ def test_a_source_that_fails_leaves_nothing_that_could_be_taken_for_a_whole():
     assert plaintext_of(3 << 20).startswith(outcome.released)
 
 
-def test_a_source_that_fails_while_it_is_opened_is_heard():
+def test_the_exception_of_a_source_that_fails_while_it_is_opened_is_passed_on():
     sealed = sealed_by_stream(b"all of it")
 
     def failing():
@@ -88,14 +88,14 @@ def test_a_source_that_fails_while_it_is_opened_is_heard():
 
 
 def test_the_last_segment_is_not_released_before_the_end_has_been_seen():
-    sealed, asked = sealed_by_stream(b"all of it"), []
+    sealed, taken = sealed_by_stream(b"all of it"), []
 
-    def watched():
+    def chunks():
         yield sealed
-        asked.append("for more")
+        taken.append("all")
 
-    assert bytes(next(open_stream(watched(), unlock, KEY))) == b"all of it"
-    assert asked == ["for more"]
+    assert bytes(next(open_stream(chunks(), unlock, KEY))) == b"all of it"
+    assert taken == ["all"]
 
 
 def test_memory_does_not_depend_on_the_size():

@@ -1,4 +1,4 @@
-"""No cut and no flipped bit of a sealed file gets through, with the key provider in the chain."""
+"""Every cut and every flipped bit of a sealed file is refused. The data key comes from the key provider."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from sealgate.keys.local import LocalKeys
 
 PLAINTEXT = b"id,amount\r\n1,100\r\n"
 REFUSALS = {"NotSealed", "Truncated", "HeaderInvalid", "UnsupportedFormat", "WrongDataKey", "Tampered", "NotConfigured"}
-"""The last where a changed key envelope names a key or a provider that there is not."""
+"""`NotConfigured` if a changed key envelope names a key or a provider that does not exist."""
 
 
 class Readers:
-    """One small sealed file and everything that opening it needs."""
+    """One small sealed file, and every reader with the data key that it needs."""
 
     def __init__(self, keys: LocalKeys, call) -> None:
         made = keys.new_data_key(call)
@@ -55,7 +55,7 @@ def test_every_flipped_bit_is_refused(readers):
                 assert outcome.released == b""
 
 
-def test_every_byte_that_is_taken_out_is_missed(readers):
+def test_every_removed_byte_is_noticed(readers):
     for at in range(len(readers.sealed)):
         for outcome in readers.outcomes(readers.sealed[:at] + readers.sealed[at + 1 :]):
             assert outcome.named in REFUSALS, at

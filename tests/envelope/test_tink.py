@@ -1,4 +1,4 @@
-"""Tink is the oracle: it opens every body that is written here, and what it writes opens here."""
+"""Google Tink opens every body that this program writes, and this program opens what Tink writes."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ OPENED = [
 
 
 def primitive(data_key: bytes) -> streaming_aead.StreamingAead:
-    """Tink's streaming AEAD under a data key: all that a reader without this program needs."""
+    """Return Tink's streaming AEAD for a data key: a reader without this program needs nothing else."""
     streaming_aead.register()
     parameters = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingParams(
         ciphertext_segment_size=1 << 20, derived_key_size=32, hkdf_hash_type=common_pb2.SHA256
@@ -68,7 +68,7 @@ def opened_by_tink(sealed: bytes, data_key: bytes, artifact_key: str) -> bytes:
 
 
 class Kept(io.BytesIO):
-    """Keeps what was written when Tink closes it."""
+    """A buffer whose content is kept when Tink closes it."""
 
     def close(self) -> None:
         self.kept = self.getvalue()

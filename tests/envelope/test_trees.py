@@ -1,4 +1,4 @@
-"""Directories: they come back as they were, and nothing leads out of them."""
+"""Directories come back as they were sealed, and nothing is read or written outside of them."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_modes_do_not_depend_on_the_umask(tmp_path, umask):
             assert stat.S_IMODE(path.stat().st_mode) == (directory_mode if path.is_dir() else file_mode)
 
 
-def test_depth_costs_no_descriptors_and_no_limit_on_paths(tmp_path):
+def test_a_deep_tree_takes_no_more_descriptors_and_may_exceed_the_longest_path(tmp_path):
     most = []
     for depth in (1, 60):  # 60 names of 100 bytes are more than a path may have
         place = tmp_path / str(depth)
@@ -161,7 +161,7 @@ PLANTS = [link, dangling_link, directory_link, pipe, unix_socket, not_utf_8]
 
 @pytest.mark.parametrize("plant", PLANTS)
 @pytest.mark.parametrize("where", [".", "inner"])
-def test_what_is_neither_file_nor_directory_is_not_sealed(tmp_path, plant, where):
+def test_an_entry_that_is_neither_file_nor_directory_is_not_sealed(tmp_path, plant, where):
     plain = build(tmp_path / "plain", {"a": b"1", "inner": {"b": b"2"}})
     plant(plain / where / "planted")
     with pytest.raises(BadRequest, match="planted"):
@@ -169,7 +169,7 @@ def test_what_is_neither_file_nor_directory_is_not_sealed(tmp_path, plant, where
 
 
 @pytest.mark.parametrize("plant", [link, dangling_link, pipe, None])
-def test_what_is_replaced_after_it_was_listed_is_not_sealed(tmp_path, plant):
+def test_an_entry_that_is_replaced_after_it_was_listed_is_not_sealed(tmp_path, plant):
     plain = build(tmp_path / "plain", {"a": b"1", "b": b"2"})
 
     def replace() -> None:
@@ -186,7 +186,7 @@ def test_what_is_replaced_after_it_was_listed_is_not_sealed(tmp_path, plant):
 
 @pytest.mark.parametrize("plant", PLANTS)
 @pytest.mark.parametrize("where", [".", "inner"])
-def test_what_was_never_sealed_is_not_opened(sealed, plant, where):
+def test_an_entry_that_was_not_sealed_is_not_opened(sealed, plant, where):
     plant(sealed / where / "planted")
     with pytest.raises(Tampered, match="planted"):
         open_(sealed)
@@ -202,7 +202,7 @@ def test_nothing_is_written_through_a_planted_link(sealed, tmp_path):
     assert found(outside) == {}
 
 
-def test_two_files_that_changed_places_are_found(sealed):
+def test_two_files_that_changed_places_are_refused(sealed):
     (sealed / "a").rename(sealed / "x")
     (sealed / "b").rename(sealed / "a")
     (sealed / "x").rename(sealed / "b")
@@ -211,18 +211,18 @@ def test_two_files_that_changed_places_are_found(sealed):
 
 
 @pytest.mark.parametrize(("old", "new"), [("a", "inner/a"), ("inner/c", "c"), ("a", "A"), ("inner", "other")])
-def test_what_was_moved_is_found(sealed, old, new):
+def test_a_file_or_directory_that_was_moved_is_refused(sealed, old, new):
     (sealed / old).rename(sealed / new)
     with pytest.raises(Tampered):
         open_(sealed)
 
 
-def test_a_tree_that_was_moved_is_found(sealed):
+def test_a_tree_that_was_moved_is_refused(sealed):
     with pytest.raises(Tampered):
         open_(sealed, key="models/8")
 
 
-def test_a_planted_plaintext_file_is_found(sealed):
+def test_a_planted_plaintext_file_is_refused(sealed):
     (sealed / "planted").write_bytes(b"not sealed")
     with pytest.raises(NotSealed):
         open_(sealed)

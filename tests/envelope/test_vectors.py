@@ -1,4 +1,4 @@
-"""Every test vector, by every reader; and the vectors are what their generator writes."""
+"""Every reader gives the stated result for every test vector, and the generator writes the same vectors again."""
 
 from __future__ import annotations
 
@@ -107,10 +107,10 @@ def test_refuses_with_the_named_error_and_releases_only_what_comes_before_the_fa
         assert outcome.released == verified
     outcome = by_file(name)
     assert outcome.named in vector["error"]
-    assert outcome.released in (b"", verified)  # a size that no body has is refused before anything is opened
+    assert outcome.released in (b"", verified)  # a size that no body can have is refused before anything is opened
 
 
-def test_there_are_enough_of_them():
+def test_there_are_enough_vectors():
     assert len(OPENED) >= 30
     assert len(REFUSED) >= 200
     counts = f"{len(OPENED)} that must open, {len(REFUSED)} that must be refused"
@@ -125,12 +125,12 @@ def test_there_are_enough_of_them():
     }
 
 
-def test_no_two_of_them_are_the_same():
+def test_no_two_vectors_are_the_same():
     seen = {(content(name), vector["artifact_key"], vector["data_key"]) for name, vector in BY_NAME.items()}
     assert len(seen) == len(BY_NAME)
 
 
-def test_the_generator_writes_them_again_to_the_byte(tmp_path):
+def test_the_generator_writes_the_same_bytes_again(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "tests.vectors.generate", tmp_path], cwd=VECTORS.parents[1], check=True, timeout=60
     )

@@ -1,4 +1,4 @@
-"""Files and directories to be saved, and whether two of them are the same."""
+"""Files and directories to save, and their content for comparison."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def blob(size: int, seed: int = 0) -> bytes:
 
 
 def write_tree(root: Path) -> Path:
-    """A directory with what is awkward in one: depth, spaces, other scripts, nothing at all."""
+    """Make a directory with difficult content: depth, spaces, other scripts, an empty file and an empty directory."""
     files = {
         "file": blob(100),
         "empty": b"",
@@ -31,5 +31,5 @@ def write_tree(root: Path) -> Path:
 
 
 def read_tree(root: Path) -> dict[str, bytes | None]:
-    """Every path beneath `root`, with its bytes; None is a directory."""
+    """Return every path beneath `root` with its bytes; None for a directory."""
     return {str(path.relative_to(root)): None if path.is_dir() else path.read_bytes() for path in root.rglob("*")}

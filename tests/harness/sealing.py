@@ -29,14 +29,14 @@ def unlock(_: Header) -> bytes:
 
 
 def plaintext_of(size: int) -> bytes:
-    """Bytes that differ from place to place, at no cost."""
+    """Return `size` bytes that repeat only after 256 KiB, quickly."""
     block = b"".join(number.to_bytes(4, "big") for number in range(65_536 + 1))
     return (block * (size // len(block) + 1))[:size]
 
 
 @contextmanager
 def in_memory(content: bytes = b"") -> Iterator[int]:
-    """A file that no directory knows."""
+    """Yield a descriptor of a file in memory."""
     fd = os.memfd_create("sealed")
     try:
         os.pwrite(fd, content, 0)
@@ -66,7 +66,7 @@ def sealed_by_stream(plaintext: bytes, chunk: int = 1 << 20, artifact_key: str =
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a reader let out, and what it raised after that."""
+    """The plaintext that a reader released, and the error that it raised after that."""
 
     released: bytes
     error: PluginError | None = None

@@ -17,7 +17,7 @@ def proxy(tmp_path_factory) -> Iterator[Proxy]:
 
 @pytest.fixture
 def start(tmp_path) -> Iterator[Callable[..., Proxy]]:
-    """Start a proxy that this test may break."""
+    """Return a function that starts a proxy for this test alone, which may break it."""
     started: list[Proxy] = []
 
     def begin(**options) -> Proxy:

@@ -1,4 +1,4 @@
-"""The downstream as a child: started, watched, restarted, heard, and ended with the proxy."""
+"""The downstream as a child process: started, restarted, logged, and ended with the proxy."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def script(text: str) -> list[str]:
 
 
 def vendors(proxy: Proxy) -> list[psutil.Process]:
-    """The vendor's own process, as often as it runs."""
+    """Return every running process of the vendor's plugin."""
     return [
         child
         for child in psutil.Process(proxy.process.pid).children(recursive=True)
@@ -40,7 +40,7 @@ def test_a_killed_child_is_started_again_later_each_time(start):
     assert eventually(lambda: outcome(lambda: proxy.argo().list_objects("a/b")).code == "OK")
 
 
-def test_what_a_dead_child_left_behind_does_not_hold_up_the_next(start):
+def test_processes_that_a_dead_child_left_behind_do_not_delay_the_next_start(start):
     proxy = start(downstream=["sh", "-c", f'sleep 1000 & exec {" ".join(VENDOR)} "$0"'])
     assert proxy.argo().list_objects("a/b") == []
     (vendor,) = vendors(proxy)
@@ -50,7 +50,7 @@ def test_what_a_dead_child_left_behind_does_not_hold_up_the_next(start):
     assert eventually(lambda: not left[0].is_running())
 
 
-def test_what_the_child_says_is_in_the_log(start):
+def test_the_output_of_the_child_is_in_the_log(start):
     words = "print('on stdout', flush=True); print('on stderr', file=sys.stderr, flush=True)"
     bytes_of_all_sorts = "sys.stdout.buffer.write(b'not UTF-8: \\xff\\n' + b'x' * 20_000 + b'\\nwithout an end')"
     proxy = start(downstream=script(f"import sys; {words}; {bytes_of_all_sorts}"))
@@ -73,14 +73,14 @@ FACTS = script(
 )
 
 
-def test_the_child_is_given_its_socket_and_nothing_of_our_keys(start):
-    ours = {
+def test_the_child_gets_its_socket_and_no_variable_that_leads_to_keys(start):
+    variables = {
         "VAULT_TOKEN": "hunter2",
         "VAULT_ADDR": "https://vault",
         "SEALGATE_CONFIG_YAML_OLD": "hunter2",
         "AWS_REGION": "the vendor's own",
     }
-    proxy = start(downstream=FACTS, environment=ours, arguments=("--loglevel", "debug"))
+    proxy = start(downstream=FACTS, environment=variables, arguments=("--loglevel", "debug"))
     facts = facts_of_a_child(proxy)
     (socket,) = facts["arguments"]
     assert socket == str(proxy.socket.parent / ".sealgate-downstream" / "socket")
@@ -91,24 +91,24 @@ def test_the_child_is_given_its_socket_and_nothing_of_our_keys(start):
     assert "hunter2" not in json.dumps(environment)
 
 
-def test_the_child_is_out_of_reach_of_signals_to_the_proxys_group(start):
+def test_the_child_has_a_process_group_of_its_own(start):
     proxy = start(downstream=FACTS)
     assert facts_of_a_child(proxy)["group"] not in {proxy.process.pid, os.getpgid(proxy.process.pid)}
 
 
-def test_the_child_is_told_to_end_before_the_proxy_does(start, tmp_path):
-    told = tmp_path / "told"
+def test_the_child_gets_sigterm_before_the_proxy_ends(start, tmp_path):
+    trapped = tmp_path / "trapped"
     proxy = start(
-        downstream=["sh", "-c", f'trap "touch {told}; exit 0" TERM; echo ready; while :; do sleep 0.05; done']
+        downstream=["sh", "-c", f'trap "touch {trapped}; exit 0" TERM; echo ready; while :; do sleep 0.05; done']
     )
     assert eventually(lambda: "sealgate.downstream: ready" in proxy.output())
     children = psutil.Process(proxy.process.pid).children(recursive=True)
     assert proxy.stop() == 0
-    assert told.exists()
+    assert trapped.exists()
     assert not [child for child in children if child.is_running()]
 
 
-def test_a_child_that_will_not_end_is_killed(start):
+def test_a_child_that_ignores_sigterm_is_killed(start):
     proxy = start(downstream=["sh", "-c", 'trap "" TERM; echo ready; while :; do sleep 0.05; done'])
     assert eventually(lambda: "sealgate.downstream: ready" in proxy.output())
     children = psutil.Process(proxy.process.pid).children(recursive=True)
@@ -118,7 +118,7 @@ def test_a_child_that_will_not_end_is_killed(start):
 
 
 @pytest.mark.parametrize("command", [["/nowhere/plugin"], ["true", "x" * 200_000]], ids=["missing", "too long"])
-def test_a_child_that_cannot_be_started_is_unavailable_and_ends_nothing(tmp_path, call: Call, command):
+def test_a_child_that_cannot_be_started_is_unavailable_and_raises_nothing_else(tmp_path, call: Call, command):
     child = ChildProcess(command, tmp_path / "socket", start_timeout=30)
     for _ in range(2):
         with pytest.raises(Unavailable, match="cannot be started"):

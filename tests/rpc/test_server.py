@@ -1,4 +1,4 @@
-"""The server side: health and reflection, defects without their texts, and what travels to the downstream."""
+"""The server: health and reflection, defects without their texts, and what is forwarded to the downstream."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ def health(proxy: Proxy, service: str) -> int:
     return stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=30).status
 
 
-def test_health_is_serving_once_the_plugin_is_there(proxy):
+def test_health_is_serving_once_the_plugin_is_composed(proxy):
     assert health(proxy, "") == SERVING
     assert eventually(lambda: health(proxy, SERVICE) == SERVING)
 
 
-def test_health_without_a_configuration_is_of_the_process_alone(start):
+def test_without_a_configuration_only_the_process_is_healthy(start):
     proxy = start(environment={"SEALGATE_CONFIG_YAML": ""})
     assert health(proxy, "") == SERVING
     assert health(proxy, SERVICE) == NOT_SERVING
 
 
 def test_health_of_an_unknown_service_is_not_found(proxy):
-    assert outcome(lambda: health(proxy, "somebody.Else")).code == "NOT_FOUND"
+    assert outcome(lambda: health(proxy, "other.Service")).code == "NOT_FOUND"
 
 
 def test_reflection_names_the_services_and_describes_ours(proxy):
     stub = reflection_pb2_grpc.ServerReflectionStub(proxy.argo().channel())
-    asked = [
+    requests = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
         reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE),
     ]
-    listed, described = stub.ServerReflectionInfo(iter(asked), timeout=30)
+    listed, described = stub.ServerReflectionInfo(iter(requests), timeout=30)
     names = {service.name for service in listed.list_services_response.service}
     assert {SERVICE, "grpc.health.v1.Health"} <= names
     assert b"ArtifactService" in described.file_descriptor_response.file_descriptor_proto[0]
@@ -67,7 +67,7 @@ def test_an_unknown_method_is_unimplemented(proxy):
 
 
 class Broken:
-    """Fails in every operation with what no plugin should raise."""
+    """A plugin that raises an exception other than a `PluginError` in every operation."""
 
     def __init__(self, fault: type[Exception]) -> None:
         self._fault = fault
@@ -97,12 +97,12 @@ OPERATIONS = {
 
 
 class Odd(Exception):
-    """An exception of no known kind."""
+    """An exception of a class that no code knows."""
 
 
 @pytest.mark.parametrize("fault", [ValueError, KeyError, OSError, MemoryError, StopIteration, Odd, grpc.RpcError])
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_defect_is_told_without_its_text(tmp_path_factory, caplog, capfd, operation, fault):
+def test_a_defect_is_reported_without_its_text(tmp_path_factory, caplog, capfd, operation, fault):
     caplog.set_level(logging.DEBUG)
     server = ArtifactServer(Broken(fault))
     socket = tmp_path_factory.mktemp("s") / "socket"
@@ -117,11 +117,11 @@ def test_a_defect_is_told_without_its_text(tmp_path_factory, caplog, capfd, oper
     decision = found.text.rpartition("[d=")[2].rstrip("]")
     assert any(decision in record.getMessage() and record.levelno == logging.ERROR for record in caplog.records)
     printed = capfd.readouterr()
-    for told in (found.text, caplog.text, printed.out, printed.err):
-        assert SECRET not in told
+    for text in (found.text, caplog.text, printed.out, printed.err):
+        assert SECRET not in text
 
 
-# --- what travels to the downstream ----------------------------------------------------------------------
+# --- what is forwarded to the downstream -----------------------------------------------------------------
 
 
 def recorded(proxy: Proxy, key: str, configuration: str = "fault: record\n", **terms) -> dict:
@@ -131,13 +131,13 @@ def recorded(proxy: Proxy, key: str, configuration: str = "fault: record\n", **t
     return json.loads((proxy.storage / "record.json").read_text())
 
 
-def test_metadata_travels_to_the_downstream(proxy):
+def test_metadata_is_forwarded_to_the_downstream(proxy):
     metadata = (("x-tenant", "blue"), ("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"))
     found = recorded(proxy, "a/b", metadata=metadata)["metadata"]
     assert dict(metadata).items() <= found.items()
 
 
-def test_an_upload_that_the_downstream_refuses_is_let_go_of_with_the_call(tmp_path, monkeypatch):
+def test_the_chunks_of_a_refused_upload_are_closed_with_the_call(tmp_path, monkeypatch):
     monkeypatch.setenv("VENDOR_STREAMS", "1")
     monkeypatch.setenv("VENDOR_ROOT", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2] / "proxy"))
@@ -162,41 +162,41 @@ def test_an_upload_that_the_downstream_refuses_is_let_go_of_with_the_call(tmp_pa
         finally:
             downstream.close()
     assert begun
-    assert late <= 4, "the library may be at work on one chunk at that moment, but hardly ever"
+    assert late <= 4, "gRPC may be taking a chunk at that moment, but rarely is"
     assert eventually(lambda: len(closed) == len(begun))
 
 
-def test_a_deadline_travels_to_the_downstream(proxy):
+def test_a_deadline_is_forwarded_to_the_downstream(proxy):
     assert 0 < recorded(proxy, "a/b", timeout=45)["remaining"] < 60
 
 
-def test_the_downstream_is_told_the_name_that_is_configured(start):
+def test_the_downstream_gets_the_plugin_name_that_is_configured(start):
     proxy = start(downstream={"command": VENDOR, "pluginName": "vendor-s3"})
     assert recorded(proxy, "a/b")["name"] == "vendor-s3"
 
 
-def test_our_block_is_taken_out_of_the_configuration(proxy):
+def test_the_authors_block_is_removed_from_the_configuration(proxy):
     found = recorded(proxy, "a/b", "endpoint: e\nsealgate: {}\nfault: record\nnames: [b, a]\n")
     assert found["configuration"] == "endpoint: e\nfault: record\nnames:\n- b\n- a\n"
 
 
-@pytest.mark.parametrize("theirs", ["fault: record\n", "fault: record\nbucket: b\n# kept\n"])
-def test_of_a_configuration_with_our_block_the_downstreams_part_is_forwarded(proxy, theirs):
-    document = json.dumps({"sealgate": {}, "downstream": theirs, "other": "dropped"})
-    assert recorded(proxy, "a/b", document)["configuration"] == theirs
+@pytest.mark.parametrize("downstreams", ["fault: record\n", "fault: record\nbucket: b\n# kept\n"])
+def test_the_key_downstream_beside_the_authors_block_is_forwarded_alone(proxy, downstreams):
+    document = json.dumps({"sealgate": {}, "downstream": downstreams, "other": "dropped"})
+    assert recorded(proxy, "a/b", document)["configuration"] == downstreams
 
 
-def test_anything_else_in_our_block_is_refused_by_name(proxy):
+def test_an_unknown_key_in_the_authors_block_is_refused_by_name(proxy):
     found = outcome(lambda: proxy.argo("sealgate: {passthrough: true}\n").is_directory("a/b"))
     assert found.code == "INVALID_ARGUMENT"
     assert "passthrough" in found.text
 
 
-def test_a_word_in_the_downstreams_format_is_not_our_block(proxy):
+def test_the_word_sealgate_in_another_format_is_not_an_authors_block(proxy):
     written = "# sealgate: {}\nfault: record\n[not YAML: sealgate"
     assert recorded(proxy, "a/b", written)["configuration"] == written
 
 
-def test_an_answer_of_the_downstreams_keeps_its_words(proxy):
+def test_a_status_of_the_downstream_keeps_its_text(proxy):
     found = outcome(lambda: proxy.argo("fault: status\n").is_directory("a/b"))
     assert found == Outcome("ALREADY_EXISTS", "the vendor's own words")

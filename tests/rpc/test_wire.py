@@ -1,4 +1,4 @@
-"""Frames made and read by hand are what protobuf makes and reads."""
+"""Frames made and parsed by hand are those that protobuf makes and parses."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ def test_frames_of_any_size_are_read_back(size):
 
 
 @given(data=st.binary(), is_end=st.booleans(), error=TEXT, unknown=st.binary(max_size=20))
-def test_data_is_read_as_protobuf_reads_it_or_left_to_it(data, is_end, error, unknown):
+def test_data_is_parsed_as_protobuf_parses_it_or_not_at_all(data, is_end, error, unknown):
     frame = pb.OpenStreamResponse(data=data, is_end=is_end, error=error).SerializeToString() + unknown
     agrees(frame, pb.OpenStreamResponse, "data", wire.data_of)
 
 
 @given(chunk=st.binary(), key=TEXT, named=st.booleans(), unknown=st.binary(max_size=20))
-def test_a_chunk_is_read_as_protobuf_reads_it_or_left_to_it(chunk, key, named, unknown):
+def test_a_chunk_is_parsed_as_protobuf_parses_it_or_not_at_all(chunk, key, named, unknown):
     message = pb.SaveStreamArtifactRequest(chunk=chunk)
     if named:
         message.output_artifact.plugin.key = key
@@ -56,13 +56,13 @@ def test_a_chunk_is_read_as_protobuf_reads_it_or_left_to_it(chunk, key, named, u
 @example(b"\x0a")
 @example(b"\x0a\x01")
 @example(b"\x0a\x81\x00x")
-def test_no_frame_at_all_is_read_otherwise_than_by_protobuf(frame):
+def test_no_frame_is_parsed_in_another_way_than_by_protobuf(frame):
     agrees(frame, pb.OpenStreamResponse, "data", wire.data_of)
     agrees(b"\x12" + frame[1:], pb.SaveStreamArtifactRequest, "chunk", wire.chunk_of)
 
 
 def agrees(frame, kind, field, read) -> None:
-    """What is read by hand is what protobuf finds there, and nothing else is there."""
+    """Assert that `read` returns the field of `frame` as protobuf does, and only if the frame has no other field."""
     found = read(frame)
     if found is None:
         return
@@ -101,14 +101,14 @@ def test_an_artifact_keeps_every_field(artifact):
 
 
 def test_no_field_of_the_message_is_forgotten():
-    ours = {field.name for field in fields(Artifact)}
-    theirs = {field.name for kind in (pb.Artifact, pb.PluginArtifact) for field in kind.DESCRIPTOR.fields}
-    assert theirs - ours == {"from"}  # a word of Python's
-    assert ours - theirs == {"source"}
+    python = {field.name for field in fields(Artifact)}
+    protobuf = {field.name for kind in (pb.Artifact, pb.PluginArtifact) for field in kind.DESCRIPTOR.fields}
+    assert protobuf - python == {"from"}  # a keyword of Python
+    assert python - protobuf == {"source"}
 
 
 @given(st.binary())
-def test_what_is_no_message_is_a_bad_request(message):
+def test_bytes_that_are_not_a_message_are_a_bad_request(message):
     for kind in (pb.LoadArtifactRequest, pb.OpenStreamRequest, pb.SaveStreamArtifactRequest):
         with contextlib.suppress(BadRequest):
             assert wire.parse(kind, message) == kind.FromString(message)
@@ -120,7 +120,7 @@ def test_an_artifact_without_a_plugin_is_a_bad_request(request_):
         wire.artifact_from(request_, "input_artifact")
 
 
-def test_metadata_travels_without_what_belongs_to_the_connection():
-    ours = [("traceparent", "00-1-2-01"), ("x-tenant", "a"), ("x-tenant", "b"), ("key-bin", b"\0\1")]
+def test_metadata_of_the_connection_is_not_forwarded():
+    callers = [("traceparent", "00-1-2-01"), ("x-tenant", "a"), ("x-tenant", "b"), ("key-bin", b"\0\1")]
     connections = [("user-agent", "grpc-go/1"), ("grpc-timeout", "1S"), (":path", "/x"), ("te", "trailers")]
-    assert wire.passed_on([*ours, *connections]) == tuple(ours)
+    assert wire.forwarded_metadata([*callers, *connections]) == tuple(callers)

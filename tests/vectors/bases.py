@@ -1,4 +1,4 @@
-"""The sealed files that the vectors are made of."""
+"""The sealed files from which the vectors are made."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BODY_AT = len(FILE) - len(BODY)
 
 
 def opened(name: str, what: str, recipe: Recipe, content: bytes = b"") -> Vector:
-    """A vector that must open to the recipe's plaintext."""
+    """Return a vector that must open to the recipe's plaintext."""
     return Vector(name, what, content or recipe.file(), recipe.data_key, recipe.artifact_key, recipe=recipe)
 
 
@@ -36,7 +36,7 @@ def refused(
     artifact_key: str | None = None,
     data_key: bytes | None = None,
 ) -> Vector:
-    """A vector that must give `error`: a recipe that is wrong as such, or bytes made of `BASE`."""
+    """Return a vector that must give `error`. `content` is a faulty recipe, or bytes that were made from `BASE`."""
     recipe, stored = (content, content.file()) if isinstance(content, Recipe) else (BASE, content)
     artifact_key = recipe.artifact_key if artifact_key is None else artifact_key
     return Vector(name, what, stored, data_key or recipe.data_key, artifact_key, error)

@@ -1,4 +1,4 @@
-"""The vectors that must be refused for what is wrong with their body or their place: one fault each."""
+"""The vectors that must be refused because of their body or their artifact key: one fault each."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def _other_place() -> Iterator[Vector]:
 
 
 def _wrong_writers() -> Iterator[Vector]:
-    """Mistakes that a new implementation of the format makes and cannot see by itself."""
+    """Yield mistakes of a new implementation of the format that it cannot find by reading its own output."""
     data_key, salt, prefix = BASE.data_key, BASE.salt, BASE.prefix
     authenticated, info, context = BASE.authenticated(), BASE.associated_data(), KEY.encode()
     little = len(authenticated).to_bytes(4, "little"), len(context).to_bytes(4, "little")
@@ -187,14 +187,14 @@ def _wrong_writers() -> Iterator[Vector]:
     unbound = replace(BASE, label="unbound", binding=NONE)
     wrong = replace(unbound, binding=2).associated_data()
     body = unbound.stream_header() + segments(hkdf(unbound.data_key, unbound.salt, wrong), unbound.prefix, TEXT)
-    what = "the writer's mistake: the artifact key counts although the binding is none"
+    what = "the writer's mistake: the artifact key is authenticated although the binding is NONE"
     yield refused(
         "Tampered", "writer-unbound-with-key", what, stored(unbound.header(), body), data_key=unbound.data_key
     )
 
 
 def _several(error: str, name: str, what: str, *pieces: Piece | bytes, after: int) -> Vector:
-    """A fault of `four-segments`, behind its first `after` segments."""
+    """Return a vector with a fault of `four-segments`, behind its first `after` segments."""
     released = ("four-segments", FIRST_PLAINTEXT + (after - 1) * PLAINTEXT if after else 0)
     recipe = FOUR_SEGMENTS
     return Vector(f"segments-{name}", what, pieces, recipe.data_key, recipe.artifact_key, error, released)
@@ -259,7 +259,7 @@ def _cut_and_added_segments() -> Iterator[Vector]:
         what = f"{size} bytes after the file"
         yield _several("Tampered", f"added-{size}", what, whole, fixed("added", size), after=3)
     yield _several("Tampered", "file-twice", "two files, one after the other", whole, whole, after=3)
-    what = "segment 1 is an empty last one: no writer makes it, and its size is not that of a body"
+    what = "segment 1 is an empty last segment: no writer makes one, and no body has this size"
     empty = _empty_second_segment(FOUR_SEGMENTS)
     yield _several("Truncated", "1-empty-last", what, HEAD, PARTS[0], empty, after=1)
     key = FOUR_SEGMENTS.data_key
@@ -273,7 +273,7 @@ def _empty_second_segment(recipe: Recipe) -> bytes:
 
 
 def _last_segment() -> Iterator[Vector]:
-    """Faults behind `one-full-segment`, where a further segment could be."""
+    """Yield faults behind `one-full-segment`, where another segment could be."""
     recipe, name = ONE_FULL_SEGMENT, "one-full-segment"
     whole = len(recipe.file())
 
@@ -286,8 +286,8 @@ def _last_segment() -> Iterator[Vector]:
         ("15-bytes-after", "15 bytes after the file", fixed("added", 15)),
         ("empty-segment-after", "an empty last segment after the last segment", _empty_second_segment(recipe)),
     ):
-        # No body has this size. A reader that knows it beforehand need not look further; one that does
-        # not finds that the segment before was the last.
+        # No body has this size. A reader that knows the size refuses it for that. Another reader finds that the
+        # segment before was the last one.
         yield fault(("Truncated", "Tampered"), called, what, file, added)
     for called, what, added in (
         ("17-bytes-after", "17 bytes after the file", fixed("added", 17)),

@@ -1,4 +1,4 @@
-"""Writes the test vectors anew: `python -m tests.vectors.generate [DIRECTORY]`, or `make vectors`."""
+"""Generates the test vectors: `python -m tests.vectors.generate [DIRECTORY]`, or `make vectors`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.vectors.writer import KEYRING, NONE, VAULT, Piece, Recipe, Vector, co
 
 
 def write(vectors: Iterable[Vector], directory: Path) -> None:
-    """Write the manifest and the files into `directory`, in place of those that are there."""
+    """Write the manifest and the files into `directory`, and replace those that exist."""
     files: dict[str, str] = {}
     entries = []
     for folder in ("opened", "refused"):

@@ -1,4 +1,4 @@
-"""The vectors that must be refused for what is wrong with their header: one fault each."""
+"""The vectors that must be refused because of their header: one fault each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.vectors.writer import (
 
 
 def with_authenticated(authenticated: bytes, label: str = "raw") -> Recipe:
-    """A file that is sealed over these bytes, as by a writer that means them."""
+    """Return a file that is sealed over these bytes, as if a writer had intended them."""
     return replace(BARE, label=label, raw_authenticated=authenticated)
 
 
@@ -55,7 +55,7 @@ def _not_sealed() -> Iterator[Vector]:
         ("line-feed-first", "a line feed before the file", b"\n" + FILE),
         ("byte-order-mark-first", "a byte order mark before the file", b"\xef\xbb\xbf" + FILE),
         ("latin-1-to-utf-8", "taken for Latin-1 and written as UTF-8", FILE.decode("latin-1").encode()),
-        ("utf-8-replaced", "taken for UTF-8, with what is none replaced", FILE.decode(errors="replace").encode()),
+        ("utf-8-replaced", "taken for UTF-8, with invalid bytes replaced", FILE.decode(errors="replace").encode()),
         ("seven-bits", "the highest bit of each byte is lost", bytes(byte & 0x7F for byte in FILE)),
         ("crlf-to-lf", "CR LF became LF", FILE.replace(b"\r\n", b"\n")),
         ("lf-to-crlf", "LF became CR LF", FILE.replace(b"\n", b"\r\n")),
@@ -90,8 +90,8 @@ def _damaged_protobuf() -> Iterator[Vector]:
         ("random", "the header is random bytes", fixed("no header", 64)),
         ("endless-varint", "a number without an end", b"\x08" + b"\xff" * 16),
         ("field-0", "a field with the number 0", HEADER + b"\x00\x01"),
-        ("wire-type-6", "a field of wire type 6, which there is not", HEADER + b"\x1e\x01"),
-        ("wire-type-7", "a field of wire type 7, which there is not", HEADER + b"\x1f\x01"),
+        ("wire-type-6", "a field of wire type 6, which does not exist", HEADER + b"\x1e\x01"),
+        ("wire-type-7", "a field of wire type 7, which does not exist", HEADER + b"\x1f\x01"),
         ("group-not-closed", "a group that does not end", HEADER + b"\x1b"),
         ("group-not-opened", "a group that only ends", HEADER + b"\x1c"),
         ("length-past-end", "a field that is longer than the header", HEADER + b"\x12\x05abc"),
@@ -117,7 +117,7 @@ def _damaged_protobuf() -> Iterator[Vector]:
 
 
 def _unknown() -> Iterator[Vector]:
-    """A later version's additions, each sealed as that version would: refused, never skipped."""
+    """Yield additions of a later version, each sealed as that version would: they are refused, never skipped."""
     authenticated = replace(BARE, label="raw").authenticated()
     additions: tuple[tuple[str, Callable[[int], bytes]], ...] = (
         ("number", lambda number: varint(number << 3) + b"\x01"),
@@ -251,7 +251,7 @@ def _wrong_data_key() -> Iterator[Vector]:
 
 
 def _changed_authenticated() -> Iterator[Vector]:
-    """The authenticated header says something else than when the body was sealed, and is a good header still."""
+    """Yield files whose authenticated header is valid, but is not the one with which the body was sealed."""
     for name, what, recipe in (
         ("sealed-at-later", "a later time of sealing", replace(BASE, sealed_at=BASE.sealed_at + 1)),
         ("sealed-at-removed", "no time of sealing", replace(BASE, sealed_at=0)),

@@ -88,7 +88,7 @@ def _facts() -> Iterator[Vector]:
 
 
 def _serialisations() -> Iterator[Vector]:
-    """What a reader may not tell apart, and what it must keep as it is stored."""
+    """Yield serialisations that a reader must treat alike, and those whose stored bytes it must keep."""
     swapped = stored(field(2, BASE.envelope()) + field(1, BASE.authenticated()), BODY)
     yield opened("header-fields-swapped", "the key envelope before the authenticated header", BASE, swapped)
     authenticated = BASE.authenticated()

@@ -1,6 +1,6 @@
-"""A second writer of sealed files, from docs/format.md alone: nothing of the program is used here.
+"""A second writer of sealed files, made from docs/format.md alone. It uses no code of the program.
 
-Everything follows from labels, so that the same bytes come out each time. Never a way to seal real data.
+All bytes are derived from labels, so that each run writes the same bytes. It must never seal real data.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TEXT = b"id,amount\r\n1,100\r\n2,250\r\n\x00\xff\x1a the end"
 
 
 def fixed(label: str, size: int) -> bytes:
-    """Bytes that look random and are the same each time."""
+    """Return bytes that look random and are the same each time."""
     return hashlib.shake_256(b"sealed artifact v1 vectors: " + label.encode()).digest(size)
 
 
@@ -44,7 +44,7 @@ KEYRING: dict[str, dict[str, Any]] = {
 
 
 def wrap(data_key: bytes, key_name: str, version: int) -> str:
-    """The local provider's wrap of a data key."""
+    """Return a data key, wrapped as the local provider wraps it."""
     key = base64.b64decode(KEYRING["keys"][key_name]["versions"][str(version)])
     nonce = fixed(f"wrap {key_name} {version} {data_key.hex()}", 12)
     sealed = nonce + AESGCM(key).encrypt(nonce, data_key, key_name.encode())
@@ -72,13 +72,13 @@ def varint(number: int) -> bytes:
 
 
 def long_varint(number: int) -> bytes:
-    """The same number in a byte more than it needs, which every parser takes."""
+    """Return the number in one byte more than it needs, which every parser accepts."""
     short = varint(number)
     return short[:-1] + bytes([short[-1] | 0x80, 0])
 
 
 def field(number: int, value: int | str | bytes) -> bytes:
-    """One field, written even where it holds its default."""
+    """Return one field, even if it has its default value."""
     if isinstance(value, int):
         return varint(number << 3) + varint(value)
     data = value.encode() if isinstance(value, str) else value
@@ -86,7 +86,7 @@ def field(number: int, value: int | str | bytes) -> bytes:
 
 
 def message(*values: int | str | bytes) -> bytes:
-    """Fields 1, 2, 3…; what holds its default is left out."""
+    """Return the fields 1, 2, 3…, without those that have their default value."""
     return b"".join(field(number, value) for number, value in enumerate(values, 1) if value)
 
 
@@ -112,7 +112,7 @@ def nonce_suffix(index: int, last: bool) -> bytes:
 def segments(
     body_key: bytes, prefix: bytes, plaintext: bytes, suffix: Callable[[int, bool], bytes] = nonce_suffix
 ) -> bytes:
-    """The segments of a body, without its stream header."""
+    """Return the segments of a body, without its stream header."""
     cipher, out, start, index = AESGCM(body_key), [], 0, 0
     while True:
         end = min(len(plaintext), FIRST_PLAINTEXT + index * PLAINTEXT)
@@ -125,10 +125,10 @@ def segments(
 
 @dataclass(frozen=True)
 class Recipe:
-    """What one sealed file is made of. `dataclasses.replace` changes one thing of it."""
+    """The content of one sealed file. `dataclasses.replace` changes one property of it."""
 
     label: str = "base"
-    """The data key, the salt and the nonce prefix follow from it."""
+    """The data key, the salt and the nonce prefix are derived from it."""
     plaintext: bytes = TEXT
     artifact_key: str = KEY
     suite: int = 1
@@ -207,7 +207,7 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Piece:
-    """A run of another vector's file."""
+    """A part of another vector's file."""
 
     vector: str
     at: int
@@ -216,7 +216,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Vector:
-    """One stored file and what must come of it."""
+    """One stored file, and the result that a reader must give."""
 
     name: str
     what: str
@@ -225,8 +225,8 @@ class Vector:
     data_key: bytes
     artifact_key: str = KEY
     error: str | tuple[str, ...] = ""
-    """The class of the error that it must give; empty if it must open."""
+    """The name of the error that it must give, or of each that is right; empty if it must open."""
     released: tuple[str, int] = ("", 0)
-    """Of a fault behind the first segment: whose plaintext, and how much of it, a stream gives before."""
+    """For a fault behind the first segment: the vector whose plaintext a stream yields before it, and how many bytes."""
     recipe: Recipe | None = None
-    """Of a vector that must open: what its header and its plaintext are."""
+    """For a vector that must open: its header and its plaintext."""

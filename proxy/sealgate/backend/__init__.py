@@ -1,4 +1,4 @@
-"""The bundled backend: an artifact plugin on an object store, for those who have no other plugin to wrap."""
+"""The bundled backend: a source on an object store, for users who have no other artifact plugin to wrap."""
 
 from sealgate.backend.store import ObjectStoreBackend
 

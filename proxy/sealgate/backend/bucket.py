@@ -1,4 +1,4 @@
-"""A place in an object store, spoken to by exact keys; all that goes wrong in it is a `PluginError`."""
+"""A store with a prefix, used by exact keys. Every failure in it is a `PluginError`."""
 
 from __future__ import annotations
 
@@ -29,18 +29,20 @@ if TYPE_CHECKING:
 
 _MIB = 1 << 20
 _PART, _PARTS_AT_ONCE = 2 * _MIB, 6
-"""How an object is read. Measured against an S3 server on the same machine: more at once is hardly faster,
-and takes twice as much memory as it seems to, for the library gathers a part before it hands it out."""
+"""The size of a part, in bytes, and how many parts are requested at once when an object is read.
+
+Measured with an S3 server on the same machine: more at once is hardly faster. It takes twice the memory that the
+figures suggest, because the library collects a whole part before it returns it."""
 READING = _PART * (_PARTS_AT_ONCE + 1)
-"""The most memory that reading takes, in bytes."""
+"""The most memory that reading an object takes, in bytes."""
 WRITING = 40 * _MIB
-"""The most memory that writing takes, in bytes, for any object below 390 GiB."""
+"""The most memory that writing an object below 390 GiB takes, in bytes."""
 _MOST_PARTS = 10_000
-"""Of one upload, on S3."""
+"""How many parts one upload may have on S3."""
 _SMALLEST_PART, _STREAM_PART = 8 * _MIB, 16 * _MIB
 _PAGE = 1000
 _MAPPED = 1 << 17
-"""Above this size memory comes from the system itself."""
+"""From this many bytes on, memory is mapped from the system instead of allocated with malloc."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,16 +51,17 @@ class ListedObject:
 
     key: str
     size: int
+    """In bytes."""
 
 
 class Bucket:
     """Objects by key, in one store and beneath one prefix.
 
     Args:
-        store: where the objects are.
-        prefix: what goes before each key in the store.
-        directory: the store itself, where it is a local directory.
-        workers: how many small objects are best moved at once.
+        store: obstore's client of the store.
+        prefix: precedes each key in the store; empty, or ends in `/`.
+        directory: the store's directory, if the store is a local directory.
+        workers: how many threads should move small objects at once.
     """
 
     def __init__(
@@ -70,7 +73,7 @@ class Bucket:
         self.workers = workers
 
     def exists(self, key: str) -> bool:
-        """Tell whether there is an object of this key."""
+        """Return whether an object of this key is stored."""
         try:
             with store_errors():
                 obstore.head(self._store, self._name(key))
@@ -79,7 +82,7 @@ class Bucket:
         return True
 
     def beneath(self, call: Call, key: str) -> Generator[ListedObject]:
-        """The objects whose keys begin with `key` and a slash, in any order."""
+        """Yield the objects whose keys begin with `key` and a slash, in any order."""
         start = f"{self._prefix}{key}/"
         try:
             with store_errors():
@@ -90,33 +93,36 @@ class Bucket:
                     page = next(pages, None)
                 if page is None:
                     return
-                # A store lists an object `key/`, which others make for a directory, as `key`.
+                # obstore lists an object `key/`, which other programs store for a directory, as `key`.
                 yield from (self._stored(meta) for meta in page if meta["path"].startswith(start))
-        except Missing:  # in a store that is a directory, where the key is a file
+        except Missing:  # the store is a directory, and the key is a file in it
             return
 
     def delete(self, doomed: Collection[str]) -> None:
-        """Remove objects, in bulk where the store can. Absent ones are no error."""
+        """Remove the objects of the keys `doomed`, in bulk if the store can. An absent object is not an error."""
         names = iter([self._name(key) for key in doomed])
         while batch := list(islice(names, _PAGE)):
             try:
                 with store_errors():
-                    # One alone goes without the bulk operation, which not every store has.
+                    # A single object is removed without the bulk operation, which not every store has.
                     obstore.delete(self._store, batch if len(batch) > 1 else batch[0])
-            except Missing:  # and who knows what happened to the others
+            except Missing:  # the others of the batch may or may not be removed
                 for name in batch:
                     with suppress(Missing), store_errors():
                         obstore.delete(self._store, name)
-        self._prune(doomed)
+        self._remove_empty_directories(doomed)
 
     def rename(self, source: str, target: str) -> None:
-        """Give an object another key; most stores copy it for that."""
+        """Change the key of an object. Most stores copy the object for it."""
         with store_errors(writing=True):
             obstore.rename(self._store, self._name(source), self._name(target))
-        self._prune([source])
+        self._remove_empty_directories([source])
 
     def is_flat(self, near: str) -> bool:
-        """Tell whether an object may have others beneath it, by trying; those that are file systems refuse."""
+        """Return whether objects `a` and `a/b` can exist together; a store that is a file system refuses that.
+
+        This is found out with two objects whose keys begin with `near`; they are removed again.
+        """
         probe = f"{near}.sealgate-{secrets.token_hex(6)}"
         probes = [probe, f"{probe}/probe"]
         try:
@@ -132,9 +138,9 @@ class Bucket:
     # --- reading ------------------------------------------------------------------------------------------
 
     def read(self, call: Call, key: str) -> Generator[memoryview]:
-        """Yield an object in runs of a few MiB, each with the next ones already on their way.
+        """Yield the bytes of an object in parts of at most 2 MiB, while the next parts are already requested.
 
-        Ends normally only after the last byte. Closing it ends every request.
+        The generator ends normally only after the last byte. Closing it ends every request.
 
         Raises:
             Missing: there is no such object.
@@ -178,7 +184,7 @@ class Bucket:
                     part = window.popleft().result()
                     call.check()
                     yield part
-                    del part  # the next one takes its place in memory
+                    del part  # frees its memory before the next part is requested
                     window.extend(pool.submit(fetch, offset) for offset in islice(offsets, 1))
             finally:
                 for future in window:
@@ -187,12 +193,15 @@ class Bucket:
     # --- writing ------------------------------------------------------------------------------------------
 
     def write(self, key: str, chunks: Iterable[Chunk], *, size: int | None = None) -> None:
-        """Store what `chunks` yields, once it has ended normally. If it raises, nothing is stored.
+        """Store the bytes that `chunks` yields once it has ended normally. If it raises, nothing is stored.
 
         Args:
-            key: the object's.
+            key: the key of the object.
             chunks: its bytes.
-            size: about how many there will be, where that is known.
+            size: roughly how many bytes there will be, if that is known. It decides the size of a part.
+
+        Raises:
+            LimitReached: there are more bytes than one upload may have.
         """
         name = self._name(key)
         if self._directory:
@@ -203,12 +212,12 @@ class Bucket:
             writer = obstore.open_writer(self._store, name, buffer_size=part, max_concurrency=max(1, WRITING // part))
         try:
             for chunk in _bounded(chunks, part * _MOST_PARTS):
-                own = _copied(chunk)
+                copy = _copied(chunk)
                 with store_errors(writing=True):
-                    writer.write(own)
+                    writer.write(copy)
         except BaseException as error:
             with suppress(PluginError), store_errors():
-                writer.__exit__(type(error), error, error.__traceback__)  # ends the upload in the store
+                writer.__exit__(type(error), error, error.__traceback__)  # aborts the upload in the store
             raise
         with store_errors(writing=True):
             writer.close()
@@ -216,18 +225,19 @@ class Bucket:
     # --- names --------------------------------------------------------------------------------------------
 
     def _name(self, key: str) -> str:
+        """Return the name of the object `key` in the store."""
         name = f"{self._prefix}{key}"
         if flaw := keys.flaw(name):
-            raise BadRequest(f"a key cannot be used: {flaw}")
+            raise BadRequest(f"the key with the store's prefix cannot be used: {flaw}")
         return keys.as_file(name) if self._directory else name
 
     def _stored(self, meta: ObjectMeta) -> ListedObject:
         path = keys.from_file(meta["path"]) if self._directory else meta["path"]
         return ListedObject(path.removeprefix(self._prefix), meta["size"])
 
-    def _prune(self, gone: Iterable[str]) -> None:
+    def _remove_empty_directories(self, gone: Iterable[str]) -> None:
         if self._directory:
-            self._directory.prune(self._name(key) for key in gone)
+            self._directory.remove_empty_directories(self._name(key) for key in gone)
 
 
 def _bounded(chunks: Iterable[Chunk], most: int) -> Iterator[Chunk]:
@@ -240,10 +250,10 @@ def _bounded(chunks: Iterable[Chunk], most: int) -> Iterator[Chunk]:
 
 
 def _copied(chunk: Chunk) -> Chunk:
-    """The same bytes, to be kept until they are sent; a chunk's buffer may be used again before that.
+    """Return a copy of `chunk`, whose own buffer may be used again before the library has sent it.
 
-    A mapping goes back to the system as soon as the library drops it. What is malloc's, malloc keeps, for each
-    thread apart: measured with a directory of large files, three times the memory that is in use.
+    A mapping returns to the system as soon as the library drops it. malloc keeps freed memory, separately for each
+    thread: with a directory of large files it kept three times the memory in use.
     """
     if isinstance(chunk, bytes) or len(chunk) < _MAPPED:
         return bytes(chunk)
@@ -253,8 +263,9 @@ def _copied(chunk: Chunk) -> Chunk:
 
 
 def _whole(result: GetResult, size: int) -> memoryview:
+    """Return all bytes of an answer, which must be `size`."""
     with store_errors():
         data = result.bytes()
     if len(data) != size:
-        raise Unavailable(f"the store sent {len(data)} bytes of {size}", says=SAYS)
+        raise Unavailable(f"the store sent {len(data)} of {size} bytes", says=SAYS)
     return memoryview(data)

@@ -1,4 +1,4 @@
-"""From a place in the settings to a bucket that can be spoken to."""
+"""Opens the bucket that the settings name."""
 
 from __future__ import annotations
 
@@ -31,56 +31,57 @@ if TYPE_CHECKING:
 _MOST_BUCKETS = 16
 _MOST_MEMORIES = 64
 _WORKERS = 16
-"""Threads that move small files. Measured with 4 KiB objects on S3: 8 are slower, 32 no faster."""
+"""How many threads move small files. Measured with objects of 4 KiB on S3: 8 are slower, 32 are no faster."""
 _CLIENT_OPTIONS = frozenset({"allow_http", "root_certificate"})
-_TIMES = {"connect_timeout_seconds": 5, "read_timeout_seconds": 60, "retry_timeout_seconds": 30}
+_DEFAULT_TIMEOUTS = {"connect_timeout_seconds": 5, "read_timeout_seconds": 60, "retry_timeout_seconds": 30}
 
 
 class Buckets:
-    """The buckets in use, each with its connections: one for every distinct place."""
+    """Open buckets with their connections, one for each location. The least recently used are closed first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._buckets: OrderedDict[StoreLocation, Bucket] = OrderedDict()
         self._memories: dict[StoreLocation, Bucket] = {}
 
-    def at(self, place: StoreLocation) -> Bucket:
-        """The bucket of `place`.
+    def at(self, location: StoreLocation) -> Bucket:
+        """Return the bucket at `location`.
 
         Raises:
-            NotConfigured: it cannot be used.
-            LimitReached: there are too many stores in memory, which cannot be forgotten as others are.
+            NotConfigured: it cannot be opened.
+            LimitReached: there are too many stores in memory. Those cannot be closed, because their content is lost.
         """
         with self._lock:
-            if place.scheme == "memory":
-                if place not in self._memories and len(self._memories) == _MOST_MEMORIES:
-                    raise LimitReached(f"this process holds {_MOST_MEMORIES} stores in memory already")
-                return self._memories.setdefault(place, Bucket(MemoryStore(), prefix=place.prefix))
-            if place not in self._buckets:
-                self._buckets[place] = _connected(place)
+            if location.scheme == "memory":
+                if location not in self._memories and len(self._memories) == _MOST_MEMORIES:
+                    raise LimitReached(f"this process already has {_MOST_MEMORIES} stores in memory")
+                return self._memories.setdefault(location, Bucket(MemoryStore(), prefix=location.prefix))
+            if location not in self._buckets:
+                self._buckets[location] = _open_bucket(location)
                 if len(self._buckets) > _MOST_BUCKETS:
                     self._buckets.popitem(last=False)
-            self._buckets.move_to_end(place)
-            return self._buckets[place]
+            self._buckets.move_to_end(location)
+            return self._buckets[location]
 
 
-def _connected(place: StoreLocation) -> Bucket:
-    if place.scheme == "file" and not Path(place.name).is_dir():
+def _open_bucket(location: StoreLocation) -> Bucket:
+    if location.scheme == "file" and not Path(location.name).is_dir():
         raise NotConfigured("the directory of the store does not exist", says=SAYS, remedy="Create it")
     try:
         with store_errors():
-            if place.scheme == "file":
-                return Bucket(LocalStore(place.name), directory=DirectoryStore(Path(place.name)))
-            store = _STORES[place.scheme](place.name, dict(place.options))
+            if location.scheme == "file":
+                return Bucket(LocalStore(location.name), directory=DirectoryStore(Path(location.name)))
+            store = _STORES[location.scheme](location.name, dict(location.options))
     except PluginError:
         raise NotConfigured(
-            "these options, with those of the platform, lead to no store", remedy="Check what the store needs"
+            "the store cannot be opened with these options and those of the platform",
+            remedy="Check which options the store requires",
         ) from None
-    return Bucket(store, prefix=place.prefix, workers=_WORKERS)
+    return Bucket(store, prefix=location.prefix, workers=_WORKERS)
 
 
 def _s3(bucket: str, options: dict[str, Option]) -> S3Store:
-    # Given as a provider, credentials stand alone: as options, a session token of the platform would join them.
+    # As a provider, these credentials are complete. As options, a session token of the platform would be added.
     key, secret = (options.pop(name, None) for name in ("access_key_id", "secret_access_key"))
     credential = cast(
         "S3Credential",
@@ -139,9 +140,9 @@ def _client(options: dict[str, Option]) -> ClientConfig:
         {name: value for name, value in options.items() if name in _CLIENT_OPTIONS}
         | {
             "connect_timeout": _seconds(options, "connect_timeout_seconds"),
-            # From a request's first byte to its answer's first, and between any two reads after that.
+            # From the first byte of a request to the first of its answer, and between any two later reads.
             "read_timeout": _seconds(options, "read_timeout_seconds"),
-            # The library's 30 s for a whole request would cut off a part on a slow line.
+            # The library's default for a whole request, 30 s, is too short for a part on a slow line.
             "timeout": timedelta(days=1),
         },
     )
@@ -155,8 +156,10 @@ def _retry(options: dict[str, Option]) -> RetryConfig:
 
 
 def _seconds(options: dict[str, Option], name: str) -> timedelta:
-    return timedelta(seconds=int(options.get(name, _TIMES[name])))
+    return timedelta(seconds=int(options.get(name, _DEFAULT_TIMEOUTS[name])))
 
 
 def _rest(options: dict[str, Option]) -> dict[str, Option]:
-    return {name: value for name, value in options.items() if name not in _CLIENT_OPTIONS and name not in _TIMES}
+    return {
+        name: value for name, value in options.items() if name not in _CLIENT_OPTIONS and name not in _DEFAULT_TIMEOUTS
+    }

@@ -1,6 +1,6 @@
-"""A store that is a local directory: what is done there without the library, and why.
+"""A store that is a local directory: the operations that are faster here than in obstore.
 
-Objects are files at their names' paths, as obstore lays them out, so both may work on the same directory.
+Each object is a file whose path is its name. This is obstore's own layout: both work on the same directory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from sealgate.backend.errors import SAYS, Missing, store_errors
 from sealgate.call import Call
 from sealgate.errors import PluginError, Unavailable
 from sealgate.plugin import Chunk
+from sealgate.storage.local_paths import write_all
 
 _READ_SIZE = 1 << 20
 _MOST_TRIES = 1000
@@ -27,60 +28,68 @@ class DirectoryStore:
         self._path = str(path)
 
     def read(self, call: Call, name: str) -> Generator[memoryview]:
-        """Yield an object, as it was when it was opened. Measured: five times as fast as by the library."""
+        """Yield the bytes that an object had when it was opened. Measured: five times as fast as with obstore.
+
+        Raises:
+            Missing: there is no such object.
+        """
         with store_errors():
             try:
                 file = open(self._at(name), "rb", buffering=0)  # noqa: SIM115 - closed by the second `with`
             except (NotADirectoryError, IsADirectoryError):
                 raise Missing from None
         with file:
-            size, passed = os.fstat(file.fileno()).st_size, 0
+            size, done = os.fstat(file.fileno()).st_size, 0
             buffer = memoryview(bytearray(min(_READ_SIZE, size)))
-            while passed < size:
+            while done < size:
                 call.check()
                 with store_errors():
                     count = file.readinto(buffer)
                 if not count:
-                    raise Unavailable(f"an object ended after {passed} bytes of {size}", says=SAYS)
-                passed += count
+                    raise Unavailable(f"an object ended after {done} of {size} bytes", says=SAYS)
+                done += count
                 yield buffer[:count]
 
     def write(self, name: str, chunks: Iterable[Chunk]) -> None:
-        """Store an object, whole or not at all. Measured: a small one in half the time that the library takes."""
+        """Store an object, complete or not at all. Measured: a small one takes half the time of obstore."""
         with store_errors(writing=True):
-            fd, temporary = self._created(name)
+            fd, temporary = self._create_temporary(name)
         try:
             try:
                 for chunk in chunks:
-                    rest = memoryview(chunk)
                     with store_errors(writing=True):
-                        while rest:
-                            rest = rest[os.write(fd, rest) :]
+                        write_all(fd, chunk)
             finally:
                 os.close(fd)
             with store_errors(writing=True):
                 os.rename(temporary, self._at(name))
         except BaseException:
             os.unlink(temporary)
-            self.prune([name])
+            self.remove_empty_directories([name])
             raise
 
-    def _created(self, name: str) -> tuple[int, str]:
-        """A new file beside the object, of a kind of name that the library uses for this and never lists."""
+    def _create_temporary(self, name: str) -> tuple[int, str]:
+        """Create a file beside the object, and return its descriptor and its path.
+
+        Its name ends in `#` and a number, as obstore's own temporary files do. obstore never lists those.
+        """
         for number in range(1, _MOST_TRIES):
             path = f"{self._at(name)}#{number}"
-            # Others may be writing the same object, or removing the directory because it is empty.
+            # Another call may write the same object, or remove the directory because it is empty.
             with suppress(FileExistsError, FileNotFoundError):
                 try:
                     return os.open(path, _CREATE, 0o666), path
                 except FileNotFoundError:
                     os.makedirs(os.path.dirname(path), exist_ok=True)
         raise PluginError(
-            "the store's directory is full of unfinished files", says=SAYS, remedy="Remove those that are old"
+            "the store's directory has too many unfinished files", says=SAYS, remedy="Remove the old ones"
         )
 
-    def prune(self, names: Iterable[str]) -> None:
-        """Remove the directories that are empty without these objects: they would stand in a file's way."""
+    def remove_empty_directories(self, names: Iterable[str]) -> None:
+        """Remove the directories above the removed objects `names` that are empty now.
+
+        Such a directory would prevent that a file of its name is stored.
+        """
         above = {parent for name in names for parent in Path(name).parents[:-1]}
         for parent in sorted(above, key=lambda path: -len(path.parts)):
             with suppress(OSError):

@@ -1,7 +1,7 @@
-"""What the store library and the local file system raise, as errors of ours.
+"""Turns the errors of obstore, and of the file system of a store that is a directory, into `PluginError`s.
 
-A library's text may hold an address, a signature or an answer of the store. It is read here to tell causes
-apart, and goes no further.
+A text of the library may contain an address, a signature or an answer of the store. It is read here to distinguish
+causes, and never becomes part of an error.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _CREDENTIAL_SERVICES = (
     "/computeMetadata/",
     "/metadata/identity",
 )
-"""Where the platforms hand out credentials: the last resort when none are configured."""
+"""Where platforms provide credentials. The library asks there last, if no credentials are configured."""
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _NOT_ALLOWED = {errno.EACCES, errno.EPERM, errno.EROFS}
-_OTHER_KIND = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY}
+_WRONG_KIND = {errno.ENOTDIR, errno.EISDIR, errno.ENOTEMPTY}
 
 
 class Missing(Refused):
-    """Nothing lies at the key. An answer, not a fault: it reaches the caller as `success: false`."""
+    """Nothing is stored under the key. The caller gets it as an answer, `success: false`, not as a status."""
 
     def __init__(self) -> None:
         super().__init__("not found: nothing is stored under the artifact's key", says=SAYS)
@@ -50,7 +50,11 @@ class Missing(Refused):
 
 @contextmanager
 def store_errors(*, writing: bool = False) -> Iterator[None]:
-    """Turn what obstore raises in the body into a `PluginError`; where nothing lies, into `Missing`."""
+    """Turn what obstore or the file system raises in the body into a `PluginError`.
+
+    Args:
+        writing: whether the body writes. Only while reading does an absent object become `Missing`.
+    """
     try:
         yield
     except PluginError:
@@ -58,7 +62,7 @@ def store_errors(*, writing: bool = False) -> Iterator[None]:
     except (exceptions.BaseError, OSError, ValueError) as error:
         raise _named(error, str(error), writing=writing) from None
     except BaseException as error:
-        # A panic in the library is no `Exception`, and its class cannot be imported.
+        # A panic in the library is not an `Exception`, and its class cannot be imported.
         if type(error).__module__ != "pyo3_runtime":
             raise
         raise PluginError("the store library failed", says=SAYS) from None
@@ -79,10 +83,10 @@ def _named(error: Exception, text: str, *, writing: bool) -> PluginError:
 
 
 def _os_error(error: Exception, text: str) -> int | None:
-    """The number of a system call's error: the operating system's own, or one in the library's text."""
+    """Return the error number of a failed system call, from the exception or from the library's text."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
-    # A credential that is read from a file can fail so too, and says nothing of the object.
+    # Reading a credential from a file can fail in the same way, and that says nothing about the object.
     found = _OS_ERROR.search(text) if isinstance(error, FileNotFoundError) or "LocalFileSystem" in text else None
     return int(found[1]) if found else None
 
@@ -90,7 +94,7 @@ def _os_error(error: Exception, text: str) -> int | None:
 _BY_TYPE: dict[type[Exception], Callable[[], PluginError]] = {
     FileNotFoundError: Missing,
     exceptions.PreconditionError: lambda: Unavailable("the object was replaced while it was read", says=SAYS),
-    exceptions.InvalidPathError: lambda: DataLoss("something with a name that is no path lies there", says=SAYS),
+    exceptions.InvalidPathError: lambda: DataLoss("the store has an object whose name is not a path", says=SAYS),
 }
 
 
@@ -98,11 +102,11 @@ def _by_text(text: str) -> PluginError:
     if "kind: Timeout" in text:
         return TimedOut("the store did not answer in time", says=SAYS)
     if found := _STATUS.search(text):
-        # Only a listing can miss the bucket and be told apart in no other way.
+        # 404 means that the bucket is missing only for a listing. Otherwise it came from a credential service.
         return _by_status(int(found[1])) if found[1] != "404" or "list request" in text else _no_credentials()
     if "HTTP error" in text or "kind: " in text:
         return Unavailable("the store cannot be reached", says=SAYS)
-    return PluginError("the store failed, and in no way that is known here", says=SAYS)
+    return PluginError("the store failed for an unknown reason", says=SAYS)
 
 
 def _no_credentials() -> PluginError:
@@ -113,21 +117,21 @@ def _by_status(status: int) -> PluginError:
     match status:
         case 401 | 403:
             return NotConfigured(
-                "the store refused the credentials, or what they may do",
+                "the store refused the credentials, or they lack a right",
                 says=SAYS,
                 remedy="Check the credentials and their rights to list, read, write and delete",
             )
         case 404:
-            return NotConfigured("there is no such bucket", says=SAYS, remedy="Create it, or correct the url")
+            return NotConfigured("the bucket does not exist", says=SAYS, remedy="Create it, or correct the url")
         case 301 | 307 | 400:
             return NotConfigured(
-                f"the store did not take the request (status {status})",
+                f"the store rejected the request (status {status})",
                 says=SAYS,
                 remedy="Check the region, the endpoint and the options",
             )
         case 409:
             return BadRequest(
-                "the store has something else there that stands in the way",
+                "another object in the store is in the way",
                 says=SAYS,
                 remedy="Delete it, or choose another key",
             )
@@ -138,31 +142,15 @@ def _by_status(status: int) -> PluginError:
 
 
 def _by_number(number: int, *, writing: bool) -> PluginError:
-    """The cause of a failure in a store that is a directory."""
+    """Return the error for the error number `number` in a store that is a directory."""
     if number in _NO_SPACE:
         return LimitReached("the store is full", says=SAYS)
     if number in _NOT_ALLOWED:
-        return NotConfigured("this process may not do that in the store's directory", says=SAYS)
+        return NotConfigured("this process lacks the right to do that in the store's directory", says=SAYS)
     if number == errno.ENAMETOOLONG:
-        return BadRequest("a part of the key is too long for the store's file system", says=SAYS)
-    if number in _OTHER_KIND:
+        return BadRequest("a segment of the key is too long for the store's file system", says=SAYS)
+    if number in _WRONG_KIND:
         return _by_status(409) if writing else Missing()
     if number == errno.ENOENT:
-        return Unavailable("a directory of the store was removed at the same time", says=SAYS)
+        return Unavailable("a directory of the store was removed during the operation", says=SAYS)
     return PluginError(f"the store's file system failed ({errno.errorcode.get(number, number)})", says=SAYS)
-
-
-@contextmanager
-def local_errors(what: str = "the local file or directory") -> Iterator[None]:
-    """Turn an `OSError` of the body, about a local path of the request, into a `PluginError`."""
-    try:
-        yield
-    except OSError as error:
-        number = error.errno or 0
-        if number in _NO_SPACE:
-            raise LimitReached(f"no space is left for {what}") from None
-        if number == errno.ENOENT:
-            raise BadRequest(f"{what} does not exist") from None
-        if number == errno.ELOOP:
-            raise BadRequest(f"{what} is a symbolic link") from None
-        raise BadRequest(f"{what} cannot be used ({errno.errorcode.get(number, number)})") from None

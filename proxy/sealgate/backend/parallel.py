@@ -1,4 +1,4 @@
-"""Doing several things at once, within bounds."""
+"""Bounded parallel work: a memory budget, and a loop over several threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 class Budget:
-    """So many bytes of memory that the threads of one call share."""
+    """A number of bytes of memory that the threads of one call share."""
 
     def __init__(self, size: int) -> None:
         self._size = self._free = size
@@ -20,7 +20,7 @@ class Budget:
 
     @contextmanager
     def of(self, size: int) -> Iterator[None]:
-        """Wait until `size` bytes are free, and keep them for the body. More than there are means all."""
+        """Wait until `size` bytes are free, and reserve them for the body. A larger `size` takes all."""
         size = min(size, self._size)
         with self._changed:
             self._changed.wait_for(lambda: self._free >= size)
@@ -34,9 +34,9 @@ class Budget:
 
 
 def each(work: Callable[[T], object], items: Iterator[T], workers: int) -> None:
-    """Do `work` on every item, by `workers` threads at once. The first failure stops all, and is raised.
+    """Call `work` on every item, on `workers` threads. The first failure stops all of them and is raised.
 
-    Items are taken by one thread at a time, each only when somebody is free to work on it.
+    One thread at a time takes an item, and only when it is ready to work on it.
     """
     if workers == 1:
         for item in items:

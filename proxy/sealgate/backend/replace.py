@@ -1,11 +1,11 @@
-"""Replacing an artifact: what was stored under the key before goes once the new one is stored, and not sooner.
+"""Replaces an artifact: objects of the old one are removed once the new one is stored, and not before.
 
-In most stores a file `a` and a file `a/b` can lie beside each other. In one that is a file system they cannot,
-so there the old files that stand in the way are moved aside first, to `<key>.sealgate-<random>/`, and moved
-back if storing the new ones fails. Nothing is lost but by killing the process in between, and then it lies there.
+In most stores the objects `a` and `a/b` can exist together. In a store that is a file system they cannot. There, the
+old objects that are in the way are first moved to `<key>.sealgate-<random>/`, and moved back if storing the new ones
+fails. If the process is killed in between, they remain there.
 
-What this cannot do is to replace a directory in one step: no store has that. A file that old and new have in
-common is replaced when its turn comes, and stays so if a later one fails.
+No store can replace a directory in one step. An object that the old and the new artifact have in common is replaced
+when its turn comes, and stays replaced if a later object fails.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from sealgate.call import Call
 from sealgate.errors import LimitReached, PluginError
 
 MOST_OBJECTS = 100_000
-"""In one artifact."""
+"""How many objects one artifact may have."""
 
 
 def keys_of(bucket: Bucket, call: Call, key: str) -> set[str]:
-    """The keys of all objects beneath `key`.
+    """Return the keys of all objects beneath `key`.
 
     Raises:
         LimitReached: there are more than `MOST_OBJECTS`.
@@ -33,22 +33,24 @@ def keys_of(bucket: Bucket, call: Call, key: str) -> set[str]:
     for stored in bucket.beneath(call, key):
         found.add(stored.key)
         if len(found) > MOST_OBJECTS:
-            raise LimitReached(f"more than {MOST_OBJECTS} objects lie beneath the key")
+            raise LimitReached(f"more than {MOST_OBJECTS} objects are stored beneath the key")
     return found
 
 
 @contextmanager
 def replacing(bucket: Bucket, call: Call, key: str, planned: set[str]) -> Iterator[set[str]]:
-    """Have the body store an artifact, and clear away what else lay at its key.
+    """Remove the old objects of an artifact after the body has stored the new ones.
+
+    If the body raises, the new objects are removed, except those that replaced an old one.
 
     Args:
-        bucket: where.
-        call: on whose behalf.
-        key: the artifact's.
+        bucket: where the artifact is stored.
+        call: the call that stores it.
+        key: the artifact's key.
         planned: the keys of the objects that the body is going to store.
 
     Yields:
-        A set for the body to put each key into before it stores the object.
+        A set. The body adds each key to it before it stores the object.
     """
     old = keys_of(bucket, call, key)
     if planned != {key} and bucket.exists(key):
@@ -66,13 +68,13 @@ def replacing(bucket: Bucket, call: Call, key: str, planned: set[str]) -> Iterat
 
 
 def _in_the_way(key: str, old: set[str], planned: set[str]) -> set[str]:
-    """Those of the old that could not lie beside the new if keys were the paths of files."""
+    """Return the old keys that could not exist together with the planned ones if keys were paths of files."""
     directories = {above for new in planned for above in keys.above(new, key)}
     return {one for one in old if one in directories or not planned.isdisjoint(keys.above(one, key))}
 
 
 def _move_aside(bucket: Bucket, key: str, obstacles: set[str]) -> dict[str, str]:
-    """Where each obstacle went, of those that had to go."""
+    """Move the obstacles out of the way if the store requires it, and return the new key of each moved one."""
     moved: dict[str, str] = {}
     if not obstacles or bucket.is_flat(key):
         return moved

@@ -1,13 +1,13 @@
-"""Where artifacts are stored: what an artifact's configuration and the environment say of it.
+"""Reads from the environment and from an artifact's configuration where the artifact is stored (docs/backend.md).
 
 An artifact's configuration comes from a workflow's author and is not trusted:
 
-- Where the administrator names a store (`SEALGATE_BACKEND_URL`), that is the only one, and an author may set
-  no option of it. An `endpoint`, for instance, would lead the pod's credentials to a server of his choice.
-- Where he names none, authors may, but no `file://`, and an option that decides whom the requests reach
-  needs credentials of the author's own beside it.
+- If the administrator names a store (`SEALGATE_BACKEND_URL`), it is the only one, and the author may not set an
+  option of it. With an `endpoint`, for example, the author could send the pod's credentials to any server.
+- If the administrator names no store, the author may name one, but not a `file://` one. An option that decides which
+  server receives the requests requires credentials of the author's own.
 
-No value is ever part of an error: it may be a credential.
+A value never becomes part of an error, because it may be a credential.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ URL, CONFIG = "SEALGATE_BACKEND_URL", "SEALGATE_BACKEND_CONFIG"
 Option = str | bool | int
 
 _NAME = "[A-Za-z0-9-]{1,63}"
-"""Of a region or an account, which become parts of a host's name."""
-_SECRET = "[\\x21-\\x7e]{1,8192}"  # noqa: S105 - what one looks like
+"""The pattern of a region or an account, which becomes part of a host name."""
+_SECRET = "[\\x21-\\x7e]{1,8192}"  # noqa: S105 - a pattern, not a secret
 _TEXT = "[\\x20-\\x7e\\r\\n\\t]{1,65536}"
 _ENDPOINT = "https?://[A-Za-z0-9.-]+(:[0-9]{1,5})?(/[A-Za-z0-9._~/-]*)?|https?://\\[[0-9A-Fa-f:]+\\](:[0-9]{1,5})?/?"
 _CLIENT: dict[str, str | type[bool] | range] = {
@@ -61,113 +61,121 @@ _OPTIONS: dict[str, dict[str, str | type[bool] | range]] = {
     "gs": _CLIENT | {"service_account_key": _TEXT},
     "az": _CLIENT | {"account_name": _NAME, "account_key": _SECRET, "sas_key": _SECRET, "skip_signature": bool},
 }
-"""What may be set for each kind of store: a pattern, a boolean or a range. Nothing here names a file or,
-but for `endpoint`, an address; the platform's own variables may."""
-_DECIDES_WHOM_TO_REACH = ("endpoint", "allow_http", "root_certificate")
+"""The options of each kind of store and their values: a pattern, a boolean or a range of numbers.
+
+No option names a file, and none but `endpoint` names an address. The platform's own variables may."""
+_DECIDES_THE_SERVER = ("endpoint", "allow_http", "root_certificate")
 _CREDENTIALS: dict[str, list[set[str]]] = {
     "s3": [{"access_key_id", "secret_access_key"}, {"skip_signature"}],
     "az": [{"account_key"}, {"sas_key"}, {"skip_signature"}],
-    # obstore prefers a bearer token of the platform's to any key.
+    # obstore prefers a bearer token of the platform to any key.
     "gs": [],
 }
-"""With which options nothing of the platform's goes along."""
+"""The sets of options with which obstore sends no credential of the platform."""
 _CUSTOMER_KEYS = ("AWS_SSE_CUSTOMER_KEY_BASE64", "AZURE_ENCRYPTION_KEY", "AZURE_STORAGE_ENCRYPTION_KEY")
-"""Keys of the platform's that obstore sends with each request, whoever receives it."""
+"""Variables of the platform whose keys obstore sends with each request, to any server."""
 _BUCKET = re.compile("[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 @dataclass(frozen=True, slots=True)
 class StoreLocation:
-    """One store, and where in it."""
+    """One store, and a prefix in it."""
 
     scheme: str
     name: str
     """The bucket, the container, or the absolute path of a directory."""
     prefix: str
-    """What goes before each key: empty, or ends in `/`."""
+    """Precedes each key: empty, or ends in `/`."""
     options: frozenset[tuple[str, Option]] = field(repr=False)
 
 
 class _OptionError(ValueError):
-    """What is wrong with a text, in words that show nothing of it."""
+    """A fault in a configuration. The text contains no value of it."""
 
 
-def place(configuration: str, environment: Mapping[str, str]) -> StoreLocation:
-    """The store that a call is about.
+def store_location(configuration: str, environment: Mapping[str, str]) -> StoreLocation:
+    """Return where an artifact with this configuration is stored.
 
     Raises:
-        BadRequest: the artifact's configuration is wrong, or asks for what authors may not have.
-        NotConfigured: the environment is wrong, or no store is named anywhere.
+        BadRequest: the artifact's configuration is wrong, or sets something that an author may not set.
+        NotConfigured: the environment is wrong, or neither of them names a store.
     """
-    found = _place(configuration, environment.get(CONFIG, ""), environment.get(URL, ""))
+    location = _location(configuration, environment.get(CONFIG, ""), environment.get(URL, ""))
     if not (environment.get(CONFIG) or environment.get(URL)):
-        for sent in _CUSTOMER_KEYS:
-            if environment.get(sent) and not dict(found.options).keys().isdisjoint(_DECIDES_WHOM_TO_REACH):
-                raise BadRequest(f"the artifact's configuration: where {sent} is set, it may not have an endpoint")
-    return found
+        for variable in _CUSTOMER_KEYS:
+            if environment.get(variable) and not dict(location.options).keys().isdisjoint(_DECIDES_THE_SERVER):
+                raise BadRequest(f"the artifact's configuration: it may not set an endpoint while {variable} is set")
+    return location
 
 
 @lru_cache(maxsize=64)
-def _place(configuration: str, config: str, url: str) -> StoreLocation:
+def _location(configuration: str, config: str, url: str) -> StoreLocation:
     try:
         fixed = _parsed(config, url)
     except _OptionError as flaw:
         raise NotConfigured(f"{URL} or {CONFIG}: {flaw}") from None
     if fixed is None and config.strip():
-        raise NotConfigured(f"{CONFIG} names no url", remedy=f"Put one into it, or into {URL}")
+        raise NotConfigured(f"{CONFIG} has no url", remedy=f"Set url in it, or set {URL}")
     try:
-        asked = _authors(configuration, fixed)
+        requested = _from_author(configuration, fixed)
     except _OptionError as flaw:
         raise BadRequest(f"the artifact's configuration: {flaw}") from None
-    if found := fixed or asked:
-        return found
+    if location := fixed or requested:
+        return location
     raise NotConfigured("no store is configured", remedy=f"Set {URL}, or url in the artifact's configuration")
 
 
-def _authors(configuration: str, fixed: StoreLocation | None) -> StoreLocation | None:
+def _from_author(configuration: str, fixed: StoreLocation | None) -> StoreLocation | None:
+    """Return the store that an artifact's configuration names, if it may, or None if it names none.
+
+    Args:
+        configuration: the artifact's configuration.
+        fixed: the administrator's store, if there is one.
+    """
     if fixed is not None and set(_mapping(configuration)) - {"url"}:
-        raise _OptionError(f"{URL} fixes the store, and no option may be set for it")
-    asked = _parsed(configuration, "")
-    if asked is None:
+        raise _OptionError(f"{URL} sets the store, and its options may not be set here")
+    requested = _parsed(configuration, "")
+    if requested is None:
         if _mapping(configuration):
-            raise _OptionError("it has options and no url")
+            raise _OptionError("it has options but no url")
         return None
     if fixed is not None:
-        if (asked.scheme, asked.name, asked.prefix) != (fixed.scheme, fixed.name, fixed.prefix):
-            raise _OptionError(f"it names another url than {URL}")
-    elif asked.scheme == "file":
-        raise _OptionError(f"a file:// url is taken from {URL} alone")
+        if (requested.scheme, requested.name, requested.prefix) != (fixed.scheme, fixed.name, fixed.prefix):
+            raise _OptionError(f"its url is not that of {URL}")
+    elif requested.scheme == "file":
+        raise _OptionError(f"a file:// url is allowed only in {URL}")
     else:
-        _check_reach(asked.scheme, dict(asked.options))
-    return asked
+        _require_own_credentials(requested.scheme, dict(requested.options))
+    return requested
 
 
-def _check_reach(scheme: str, options: dict[str, Option]) -> None:
-    own = _CREDENTIALS.get(scheme, [])
+def _require_own_credentials(scheme: str, options: dict[str, Option]) -> None:
+    """Refuse options that decide which server is reached, unless no credential of the platform is sent to it."""
+    alternatives = _CREDENTIALS.get(scheme, [])
     given = {name for name, value in options.items() if value is not False}
-    if any(credentials <= given for credentials in own):
+    if any(credentials <= given for credentials in alternatives):
         return
-    for name in _DECIDES_WHOM_TO_REACH:
+    for name in _DECIDES_THE_SERVER:
         if name in options:
-            needed = " or ".join(" and ".join(sorted(credentials)) for credentials in own)
-            raise _OptionError(f"{name} needs {needed} beside it" if own else f"{name} is taken from {CONFIG} alone")
+            required = " or ".join(" and ".join(sorted(credentials)) for credentials in alternatives)
+            raise _OptionError(f"{name} requires {required}" if required else f"{name} is allowed only in {CONFIG}")
 
 
 def _parsed(text: str, url: str) -> StoreLocation | None:
-    """The store that a mapping in `text` describes, `url` coming first, or None if neither has a url."""
+    """Return the store that the mapping in `text` describes; None if neither it nor `url` has a url."""
     options = dict(_mapping(text))
-    own = options.pop("url", None)
-    if own is not None and not isinstance(own, str):
-        raise _OptionError("url must be a text")
-    if own and url and own.rstrip("/") != url.rstrip("/"):
+    own_url = options.pop("url", None)
+    if own_url is not None and not isinstance(own_url, str):
+        raise _OptionError("url must be a string")
+    if own_url and url and own_url.rstrip("/") != url.rstrip("/"):
         raise _OptionError("two different urls are given")
-    if not (url := url or own or ""):
+    if not (url := url or own_url or ""):
         return None
     scheme, name, prefix = _split(url)
     for option in options:
         if option not in _OPTIONS[scheme]:
             raise _OptionError(
-                f"{_shown(option)} is not known for {scheme}:// (known: {', '.join(_OPTIONS[scheme]) or 'none'})"
+                f"{_printable(option)} is not known for {scheme}:// (known: {', '.join(_OPTIONS[scheme]) or 'none'})"
             )
     values = {option: _value(option, value, _OPTIONS[scheme][option]) for option, value in options.items()}
     _check_together(values)
@@ -175,13 +183,16 @@ def _parsed(text: str, url: str) -> StoreLocation | None:
 
 
 def _check_together(options: dict[str, Option]) -> None:
-    """Half of a credential would be completed from the platform's."""
+    """Refuse options that are incomplete without others.
+
+    The library would complete half of a credential with that of the platform.
+    """
     if ("session_token" in options or "secret_access_key" in options) and "access_key_id" not in options:
-        raise _OptionError("secret_access_key and session_token need access_key_id beside them")
+        raise _OptionError("secret_access_key and session_token require access_key_id")
     if "access_key_id" in options and "secret_access_key" not in options:
-        raise _OptionError("access_key_id needs secret_access_key beside it")
+        raise _OptionError("access_key_id requires secret_access_key")
     if str(options.get("endpoint", "")).startswith("http:") and not options.get("allow_http"):
-        raise _OptionError("endpoint is http://, for which allow_http must be true")
+        raise _OptionError("endpoint is an http:// url, and allow_http is not true")
     if "service_account_key" in options:
         _check_account(str(options["service_account_key"]))
 
@@ -192,7 +203,7 @@ def _check_account(text: str) -> None:
     except (ValueError, RecursionError):
         raise _OptionError("service_account_key is not JSON") from None
     if not isinstance(account, dict) or "gcs_base_url" in account:
-        raise _OptionError("service_account_key must be an object without gcs_base_url, which is an endpoint")
+        raise _OptionError("service_account_key must be a JSON object without gcs_base_url, which would be an endpoint")
 
 
 def _mapping(text: str) -> dict[str, object]:
@@ -218,7 +229,7 @@ def _value(option: str, value: object, rule: str | type[bool] | range) -> Option
         raise _OptionError(f"{option} must be true or false")
     if isinstance(value, str) and isinstance(rule, str) and re.fullmatch(rule, value):
         return value
-    raise _OptionError(f"{option} must be a text of the right form")
+    raise _OptionError(f"{option} must be a string of the required form")
 
 
 def _split(url: str) -> tuple[str, str, str]:
@@ -228,7 +239,7 @@ def _split(url: str) -> tuple[str, str, str]:
     rest = unquote(rest).rstrip("/")
     if scheme == "file":
         if not rest.startswith("/") or keys.flaw(rest[1:]):
-            raise _OptionError("url must be file:/// and an absolute path")
+            raise _OptionError("url must be file:// and an absolute path")
         return scheme, rest, ""
     name, _, prefix = rest.partition("/")
     if not _BUCKET.fullmatch(name):
@@ -238,6 +249,6 @@ def _split(url: str) -> tuple[str, str, str]:
     return scheme, name, f"{prefix}/" if prefix else ""
 
 
-def _shown(option: str) -> str:
-    """An option's name. What is none may be a value that was written in the wrong place."""
+def _printable(option: str) -> str:
+    """Return an option's name for an error, if it can be a name. Otherwise it may be a value in the wrong place."""
     return option if re.fullmatch("[A-Za-z_]{1,40}", option) else "an option"

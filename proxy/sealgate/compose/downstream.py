@@ -20,7 +20,7 @@ def downstream_client(settings: Settings, socket: Path, shown: Callable[[Any], A
         socket: the plugin's own socket. The socket of a child is created beside it.
         shown: wraps the channel to observe every call to the downstream (`telemetry.watch.Telemetry.calling`).
     """
-    return Downstream(_endpoint(settings, socket), settings.required_downstream().plugin_name, shown=shown)
+    return Downstream(_endpoint(settings, socket), settings.required_downstream().plugin_name, instrument=shown)
 
 
 def downstream_socket(socket: Path) -> Path:

@@ -18,7 +18,7 @@ from typing_extensions import override
 from sealgate.call import Call, Operation
 from sealgate.errors import NotConfigured, PluginError
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
-from sealgate.rpc.watched import Watch
+from sealgate.rpc.observer import CallObserver
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,7 +31,7 @@ class Composed:
     """A composed plugin, what observes its calls, and what to close at the end."""
 
     plugin: ArtifactPlugin
-    watch: Watch | None = None
+    watch: CallObserver | None = None
     """Observes every call; None without telemetry."""
     closing: tuple[Callable[[], None], ...] = ()
     """Called in this order after the last call."""
@@ -55,7 +55,7 @@ class Starting(ArtifactPlugin):
         for close in self._composed.closing if self._composed else ():
             close()
 
-    def watching(self, operation: Operation) -> Watch | None:
+    def watching(self, operation: Operation) -> CallObserver | None:
         """Return what observes a call of this operation, once that is known; GetCapabilities does not wait for it."""
         if operation is not Operation.GET_CAPABILITIES:
             self._done.wait()

@@ -1,24 +1,23 @@
 """The sealed format, version 1 (docs/format.md): headers, segments, files, trees and streams.
 
-Pure: bytes and files in, bytes and files out. Which key, which artifact and where the bytes go is the
-caller's to say.
+The room is pure: bytes and files in, bytes and files out. The caller decides which key is used, which artifact it is
+and where the bytes go.
 """
 
+from sealgate.envelope.directories import (
+    NotRegular,
+    create_beneath,
+    create_directory,
+    descend,
+    open_regular,
+    savable,
+    walk,
+)
 from sealgate.envelope.files import Admit, open_file, seal_file
 from sealgate.envelope.header import MAGIC, Binding, Header, Unlock, new_header, read_header
 from sealgate.envelope.segments import plaintext_size, stored_size
 from sealgate.envelope.streams import open_stream, seal_stream, sealed_at, split_stream
-from sealgate.envelope.trees import (
-    NotRegular,
-    Totals,
-    create_beneath,
-    descend,
-    open_regular,
-    open_tree,
-    savable,
-    seal_tree,
-    walk,
-)
+from sealgate.envelope.trees import Totals, open_tree, seal_tree
 
 __all__ = [
     "MAGIC",
@@ -29,6 +28,7 @@ __all__ = [
     "Totals",
     "Unlock",
     "create_beneath",
+    "create_directory",
     "descend",
     "new_header",
     "open_file",

@@ -1,7 +1,7 @@
-"""Sealing and opening files by positioned reads and writes, large ones by several threads.
+"""A whole sealed file (docs/format.md, "Layout"), written and read at offsets in files, by several threads if large.
 
-Segments are independent once the body key is known, so threads share out their numbers; every thread
-reuses one pair of buffers, and memory does not depend on the size of the file.
+Segments are independent once the body key is known, so each thread takes the next segment number. Every thread reuses
+one pair of buffers: memory does not depend on the size of the file.
 """
 
 from __future__ import annotations
@@ -26,19 +26,21 @@ from sealgate.envelope.segments import (
 from sealgate.errors import BadRequest, Truncated
 
 THREADS = min(4, len(os.sched_getaffinity(0)))
-_ALONE = 8
-"""Files of at most so many segments are not worth a second thread."""
-_GIVE_BACK = 64
-"""How many opened segments are given back to the file system at a time."""
+_SINGLE_THREAD_SEGMENTS = 8
+"""A file of at most this many segments is not worth a second thread."""
+_CUT_AFTER = 64
+"""How many opened segments are cut off the sealed file at a time."""
 
 Check = Callable[[], None]
+"""Called before each segment; stops the work by raising."""
 Admit = Callable[[str, int | None, bool], None]
-"""Told of each file before a byte of it is sealed or opened, and refuses it by raising: the artifact key, the size of
-the plaintext if it is known, and whether the file is sealed."""
+"""Called before a byte of a file is sealed or opened; refuses the file by raising.
+
+The arguments are the artifact key, the plaintext size in bytes if it is known, and whether the file is sealed."""
 
 
 def admit_any(key: str, size: int | None, sealed: bool) -> None:
-    """Refuses nothing."""
+    """Admit every file."""
 
 
 def seal_file(
@@ -53,16 +55,16 @@ def seal_file(
     """Seal the file open as `source` into the empty file open as `target`.
 
     Args:
-        source: a descriptor of a regular file; its size when this is called is what gets sealed.
-        target: a descriptor that can be written.
+        source: a descriptor of a regular file. Its size at the time of the call is the size that is sealed.
+        target: a writable descriptor.
         header: the artifact's header.
-        data_key: what the header is the wrap of.
-        artifact_key: what the body is bound to, where the header binds.
-        check: called before each segment; stops the work by raising.
+        data_key: the data key that `header` contains in wrapped form.
+        artifact_key: the key that the body is bound to if the header's binding is `ARTIFACT_KEY`.
+        check: see `Check`.
         admit: see `Admit`.
 
     Returns:
-        Plaintext bytes and stored bytes.
+        The number of plaintext bytes and of stored bytes.
 
     Raises:
         BadRequest: the file shrank while it was read.
@@ -81,7 +83,7 @@ def seal_file(
         stored = body.seal(index, plaintext[:length], sealed, last=index == count - 1)
         _write(target, sealed[:stored], start + stored_offset(index))
 
-    _share_out(range(count), size, seal, check)
+    _for_each_segment(range(count), size, seal, check)
     return size, start + stored_offset(count - 1) + plaintext_span(count - 1, size)[1] + TAG
 
 
@@ -98,17 +100,26 @@ def open_file(
 ) -> tuple[int, int]:
     """Open the sealed file `source` into the empty file `target`.
 
-    The plaintext in `target` may be used only if this returns. With `consume`, the sealed file is cut off
-    from its end as its segments are opened, so that both together never take much more than one of them;
-    not if it has a second name, because then it is somebody else's file, too, or if `source` cannot be written.
-    With `plain`, a file that is not sealed is copied as it is.
+    The plaintext in `target` may be used only if this returns.
+
+    Args:
+        source: a descriptor of the sealed file.
+        target: a writable descriptor.
+        unlock: see `Unlock`.
+        artifact_key: the key under which the artifact is read.
+        check: see `Check`.
+        admit: see `Admit`.
+        consume: truncate the sealed file from its end while its segments are opened, so that both files together
+            take little more disk space than one. Ignored if the file has a second hard link, because the other name
+            must keep its content, and if `source` is not writable.
+        plain: copy a file that is not sealed unchanged instead of refusing it.
 
     Returns:
-        Plaintext bytes and stored bytes.
+        The number of plaintext bytes and of stored bytes.
 
     Raises:
-        NotSealed: `source` does not begin as a sealed file does.
-        DataLoss: it is cut short, was changed, or belongs to another artifact.
+        NotSealed: `source` does not begin with the magic bytes.
+        DataLoss: the sealed file is cut short, was changed, or belongs to another artifact.
     """
     facts = os.fstat(source)
     stored = facts.st_size
@@ -124,7 +135,7 @@ def open_file(
     stream_header = _read_bytes(source, STREAM_HEADER, start)
     body = Body.of(data_key, header.associated_data(artifact_key), stream_header)
     count = segment_count(size)
-    give_back = _GiveBack(source, start, count) if consume else None
+    tail = _Tail(source, start, count) if consume else None
 
     def open_(index: int, plaintext: memoryview, sealed: memoryview) -> None:
         offset, length = plaintext_span(index, size)
@@ -133,10 +144,10 @@ def open_file(
             raise Truncated("the sealed file became shorter while it was read")
         body.open(index, sealed, plaintext, last=index == count - 1)
         _write(target, plaintext[:length], offset)
-        if give_back:
-            give_back.done(index)
+        if tail:
+            tail.opened(index)
 
-    _share_out(range(count)[::-1] if consume else range(count), size, open_, check)
+    _for_each_segment(range(count)[::-1] if consume else range(count), size, open_, check)
     if consume:
         os.ftruncate(source, 0)
     return size, stored
@@ -153,34 +164,34 @@ def _copy(source: int, target: int, size: int, check: Check) -> int:
     return size
 
 
-class _GiveBack:
-    """Cuts a file off behind the segments that are still to be read, whichever thread finishes first."""
+class _Tail:
+    """Truncates a sealed file behind the last segment that is not opened yet. Threads may finish in any order."""
 
     def __init__(self, fd: int, start: int, count: int) -> None:
         self._fd = fd
         self._start = start
         self._end = count
-        self._done: set[int] = set()
+        self._opened: set[int] = set()
         self._lock = threading.Lock()
 
-    def done(self, index: int) -> None:
+    def opened(self, index: int) -> None:
         with self._lock:
-            self._done.add(index)
-            if len(self._done) < _GIVE_BACK:
+            self._opened.add(index)
+            if len(self._opened) < _CUT_AFTER:
                 return
-            while self._end - 1 in self._done:
+            while self._end - 1 in self._opened:
                 self._end -= 1
-                self._done.remove(self._end)
+                self._opened.remove(self._end)
             os.ftruncate(self._fd, self._start + stored_offset(self._end))
 
 
-def _share_out(
+def _for_each_segment(
     indices: Sequence[int], size: int, work: Callable[[int, memoryview, memoryview], None], check: Check
 ) -> None:
-    """Run `work` once for each index, with a plaintext and a stored buffer of the thread's own."""
+    """Call `work` once for each index, with a plaintext buffer and a ciphertext buffer that belong to its thread."""
     largest = min(PLAINTEXT, size)
-    left = iter(indices)
-    take = threading.Lock()
+    remaining = iter(indices)
+    taking = threading.Lock()
     failed = False
 
     def run() -> None:
@@ -188,8 +199,8 @@ def _share_out(
         plaintext, sealed = memoryview(bytearray(largest)), memoryview(bytearray(largest + TAG))
         try:
             while not failed:
-                with take:
-                    index = next(left, None)
+                with taking:
+                    index = next(remaining, None)
                 if index is None:
                     return
                 check()
@@ -198,7 +209,7 @@ def _share_out(
             failed = True
             raise
 
-    if len(indices) <= _ALONE or THREADS == 1:
+    if len(indices) <= _SINGLE_THREAD_SEGMENTS or THREADS == 1:
         run()
         return
     with ThreadPoolExecutor(THREADS - 1, "sealgate-segments") as helpers:
@@ -209,7 +220,7 @@ def _share_out(
 
 
 def _read(fd: int, out: memoryview, offset: int) -> int:
-    """Fill `out` from `offset`; fewer bytes only at the end of the file."""
+    """Fill `out` from `offset` and return the number of bytes: less than `len(out)` only at the end of the file."""
     filled = 0
     while filled < len(out):
         step = os.preadv(fd, [out[filled:]], offset + filled)

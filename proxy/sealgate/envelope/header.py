@@ -1,4 +1,7 @@
-"""The header of a sealed file (docs/format.md, "Layout" and "Keys")."""
+"""The header of a sealed file: docs/format.md, "Layout", and its key commitment and associated data: "Keys".
+
+proto/envelope.proto defines the messages. A header is parsed strictly: every unknown or missing field is an error.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ MAGIC = b"\x89SEAL\r\n\x1a"
 LONGEST_HEADER = 65_536
 DATA_KEY_SIZE = 32
 PRELUDE_SIZE = len(MAGIC) + 4
-"""Magic and header length: what must be read before the header's own size is known."""
+"""Size of the magic and the header length, in bytes: read first, because they say how long the header is."""
 
 _AAD_LABEL = b"sealed artifact v1"
 _COMMITMENT_LABEL = b"sealed artifact v1 key commitment"
@@ -32,7 +35,7 @@ _PROVIDER_NAMES = {number: name for name, number in _PROVIDERS.items()}
 
 
 class Binding(IntEnum):
-    """What a sealed body is tied to besides its data key."""
+    """What a body is bound to besides its data key (docs/format.md, "Keys")."""
 
     NONE = pb.BINDING_NONE
     ARTIFACT_KEY = pb.BINDING_ARTIFACT_KEY
@@ -40,10 +43,10 @@ class Binding(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """A header as stored. All files of one artifact share one, and so one data key."""
+    """A header as stored. All files of one artifact have the same header, and so the same data key."""
 
     authenticated: bytes
-    """The serialised `AuthenticatedHeader`, exactly as stored: every body authenticates these bytes."""
+    """The serialised `AuthenticatedHeader`, exactly as stored. Every body authenticates these bytes."""
     key: WrappedKey
     binding: Binding
     key_commitment: bytes
@@ -54,7 +57,11 @@ class Header:
     audit_sequence: int = 0
 
     def encode(self) -> bytes:
-        """Magic, length and header: the bytes before the body."""
+        """Return the bytes before the body: magic, header length and header.
+
+        Raises:
+            HeaderInvalid: the header is longer than 65,536 bytes.
+        """
         envelope = pb.KeyEnvelope(
             provider=_PROVIDERS[self.key.provider],
             mount=self.key.mount,
@@ -66,11 +73,11 @@ class Header:
         message = pb.SealedHeader(authenticated=self.authenticated, key=envelope)
         encoded = message.SerializeToString(deterministic=True)
         if len(encoded) > LONGEST_HEADER:
-            raise HeaderInvalid(f"the header would have {len(encoded)} bytes, {LONGEST_HEADER} are the most")
+            raise HeaderInvalid(f"the header would have {len(encoded)} bytes; at most {LONGEST_HEADER} are allowed")
         return MAGIC + len(encoded).to_bytes(4, "big") + encoded
 
     def associated_data(self, artifact_key: str) -> bytes:
-        """What a body of this header authenticates: the header, and the artifact if it is bound to one."""
+        """Return the associated data of a body: the authenticated header, and `artifact_key` if the header binds it."""
         context = artifact_key.encode() if self.binding is Binding.ARTIFACT_KEY else b""
         return b"".join(
             (
@@ -83,20 +90,24 @@ class Header:
         )
 
     def require_key(self, data_key: bytes) -> None:
-        """Raise `WrongDataKey` unless `data_key` is the one that this header was sealed with."""
+        """Check `data_key` against the key commitment, in constant time.
+
+        Raises:
+            WrongDataKey: it is not the data key that this header was made for.
+        """
         if not hmac.compare_digest(commitment(data_key), self.key_commitment):
             raise WrongDataKey(
-                "the data key does not belong to this sealed file: its key envelope was exchanged",
+                "the data key does not belong to this sealed file: its key envelope was replaced",
                 remedy="Restore the object from a copy that was not changed",
             )
 
 
 Unlock = Callable[[Header], bytes]
-"""Finds the data key of a header, from a key provider or from memory. `Header.require_key` checks it."""
+"""Returns the data key of a header, from a key provider or a cache. The caller checks it by `Header.require_key`."""
 
 
 def commitment(data_key: bytes) -> bytes:
-    """32 bytes that tie a header to one data key (docs/format.md, "Keys")."""
+    """Return the key commitment of `data_key`: 32 bytes that tie a header to it (docs/format.md, "Keys")."""
     return HKDF(SHA256(), 32, salt=None, info=_COMMITMENT_LABEL).derive(data_key)
 
 
@@ -110,7 +121,20 @@ def new_header(
     audit_chain: str = "",
     audit_sequence: int = 0,
 ) -> Header:
-    """The header for one artifact that is about to be sealed under `data_key`, which `key` is the wrap of."""
+    """Make the header of an artifact that is about to be sealed.
+
+    Args:
+        data_key: 32 random bytes, new for each artifact.
+        key: `data_key`, wrapped by a key provider.
+        sealed_at: the time of sealing, in Unix seconds.
+        binding: whether bodies are bound to their artifact keys.
+        context: pairs of name and value; names are distinct and not empty. They are stored sorted by name.
+        audit_chain: the audit chain that records this Save; empty if it is not recorded.
+        audit_sequence: the sequence number of the record in that chain.
+
+    Raises:
+        HeaderInvalid: a value is one that no reader would accept.
+    """
     context = tuple(sorted(context))
     key_commitment = commitment(data_key)
     authenticated = pb.AuthenticatedHeader(
@@ -124,12 +148,18 @@ def new_header(
     ).SerializeToString(deterministic=True)
     header = Header(authenticated, key, binding, key_commitment, sealed_at, context, audit_chain, audit_sequence)
     if fault := _fault_of(header):
-        raise HeaderInvalid(f"no header can be made: {fault}")
+        raise HeaderInvalid(f"the header cannot be made: {fault}")
     return header
 
 
 def header_size(prelude: bytes) -> int:
-    """The size of the whole header from the first `PRELUDE_SIZE` bytes of a sealed file."""
+    """Return how many bytes come before the body, from the first `PRELUDE_SIZE` bytes of a sealed file.
+
+    Raises:
+        NotSealed: `prelude` does not begin with the magic bytes.
+        Truncated: it is shorter than `PRELUDE_SIZE`.
+        HeaderInvalid: the header length is not from 1 to 65,536.
+    """
     if not prelude.startswith(MAGIC):
         if MAGIC.startswith(prelude):
             raise Truncated(f"the sealed file ends after {len(prelude)} bytes, inside its header")
@@ -142,18 +172,18 @@ def header_size(prelude: bytes) -> int:
         raise Truncated(f"the sealed file ends after {len(prelude)} bytes, inside its header")
     size = int.from_bytes(prelude[len(MAGIC) : PRELUDE_SIZE], "big")
     if not 1 <= size <= LONGEST_HEADER:
-        raise HeaderInvalid(f"the header claims {size} bytes, {LONGEST_HEADER} are the most")
+        raise HeaderInvalid(f"the header claims {size} bytes; at most {LONGEST_HEADER} are allowed")
     return PRELUDE_SIZE + size
 
 
 def read_header(read: Callable[[int, int], bytes]) -> tuple[Header, int]:
-    """Read a header by `read(size, offset)` and tell where the body begins.
+    """Read a header by `read(size, offset)`; return it and the offset of the body.
 
     Raises:
-        NotSealed: the file does not begin as a sealed file does.
+        NotSealed: the file does not begin with the magic bytes.
         Truncated: it ends inside its header.
-        HeaderInvalid: the header cannot be read.
-        UnsupportedFormat: it was written by a newer version of the program.
+        HeaderInvalid: the header is damaged.
+        UnsupportedFormat: a newer version of the program wrote it.
     """
     size = header_size(read(PRELUDE_SIZE, 0))
     encoded = read(size - PRELUDE_SIZE, PRELUDE_SIZE)
@@ -163,7 +193,12 @@ def read_header(read: Callable[[int, int], bytes]) -> tuple[Header, int]:
 
 
 def decode(encoded: bytes) -> Header:
-    """Parse and check a serialised `SealedHeader`: nothing unknown is skipped, nothing missing is assumed."""
+    """Parse and check a serialised `SealedHeader`. No unknown field is skipped, and no missing one gets a default.
+
+    Raises:
+        HeaderInvalid: the bytes are not a message, or a field is missing or wrong.
+        UnsupportedFormat: a field, the suite, the binding or the provider is unknown.
+    """
     sealed, authenticated = pb.SealedHeader(), pb.AuthenticatedHeader()
     _parse(sealed, encoded)
     _parse(authenticated, sealed.authenticated)
@@ -199,13 +234,13 @@ def _fault_of(header: Header) -> str:
     if len(header.key_commitment) != DATA_KEY_SIZE:
         return f"its key commitment has {len(header.key_commitment)} bytes instead of {DATA_KEY_SIZE}"
     if header.sealed_at < 0:
-        return "its time of sealing lies before 1970"
+        return "its time of sealing is before 1970"
     if "" in names or any(a >= b for a, b in pairwise(names)):
-        return "its context is not sorted by distinct names"
+        return "the names of its context are not distinct, sorted and non-empty"
     if not header.key.key_name or not header.key.wrapped_key:
-        return "it names no wrapped data key"
+        return "its key name or its wrapped data key is empty"
     if header.key.key_version < 1:
-        return "it names no key version"
+        return "its key version is missing"
     return ""
 
 
@@ -213,12 +248,12 @@ def _parse(message: Message, encoded: bytes) -> None:
     try:
         message.ParseFromString(encoded)
     except DecodeError:
-        raise _damaged("it is no protobuf message") from None
+        raise _damaged("it is not a protobuf message") from None
 
 
 def _require_known(what: str, number: int, known: Container[int]) -> None:
     if number == 0:
-        raise _damaged(f"it names no {what}")
+        raise _damaged(f"it has no {what}")
     if number not in known:
         raise _unsupported(what, number)
 

@@ -1,7 +1,7 @@
-"""The body of a sealed file: Tink's AES256_GCM_HKDF_1MB (docs/format.md, "Body").
+"""The body of a sealed file: docs/format.md, "Body", which is Tink's AES256_GCM_HKDF_1MB.
 
-A stream header of 40 bytes, then segments of 1 MiB as stored, the first shorter by the stream header.
-Each segment is plaintext of the same length followed by its 16-byte tag; the last may be shorter.
+A body is a stream header of 40 bytes and then segments of 1 MiB as stored. The first segment is shorter by the stream
+header; the last may have any length. A segment is ciphertext, as long as its plaintext, and a 16-byte tag.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sealgate.errors import Tampered, Truncated
 from sealgate.plugin import Chunk
 
 SEGMENT = 1 << 20
-"""Stored bytes of a full segment, its tag included."""
+"""Stored size of a full segment with its tag, in bytes. All sizes here are in bytes."""
 TAG = 16
 STREAM_HEADER = 40
 FIRST_PLAINTEXT = SEGMENT - STREAM_HEADER - TAG
@@ -28,17 +28,17 @@ _PREFIX = 7
 
 
 def segment_count(plaintext: int) -> int:
-    """How many segments hold `plaintext` bytes; an empty plaintext is one empty segment."""
+    """Return how many segments `plaintext` bytes take. An empty plaintext takes one empty segment."""
     return 1 if plaintext <= FIRST_PLAINTEXT else 1 + -(-(plaintext - FIRST_PLAINTEXT) // PLAINTEXT)
 
 
 def stored_size(plaintext: int) -> int:
-    """Stored bytes of a body, without the file's header."""
+    """Return the stored size of a body with `plaintext` plaintext bytes, without the file's header."""
     return STREAM_HEADER + plaintext + TAG * segment_count(plaintext)
 
 
 def plaintext_size(stored: int) -> int:
-    """Plaintext bytes of a body of `stored` bytes, before any decryption.
+    """Return the plaintext size of a body of `stored` bytes; nothing has to be decrypted for it.
 
     Raises:
         Truncated: no body has this size.
@@ -51,19 +51,19 @@ def plaintext_size(stored: int) -> int:
 
 
 def plaintext_span(index: int, plaintext: int) -> tuple[int, int]:
-    """Offset and length of segment `index` in a plaintext of `plaintext` bytes."""
+    """Return the offset and the length of segment `index` in a plaintext of `plaintext` bytes."""
     offset = 0 if index == 0 else FIRST_PLAINTEXT + (index - 1) * PLAINTEXT
     return offset, min(plaintext - offset, FIRST_PLAINTEXT if index == 0 else PLAINTEXT)
 
 
 def stored_offset(index: int) -> int:
-    """Where segment `index` begins in the stored body."""
+    """Return the offset of segment `index` in the stored body."""
     return STREAM_HEADER if index == 0 else index * SEGMENT
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """The key of one body and its nonces. Safe to use from several threads at once."""
+    """The body key and the nonce prefix of one body. Several threads may use it at once."""
 
     _cipher: AESGCM
     _prefix: bytes
@@ -71,17 +71,17 @@ class Body:
 
     @classmethod
     def new(cls, data_key: bytes, associated_data: bytes) -> Body:
-        """A body that is about to be sealed, with a salt and a nonce prefix of its own."""
+        """Begin a body that is to be sealed, with a new random salt and nonce prefix."""
         header = bytes([STREAM_HEADER]) + os.urandom(_SALT + _PREFIX)
         return cls.of(data_key, associated_data, header)
 
     @classmethod
     def of(cls, data_key: bytes, associated_data: bytes, stream_header: bytes) -> Body:
-        """The body that begins with `stream_header` (40 bytes).
+        """Begin the body whose stored bytes start with `stream_header` (40 bytes).
 
         Raises:
-            Truncated: fewer bytes than that.
-            Tampered: they are no stream header.
+            Truncated: `stream_header` has fewer bytes.
+            Tampered: it is not a stream header.
         """
         if len(stream_header) < STREAM_HEADER:
             raise Truncated("the sealed file ends before its first segment")
@@ -95,22 +95,22 @@ class Body:
         return self._prefix + index.to_bytes(4, "big") + (b"\x01" if last else b"\x00")
 
     def seal(self, index: int, plaintext: Chunk, out: memoryview, *, last: bool) -> int:
-        """Write segment `index` to the start of `out` and return its stored length."""
+        """Seal `plaintext` as segment `index`, write it to the start of `out`, and return its stored length."""
         length = len(plaintext) + TAG
         self._cipher.encrypt_into(self._nonce(index, last=last), plaintext, None, out[:length])
         return length
 
     def open(self, index: int, sealed: Chunk, out: memoryview, *, last: bool) -> int:
-        """Write the plaintext of segment `index` to the start of `out` and return its length.
+        """Verify and decrypt segment `index`, write its plaintext to the start of `out`, and return its length.
 
-        Nothing may be read from `out` unless this returns.
+        The content of `out` may be used only if this returns.
 
         Raises:
-            Truncated: the segment is whole, and is not the last of its body.
-            Tampered: it is not what was sealed at this place.
+            Truncated: the segment is intact, but it was sealed as one that others follow.
+            Tampered: the segment is not the one that was sealed at this place.
         """
         length = len(sealed) - TAG
-        if length < (0 if index == 0 else 1):  # only an empty plaintext has an empty segment
+        if length < (0 if index == 0 else 1):  # only an empty plaintext is sealed as an empty segment
             raise Truncated(f"the sealed file is cut short inside segment {index}")
         try:
             self._cipher.decrypt_into(self._nonce(index, last=last), sealed, None, out[:length])
@@ -119,7 +119,7 @@ class Body:
         return length
 
     def _fault(self, index: int, sealed: Chunk, scratch: memoryview, *, last: bool) -> Tampered | Truncated:
-        """Say why a segment did not open: only the holder of the key can tell these apart."""
+        """Return the error for a segment that failed to open; the other value of `last` shows which one it is."""
         try:
             self._cipher.decrypt_into(self._nonce(index, last=not last), sealed, None, scratch)
         except InvalidTag:
@@ -130,5 +130,5 @@ class Body:
             )
         scratch[:] = bytes(len(scratch))
         if last:
-            return Truncated(f"the sealed file is cut short: segment {index} is whole and more must follow")
+            return Truncated(f"the sealed file is cut short: segment {index} is whole and another must follow")
         return Tampered(f"bytes were added to the sealed file after its last segment, which is segment {index}")

@@ -1,4 +1,7 @@
-"""Sealing and opening a stream of chunks of any size, one segment in memory at a time."""
+"""A whole sealed file (docs/format.md, "Layout"), written and read as a stream of chunks of any size.
+
+One segment is in memory at a time.
+"""
 
 from __future__ import annotations
 
@@ -12,14 +15,15 @@ from sealgate.plugin import Chunk
 
 
 def seal_stream(header: Header, data_key: bytes, artifact_key: str, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """Seal what `chunks` yields: the file's header and stream header first, then a segment at a time.
+    """Seal the bytes of `chunks`: yield the header and the stream header first, then one segment at a time.
 
-    If `chunks` raises, so does this, and no last segment was yielded: what was cannot be taken for a whole.
+    An exception of `chunks` is passed on. In that case no last segment was yielded, and no reader accepts the output
+    as a whole file.
     """
     body = Body.new(data_key, header.associated_data(artifact_key))
     yield header.encode() + body.stream_header
     plaintext, sealed = bytearray(PLAINTEXT), memoryview(bytearray(SEGMENT))
-    source = _Refill(chunks)
+    source = _ChunkReader(chunks)
     index, size = 0, FIRST_PLAINTEXT
     while True:
         filled = source.fill(memoryview(plaintext)[:size])
@@ -40,14 +44,20 @@ def open_stream(
 ) -> Iterator[Chunk]:
     """Open a sealed file that arrives as `chunks`, and yield each segment once it has been verified.
 
-    Ends normally only after the last segment has been verified and nothing follows it. With `plain`, what is not
-    sealed is yielded as it is.
+    The iterator ends normally only after the last segment has been verified and nothing follows it.
+
+    Args:
+        chunks: the stored bytes.
+        unlock: see `Unlock`.
+        artifact_key: the key under which the artifact is read.
+        admit: see `Admit`.
+        plain: yield a file that is not sealed unchanged instead of refusing it.
 
     Raises:
-        NotSealed: `chunks` does not begin as a sealed file does.
-        DataLoss: it is cut short, was changed, or belongs to another artifact.
+        NotSealed: `chunks` does not begin with the magic bytes.
+        DataLoss: the sealed file is cut short, was changed, or belongs to another artifact.
     """
-    source = _Refill(chunks)
+    source = _ChunkReader(chunks)
     prelude = source.take(PRELUDE_SIZE)
     if plain and not prelude.startswith(MAGIC):
         admit(artifact_key, None, False)
@@ -74,20 +84,21 @@ def open_stream(
 
 
 def split_stream(chunks: Iterator[Chunk]) -> tuple[Header, Iterator[Chunk]]:
-    """The header of a sealed file that arrives as `chunks`, and its body, neither opened nor verified.
+    """Return the header of a sealed file that arrives as `chunks`, and its stored body. Nothing is authenticated.
 
     Raises:
-        NotSealed: `chunks` does not begin as a sealed file does.
-        DataLoss: it ends inside its header, or the header cannot be read.
+        NotSealed: `chunks` does not begin with the magic bytes.
+        DataLoss: the file ends inside its header, or the header is damaged.
+        UnsupportedFormat: a newer version of the program wrote it.
     """
-    source = _Refill(chunks)
+    source = _ChunkReader(chunks)
     return source.take_header(source.take(PRELUDE_SIZE)), source.rest()
 
 
 def sealed_at(chunks: Iterator[Chunk]) -> int | None:
-    """When a file that begins as `chunks` do says it was sealed; None if it does not begin as a sealed one does.
+    """Return the time of sealing that the header in `chunks` states, in Unix seconds; None without a valid header.
 
-    Nothing is authenticated: whoever can write to storage can write a header.
+    Nothing is authenticated: anyone who can write to storage can write a header.
     """
     try:
         return split_stream(chunks)[0].sealed_at
@@ -95,15 +106,15 @@ def sealed_at(chunks: Iterator[Chunk]) -> int | None:
         return None
 
 
-class _Refill:
-    """Chunks of any size, handed out again in runs of the size that is wanted."""
+class _ChunkReader:
+    """Reads from chunks of any size as from one file."""
 
     def __init__(self, chunks: Iterator[Chunk]) -> None:
         self._chunks = chunks
         self._rest = memoryview(b"")
 
     def fill(self, out: memoryview) -> int:
-        """Copy the next bytes to `out`, and return how many: fewer than it holds only at the end."""
+        """Copy the next bytes to `out` and return how many: less than `len(out)` only at the end."""
         filled = 0
         while filled < len(out) and not self.at_end():
             step = min(len(self._rest), len(out) - filled)
@@ -113,12 +124,12 @@ class _Refill:
         return filled
 
     def take(self, size: int) -> bytes:
-        """The next `size` bytes, or what is left."""
+        """Return the next `size` bytes, or fewer at the end."""
         out = bytearray(size)
         return bytes(memoryview(out)[: self.fill(memoryview(out))])
 
     def take_header(self, prelude: bytes) -> Header:
-        """The header that follows its prelude."""
+        """Return the header that follows `prelude`."""
         size = header_size(prelude) - PRELUDE_SIZE
         encoded = self.take(size)
         if len(encoded) < size:
@@ -126,13 +137,13 @@ class _Refill:
         return decode(encoded)
 
     def rest(self) -> Iterator[Chunk]:
-        """Everything that is left, as it comes."""
+        """Yield all remaining bytes, in chunks of any size."""
         while not self.at_end():
             rest, self._rest = self._rest, memoryview(b"")
             yield rest
 
     def at_end(self) -> bool:
-        """Whether nothing is left. Asks for a further chunk only when it must."""
+        """Return whether no byte is left. Takes another chunk only if the current one is used up."""
         while not self._rest:
             chunk = next(self._chunks, None)
             if chunk is None:

@@ -1,10 +1,10 @@
 """gRPC on both sides: a server for any `ArtifactPlugin`, and a downstream as an `ArtifactPlugin`.
 
-Nothing outside this room knows of gRPC.
+No other room uses gRPC.
 """
 
 import logging
 
-# The library logs foreign exceptions with their texts, which can carry anything. Every failure that it
-# would log ends at our own edge, which logs it without.
+# gRPC logs exceptions with their texts, which can contain anything. Every failure that it would log is handled in
+# `rpc.edge`, which logs it without the text.
 logging.getLogger("grpc").setLevel(logging.CRITICAL + 1)

@@ -1,7 +1,6 @@
-"""A downstream plugin as an `ArtifactPlugin`: the gRPC client on the second Unix socket.
+"""The source `Downstream`: another artifact plugin, reached as a gRPC client over the second Unix socket.
 
-A downstream is hostile until proven otherwise: what it sends is bounded, and that it says it is done does
-not mean that it is.
+A downstream is not trusted. Its messages are bounded in size, and its report of success is not believed without proof.
 """
 
 from __future__ import annotations
@@ -31,10 +30,10 @@ from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc import wire
 from sealgate.rpc.endpoint import Endpoint
-from sealgate.rpc.watched import Underneath
+from sealgate.rpc.observer import CallChannel
 
 LARGEST_ANSWER = 16 << 20
-"""More than Argo itself would take of a plugin, so that an answer too large for Argo gets our text."""
+"""In bytes. More than Argo accepts of a plugin, so that `rpc.edge` explains an answer that is too large for Argo."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_ANSWER),
     ("grpc.max_send_message_length", -1),
@@ -43,7 +42,7 @@ _OPTIONS = (
 )
 _PREFIX = "/artifact.ArtifactService/"
 _SAYS = "downstream"
-_OF_THE_LIBRARY = (
+_LIBRARY_TEXTS = (
     "failed to connect to all addresses",
     "Stream removed",
     "Socket closed",
@@ -59,58 +58,60 @@ _OF_THE_LIBRARY = (
     "recvmsg",
     "sendmsg",
 )
-"""How the texts begin that the library makes up when no answer came; it marks them in no other way."""
+"""The beginnings of the status texts that gRPC itself makes when no answer came. Nothing else marks them."""
 
 M = TypeVar("M", bound=Message)
 
 
 class Downstream(ArtifactPlugin):
-    """The plugin at `endpoint`, told that its name is `plugin_name` where one is given.
+    """The plugin that serves at `endpoint`.
 
     Args:
-        shown: makes a channel whose calls are looked at out of another.
+        endpoint: the downstream's socket.
+        plugin_name: the plugin's name in every artifact that is sent to it; None to send the name of the request.
+        instrument: returns an instrumented channel for the channel that it is given.
     """
 
     def __init__(
-        self, endpoint: Endpoint, plugin_name: str | None = None, *, shown: Callable[[Any], Any] | None = None
+        self, endpoint: Endpoint, plugin_name: str | None = None, *, instrument: Callable[[Any], Any] | None = None
     ) -> None:
         self._endpoint = endpoint
-        self._shown: Callable[[Any], Any] = shown or (lambda channel: channel)
+        self._instrument: Callable[[Any], Any] = instrument or (lambda channel: channel)
         self._plugin_name = plugin_name
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
 
     @override
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
-        """That something lies at `path` afterwards is for the caller to see."""
+        """Ask the downstream to create `path`. The caller has to check that it did."""
         request = pb.LoadArtifactRequest(input_artifact=self._named(artifact), path=str(path))
-        self._ask(call, Operation.LOAD, request, pb.LoadArtifactResponse)
+        self._unary(call, Operation.LOAD, request, pb.LoadArtifactResponse)
 
     @override
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
         request = pb.SaveArtifactRequest(output_artifact=self._named(artifact), path=str(path))
-        self._ask(call, Operation.SAVE, request, pb.SaveArtifactResponse)
+        self._unary(call, Operation.SAVE, request, pb.SaveArtifactResponse)
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
         request = pb.DeleteArtifactRequest(artifact=self._named(artifact))
-        self._ask(call, Operation.DELETE, request, pb.DeleteArtifactResponse)
+        self._unary(call, Operation.DELETE, request, pb.DeleteArtifactResponse)
 
     @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
         request = pb.ListObjectsRequest(artifact=self._named(artifact))
-        return list(self._ask(call, Operation.LIST_OBJECTS, request, pb.ListObjectsResponse).objects)
+        return list(self._unary(call, Operation.LIST_OBJECTS, request, pb.ListObjectsResponse).objects)
 
     @override
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
         request = pb.IsDirectoryRequest(artifact=self._named(artifact))
-        return self._ask(call, Operation.IS_DIRECTORY, request, pb.IsDirectoryResponse).is_directory
+        return self._unary(call, Operation.IS_DIRECTORY, request, pb.IsDirectoryResponse).is_directory
 
     @override
     def get_capabilities(self, call: Call) -> Capabilities:
-        """A plugin older than the question has no SaveStream."""
+        """Ask for the optional operations. A plugin that does not implement this RPC has no SaveStream."""
         try:
-            answer = self._ask(
+            answer = self._unary(
                 call, Operation.GET_CAPABILITIES, pb.GetCapabilitiesRequest(), pb.GetCapabilitiesResponse
             )
         except DownstreamStatus as status:
@@ -121,19 +122,19 @@ class Downstream(ArtifactPlugin):
 
     @override
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
-        """Data in the frame that ends the stream is kept."""
+        """Yield the data of all frames, including that of a frame which also ends the stream."""
         request = pb.OpenStreamRequest(artifact=self._named(artifact)).SerializeToString()
-        with self._asking(call) as underneath:
-            stub = self._shown(underneath).unary_stream(f"{_PREFIX}{Operation.OPEN_STREAM}")
-            stream = stub(request, **_terms(call))
+        with self._rpc(call) as channel:
+            stub = self._instrument(channel).unary_stream(f"{_PREFIX}{Operation.OPEN_STREAM}")
+            stream = stub(request, **_rpc_options(call))
             if isinstance(stream, Generator):
-                underneath.at_end(stream.close)
+                channel.on_end(stream.close)
             for frame in stream:
                 data = wire.data_of(frame)
                 if data is not None:
                     yield data
                     continue
-                answer = _unrefused(_answer(pb.OpenStreamResponse, frame))
+                answer = _accepted(_parse(pb.OpenStreamResponse, frame))
                 if answer.data:
                     yield answer.data
                 if answer.is_end:
@@ -141,22 +142,22 @@ class Downstream(ArtifactPlugin):
 
     @override
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
-        """A downstream that confirms before it has all of it is not believed."""
-        sent = _Sent(pb.SaveStreamArtifactRequest(output_artifact=self._named(artifact)).SerializeToString(), chunks)
-        with sent, self._asking(call) as underneath:
-            stub = self._shown(underneath).stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
-            answering = stub.future(sent.frames(), **_terms(call))
+        """Send the chunks as frames. A downstream that reports success before it has all of them failed."""
+        first = pb.SaveStreamArtifactRequest(output_artifact=self._named(artifact)).SerializeToString()
+        with _Upload(first, chunks) as upload, self._rpc(call) as channel:
+            stub = self._instrument(channel).stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
+            future = stub.future(upload.frames(), **_rpc_options(call))
             try:
-                _unrefused(_answer(pb.SaveArtifactResponse, answering.result()))
+                _accepted(_parse(pb.SaveArtifactResponse, future.result()))
             except (grpc.RpcError, grpc.FutureCancelledError):
-                if sent.fault is not None:
-                    raise sent.fault from None  # why the stream stopped, not that it did
+                if upload.fault is not None:
+                    raise upload.fault from None  # the cause, instead of gRPC's report of a broken stream
                 raise
-            if not sent.whole:
+            if not upload.complete:
                 raise DataLoss("the downstream reported success before it had the whole artifact", says=_SAYS)
 
     def close(self) -> None:
-        """Let go of the connection and of the downstream."""
+        """Close the connection and the endpoint."""
         with self._lock:
             channel, self._channel = self._channel, None
         if channel is not None:
@@ -166,31 +167,31 @@ class Downstream(ArtifactPlugin):
     def _named(self, artifact: Artifact) -> pb.Artifact:
         return wire.artifact_to(replace(artifact, plugin=self._plugin_name) if self._plugin_name else artifact)
 
-    def _ask(self, call: Call, operation: Operation, request: Message, answer: type[M]) -> M:
-        with self._asking(call) as underneath:
-            stub = self._shown(underneath).unary_unary(f"{_PREFIX}{operation}")
-            answering = stub.future(request.SerializeToString(), **_terms(call))
-            return _unrefused(_answer(answer, answering.result()))
+    def _unary(self, call: Call, operation: Operation, request: Message, answer: type[M]) -> M:
+        with self._rpc(call) as channel:
+            stub = self._instrument(channel).unary_unary(f"{_PREFIX}{operation}")
+            future = stub.future(request.SerializeToString(), **_rpc_options(call))
+            return _accepted(_parse(answer, future.result()))
 
     @contextmanager
-    def _asking(self, call: Call) -> Iterator[Underneath]:
-        """A channel for one RPC. However that ends, it is over then, and whoever looks at it is told how."""
-        underneath: Underneath | None = None
-        ended: BaseException | None = None
+    def _rpc(self, call: Call) -> Iterator[CallChannel]:
+        """Yield a channel for one RPC. At the end of the body the RPC is cancelled and its ending is reported."""
+        rpc_channel: CallChannel | None = None
+        ended_with: BaseException | None = None
         try:
             with self._connection(call) as channel:
-                underneath = Underneath(channel, call)
-                yield underneath
+                rpc_channel = CallChannel(channel, call)
+                yield rpc_channel
         except BaseException as error:
-            ended = error
+            ended_with = error
             raise
         finally:
-            if underneath is not None:
-                underneath.ended(ended)
+            if rpc_channel is not None:
+                rpc_channel.end(ended_with)
 
     @contextmanager
     def _connection(self, call: Call) -> Iterator[grpc.Channel]:
-        """A channel to the downstream once it can be reached; every way for a call on it to fail gets a name."""
+        """Yield a channel once the downstream serves. A gRPC error in the body becomes a `PluginError`."""
         self._endpoint.await_ready(call)
         with self._lock:
             if self._channel is None:
@@ -207,7 +208,7 @@ class Downstream(ArtifactPlugin):
     def _error_of(self, error: Any, call: Call, channel: grpc.Channel) -> PluginError:
         code: grpc.StatusCode = error.code()
         text: str = error.details() or ""
-        if not text.startswith(_OF_THE_LIBRARY):
+        if not text.startswith(_LIBRARY_TEXTS):
             return DownstreamStatus(code.name, text)
         call.check()
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
@@ -217,83 +218,89 @@ class Downstream(ArtifactPlugin):
         return self._lost(channel)
 
     def _lost(self, channel: grpc.Channel) -> Unavailable:
-        # A new connection is not bound to the old one's backoff.
-        self._endpoint.lost()
+        # The next call opens a new channel, because the old one would wait for its own backoff.
+        self._endpoint.connection_lost()
         with self._lock:
             if self._channel is channel:
                 self._channel = None
         channel.close()
         return Unavailable(
             "the connection to the downstream broke before it answered",
-            remedy="Look at the downstream's log lines; the operation may be repeated",
+            remedy="Check the downstream's log lines; the operation may be repeated",
         )
 
 
-class _Sent(AbstractContextManager["_Sent"]):
-    """The frames of a SaveStream, and whether the last of them was asked for.
+class _Upload(AbstractContextManager["_Upload"]):
+    """The frames of a SaveStream, and whether gRPC has taken all of them.
 
-    At its end the chunks are closed, so that their maker does not wait for who forgets them: the library does so some
-    time after the call. It may be at work on one just then, and closes them itself once it has it.
+    gRPC drops the frames some time after the call. So the generator of the chunks is closed here, at the end of the
+    call. If a thread of gRPC is taking a chunk at that moment, that thread closes it afterwards.
     """
 
     def __init__(self, first: bytes, chunks: Iterator[Chunk]) -> None:
         self._first = first
         self._chunks = chunks
-        self._at_work = threading.Lock()
-        self._over = False
-        self.whole = False
+        self._taking = threading.Lock()
+        self._ended = False
+        self.complete = False
+        """Whether gRPC has taken the last frame."""
         self.fault: BaseException | None = None
+        """The exception of the chunks, if they failed."""
 
     def __exit__(self, *_: object) -> None:
-        self._over = True
+        self._ended = True
         self._close_idle()
 
     def _close_idle(self) -> None:
-        if isinstance(self._chunks, Generator) and self._at_work.acquire(blocking=False):
+        if isinstance(self._chunks, Generator) and self._taking.acquire(blocking=False):
             try:
                 self._chunks.close()
             finally:
-                self._at_work.release()
+                self._taking.release()
 
-    def _each(self) -> Iterator[Chunk]:
+    def _taken(self) -> Iterator[Chunk]:
         while True:
-            with self._at_work:
+            with self._taking:
                 chunk = next(self._chunks, None)
-            if self._over:
+            if self._ended:
                 self._close_idle()
-            if chunk is None or self._over:
+            if chunk is None or self._ended:
                 return
             yield chunk
 
     def frames(self) -> Iterator[bytes]:
-        """Frames of at most 2 MiB. If the chunks fail, the stream breaks instead of ending."""
+        """Yield frames of at most 2 MiB of data. If the chunks fail, the stream breaks instead of ending."""
         try:
             yield self._first
-            for chunk in self._each():
+            for chunk in self._taken():
                 view = memoryview(chunk)
                 for start in range(0, len(view), wire.LARGEST_CHUNK):
                     yield wire.chunk_frame(view[start : start + wire.LARGEST_CHUNK])
         except Exception as fault:
             self.fault = fault
             raise
-        self.whole = not self._over
+        self.complete = not self._ended
 
 
-def _terms(call: Call) -> dict[str, Any]:
+def _rpc_options(call: Call) -> dict[str, Any]:
     return {"timeout": call.remaining(), "metadata": call.metadata}
 
 
-def _answer(kind: type[M], message: bytes) -> M:
+def _parse(kind: type[M], message: bytes) -> M:
     try:
         return wire.parse(kind, message)
     except PluginError:
-        raise Unavailable("the downstream answered what is no message of Argo's contract", says=_SAYS) from None
+        raise Unavailable("the downstream's answer is not a message of Argo's contract", says=_SAYS) from None
 
 
-def _unrefused(answer: M) -> M:
-    """The answer, unless it is a refusal: one is no success, or has an error where it cannot say that."""
-    found: Any = answer
-    fields = found.DESCRIPTOR.fields_by_name
-    if not found.success if "success" in fields else "error" in fields and found.error:
-        raise Refused(found.error)
+def _accepted(answer: M) -> M:
+    """Return `answer`.
+
+    Raises:
+        Refused: it says `success: false`, or has an error if its type has no field `success`.
+    """
+    message: Any = answer
+    fields = message.DESCRIPTOR.fields_by_name
+    if not message.success if "success" in fields else "error" in fields and message.error:
+        raise Refused(message.error)
     return answer

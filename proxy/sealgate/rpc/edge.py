@@ -1,7 +1,6 @@
-"""The edge: from a gRPC call to the plugin and back, with every way of failing named.
+"""The edge: carries a gRPC call to the plugin and its result back, and turns every failure into a named error.
 
-Whatever goes wrong behind it, a caller gets a status and one line of ours, never the text of a library's
-exception.
+The caller gets a status and one line of text. It never gets the text of a library's exception.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ import grpc
 from sealgate.call import Call, Operation, current_call, logged_key
 from sealgate.errors import BadRequest, LimitReached, PluginError, Refused
 from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
-from sealgate.rpc.watched import Watch, Watching, ending, error_status
+from sealgate.rpc.observer import CallObserver, FindObserver, call_status, error_status
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,152 +28,153 @@ if TYPE_CHECKING:
 log = logging.getLogger("sealgate.call")
 
 LARGEST_MESSAGE = 4 << 20
-"""What Argo's client accepts, and so the most that any plugin may send or expect."""
-_FOR_EVER = 10 * 365 * 86_400
-_ROUNDED_UP, _ON_ITS_WAY = 0.01, 0.01
-"""By how much a deadline that arrives can be longer than its caller's: a part of it, and seconds."""
+"""The largest message that Argo's client accepts, in bytes. No plugin may send or expect more."""
+_NO_DEADLINE = 10 * 365 * 86_400
+"""From this many seconds on, a deadline counts as none. gRPC reports one even if the caller set none."""
+_ROUNDING, _TRANSIT = 0.01, 0.01
+"""How much later a received deadline can be than the caller's own: a fraction of it, and seconds."""
 
 
 class Edge:
-    """From a gRPC call to the plugin and back, with every way of failing named.
+    """Carries gRPC calls to a plugin and their results back.
 
     Args:
-        plugin: what the calls are for.
+        plugin: what carries out the calls.
         settle: returns once a cancellation that has already happened has reached the call.
-        watching: tells who is shown the calls.
+        find_observer: returns the observer of the calls.
     """
 
-    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None], watching: Watching) -> None:
+    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None], find_observer: FindObserver) -> None:
         self._plugin = plugin
         self._settle = settle
-        self._watching = watching
+        self._find_observer = find_observer
 
     def unary(self, operation: Operation) -> Callable[[bytes, grpc.ServicerContext], bytes]:
-        """The behaviour of one RPC that takes one message and answers one."""
+        """Return the handler of an RPC with one request and one answer."""
 
-        def behave(request: bytes, context: grpc.ServicerContext) -> bytes:
+        def handle(request: bytes, context: grpc.ServicerContext) -> bytes:
             answer: Message | None = None
-            with self._attempt(operation, context) as attempt:
-                answer = self._answer(attempt, request)
-            if attempt.refused is not None:
-                answer = attempt.answer_type()(error=attempt.refused)
-            return answer.SerializeToString() if answer else attempt.abort()
+            with self._begin(operation, context) as rpc:
+                answer = self._answer(rpc, request)
+            if rpc.refusal is not None:
+                answer = rpc.answer_type()(error=rpc.refusal)
+            return answer.SerializeToString() if answer else rpc.abort()
 
-        return behave
+        return handle
 
-    def _attempt(self, operation: Operation, context: grpc.ServicerContext) -> _Attempt:
-        return _Attempt(operation, context, self._watching(operation))
+    def _begin(self, operation: Operation, context: grpc.ServicerContext) -> _ServedRpc:
+        return _ServedRpc(operation, context, self._find_observer(operation))
 
-    def _answer(self, attempt: _Attempt, message: bytes) -> Message:
+    def _answer(self, rpc: _ServedRpc, message: bytes) -> Message:
         from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
         from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-        call, plugin = attempt.call, self._plugin
+        call, plugin = rpc.call, self._plugin
         match call.operation:
             case Operation.GET_CAPABILITIES:
                 wire.parse(pb.GetCapabilitiesRequest, message)
                 return pb.GetCapabilitiesResponse(supports_save_stream=plugin.get_capabilities(call).save_stream)
             case Operation.LOAD:
                 load = wire.parse(pb.LoadArtifactRequest, message)
-                plugin.load(call, attempt.on(wire.artifact_from(load, "input_artifact")), _path(load.path))
+                plugin.load(call, rpc.for_artifact(wire.artifact_from(load, "input_artifact")), _path(load.path))
                 return pb.LoadArtifactResponse(success=True)
             case Operation.SAVE:
                 save = wire.parse(pb.SaveArtifactRequest, message)
-                plugin.save(call, attempt.on(wire.artifact_from(save, "output_artifact")), _path(save.path))
+                plugin.save(call, rpc.for_artifact(wire.artifact_from(save, "output_artifact")), _path(save.path))
                 return pb.SaveArtifactResponse(success=True)
             case Operation.DELETE:
                 delete = wire.parse(pb.DeleteArtifactRequest, message)
-                plugin.delete(call, attempt.on(wire.artifact_from(delete, "artifact")))
+                plugin.delete(call, rpc.for_artifact(wire.artifact_from(delete, "artifact")))
                 return pb.DeleteArtifactResponse(success=True)
             case Operation.LIST_OBJECTS:
-                asked = wire.parse(pb.ListObjectsRequest, message)
-                return listing(plugin.list_objects(call, attempt.on(wire.artifact_from(asked, "artifact"))))
+                list_ = wire.parse(pb.ListObjectsRequest, message)
+                return listing(plugin.list_objects(call, rpc.for_artifact(wire.artifact_from(list_, "artifact"))))
             case _:
-                question = wire.parse(pb.IsDirectoryRequest, message)
-                found = plugin.is_directory(call, attempt.on(wire.artifact_from(question, "artifact")))
-                return pb.IsDirectoryResponse(is_directory=found)
+                request = wire.parse(pb.IsDirectoryRequest, message)
+                is_directory = plugin.is_directory(call, rpc.for_artifact(wire.artifact_from(request, "artifact")))
+                return pb.IsDirectoryResponse(is_directory=is_directory)
 
     def open_stream(self, request: bytes, context: grpc.ServicerContext) -> Iterator[bytes]:
-        """The behaviour of OpenStream: frames of data alone, then the end of the stream."""
+        """Handle OpenStream: yield frames that have data alone. The end of the stream is the end of the artifact."""
         from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
         from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-        with self._attempt(Operation.OPEN_STREAM, context) as attempt:
-            artifact = attempt.on(wire.artifact_from(wire.parse(pb.OpenStreamRequest, request), "artifact"))
-            with contextlib.closing(self._plugin.open_stream(attempt.call, artifact)) as chunks:
+        with self._begin(Operation.OPEN_STREAM, context) as rpc:
+            artifact = rpc.for_artifact(wire.artifact_from(wire.parse(pb.OpenStreamRequest, request), "artifact"))
+            with contextlib.closing(self._plugin.open_stream(rpc.call, artifact)) as chunks:
                 for chunk in chunks:
                     if chunk:
                         yield wire.data_frame(chunk)
-        if attempt.refused is not None:
-            yield pb.OpenStreamResponse(error=attempt.refused).SerializeToString()
-        elif attempt.error:
-            attempt.abort()
+        if rpc.refusal is not None:
+            yield pb.OpenStreamResponse(error=rpc.refusal).SerializeToString()
+        elif rpc.error:
+            rpc.abort()
 
     def save_stream(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> bytes:
-        """The behaviour of SaveStream: the artifact first, then its chunks; stored only at a clean end."""
+        """Handle SaveStream: the first frame has the artifact, the others its chunks."""
         from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
 
-        with self._attempt(Operation.SAVE_STREAM, context) as attempt:
-            first, chunks = _first_frame(requests, attempt.call, self._settle)
-            self._plugin.save_stream(attempt.call, attempt.on(first), chunks)
+        with self._begin(Operation.SAVE_STREAM, context) as rpc:
+            artifact, chunks = _upload(requests, rpc.call, self._settle)
+            self._plugin.save_stream(rpc.call, rpc.for_artifact(artifact), chunks)
             return pb.SaveArtifactResponse(success=True).SerializeToString()
-        if attempt.refused is not None:
-            return pb.SaveArtifactResponse(error=attempt.refused).SerializeToString()
-        return attempt.abort()
+        if rpc.refusal is not None:
+            return pb.SaveArtifactResponse(error=rpc.refusal).SerializeToString()
+        return rpc.abort()
 
 
-class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
-    """One call at the edge: what it works on, and how it ended."""
+class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
+    """One RPC at the edge with its call: catches every failure of the body, logs it, and reports it to the caller."""
 
-    def __init__(self, operation: Operation, context: grpc.ServicerContext, watch: Watch | None) -> None:
+    def __init__(self, operation: Operation, context: grpc.ServicerContext, observer: CallObserver | None) -> None:
         remaining = context.time_remaining()
-        bounded = remaining is not None and remaining < _FOR_EVER
+        bounded = remaining is not None and remaining < _NO_DEADLINE
         self.call = Call(
             operation,
             deadline=time.monotonic() + remaining if bounded else None,
-            metadata=_passed_on(context),
+            metadata=_forwarded_metadata(context),
         )
         self._context = context
         self._key = ""
         self.error: PluginError | None = None
         current_call.set(self.call)
-        self._watch = watch
-        if watch is not None:
-            watch.began(self.call)
-        if not context.add_callback(lambda: _gone(self.call)):
-            _gone(self.call)
+        self._observer = observer
+        if observer is not None:
+            observer.began(self.call)
+        if not context.add_callback(lambda: _caller_left(self.call)):
+            _caller_left(self.call)
 
-    def on(self, artifact: Artifact) -> Artifact:
-        """Remember the artifact for the texts and the log."""
+    def for_artifact(self, artifact: Artifact) -> Artifact:
+        """Return `artifact`, and remember its key for the log and for the error's text."""
         self._key = artifact.key
         return artifact
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
-        outcome, kind = ending(error)
+        outcome, kind = call_status(error)
         if isinstance(error, PluginError):
             self.error = error
         elif isinstance(error, Exception):
             self.error = self._defect(error)
-        elif error is not None and self.call.remaining() == 0:  # GeneratorExit: the caller went away
+        elif error is not None and self.call.remaining() == 0:  # GeneratorExit: the caller stopped reading
             outcome = "DEADLINE_EXCEEDED"
         self._ended(outcome, kind)
         return self.error is not None
 
     def _ended(self, outcome: str, kind: str) -> None:
-        if self._watch is not None:
-            # An answer after the deadline is one that nobody saw.
+        if self._observer is not None:
+            # An answer after the deadline did not reach the caller.
             late = outcome == "OK" and self.call.remaining() == 0
-            self._watch.ended(self.call, "DEADLINE_EXCEEDED" if late else outcome, kind)
+            self._observer.ended(self.call, "DEADLINE_EXCEEDED" if late else outcome, kind)
         self._log("refused" if kind == "artifact_error" else "done" if outcome == "OK" else outcome)
         current_call.set(None)
 
     @property
-    def refused(self) -> str | None:
-        """The text of a plugin's own refusal, which belongs into the answer and not into a status."""
+    def refusal(self) -> str | None:
+        """The text of a plugin's own refusal. It is sent in the answer, not as a status."""
         return self.error.fact if isinstance(self.error, Refused) else None
 
     def answer_type(self) -> Callable[..., Message]:
-        """The message that answers this operation."""
+        """Return the type of the message that answers this operation."""
         from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
 
         return {
@@ -186,24 +186,24 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         }[self.call.operation]
 
     def abort(self) -> bytes:
-        """End the call with the error's status and line. Does not return."""
+        """End the RPC with the error's status and line. This never returns."""
         error = self.error or PluginError("the call ended without an answer")
         decision = self.call.decision
         reason = decision.code if decision.effective == "deny" else error.reason
-        known = (("sealgate-code", reason), ("sealgate-decision-id", self.call.id))
-        self._context.set_trailing_metadata(tuple((name, value) for name, value in known if value))
+        trailing = (("sealgate-code", reason), ("sealgate-decision-id", self.call.id))
+        self._context.set_trailing_metadata(tuple((name, value) for name, value in trailing if value))
         self._context.abort(grpc.StatusCode[error_status(error)], error.line(self.call, self._key))
-        raise AssertionError  # abort has raised; this tells the type checker
+        raise AssertionError  # for the type checker; abort has raised
 
     def _defect(self, error: Exception) -> PluginError:
-        # The text of a foreign exception can carry anything, key material too: its type and where it was
+        # The text of a foreign exception can contain anything, even key material. Its type and the place where it was
         # raised are enough to find the defect.
         frames = traceback.extract_tb(error.__traceback__)[-6:]
         where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))
         log.error("unexpected %s in %s [d=%s]: %s", type(error).__name__, self.call.operation, self.call.id, where)
         return PluginError(
             f"an unexpected {type(error).__name__} stopped the operation",
-            remedy="Report it with the log lines that carry this id",
+            remedy="Report it with the log lines that contain this id",
         )
 
     def _log(self, outcome: str) -> None:
@@ -221,37 +221,37 @@ class _Attempt(contextlib.AbstractContextManager["_Attempt"]):
         )
 
 
-def _gone(call: Call) -> None:
-    """Nobody waits for the answer any more; where that is because of the deadline, have it be one that has passed.
+def _caller_left(call: Call) -> None:
+    """Cancel `call`. If the caller left because its deadline passed, move the call's deadline to now.
 
-    The library tells of both in the same way, and of a deadline when the caller's clock says so: a little before this
-    one's, because a caller rounds up what it sends.
+    gRPC reports both in the same way. It reports a deadline when it has passed for the caller. That is a little earlier
+    than here, because a caller rounds up the time that it sends.
     """
     if call.deadline is not None:
         now = time.monotonic()
-        if call.deadline - now <= _ROUNDED_UP * (call.deadline - call.began) + _ON_ITS_WAY:
+        if call.deadline - now <= _ROUNDING * (call.deadline - call.began) + _TRANSIT:
             call.deadline = min(call.deadline, now)
     call.cancel()
 
 
-def _passed_on(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], ...]:
+def _forwarded_metadata(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], ...]:
     from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-    return wire.passed_on((item[0], item[1]) for item in context.invocation_metadata() or ())
+    return wire.forwarded_metadata((item[0], item[1]) for item in context.invocation_metadata() or ())
 
 
 def _path(text: str) -> Path:
-    # Whether it is one that may be used, an empty one too, is for whoever works with it: below the layer that records.
+    # A path that may not be used, such as an empty one, is refused below the layer that records.
     from pathlib import Path  # noqa: PLC0415 - off the path to the socket
 
     return Path(text)
 
 
 def listing(objects: list[str]) -> Message:
-    """The answer to ListObjects.
+    """Return the answer to ListObjects.
 
     Raises:
-        LimitReached: Argo's client would not take it.
+        LimitReached: it is larger than Argo's client accepts.
     """
     from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
 
@@ -259,22 +259,25 @@ def listing(objects: list[str]) -> Message:
     size = answer.ByteSize()
     if size >= LARGEST_MESSAGE:
         raise LimitReached(
-            f"the listing has {size} bytes, and Argo's client takes {LARGEST_MESSAGE}",
-            remedy="Open the objects by their own keys, or list a directory further down",
+            f"the listing has {size} bytes; Argo's client accepts less than {LARGEST_MESSAGE}",
+            remedy="Open the objects by their own keys, or list a directory beneath this one",
         )
     return answer
 
 
-def _first_frame(
-    requests: Iterator[bytes], call: Call, settle: Callable[[Call], None]
-) -> tuple[Artifact, Iterator[Chunk]]:
+def _upload(requests: Iterator[bytes], call: Call, settle: Callable[[Call], None]) -> tuple[Artifact, Iterator[Chunk]]:
+    """Return the artifact in the first frame of a SaveStream, and the chunks of all frames.
+
+    Raises:
+        BadRequest: there is no frame, or the first has no artifact.
+    """
     from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
     from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-    frames = _uncancelled(requests, call, settle)
+    frames = _frames(requests, call, settle)
     first = next(frames, None)
     if first is None:
-        raise BadRequest("the stream ended before its first frame, which names the artifact")
+        raise BadRequest("the stream ended before its first frame, which has the artifact")
     request = wire.parse(pb.SaveStreamArtifactRequest, first)
     artifact = wire.artifact_from(request, "output_artifact")
 
@@ -291,17 +294,17 @@ def _first_frame(
     return artifact, chunks()
 
 
-def _uncancelled(requests: Iterator[bytes], call: Call, settle: Callable[[Call], None]) -> Iterator[bytes]:
-    """The frames of a stream, ending normally only if the caller closed it.
+def _frames(requests: Iterator[bytes], call: Call, settle: Callable[[Call], None]) -> Iterator[bytes]:
+    """Yield the frames of a stream. It ends normally only if the caller closed it, and raises if the call is cancelled.
 
-    The library ends a cancelled stream as it ends a whole one, and tells a moment later that it was
-    cancelled: an end counts only once that moment has passed.
+    gRPC ends a cancelled stream in the same way as a complete one, and reports the cancellation a moment later.
+    Therefore `settle` waits for that moment before an end counts.
     """
     while True:
         try:
             frame = next(requests, None)
         except grpc.RpcError:
-            _gone(call)
+            _caller_left(call)
             frame = None
         if frame is None:
             settle(call)

@@ -1,4 +1,4 @@
-"""Where the downstream is reached: a socket that somebody else serves, or a child of this process."""
+"""The socket of the downstream, and waiting until the downstream serves on it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,20 @@ from sealgate.errors import TimedOut, Unavailable
 log = logging.getLogger("sealgate.downstream")
 
 _HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
-"""How an HTTP/2 client begins: the preface, and settings that say nothing."""
-_ANSWERS_WITHIN = 2.0
+"""The first bytes of an HTTP/2 client: the preface and an empty SETTINGS frame."""
+_PROBE_TIMEOUT = 2.0
+"""Seconds."""
 _POLL = 0.02
-"""Seconds between two looks at a socket that is not there yet."""
+"""Seconds between two probes of a socket that does not answer yet."""
 
 
 class Endpoint:
-    """A downstream's socket, and patience with one that is still coming up."""
+    """The socket of a downstream that another process serves. `rpc.child.ChildProcess` starts that process too.
+
+    Args:
+        path: the socket.
+        start_timeout: how long a call waits until the downstream serves, in seconds (`downstream.startTimeout`).
+    """
 
     def __init__(self, path: Path, start_timeout: float) -> None:
         self.path = path
@@ -30,40 +36,40 @@ class Endpoint:
         self._reachable = threading.Event()
 
     def await_ready(self, call: Call) -> None:
-        """Wait until the socket accepts, at most `downstream.startTimeout` and the call's own deadline.
+        """Wait until the downstream serves, at most for the start timeout and until the call's deadline.
 
         Raises:
-            Unavailable: it refuses connections, or the child's command cannot be started.
-            TimedOut: it did not come up in time.
+            Unavailable: this user may not connect, or the child's command cannot be started.
+            TimedOut: the downstream does not serve in time.
         """
         if self._reachable.is_set():
             return
         until = time.monotonic() + self._start_timeout
         while not self._accepts():
             call.check()
-            self.raise_if_hopeless()
+            self.raise_if_cannot_start()
             if time.monotonic() >= until:
                 raise TimedOut(
                     f"the downstream's socket {self.path} does not accept connections after {self._start_timeout:g} s",
-                    remedy="Look at the downstream's log lines, or raise downstream.startTimeout",
+                    remedy="Check the downstream's log lines, or raise downstream.startTimeout",
                 )
             time.sleep(_POLL)
         self._reachable.set()
 
-    def lost(self) -> None:
-        """A call found the connection broken: look again before the next one."""
+    def connection_lost(self) -> None:
+        """Note that a connection broke: the next call waits again until the downstream serves."""
         self._reachable.clear()
 
-    def raise_if_hopeless(self) -> None:
-        """Raise if waiting is of no use."""
+    def raise_if_cannot_start(self) -> None:
+        """Raise `Unavailable` if the downstream cannot be started, so that no call waits for it."""
 
     def close(self) -> None:
-        """Let go of the downstream."""
+        """Release what this endpoint holds."""
 
     def _accepts(self) -> bool:
-        """Whether an HTTP/2 server answers. To connect is not enough: a dying process's socket still takes that."""
+        """Return whether an HTTP/2 server answers. The socket of a process that is ending still accepts connections."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(_ANSWERS_WITHIN)
+            probe.settimeout(_PROBE_TIMEOUT)
             try:
                 probe.connect(str(self.path))
                 probe.sendall(_HELLO)

@@ -1,9 +1,11 @@
-"""Runs a downstream's command and outlives neither it nor the proxy: `guardian.py LIFELINE COMMAND…`.
+"""Runs a downstream's command, and kills it when the proxy ends: `guardian.py LIFELINE COMMAND…`.
 
-LIFELINE is the number of a pipe's reading end whose writing end only the proxy holds. However the proxy
-ends, SIGKILL included, the kernel closes the pipe, and the command's whole process group is killed. A
-program of its own, and standard library only, because nothing may run between fork and exec in a process
-that has threads.
+LIFELINE is the descriptor of a pipe's reading end; only the proxy has the writing end. When the proxy ends in any way,
+by SIGKILL too, the kernel closes the pipe, and this program kills the command's whole process group. It ends itself
+when the command has ended.
+
+It is a separate program because a process with threads may run no code between fork and exec. It runs
+without site-packages, on the standard library alone.
 """
 
 import os
@@ -12,12 +14,19 @@ import signal
 import sys
 
 NOT_STARTED = 127
+"""The exit code if the command cannot be started."""
 _BY_SIGNAL = 128
+"""Added to the number of the signal that ended the command, as shells do."""
 
 
 def main(lifeline: int, command: list[str]) -> int:
-    """Run `command` in this process's group until it ends or the lifeline breaks."""
-    # A group-wide SIGTERM is for the command; this process ends when the command has ended.
+    """Run `command` in this process group until it ends or the lifeline is closed; return its exit code.
+
+    Args:
+        lifeline: a descriptor of the reading end of the pipe.
+        command: the program and its arguments.
+    """
+    # A signal to the process group is meant for the command. This process ends after it.
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: None)
     try:

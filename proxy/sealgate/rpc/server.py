@@ -1,7 +1,7 @@
 """Turns any `ArtifactPlugin` into Argo's gRPC service on a Unix socket.
 
-Argo's messages, health and reflection are loaded when they are first asked for, so that the socket
-accepts as early as a bare server's.
+Argo's messages, health and reflection are loaded by the first request for them, so that the socket accepts connections
+as early as possible.
 """
 
 from __future__ import annotations
@@ -18,39 +18,44 @@ import grpc
 from sealgate.call import Call, Operation
 from sealgate.plugin import ArtifactPlugin
 from sealgate.rpc.edge import LARGEST_MESSAGE, Edge
-from sealgate.rpc.watched import Watching, nobody, watched
+from sealgate.rpc.observer import FindObserver, no_observer, observed
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SERVICE = "artifact.ArtifactService"
 _THREADS = 128
-"""One for each call at work. A UI's slow reader holds one for as long as it reads."""
+"""One thread for each call that is carried out. A slow reader in Argo's UI occupies one for as long as it reads."""
 _MOST_CALLS = 1024
-"""Calls beyond the threads wait; beyond this they are refused rather than remembered."""
-_NOBODY = "/sealgate/settled"
-_QUIET, _ANSWERED_WITHIN = 0.1, 5.0
-"""Seconds: what an upload waits at its end, and the most that it does."""
+"""Calls for which no thread is free wait. Above this number of calls they are refused."""
+_UNKNOWN_METHOD = "/sealgate/settled"
+_SETTLE_WAIT, _SETTLE_TIMEOUT = 0.1, 5.0
+"""Seconds that an upload waits at its end: at least, and for the answer of `_UNKNOWN_METHOD` at most."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
     ("grpc.max_send_message_length", -1),
-    # Argo's server opens a connection for each request and never closes one.
+    # Argo's server opens a new connection for each request and does not close it.
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.so_reuseport", 0),
 )
 
 
 class ArtifactServer:
-    """Serves one plugin on one socket. `watching` tells who is shown its calls."""
+    """Serves one plugin on one socket.
 
-    def __init__(self, plugin: ArtifactPlugin, watching: Watching = nobody) -> None:
+    Args:
+        plugin: what carries out the calls.
+        find_observer: returns the observer of its calls.
+    """
+
+    def __init__(self, plugin: ArtifactPlugin, find_observer: FindObserver = no_observer) -> None:
         self._lock = threading.Lock()
         self._ready = False
         self._health: Any = None
         services: list[grpc.GenericRpcHandler] = [
-            _ArtifactService(plugin, self._settle, watching),
-            _Late("grpc.health.v1.Health", self._load_health),
-            _Late("grpc.reflection.v1alpha.ServerReflection", _load_reflection),
+            _ArtifactService(plugin, self._settle, find_observer),
+            _LazyService("grpc.health.v1.Health", self._load_health),
+            _LazyService("grpc.reflection.v1alpha.ServerReflection", _load_reflection),
         ]
         self._server = grpc.server(
             futures.ThreadPoolExecutor(_THREADS, "sealgate-call"),
@@ -62,17 +67,17 @@ class ArtifactServer:
         self._own_channel: grpc.Channel | None = None
 
     def start(self, socket: Path | str) -> None:
-        """Bind `socket`, which every user may connect to, and serve.
+        """Bind `socket`, to which every user may connect, and serve.
 
-        Makes the socket's directory; replaces a socket that an earlier process left behind.
+        The socket's directory is created. A socket that an earlier process left behind is replaced.
 
         Raises:
-            OSError: the socket cannot be made there.
+            OSError: the socket cannot be bound.
         """
         os.makedirs(os.path.dirname(socket), exist_ok=True)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(socket)
-        # Callers run as other users, and a umask of 022 would keep them out. Nothing else runs yet.
+        # Callers run as other users, whom a umask of 022 would exclude. No other thread creates files yet.
         umask = os.umask(0)
         try:
             self._server.add_insecure_port(f"unix:{socket}")
@@ -84,7 +89,7 @@ class ArtifactServer:
         self._socket = socket
 
     def set_ready(self, *, ready: bool) -> None:
-        """What the health service answers for the artifact service. The server itself is always healthy."""
+        """Set the health of the artifact service. The health of the server itself is always `SERVING`."""
         with self._lock:
             self._ready = ready
             self._publish()
@@ -109,23 +114,23 @@ class ArtifactServer:
     def _settle(self, call: Call) -> None:
         """Return once a cancellation that has already happened has reached `call`.
 
-        The library gives no sign that none is on its way. One thread of it hands out all events of a
-        server in turn, so a question of our own, to a method that does not exist, is answered after all
-        that it knew before; the wait in front is for what one of its other threads has yet to tell it.
+        gRPC does not say whether one is still on its way. One of its threads delivers all events of a server in their
+        order. So a request to a method that does not exist is answered after all events that this thread had before.
+        The wait before it gives gRPC's other threads time to pass their events to this thread.
         """
-        if call.cancelled_within(_QUIET):
+        if call.cancelled_within(_SETTLE_WAIT):
             return
         with self._lock:
             if self._own_channel is None:
                 options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
                 self._own_channel = grpc.insecure_channel(f"unix:{self._socket}", options=options)
-            ask: Any = self._own_channel.unary_unary(_NOBODY)
-        # A server that is ending takes no question any more: then the wait has to do.
+            request: Any = self._own_channel.unary_unary(_UNKNOWN_METHOD)
+        # A server that is stopping accepts no request; then the wait alone has to suffice.
         with contextlib.suppress(grpc.RpcError):
-            ask(b"", timeout=_ANSWERED_WITHIN)
+            request(b"", timeout=_SETTLE_TIMEOUT)
 
     def stop(self, grace: float) -> None:
-        """Let calls end for `grace` seconds, then cancel what is left. Removes the socket."""
+        """Wait up to `grace` seconds for calls to end, cancel the others, and remove the socket."""
         self._server.stop(grace).wait()
         if self._socket:
             with contextlib.suppress(OSError):
@@ -133,10 +138,10 @@ class ArtifactServer:
 
 
 class _ArtifactService(grpc.GenericRpcHandler):
-    """The eight RPCs, by name."""
+    """The eight RPCs of Argo's contract."""
 
-    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None], watching: Watching) -> None:
-        edge = Edge(plugin, settle, watching)
+    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None], find_observer: FindObserver) -> None:
+        edge = Edge(plugin, settle, find_observer)
         handlers: dict[Operation, grpc.RpcMethodHandler[Any, Any]] = {
             Operation.OPEN_STREAM: grpc.unary_stream_rpc_method_handler(edge.open_stream),
             Operation.SAVE_STREAM: grpc.stream_unary_rpc_method_handler(edge.save_stream),
@@ -146,7 +151,7 @@ class _ArtifactService(grpc.GenericRpcHandler):
         for operation in (Operation.IS_DIRECTORY, Operation.GET_CAPABILITIES):
             handlers[operation] = grpc.unary_unary_rpc_method_handler(edge.unary(operation))
         self._handlers = {
-            str(operation): watched(operation, handler, f"/{SERVICE}/{operation}", watching)
+            str(operation): observed(operation, handler, f"/{SERVICE}/{operation}", find_observer)
             for operation, handler in handlers.items()
         }
 
@@ -155,10 +160,15 @@ class _ArtifactService(grpc.GenericRpcHandler):
         return self._handlers.get(method) if service == SERVICE else None
 
 
-class _Late(grpc.GenericRpcHandler):
-    """A standard service that is loaded when it is first asked for."""
+class _LazyService(grpc.GenericRpcHandler):
+    """A standard gRPC service that the first request for it loads.
 
-    def __init__(self, name: str, load: Callable[[_Late], None]) -> None:
+    Args:
+        name: the name of the service.
+        load: adds the service to this object, as to a server.
+    """
+
+    def __init__(self, name: str, load: Callable[[_LazyService], None]) -> None:
         self._prefix = f"/{name}/"
         self._load = load
         self._lock = threading.Lock()
@@ -172,13 +182,13 @@ class _Late(grpc.GenericRpcHandler):
                 self._load(self)
         return self._handlers[0].service(details)
 
-    # What a generated `add_…_to_server` asks of a server:
+    # The methods of a server that a generated `add_…_to_server` calls:
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         self._handlers = handlers
 
     def add_registered_method_handlers(self, service: str, handlers: object) -> None:
-        """The same handlers once more, for a server that wants them by name."""
+        """Do nothing: these are the handlers of `add_generic_rpc_handlers` by name."""
 
 
 def _load_reflection(registry: Any) -> None:

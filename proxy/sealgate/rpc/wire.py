@@ -1,4 +1,7 @@
-"""Between Argo's messages and the plain values of `sealgate.plugin`."""
+"""Converts between Argo's messages (proto/artifact.proto) and the plain values of `sealgate.plugin`.
+
+Frames with data are made and read by hand, to save copies of the data.
+"""
 
 from __future__ import annotations
 
@@ -12,25 +15,25 @@ from sealgate.plugin import Artifact, Chunk
 from sealgate.rpc import artifact_pb2 as pb
 
 LARGEST_CHUNK = 2 << 20
-"""Argo's own bound on a frame of SaveStream."""
+"""Argo's own limit for the chunk in one frame of SaveStream, in bytes."""
 
 _DATA = b"\x0a"  # field 1, length-delimited: OpenStreamResponse.data
 _CHUNK = b"\x12"  # field 2, length-delimited: SaveStreamArtifactRequest.chunk
-_OF_THE_CONNECTION = frozenset({"user-agent", "content-type", "te", "host"})
+_CONNECTION_METADATA = frozenset({"user-agent", "content-type", "te", "host"})
 
 M = TypeVar("M", bound=Message)
 
 
 def artifact_from(request: Message, field: str) -> Artifact:
-    """The artifact in `field` of a request.
+    """Return the artifact in the field `field` of a request.
 
     Raises:
-        BadRequest: the request has none, or one without a plugin.
+        BadRequest: the request has no artifact, or one without a plugin.
     """
     message: pb.Artifact = getattr(request, field)
     if not message.HasField("plugin"):
         remedy = "Give the artifact a plugin and a key"
-        raise BadRequest("the request names no artifact with a plugin", remedy=remedy)
+        raise BadRequest("the request has no artifact with a plugin", remedy=remedy)
     return Artifact(
         key=message.plugin.key,
         name=message.name,
@@ -49,7 +52,7 @@ def artifact_from(request: Message, field: str) -> Artifact:
 
 
 def artifact_to(artifact: Artifact) -> pb.Artifact:
-    """The message for an artifact that is passed on."""
+    """Return the message for `artifact`."""
     message = pb.Artifact(
         name=artifact.name,
         path=artifact.path,
@@ -71,45 +74,45 @@ def artifact_to(artifact: Artifact) -> pb.Artifact:
 
 
 def parse(kind: type[M], message: bytes) -> M:
-    """A message of the contract.
+    """Parse `message` as a message of the type `kind`.
 
     Raises:
-        BadRequest: the bytes are no such message.
+        BadRequest: the bytes are not such a message.
     """
     parsed = kind()
     try:
         parsed.ParseFromString(message)
     except DecodeError:
-        raise BadRequest(f"the message is no {kind.__name__} of Argo's contract") from None
+        raise BadRequest(f"the message is not a valid {kind.__name__} of Argo's contract") from None
     return parsed
 
 
 def data_frame(data: Chunk) -> bytes:
-    """A serialised OpenStreamResponse with `data` alone, made with one copy of it."""
+    """Serialise an OpenStreamResponse that has `data` alone, with one copy of it."""
     return b"".join((_DATA, _varint(len(data)), data))
 
 
 def chunk_frame(chunk: Chunk) -> bytes:
-    """A serialised SaveStreamArtifactRequest with `chunk` alone, made with one copy of it."""
+    """Serialise a SaveStreamArtifactRequest that has `chunk` alone, with one copy of it."""
     return b"".join((_CHUNK, _varint(len(chunk)), chunk))
 
 
 def data_of(frame: bytes) -> Chunk | None:
-    """The data of a serialised OpenStreamResponse, uncopied, or None if it holds anything else."""
+    """Return the data of a serialised OpenStreamResponse without a copy; None if the message has other fields."""
     return _sole_field(frame, _DATA)
 
 
 def chunk_of(frame: bytes) -> Chunk | None:
-    """The chunk of a serialised SaveStreamArtifactRequest, uncopied, or None if it holds anything else."""
+    """Return the chunk of a serialised SaveStreamArtifactRequest without a copy; None if it has other fields."""
     return _sole_field(frame, _CHUNK)
 
 
-def passed_on(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:
-    """A caller's metadata without what belongs to its own connection."""
+def forwarded_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str | bytes], ...]:
+    """Return a caller's metadata without the names that belong to its own connection."""
     return tuple(
         (name, value)
         for name, value in metadata
-        if name not in _OF_THE_CONNECTION and not name.startswith((":", "grpc-"))
+        if name not in _CONNECTION_METADATA and not name.startswith((":", "grpc-"))
     )
 
 
@@ -123,11 +126,12 @@ def _varint(number: int) -> bytes:
 
 
 def _sole_field(frame: bytes, tag: bytes) -> memoryview | None:
+    """Return the content of the field with the tag `tag`, if the frame is this field and nothing else."""
     if frame[:1] != tag:
         return None
     size = 0
-    for place in range(1, min(len(frame), 6)):
-        size |= (frame[place] & 0x7F) << 7 * (place - 1)
-        if frame[place] < 0x80:  # noqa: PLR2004 - the last byte of a varint
-            return memoryview(frame)[place + 1 :] if place + 1 + size == len(frame) else None
+    for at in range(1, min(len(frame), 6)):
+        size |= (frame[at] & 0x7F) << 7 * (at - 1)
+        if frame[at] < 0x80:  # noqa: PLR2004 - the last byte of a varint
+            return memoryview(frame)[at + 1 :] if at + 1 + size == len(frame) else None
     return None
