@@ -26,10 +26,11 @@ from sealgate.audit.reading.trail_lines import MARK, TrailLine, lines
 from sealgate.audit.reading.verify import VerificationResult, verify
 from sealgate.audit.records import Actor
 from sealgate.call import Call, Operation
+from sealgate.cli.exit_codes import BAD_USAGE, DONE, NOT_SO
 from sealgate.compose.keys import key_provider
 from sealgate.errors import BadRequest
 
-DONE, NOT_SO, NOTHING_THERE = 0, 1, 2
+SUMMARY = "verify, query and report on an audit trail"
 _STREAM = "-"
 _END = b"-----END PUBLIC KEY-----"
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
@@ -185,7 +186,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _exit_code(verdict: VerificationResult) -> int:
     if verdict.empty:
-        return NOTHING_THERE
+        return BAD_USAGE
     return DONE if verdict.good else NOT_SO
 
 
