@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 from sealgate import config
 from sealgate.call import Operation
+from sealgate.cli import policy_library
 from sealgate.cli import policy_output as output
 from sealgate.cli.exit_codes import BAD_USAGE, DONE, NOT_SO
 from sealgate.compose import policies
@@ -30,7 +31,7 @@ from sealgate.policy.rules import Process
 from sealgate.policy.schema import Age, Size
 from sealgate.policy.trace import RuleTrace, selected, traced
 
-SUMMARY = "check, test, explain and replay policies"
+SUMMARY = "check, test, explain and replay policies, and print ready-made ones"
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
 _STREAM = "-"
 _NOTES = ("owner", "runbook")
@@ -101,6 +102,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     shape = commands.add_parser("schema", help="print the JSON Schema of policies, for editors")
     shape.add_argument("--tests", action="store_true", help="print the schema of test documents instead")
     shape.set_defaults(act=_schema)
+
+    library = commands.add_parser("library", help=policy_library.SUMMARY)
+    policy_library.add_options(library)
+    library.set_defaults(act=policy_library.run)
 
 
 def run(options: argparse.Namespace) -> int:
