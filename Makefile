@@ -1,16 +1,18 @@
-# Every target works alone on a machine with Python 3.11 or later and a network: the first one to run
-# makes .venv. `make help` lists them.
+# Every target works on its own on a machine with Python 3.11 or later and a network. The first one that needs .venv
+# creates it. `make help` lists them.
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 STAMP := .venv/.installed
+# The demo needs the runtime's packages alone. It uses .venv if that is installed already.
+DEMO_VENV := $(if $(wildcard $(STAMP)),.venv,.venv-demo)
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 ENGINE ?= $(shell command -v docker || command -v podman || command -v buildah)
-# As many test processes as there are processors.
+# The number of test processes; auto is one for each processor.
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
@@ -20,65 +22,71 @@ help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 $(STAMP): requirements-dev.lock pyproject.toml
-	@echo "setting up .venv (once)"
+	@echo "Installing the packages for development and tests (about 900 MB) into .venv"
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: $(STAMP) ## the whole chain on this machine, explained step by step
-	@$(BIN)/sealgate demo
+.venv-demo/.installed: requirements.lock
+	@echo "Installing the runtime's packages (about 100 MB) into .venv-demo"
+	@$(PYTHON) -m venv .venv-demo
+	@.venv-demo/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@touch $@
 
-test: check ## linters, types, import rules and every test but the large ones
+demo: $(DEMO_VENV)/.installed ## show the whole chain on this machine, step by step
+	@PYTHONPATH=$(CURDIR)/proxy $(DEMO_VENV)/bin/python -m sealgate demo
+
+test: check ## run linters, type checker, import rules and every test but the large ones
 	$(BIN)/python -m pytest -n $(JOBS) -m "not large"
 
-test-large: $(STAMP) ## the tests that move gigabytes
+test-large: $(STAMP) ## run the tests that move gigabytes
 	$(BIN)/python -m pytest -m large
 
-check: $(STAMP) ## linters, types, import rules
+check: $(STAMP) ## run linters, type checker and import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-fix: $(STAMP) ## format, and mend what the linter can
+fix: $(STAMP) ## format the code, and fix what the linter can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(STAMP) ## the figures of docs/performance.md, side by side with their peers
+bench: $(STAMP) ## measure the figures of docs/performance.md, next to comparable tools
 	$(BIN)/python -m bench
 
-image: ## the image, where Docker, Podman or Buildah is
-	@test -n "$(ENGINE)" || { echo "make image: there is no docker, podman or buildah; name one as ENGINE" >&2; exit 2; }
+image: ## build the image with Docker, Podman or Buildah
+	@test -n "$(ENGINE)" || { echo "make image: found no docker, podman or buildah; set ENGINE to one" >&2; exit 2; }
 	$(ENGINE) build --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --tag sealgate:$(VERSION) .
 
-release: $(STAMP) ## the wheel, the source archive and the list of parts, in dist/, the same bytes each time
+release: $(STAMP) ## build wheel, source archive and list of parts in dist/, reproducibly
 	rm -rf dist
 	SOURCE_DATE_EPOCH=$(EPOCH) $(BIN)/python -m hatchling build
 	PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements --pyproject pyproject.toml --mc-type application --output-reproducible \
 		--output-format JSON --output-file dist/sealgate-$(VERSION).cdx.json requirements.lock
 	cd dist && sha256sum * > SHA256SUMS
 
-docs: $(STAMP) ## write into the documents what the tests see
+docs: $(STAMP) ## write the texts that tests observe into the documents
 	$(BIN)/python -m pytest -n $(JOBS) --write-docs tests/keys/vault/test_vault_fault_table.py
 
-stubs: $(STAMP) ## generate the protobuf stubs anew
+stubs: $(STAMP) ## regenerate the protobuf stubs
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -Isealgate/rpc=proto -Isealgate/envelope=proto --python_out=proxy --mypy_out=quiet:proxy \
 		sealgate/rpc/artifact.proto sealgate/envelope/envelope.proto
 
-lock: $(STAMP) ## resolve the dependencies anew
+lock: $(STAMP) ## resolve the dependencies again, to their newest versions
 	$(LOCK) pyproject.toml --upgrade -o requirements.lock
 	$(LOCK) pyproject.toml --upgrade --group dev -o requirements-dev.lock
 	$(LOCK) --group pyproject.toml:build --upgrade -o requirements-build.lock
 
-vectors: $(STAMP) ## generate tests/vectors anew
+vectors: $(STAMP) ## regenerate tests/vectors
 	$(BIN)/python -m tests.vectors.generate
 
-refusals: $(STAMP) ## write docs/refusals.md anew
+refusals: $(STAMP) ## regenerate docs/refusals.md
 	PYTHONPATH=tests $(BIN)/python -m harness.refusals
 
-snapshots: $(STAMP) ## render the chart's snapshots anew
+snapshots: $(STAMP) ## render the chart's snapshots again
 	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k looked_at
 
-clean: ## remove what was set up and built
-	rm -rf .venv build dist
+clean: ## remove the virtual environments and what was built
+	rm -rf .venv .venv-demo build dist

@@ -1,4 +1,4 @@
-"""Settings: read once, refused as a whole, and every fault has its file, line and column."""
+"""The settings: a document is valid as a whole or refused, and every fault has its file, line and column."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fault(text: str) -> str:
     return raised.value.fact
 
 
-# --- what is valid ---------------------------------------------------------------------------------------
+# --- valid documents -------------------------------------------------------------------------------------
 
 
 def test_every_section_is_read():
@@ -60,7 +60,7 @@ def test_every_section_is_read():
     assert (settings.spool.directory, settings.spool.transfer) == (Path("/var/spool/sealgate"), "stream")
 
 
-def test_what_is_left_out_has_its_documented_default():
+def test_an_omitted_setting_has_its_documented_default():
     settings = parse(HEAD + "downstream: {socket: /run/vendor/socket}", "config.yaml")
     downstream = settings.required_downstream()
     assert (downstream.command, downstream.socket) == ((), Path("/run/vendor/socket"))
@@ -70,14 +70,14 @@ def test_what_is_left_out_has_its_documented_default():
 
 
 @pytest.mark.parametrize("section", ["downstream", "keys"])
-def test_a_section_is_missed_only_where_it_is_needed(section):
+def test_a_missing_section_is_an_error_only_when_it_is_used(section):
     settings = parse(HEAD, "config.yaml")
     with pytest.raises(NotConfigured, match=f"has no section {section}") as raised:
         getattr(settings, f"required_{section}")()
     assert raised.value.remedy == f"Add {section} to it"
 
 
-def test_json_is_read_as_well():
+def test_json_is_read():
     document = {
         "apiVersion": "sealgate/v1alpha1",
         "kind": "Sealgate",
@@ -108,15 +108,15 @@ def test_a_duration_is_a_number_and_a_unit(text, seconds):
     assert settings.required_downstream().start_timeout == Duration(seconds)
 
 
-def test_settings_do_not_change():
+def test_settings_are_immutable():
     with pytest.raises(AttributeError):
         parse(HEAD, "config.yaml").spool = None  # type: ignore[misc, assignment]
 
 
-# --- one plugin name -------------------------------------------------------------------------------------
+# --- plugin names ----------------------------------------------------------------------------------------
 
 
-def test_the_settings_of_a_plugin_name_are_laid_over_the_others():
+def test_the_settings_of_a_plugin_name_overlay_the_common_ones():
     settings = parse(WHOLE, "config.yaml", "crypt-pci")
     downstream, keys = settings.required_downstream(), settings.required_keys()
     assert (downstream.command, downstream.plugin_name) == (("/vendor/plugin", "--flag"), "vendor-pci")
@@ -125,7 +125,7 @@ def test_the_settings_of_a_plugin_name_are_laid_over_the_others():
     assert settings.spool.transfer == "stream"
 
 
-def test_a_list_is_replaced_and_not_added_to():
+def test_a_list_is_replaced_and_not_extended():
     settings = parse(WHOLE, "config.yaml", "crypt-logs")
     assert settings.paths.roots == (Path("/logs"),)
     assert settings.spool.transfer == "file"
@@ -133,17 +133,17 @@ def test_a_list_is_replaced_and_not_added_to():
 
 
 @pytest.mark.parametrize("name", [None, "another", "", "plugins"])
-def test_a_name_without_settings_of_its_own_gets_the_common_ones(name):
+def test_a_plugin_name_without_settings_gets_the_common_ones(name):
     assert parse(WHOLE, "config.yaml", name) == parse(WHOLE.partition("plugins:")[0], "config.yaml")
 
 
-def test_settings_may_be_complete_for_one_name_alone():
+def test_settings_may_be_complete_only_with_an_overlay():
     text = f"{HEAD}plugins: {{crypt: {{keys: {{provider: local, local: {{keyring: /k}}}}}}}}"
     assert parse(text, "config.yaml").keys is None
     assert parse(text, "config.yaml", "crypt").required_keys().provider == "local"
 
 
-# --- what is not valid -----------------------------------------------------------------------------------
+# --- invalid documents -----------------------------------------------------------------------------------
 
 FAULTS = {
     "unknown field": (HEAD + "polices: []", "3:1: Object contains unknown field `polices`"),
@@ -191,7 +191,7 @@ FAULTS = {
     ),
     "command with a NUL": (
         HEAD + 'downstream: {command: ["a\\0b"]}',
-        "3:1: `command` holds a NUL, which no command can",
+        "3:1: `command` contains a NUL character, which no argument can",
     ),
     "neither command nor socket": (HEAD + "downstream: {}", "3:1: exactly one of `command` and `socket` must be given"),
     "field twice": (HEAD + "spool: {}\npaths: {}\nspool: {}", "5:1: the field `spool` is given twice"),
@@ -244,7 +244,7 @@ for text in ("30", "30 s", "s", "", "-1s", "1d", "1e3s", "0x10s", "٣s", "1..5s"
 for text in ("9999999999h", "168.1h", "604801s", "9" * 400 + "ms"):
     FAULTS[f"duration {text[:12]!r} of more than a week"] = (
         f"{HEAD}keys:\n  provider: vault\n  vault: {{auth: {{method: token}}, timeout: {text}}}",
-        "5:34: a duration is `168h` at most",
+        "5:34: a duration may be at most `168h`",
     )
 
 
@@ -254,18 +254,18 @@ def test_a_fault_has_file_line_and_column(text, expected):
 
 
 @pytest.mark.parametrize("text", ["", "\n\n", "# nothing but a comment\n"])
-def test_an_empty_document_says_what_to_do(text):
+def test_an_empty_document_has_a_remedy(text):
     with pytest.raises(NotConfigured, match="the document is empty") as raised:
         parse(text, "config.yaml")
     assert "SEALGATE_CONFIG" in raised.value.remedy
 
 
 @pytest.mark.parametrize("text", ["\0", "a: \x07", "\udc80", HEAD + "spool: \ud800"])
-def test_what_is_no_text_is_refused(text):
+def test_a_document_that_is_not_text_is_refused(text):
     assert fault(text) == "config.yaml: the document is neither YAML nor JSON"
 
 
-# --- where it comes from ---------------------------------------------------------------------------------
+# --- sources ---------------------------------------------------------------------------------------------
 
 
 def test_the_file_that_the_environment_names_is_read(tmp_path):
@@ -281,7 +281,7 @@ def test_the_text_in_the_environment_is_read():
 
 
 @pytest.mark.parametrize("environment", [{}, {"SEALGATE_CONFIG": ""}, {"SEALGATE_CONFIG_YAML": "", "HOME": "/"}])
-def test_no_configuration_says_what_to_set(environment):
+def test_a_missing_configuration_has_a_remedy(environment):
     with pytest.raises(NotConfigured, match="there is no configuration") as raised:
         load(environment)
     assert "SEALGATE_CONFIG_YAML" in raised.value.remedy
@@ -315,12 +315,12 @@ def test_a_file_that_is_too_long_is_refused(tmp_path):
         load({"SEALGATE_CONFIG": str(path)})
 
 
-def test_a_directory_is_no_configuration(tmp_path):
+def test_a_directory_is_refused(tmp_path):
     with pytest.raises(NotConfigured, match="cannot be read: is a directory"):
         load({"SEALGATE_CONFIG": str(tmp_path)})
 
 
-# --- anything at all -------------------------------------------------------------------------------------
+# --- arbitrary documents ---------------------------------------------------------------------------------
 
 AWKWARD = st.sampled_from(
     [

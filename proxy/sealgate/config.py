@@ -1,4 +1,4 @@
-"""The settings: one YAML or JSON document, validated once, immutable after (docs/configuration.md)."""
+"""The settings: one YAML or JSON document, which is validated as a whole and then immutable (docs/configuration.md)."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from sealgate.documents.validate import converted
 from sealgate.errors import NotConfigured, one_line
 from sealgate.identity import SERVICE_ACCOUNT
 
-API_VERSION = "sealgate/v1alpha1"
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+"""Seconds."""
 _LONGEST_DURATION = 7 * 24 * 3600.0
 _LONGEST_AUDIT_WAIT = 60
 _MOST_SINKS = 8
 
 
 class Duration(float):
-    """Seconds, written as `30s`, `10m`, `1h`, `250ms`; at most seven days."""
+    """A number of seconds, written as `30s`, `10m`, `1h` or `250ms`; at most seven days."""
 
     __slots__ = ()
 
 
 class DownstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Which plugin is wrapped: a `command` to run, or the `socket` of one that somebody else runs."""
+    """The plugin that Sealgate wraps: a `command` to run, or the `socket` of a plugin that runs already."""
 
     command: tuple[str, ...] = ()
     socket: Path | None = None
@@ -37,26 +37,26 @@ class DownstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename
     start_timeout: Duration = Duration(30)
 
     def __post_init__(self) -> None:
-        """Require exactly one of the two."""
+        """Require exactly one of `command` and `socket`."""
         if bool(self.command) == bool(self.socket):
             raise ValueError("exactly one of `command` and `socket` must be given")
         if any("\0" in word for word in self.command):
-            raise ValueError("`command` holds a NUL, which no command can")
+            raise ValueError("`command` contains a NUL character, which no argument can")
 
 
 class LocalKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A keyring file, and the key in it that new data keys are wrapped under."""
+    """A keyring file, and the name of its key that wraps new data keys."""
 
     keyring: Path
     key: str = "default"
 
 
 class _Auth(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="method"):
-    """How Vault knows this process. Secrets are in files or in the environment, never here."""
+    """How this process logs in to Vault. A secret is in a file or in the environment, never in the settings."""
 
 
 class Roles(Struct, frozen=True, forbid_unknown_fields=True):
-    """Roles in Vault of single components (`Identity.component`); empty: the one that is for all."""
+    """Vault roles of single components (`Identity.component`). An empty one means the common `role`."""
 
     init: str = ""
     sidecar: str = ""
@@ -65,28 +65,28 @@ class Roles(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class KubernetesAuth(_Auth, frozen=True, tag="kubernetes"):
-    """The pod's service account, which Vault asks the cluster about."""
+    """A login with the pod's service account, whose token Vault checks with the cluster."""
 
     role: str
-    """Of every component that `roles` does not name."""
+    """The role of every component that `roles` does not name."""
     roles: Roles = Roles()
-    """Argo gives one configuration to all of a workflow's pods, and not all of them need the same rights."""
+    """Argo gives all pods of a workflow the same configuration, but they do not need the same rights."""
     mount: str = "kubernetes"
     jwt_path: Path = SERVICE_ACCOUNT / "token"
 
 
 class JwtAuth(_Auth, frozen=True, tag="jwt"):
-    """A signed token, which Vault verifies by itself."""
+    """A login with a signed token, which Vault verifies by itself."""
 
     role: str
     roles: Roles = Roles()
-    """See `KubernetesAuth.roles`."""
+    """As in `KubernetesAuth`."""
     mount: str = "jwt"
     jwt_path: Path = SERVICE_ACCOUNT / "token"
 
 
 class AppRoleAuth(_Auth, frozen=True, tag="approle"):
-    """A role id and a secret id."""
+    """A login with a role id and a secret id."""
 
     role_id: str
     secret_id_file: Path
@@ -98,44 +98,44 @@ class TokenAuth(_Auth, frozen=True, tag="token"):
 
 
 class TokenFileAuth(_Auth, frozen=True, tag="tokenFile"):
-    """A token in a file that somebody else keeps good, such as Vault Agent."""
+    """A token in a file that another program, such as Vault Agent, renews."""
 
     path: Path
 
 
 class VaultKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A key of Vault's Transit engine, and how to get at it."""
+    """A key of Vault's Transit engine, and how to reach it."""
 
     auth: KubernetesAuth | JwtAuth | AppRoleAuth | TokenAuth | TokenFileAuth
     address: str = ""
-    """Empty: `VAULT_ADDR`."""
+    """If empty, `VAULT_ADDR` is used."""
     namespace: str = ""
-    """Empty: `VAULT_NAMESPACE`."""
+    """If empty, `VAULT_NAMESPACE` is used."""
     mount: str = "transit"
     key: str = "artifacts"
     context: str = ""
-    """For derived keys; `${identity.namespace}` stands for the pod's namespace."""
+    """The context of a derived key. `${identity.namespace}` is replaced by the pod's namespace."""
     timeout: Duration = Duration(30)
 
     def __post_init__(self) -> None:
-        """Require what a request can be made of."""
+        """Check the address, the context and the timeout."""
         if self.address and not self.address.startswith(("https://", "http://")):
             raise ValueError("`address` must begin with https:// or http://")
         if "${" in self.context.replace("${identity.namespace}", ""):
-            raise ValueError("`context` may hold ${identity.namespace}, and nothing else of that kind")
+            raise ValueError("`context` may contain ${identity.namespace} and no other placeholder")
         if self.timeout <= 0:
-            raise ValueError("`timeout` must be longer than nothing")
+            raise ValueError("`timeout` must be longer than `0s`")
 
 
 class CacheSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """How long and how many opened data keys are remembered; 0 of either is none."""
+    """How long, and how many, unwrapped data keys are cached. 0 for either turns the cache off."""
 
     ttl: Duration = Duration(600)
     entries: Annotated[int, msgspec.Meta(ge=0)] = 1024
 
 
 class KeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Which key provider is used."""
+    """The key provider, and its section."""
 
     provider: Literal["vault", "local"]
     vault: VaultKeySettings | None = None
@@ -143,19 +143,19 @@ class KeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel
     cache: CacheSettings = CacheSettings()
 
     def __post_init__(self) -> None:
-        """Require the section of the provider that was named."""
+        """Require the section of the chosen provider."""
         if getattr(self, self.provider) is None:
             raise ValueError(f"provider `{self.provider}` needs the section `{self.provider}`")
 
     @property
     def section(self) -> VaultKeySettings | LocalKeySettings:
-        """The section of the provider that was named."""
+        """The section of the chosen provider."""
         section: VaultKeySettings | LocalKeySettings = getattr(self, self.provider)
         return section
 
 
 class PathSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Beneath which directories a request's local paths may lie."""
+    """The directories that contain the local paths of every request."""
 
     roots: tuple[Path, ...] = (Path("/argo/inputs/artifacts"), Path("/tmp/argo/outputs"), Path("/mainctrfs"))  # noqa: S108 - Argo's own paths
 
@@ -167,28 +167,28 @@ class PathSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
 
 
 class SpoolSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Where ciphertext waits, and whether it may."""
+    """Where the spool is, and when it is used."""
 
     directory: Path | None = None
     transfer: Literal["auto", "file", "stream"] = "auto"
 
 
 class _SinkSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", tag_field="type"):
-    """Where the audit trail goes."""
+    """A destination of the audit trail."""
 
 
 class StdoutSink(_SinkSettings, frozen=True, tag="stdout"):
-    """Standard output: in a pod, the container's log."""
+    """Standard output, which is the container's log in a pod."""
 
 
 class FileSink(_SinkSettings, frozen=True, tag="file"):
-    """A file that is appended to."""
+    """A file to append to."""
 
     path: Path
 
 
 class OtlpSink(_SinkSettings, frozen=True, tag="otlp"):
-    """A collector, where `OTEL_EXPORTER_OTLP_ENDPOINT` says: a second copy, which may lose records."""
+    """The collector at `OTEL_EXPORTER_OTLP_ENDPOINT`: a second copy of the trail, which may lose records."""
 
 
 class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -200,40 +200,42 @@ class AuditSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="cam
     phases: Literal["both", "outcome"] = "both"
     wait: Duration = Duration(2)
     digest: Literal["none", "sha256"] = "none"
-    """Of the ciphertext of a single file: costs reading it once more."""
+    """The digest of a single file's ciphertext in its record. It costs one more read of the file."""
     hmac_key_file: Path | None = None
-    """A secret of at least 32 bytes, under which artifact keys are hidden that a policy wants hidden."""
+    """The file of an HMAC key of at least 32 bytes, for artifact keys that a policy hides from the trail."""
     signing_key: str = ""
-    """The key of Vault's Transit that certifies trails. A local keyring certifies with the key that wraps."""
+    """The name of the Transit key that certifies trails. A local keyring certifies with its wrapping key."""
 
     def __post_init__(self) -> None:
-        """Require that there is somewhere to record."""
+        """Require at least one sink that loses no record, each sink once, and a usable `wait`."""
         if all(isinstance(sink, OtlpSink) for sink in self.sinks):
-            raise ValueError("`sinks` must name stdout or a file: a collector may lose records")
+            raise ValueError("`sinks` must name stdout or a file, because a collector may lose records")
         if len(self.sinks) > _MOST_SINKS:
             raise ValueError(f"`sinks` must name at most {_MOST_SINKS} places")
         if len(set(self.sinks)) < len(self.sinks):
-            raise ValueError("`sinks` must name each place once: a record that is there twice is a flaw")
+            raise ValueError(
+                "`sinks` must name each place once, because a record that is written twice makes the trail invalid"
+            )
         if not 0 < self.wait <= _LONGEST_AUDIT_WAIT:
-            raise ValueError("`wait` must be longer than nothing, and at most `60s`")
+            raise ValueError("`wait` must be longer than `0s`, and at most `60s`")
 
 
 class PrometheusSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """Where the page for Prometheus is."""
+    """The address and port of the page for Prometheus."""
 
     address: str = "127.0.0.1"
     port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] = 9464
 
 
 class TelemetrySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """What is told of calls. Traces and where everything goes are the `OTEL_*` variables' affair."""
+    """How metrics are exported. The `OTEL_*` variables set traces, and the collector's address."""
 
     metrics: Literal["none", "otlp", "prometheus"] = "none"
     prometheus: PrometheusSettings = PrometheusSettings()
 
 
 class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """A whole configuration."""
+    """A complete configuration."""
 
     api_version: Literal["sealgate/v1alpha1"]
     kind: Literal["Sealgate"]
@@ -244,43 +246,57 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     audit: AuditSettings = AuditSettings()
     telemetry: TelemetrySettings = TelemetrySettings()
     policies: tuple[Any, ...] = ()
-    """Files, directories, and documents in place; `parse` makes them paths and `Document`s."""
+    """Files, directories, and documents in place. `parse` turns them into `Path`s and `Document`s."""
     require_policy: bool = False
-    """Without a policy nothing is allowed, instead of the built-in baseline."""
+    """Whether everything is refused if no policy is configured, instead of the baseline."""
     allow_passthrough: bool = False
-    """A policy may say that something is stored unsealed."""
+    """Whether a policy may use passthrough."""
 
     def __post_init__(self) -> None:
-        """Require of a policy that it is a path or a mapping; what is in it is validated later."""
+        """Require that each policy is a path or a mapping. The content of a mapping is validated later."""
         for policy in self.policies:
             if not isinstance(policy, dict | Document | Path) and not (isinstance(policy, str) and policy):
                 raise ValueError("each of `policies` must be a path or a document in place")
 
     def required_downstream(self) -> DownstreamSettings:
-        """The section `downstream`, without which nothing can be served."""
+        """Return the section `downstream`.
+
+        Raises:
+            NotConfigured: the configuration does not have it.
+        """
         if self.downstream is None:
             raise _missing("downstream")
         return self.downstream
 
     def required_keys(self) -> KeySettings:
-        """The section `keys`, without which nothing can be sealed."""
+        """Return the section `keys`.
+
+        Raises:
+            NotConfigured: the configuration does not have it.
+        """
         if self.keys is None:
             raise _missing("keys")
         return self.keys
 
 
 def load(environment: Mapping[str, str] = os.environ, plugin: str | None = None) -> Settings:
-    """The settings that the environment names, with those of one plugin name laid over them.
+    """Return the settings that the environment names, overlaid with those of `plugins.PLUGIN`.
 
     Raises:
-        NotConfigured: there are none, or they are not valid; the text has file, line and column.
+        NotConfigured: no configuration is set, or it is not valid. The text has file, line and column.
     """
     text, source = document(environment)
     return parse(text, source, plugin)
 
 
 def parse(text: str, source: str, plugin: str | None = None) -> Settings:
-    """The settings in `text`; see `load`."""
+    """Return the settings in `text`, overlaid with those of `plugins.PLUGIN`; errors name `source`.
+
+    Every overlay is validated, not only that of `plugin`, so that a mistake shows at the first start.
+
+    Raises:
+        NotConfigured: `text` is not a valid configuration. The error has line and column.
+    """
     try:
         root = read(text)
     except Unreadable as fault:
@@ -288,15 +304,14 @@ def parse(text: str, source: str, plugin: str | None = None) -> Settings:
     if root.empty:
         raise NotConfigured(f"{source}: the document is empty", says="configuration", remedy=_HOW)
     document = root.value
-    written = document.pop("plugins", {}) if isinstance(document, dict) else {}
+    overlays = document.pop("plugins", {}) if isinstance(document, dict) else {}
     settings = _convert(document, [root], source)
-    if not isinstance(written, dict):
+    if not isinstance(overlays, dict):
         raise _fault(source, root.find(["plugins"]), "expected a mapping from plugin names to settings")
-    plugins = Document(written, root.place.names["plugins"][2]) if written else root
-    for name, overlay in written.items():
-        # Every overlay is validated, so that a mistake shows at the first start and not in one placement.
-        laid_over = _convert(_laid_over(document, overlay), [plugins.part(name), root], source)
-        settings = laid_over if name == plugin else settings
+    plugins = Document(overlays, root.place.names["plugins"][2]) if overlays else root
+    for name, overlay in overlays.items():
+        overlaid = _convert(_merged(document, overlay), [plugins.part(name), root], source)
+        settings = overlaid if name == plugin else settings
     return settings
 
 
@@ -310,7 +325,11 @@ def _missing(section: str) -> NotConfigured:
 
 
 def document(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
-    """The text that the environment names, and where it is: a path, or the name of the variable that holds it."""
+    """Return the text of the configuration, and its source: a path, or the name of the variable that contains it.
+
+    Raises:
+        NotConfigured: no configuration is set, two are, or the file cannot be read.
+    """
     inline, path = environment.get("SEALGATE_CONFIG_YAML"), environment.get("SEALGATE_CONFIG")
     if inline and path:
         raise NotConfigured("both SEALGATE_CONFIG and SEALGATE_CONFIG_YAML are set", remedy="Unset one of them")
@@ -329,21 +348,22 @@ def document(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
     return text, path
 
 
-def _laid_over(base: Any, over: Any) -> Any:
-    if not isinstance(base, dict) or not isinstance(over, dict):
-        return over
-    return {**base, **{name: _laid_over(base.get(name), value) for name, value in over.items()}}
+def _merged(base: Any, overlay: Any) -> Any:
+    """Merge mappings field by field; every other value of `overlay` replaces that of `base`."""
+    if not isinstance(base, dict) or not isinstance(overlay, dict):
+        return overlay
+    return {**base, **{name: _merged(base.get(name), value) for name, value in overlay.items()}}
 
 
 def _convert(value: Any, documents: Sequence[Document], source: str) -> Settings:
-    """Validate `value`; `documents` are where it was written, an overlay before what it is laid over."""
+    """Validate `value`, and find faults in `documents`: the overlay that it comes from first, then the base."""
     settings, faults = converted(value, Settings, _decode)
     if settings is None:
-        place = max((document.find(faults[0].path) for document in documents), key=lambda found: found[0])
+        place = max((document.find(faults[0].path) for document in documents), key=lambda place: place[0])
         raise _fault(source, place, one_line(faults[0].fact))
-    holder = next((d for d in documents if isinstance(d.value, dict) and "policies" in d.value), None)
+    origin = next((d for d in documents if isinstance(d.value, dict) and "policies" in d.value), None)
     policies = tuple(
-        holder.part("policies", str(number)) if holder and isinstance(policy, dict) else Path(policy)
+        origin.part("policies", str(number)) if origin and isinstance(policy, dict) else Path(policy)
         for number, policy in enumerate(settings.policies)
     )
     return msgspec.structs.replace(settings, policies=policies)
@@ -355,6 +375,7 @@ def _fault(source: str, place: tuple[int, int, int], fact: str) -> NotConfigured
 
 
 def _decode(kind: type, value: Any) -> Any:
+    """Convert `value` to a `Path` or a `Duration`, the two types that msgspec does not know."""
     if kind is Path and isinstance(value, str) and value:
         return Path(value)
     if kind is Duration and isinstance(value, str):
@@ -363,7 +384,7 @@ def _decode(kind: type, value: Any) -> Any:
         if unit is not None and number.isascii() and number.replace(".", "", 1).isdigit():
             seconds = float(number) * unit
             if seconds > _LONGEST_DURATION:
-                raise ValueError("a duration is `168h` at most")
+                raise ValueError("a duration may be at most `168h`")
             return Duration(seconds)
     expected = "a path" if kind is Path else "a duration such as `30s` or `10m`"
     raise ValueError(f"expected {expected}")

@@ -1,4 +1,4 @@
-"""`sealgate doctor` with a home of its own for each test."""
+"""Fixtures of the command line tests."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from harness.doctor import Doctor, doctor_at
 
 @pytest.fixture
 def doctor(tmp_path: Path) -> Iterator[Doctor]:
+    """`sealgate doctor` with its own home directory."""
     with doctor_at(tmp_path) as made:
         yield made
 
 
 @pytest.fixture
 def sent(tmp_path: Path) -> Callable[[str], str]:
-    """A file with what Argo would send as `artifact.plugin.configuration`."""
+    """Write a file with an artifact's `plugin.configuration`, and return its path."""
 
     def write(text: str) -> str:
         (tmp_path / "sent.yaml").write_text(text)

@@ -1,4 +1,4 @@
-"""`sealgate init` as a person begins with it: what it writes is valid, and works against a real server."""
+"""`sealgate init`: the files that it writes are valid, and its commands work against a real server."""
 
 import os
 import pty
@@ -42,7 +42,7 @@ def written(directory):
     return {str(path.relative_to(directory)) for path in directory.rglob("*") if path.is_file()}
 
 
-def test_what_it_writes_is_a_valid_configuration_with_comments(run, tmp_path):
+def test_the_configuration_is_valid_and_commented(run, tmp_path):
     assert run("here", *GIVEN).returncode == 0
     assert written(tmp_path / "here") == FILES
     text = (tmp_path / "here/sealgate.yaml").read_text()
@@ -53,7 +53,7 @@ def test_what_it_writes_is_a_valid_configuration_with_comments(run, tmp_path):
     assert "s3://artifacts/prefix" in text
 
 
-def test_the_policy_is_valid_also_where_what_is_probably_not_meant_is_a_fault(run, tmp_path):
+def test_the_policy_passes_a_strict_check(run, tmp_path):
     run("here", *GIVEN)
     checked = sealgate(tmp_path, "policy", "check", "--strict", "here/policies")
     assert checked.returncode == 0, checked.stdout
@@ -76,7 +76,7 @@ def test_the_policy_is_valid_also_where_what_is_probably_not_meant_is_a_fault(ru
         ("OpenStream", "team-b/x", "argo", "server", ("--attested",), "ALLOW"),
         ("SaveStream", "uploads/team-a/u/x", "argo", "server", ("--attested",), "ALLOW"),
         ("Delete", "team-a/x", "argo", "server", ("--attested",), "DENY"),
-        # Who leaves Argo's variables away in a pod of his own says that he is Argo's server; Vault says where he is.
+        # A pod can pretend to be Argo's server by its environment. Vault attests the namespace that it runs in.
         ("Load", "team-a/x", "team-b", "server", ("--attested",), "DENY"),
         ("OpenStream", "team-a/x", "team-b", "server", ("--attested",), "DENY"),
         ("SaveStream", "team-a/x", "team-b", "server", ("--attested",), "DENY"),
@@ -91,14 +91,14 @@ def test_the_policy_decides_as_its_comments_say(run, tmp_path, operation, key, n
     assert explained.stdout.startswith(decision), explained.stdout
 
 
-def test_what_the_environment_tells_is_not_asked_for(run, tmp_path):
-    told = {
+def test_a_value_in_the_environment_is_not_asked_for(run, tmp_path):
+    environment = {
         "VAULT_ADDR": "https://bao:8200",
         "VAULT_NAMESPACE": "platform",
         "SEALGATE_BACKEND_URL": "gs://bucket",
         "SEALGATE_NAMESPACE": "team-b",
     }
-    assert run("here", **told).returncode == 0
+    assert run("here", **environment).returncode == 0
     vault = config.parse((tmp_path / "here/sealgate.yaml").read_text(), "it").required_keys().vault
     assert (vault.address, vault.namespace) == ("https://bao:8200", "platform")
     script = (tmp_path / "here/vault.sh").read_text()
@@ -106,7 +106,7 @@ def test_what_the_environment_tells_is_not_asked_for(run, tmp_path):
     assert "VAULT_NAMESPACE='platform'" in script
 
 
-def test_what_nothing_tells_is_named_where_nobody_can_be_asked(run, tmp_path):
+def test_a_missing_value_is_named_if_there_is_no_terminal(run, tmp_path):
     for number, option in enumerate(("--address", "--storage", "--namespace")):
         refused = run("here", *GIVEN[: 2 * number])
         assert refused.returncode == 2
@@ -115,7 +115,7 @@ def test_what_nothing_tells_is_named_where_nobody_can_be_asked(run, tmp_path):
         assert not (tmp_path / "here").exists()
 
 
-def test_a_person_is_asked_for_what_nothing_tells_and_for_nothing_else(tmp_path):
+def test_only_a_missing_value_is_asked_for_on_a_terminal(tmp_path):
     leader, follower = pty.openpty()
     command = [*SEALGATE, "init", "here", "--storage", "s3://artifacts"]
     environment = {"PATH": os.environ["PATH"], "SEALGATE_NAMESPACE": "team-a"}
@@ -132,7 +132,7 @@ def test_a_person_is_asked_for_what_nothing_tells_and_for_nothing_else(tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_nothing_that_is_there_is_overwritten_and_nothing_else_written(run, tmp_path, name):
+def test_an_existing_file_is_kept_and_no_other_file_written(run, tmp_path, name):
     (tmp_path / "here" / name).parent.mkdir(parents=True)
     (tmp_path / "here" / name).write_text("precious")
     refused = run("here", *GIVEN)
@@ -157,7 +157,7 @@ def test_nothing_that_is_there_is_overwritten_and_nothing_else_written(run, tmp_
         ("--server-account", "a;id"),
     ],
 )
-def test_what_has_another_form_is_refused_before_anything_is_written(run, tmp_path, option, value):
+def test_a_malformed_value_is_refused_before_any_file_is_written(run, tmp_path, option, value):
     refused = run("here", *GIVEN, option, value)
     assert refused.returncode == 2
     assert option in refused.stderr
@@ -170,12 +170,12 @@ def test_what_has_another_form_is_refused_before_anything_is_written(run, tmp_pa
 def test_a_password_is_refused_and_not_repeated(run, tmp_path, option, value):
     refused = run("here", *GIVEN, option, value)
     assert refused.returncode == 2
-    assert f"the {option.removeprefix('--')} has a user in it" in refused.stderr
+    assert f"the {option.removeprefix('--')} contains a user name" in refused.stderr
     assert "hidden" not in refused.stdout + refused.stderr
     assert not (tmp_path / "here").exists()
 
 
-def test_argo_s_own_account_and_namespace_are_those_that_were_given(run, tmp_path):
+def test_the_given_namespace_and_account_of_argo_are_in_every_file(run, tmp_path):
     run("here", *GIVEN, "--argo-namespace", "argo-system", "--server-account", "argo-workflows-server")
     script = (tmp_path / "here/vault.sh").read_text()
     assert "bound_service_account_names='argo-workflows-server'" in script
@@ -187,24 +187,24 @@ def test_argo_s_own_account_and_namespace_are_those_that_were_given(run, tmp_pat
     assert rule["match"]["identity"]["namespaces"] == ["argo-system"]
 
 
-def test_the_commands_go_to_the_server_that_was_named_unless_another_is_in_the_environment(run, tmp_path):
+def test_the_script_uses_the_given_address_unless_the_environment_has_another(run, tmp_path):
     run("here", *GIVEN)
     (line,) = [line for line in (tmp_path / "here/vault.sh").read_text().splitlines() if "VAULT_ADDR" in line]
-    for told, address in (({}, "https://vault:8200"), ({"VAULT_ADDR": "https://other"}, "https://other")):
+    for environment, address in (({}, "https://vault:8200"), ({"VAULT_ADDR": "https://other"}, "https://other")):
         done = subprocess.run(
-            ["sh", "-c", f'{line}\necho "$VAULT_ADDR"'], capture_output=True, text=True, env=told, check=False
+            ["sh", "-c", f'{line}\necho "$VAULT_ADDR"'], capture_output=True, text=True, env=environment, check=False
         )
         assert done.stdout.strip() == address
 
 
-def test_a_directory_that_cannot_be_made_is_named_in_one_line(run, tmp_path):
+def test_a_directory_that_cannot_be_created_is_named_in_one_line(run, tmp_path):
     (tmp_path / "file").write_text("")
     refused = run("file/here", *GIVEN)
     assert refused.returncode == 2
     assert len(refused.stderr.splitlines()) == 1
 
 
-def test_the_commands_for_vault_make_a_save_and_a_load_possible(run, tmp_path):
+def test_the_script_for_vault_makes_a_save_and_a_load_possible(run, tmp_path):
     server = OpenBao(tmp_path / "openbao")
     try:
         server.start()
@@ -226,6 +226,6 @@ def test_the_commands_for_vault_make_a_save_and_a_load_possible(run, tmp_path):
         assert opened["plaintext"] == made["plaintext"]
         gc = server.api("GET", "auth/kubernetes/role/argo-artifacts-gc")["data"]
         assert gc["bound_service_account_names"] == ["argo-artifact-gc"]
-        assert not gc["token_policies"], "it logs in to tell who it is, and may do nothing"
+        assert not gc["token_policies"], "it logs in to attest its identity, and may do nothing else"
     finally:
         server.stop()

@@ -1,4 +1,4 @@
-"""`sealgate policy`, as users and CI run it."""
+"""`sealgate policy`, run as a process, as users and CI run it."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def bad(tmp_path) -> Path:
     return path
 
 
-def test_check_tells_every_fault_and_ends_with_2(bad):
+def test_check_reports_every_fault_and_exits_with_2(bad):
     code, text = sealgate("check", bad)
     assert code == 2
     assert text.splitlines() == [
@@ -57,7 +57,7 @@ def test_check_tells_every_fault_and_ends_with_2(bad):
     assert json.loads(sealgate("check", bad, "-o", "json")[1])["faults"]
 
 
-def test_check_passes_what_is_valid_and_warns_of_doubts():
+def test_check_passes_valid_policies_and_prints_warnings():
     code, text = sealgate("check", LIBRARY)
     assert code == 0
     assert text.endswith("valid: 5 documents, 19 rules, 5 warnings\n")
@@ -72,7 +72,7 @@ ENCRYPTION = {
 }
 
 
-def test_check_holds_policies_to_the_configuration_that_they_are_for(tmp_path):
+def test_check_validates_policies_against_their_configuration(tmp_path):
     policy, configuration = tmp_path / "p.json", tmp_path / "sealgate.json"
     policy.write_text(json.dumps(ENCRYPTION))
     settings = {"apiVersion": "sealgate/v1alpha1", "kind": "Sealgate", "policies": [ENCRYPTION]}
@@ -89,20 +89,20 @@ def test_check_holds_policies_to_the_configuration_that_they_are_for(tmp_path):
     assert sealgate("check", "--config", configuration)[0] == 2
 
 
-def test_check_needs_something_to_check(tmp_path):
+def test_check_needs_policies_or_a_configuration(tmp_path):
     assert sealgate("check")[0] == 2
     assert "--config" in sealgate("check")[1]
     assert sealgate("check", LIBRARY, "--config", tmp_path / "none")[0] == 2
 
 
-def test_check_reads_no_place_that_is_not_there(tmp_path):
+def test_check_of_a_missing_file_is_a_fault(tmp_path):
     assert sealgate("check", tmp_path / "none.yaml") == (
         2,
         f"{tmp_path}/none.yaml: cannot be read: no such file or directory\nnot valid: 1 fault\n",
     )
 
 
-def test_the_library_passes_its_own_tests_with_every_rule_covered():
+def test_the_library_passes_its_tests_which_cover_every_rule():
     code, text = sealgate("test", LIBRARY, "--coverage")
     assert (code, text) == (0, "43 cases, 43 passed, 0 failed; 19 of 19 rules covered\n")
 
@@ -121,7 +121,7 @@ def suite(tmp_path) -> Path:
     return tmp_path
 
 
-def test_a_case_that_fails_is_named_with_its_place_and_why(suite):
+def test_a_failed_case_is_reported_with_its_place_and_reason(suite):
     code, text = sealgate("test", suite)
     assert code == 1
     assert (
@@ -130,17 +130,17 @@ def test_a_case_that_fails_is_named_with_its_place_and_why(suite):
     assert "no allow rule covers this key" in text
     assert text.endswith("2 cases, 1 passed, 1 failed\n")
     assert sealgate("test", suite, "--run", "fine")[0] == 0
-    assert sealgate("test", suite, "--run", "nothing") == (1, "no cases were found\n")
+    assert sealgate("test", suite, "--run", "nothing") == (1, "no test case was found\n")
 
 
-def test_coverage_fails_for_what_no_case_has_shown(suite):
+def test_coverage_fails_for_a_rule_that_no_case_covers(suite):
     code, text = sealgate("test", suite, "--run", "fine", "--coverage")
     assert code == 1
     assert "WARN main/not: denies nothing in any case" in text
     assert "1 of 2 rules covered" in text
 
 
-def test_ci_reads_the_outcome_in_its_own_form(suite):
+def test_results_can_be_junit_or_github_annotations_or_json(suite):
     tree = ET.fromstring(sealgate("test", suite, "-o", "junit")[1].partition("\n")[2])
     assert (tree.get("tests"), tree.get("failures")) == ("2", "1")
     assert [case.get("name") for case in tree if case.find("failure") is not None] == ["wrong"]
@@ -160,7 +160,7 @@ HOSTILE = {
 }
 
 
-def test_no_case_can_write_more_than_its_own_line_into_the_output_for_ci(suite):
+def test_a_hostile_case_name_stays_on_its_line_of_the_output(suite):
     (suite / "p.test.yaml").rename(suite / "a,b:c.test.json")
     (suite / "a,b:c.test.json").write_text(json.dumps(HOSTILE))
     (line, summary) = sealgate("test", suite, "-o", "github")[1].splitlines()
@@ -184,7 +184,7 @@ def test_no_case_can_write_more_than_its_own_line_into_the_output_for_ci(suite):
         ),
     ],
 )
-def test_a_test_document_that_is_wrong_is_refused_with_its_place(suite, text, fact):
+def test_an_invalid_test_document_is_refused_with_its_place(suite, text, fact):
     (suite / "p.test.yaml").write_text(TEST_HEAD + text)
     code, found = sealgate("test", suite)
     assert code == 2
@@ -192,12 +192,12 @@ def test_a_test_document_that_is_wrong_is_refused_with_its_place(suite, text, fa
     assert f"{suite}/p.test.yaml:4:" in found
 
 
-def test_no_test_documents_are_no_success(tmp_path, suite):
+def test_a_directory_without_test_documents_is_refused(tmp_path, suite):
     (suite / "p.test.yaml").unlink()
     assert sealgate("test", suite)[0] == 2
 
 
-def test_explain_tells_what_each_rule_made_of_a_request():
+def test_explain_shows_the_result_of_each_rule():
     arguments = ["--policy", LIBRARY / "tenants.yaml", "--op", "Load", "--key", "team-b/x.tgz", "--namespace", "team-a"]
     code, text = sealgate("explain", *arguments)
     assert code == 1
@@ -218,7 +218,7 @@ def test_explain_tells_what_each_rule_made_of_a_request():
     assert [line["state"] for line in document["rules"]] == ["no", "no", "no", "no", "ok", "no", "first"]
 
 
-def test_explain_takes_every_fact():
+def test_explain_takes_every_fact_as_an_option():
     arguments = ["--policy", LIBRARY / "hipaa.yaml", "--key", "phi/records/p", "--service-account", "clinical-etl"]
     code, text = sealgate("explain", *arguments, "--op", "Save", "--exists", "--component", "init")
     assert (code, "OVERWRITE" in text) == (1, True)
@@ -230,7 +230,7 @@ def test_explain_takes_every_fact():
     assert sealgate("explain", *arguments, "--op", "Save", "--size", "5GB")[0] == 2
 
 
-def test_explain_tells_whom_to_ask_and_where_to_read_on(tmp_path):
+def test_explain_shows_owner_and_runbook(tmp_path):
     found = document([{"effect": "deny"}])
     found["metadata"]["annotations"] = {"owner": "platform@example.com", "runbook": "https://example.com/r", "x": "y"}
     (tmp_path / "p.json").write_text(json.dumps(found))
@@ -244,7 +244,7 @@ def test_explain_tells_whom_to_ask_and_where_to_read_on(tmp_path):
     assert "owner of main" in sealgate("explain", "--policy", tmp_path / "p.json", "--op", "Load", "--key", "a")[1]
 
 
-def test_explain_takes_any_key():
+def test_explain_shows_any_key_without_control_characters():
     arguments = ["explain", "--policy", LIBRARY / "tenants.yaml", "--op", "Load", "--namespace", "\udcfe", "--key"]
     for key, shown in (("\udcff", "\\xdcff"), ("a\n::error::", "a\\x0a::error::")):
         code, text = sealgate(*arguments, key)
@@ -253,7 +253,7 @@ def test_explain_takes_any_key():
         assert all(line.isprintable() for line in text.splitlines())
 
 
-def test_replay_tells_what_would_change(tmp_path):
+def test_replay_reports_what_would_change(tmp_path):
     trail = tmp_path / "audit.jsonl"
     trail.write_text(TRAIL)
     arguments = ["replay", "--policy", LIBRARY / "tenants.yaml"]
@@ -269,7 +269,7 @@ def test_replay_tells_what_would_change(tmp_path):
     assert sealgate(*arguments, tmp_path / "none")[0] == 2
 
 
-def test_nothing_that_a_trail_holds_reaches_the_terminal_as_it_is(tmp_path):
+def test_replay_prints_no_control_character_of_a_trail(tmp_path):
     actor = {"namespace": "\ud800\x1b[2J\nfake"}
     record = {"actor": actor, "api": {"operation": "Load"}, "resource": {"uid": "team-b/\x1b[2J\ud800"}}
     code, text = sealgate("replay", "--policy", LIBRARY / "tenants.yaml", "-", given=json.dumps(record) + "\n")

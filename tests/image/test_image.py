@@ -117,7 +117,7 @@ def test_its_interpreter_loads_its_own_libraries_alone(images):
 def test_every_command_runs_in_it(images):
     shown = images["sealgate"].run("sealgate", "demo")
     assert shown.returncode == 0, shown.stdout + shown.stderr
-    assert "Every step did what it says." in shown.stdout
+    assert "Every step had the result that it describes." in shown.stdout
 
 
 def test_init_finds_the_policies_that_the_image_carries(images):

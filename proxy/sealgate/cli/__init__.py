@@ -1,4 +1,4 @@
-"""The command line. `serve` reaches its socket with as little loaded as possible, the rest parses at leisure."""
+"""The command line. `serve` imports as little as possible before it binds its socket; other commands need not hurry."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def main() -> int:
     if arguments[:1] == ["serve"] and arguments[1:2] not in ([], ["-h"], ["--help"]):
         from sealgate.cli.serve import serve  # noqa: PLC0415 - on the path to the socket
 
-        # Argo puts arguments of its own behind the socket's path: they are not for us.
+        # Argo appends arguments of its own after the socket's path. They are ignored.
         return serve(arguments[1])
     from sealgate.cli.commands import run  # noqa: PLC0415 - not on the path to the socket
 

@@ -26,11 +26,11 @@ from sealgate.audit.reading.trail_lines import MARK, TrailLine, read_lines
 from sealgate.audit.reading.verify import VerificationResult, verify
 from sealgate.audit.records import Actor
 from sealgate.call import Call, Operation
+from sealgate.cli.exit_codes import BAD_USAGE, DONE, NOT_SO
 from sealgate.compose.keys import key_provider
 from sealgate.errors import BadRequest
 
-_SUCCESS, _FLAWS, _NO_RECORDS = 0, 1, 2
-"""Exit codes."""
+SUMMARY = "verify, query and report on an audit trail"
 _STDIN = "-"
 _END = b"-----END PUBLIC KEY-----"
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
@@ -194,8 +194,8 @@ def _verify(options: argparse.Namespace) -> int:
 
 def _exit_code(verdict: VerificationResult) -> int:
     if verdict.empty:
-        return _NO_RECORDS
-    return _SUCCESS if verdict.good else _FLAWS
+        return BAD_USAGE
+    return DONE if verdict.good else NOT_SO
 
 
 def _described(verdict: VerificationResult) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What Argo would send as `artifact.plugin.configuration`, for commands that work without Argo."""
+"""`--configuration`: an artifact's `plugin.configuration`, for commands that work without Argo."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import sys
 from sealgate.errors import BadRequest
 
 _LARGEST = 1 << 20
+"""Characters."""
 
 
 def add_option(parser: argparse.ArgumentParser) -> None:
-    """Take `--configuration`."""
-    summary = "a file with what Argo sends as artifact.plugin.configuration, or -"
+    """Add `--configuration` to `parser`."""
+    summary = "a file with the text that Argo sends as artifact.plugin.configuration; - reads standard input"
     parser.add_argument("--configuration", default="", metavar="FILE", help=summary)
 
 
 def author_configuration(source: str) -> str:
-    """The text in a file, or on standard input if `source` is `-`; nothing if it is empty. It may hold credentials.
+    """Return the text of the file `source`, of standard input if it is `-`, or an empty text if it is empty.
+
+    The text may contain credentials, so no error repeats it.
 
     Raises:
-        BadRequest: it cannot be read.
+        BadRequest: the file cannot be read, or is too long.
     """
     if not source:
         return ""

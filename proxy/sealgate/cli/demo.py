@@ -1,7 +1,8 @@
-"""`sealgate demo`: an artifact on its way through the whole chain, each step checked and explained."""
+"""`sealgate demo`: send an artifact through the whole chain on this machine, and check and explain each step."""
 
 from __future__ import annotations
 
+import argparse
 import base64
 import json
 import os
@@ -14,11 +15,13 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sealgate.call import Call, Operation
+from sealgate.cli.exit_codes import BAD_USAGE, DONE, NOT_SO
 from sealgate.errors import DownstreamStatus
 from sealgate.plugin import Artifact
 from sealgate.rpc.client import Downstream
 from sealgate.rpc.endpoint import Endpoint
 
+SUMMARY = "show the whole chain on this machine; needs no configuration"
 _KEY = "team-a/train-7x2p/model.bin"
 _OTHER_KEY = "team-a/train-7x2p/metrics.bin"
 _START_SECONDS = 30.0
@@ -39,37 +42,45 @@ _POLICY = {
     },
 }
 _SHOWN = 32
-_LARGEST_MADE_UP = 3_000_000
+"""Bytes that a step shows of a file."""
+_SAMPLE_SIZE = 3_000_000
+"""About the size of the generated artifact in bytes."""
 
 
-class _Unexpected(Exception):
-    """A step of the demo did not do what it says."""
+class _UnexpectedResult(Exception):
+    """A step of the demo had another result than the one that it describes."""
 
 
-def demo(file: Path | None) -> int:
-    """Run every step; 0 only if each did what it says."""
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `sealgate demo` to `parser`."""
+    parser.add_argument("--file", type=Path, metavar="FILE", help="send this file instead of a generated one")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run every step, and return 0 if each had the result that it describes."""
+    file = options.file
     if file is not None and not file.is_file():
-        print(f"sealgate demo: {file} is no file", file=sys.stderr)
-        return 2
+        print(f"sealgate demo: {file} is not a file", file=sys.stderr)
+        return BAD_USAGE
     try:
         with tempfile.TemporaryDirectory(prefix="sealgate-demo-") as made, _chain(Path(made)) as chain:
             for number, step in enumerate(chain.steps(file), start=1):
                 print(f"{number}. {step.__doc__}")
                 step()
                 print()
-    except _Unexpected as fault:
+    except _UnexpectedResult as fault:
         print(f"   FAILED: {fault}", file=sys.stderr)
-        return 1
+        return NOT_SO
     except DownstreamStatus as fault:
         print(f"   FAILED: {fault.code}: {fault.fact}", file=sys.stderr)
-        return 1
-    print("Every step did what it says.")
-    return 0
+        return NOT_SO
+    print("Every step had the result that it describes.")
+    return DONE
 
 
 @contextmanager
 def _chain(home: Path) -> Iterator[_Walkthrough]:
-    """A proxy with its downstream, as Argo would start it, and a client in Argo's place."""
+    """Start a proxy with its downstream as Argo would, and connect a client in Argo's place."""
     for name in ("storage", "work", "plugins/crypt"):
         (home / name).mkdir(parents=True)
     _write_keyring(home / "keyring.json")
@@ -110,7 +121,7 @@ def _write_keyring(path: Path) -> None:
 
 
 class _Walkthrough:
-    """The steps, in order. Each one's docstring is what it says on the screen."""
+    """The steps of the demo. The docstring of a step is the line that introduces it on the screen."""
 
     def __init__(self, home: Path, client: Downstream, environment: dict[str, str]) -> None:
         self._trail = home / "audit.jsonl"
@@ -121,10 +132,11 @@ class _Walkthrough:
         self._plain = b""
 
     def steps(self, file: Path | None) -> Iterator[Callable[[], None]]:
+        """Write the artifact (`file`, or a generated one), and yield every step in order."""
         self._sent = self._work / "model.bin"
         if file is None:
             line = b"confidential: weights of the fraud model, layer %06d\n"
-            self._sent.write_bytes(b"".join(line % n for n in range(_LARGEST_MADE_UP // len(line))))
+            self._sent.write_bytes(b"".join(line % n for n in range(_SAMPLE_SIZE // len(line))))
         else:
             self._sent.write_bytes(file.read_bytes())
         self._plain = self._sent.read_bytes()
@@ -147,7 +159,7 @@ class _Walkthrough:
     def start(self) -> None:
         """Start the proxy; it starts the storage plugin behind it, on a second socket."""
         if not self._client.get_capabilities(Call(Operation.GET_CAPABILITIES)).save_stream:
-            raise _Unexpected("the proxy offers no SaveStream")
+            raise _UnexpectedResult("the proxy offers no SaveStream")
         self._say("Argo would talk to the proxy, the proxy talks to the storage plugin, each on a Unix socket")
 
     def save(self) -> None:
@@ -157,25 +169,25 @@ class _Walkthrough:
         self._say(f"the workflow's file begins   {self._plain[:_SHOWN]!r}")
 
     def storage(self) -> None:
-        """Look at what lies in storage, as whoever runs it could."""
+        """Read what is in storage, as its administrator could."""
         stored = self._stored(_KEY).read_bytes()
         if self._plain[:64] and self._plain[:64] in stored:
-            raise _Unexpected("plaintext lies in storage")
-        self._say(f"{len(stored):,} bytes in storage, which begin   {stored[:8]!r}, the mark of a sealed file")
-        self._say(f"and go on, behind the header, like this   {stored[-_SHOWN:].hex(' ', 4)}")
+            raise _UnexpectedResult("plaintext is in storage")
+        self._say(f"{len(stored):,} bytes in storage, which begin   {stored[:8]!r}, the signature of a sealed file")
+        self._say(f"and continue after the header like this   {stored[-_SHOWN:].hex(' ', 4)}")
 
     def load(self) -> None:
-        """Load it, as the next step of the workflow does with its input."""
+        """Load the artifact, as the next step of the workflow does with its input."""
         loaded = self._work / "loaded.bin"
         self._client.load(Call(Operation.LOAD), Artifact(_KEY, name="model"), loaded)
         self._require(loaded.read_bytes() == self._plain, "the loaded file differs")
-        self._say("the loaded file is the saved one, byte for byte")
+        self._say("the loaded file equals the saved one, byte for byte")
 
     def stream(self) -> None:
-        """Stream it, as Argo's user interface does for a download."""
+        """Stream the artifact, as Argo's user interface does for a download."""
         with closing(self._client.open_stream(Call(Operation.OPEN_STREAM), Artifact(_KEY))) as chunks:
             self._require(b"".join(chunks) == self._plain, "the streamed bytes differ")
-        self._say("the streamed bytes are the saved ones, each segment verified before it was sent")
+        self._say("the streamed bytes equal the saved ones, and each segment was verified before it was sent")
 
     def tamper(self) -> None:
         """Flip one bit in storage, and load again."""
@@ -186,14 +198,14 @@ class _Walkthrough:
         stored.write_bytes(original)
 
     def swap(self) -> None:
-        """Put it in another artifact's place, and load that."""
+        """Copy the object to the key of another artifact, and load that one."""
         other = self._stored(_OTHER_KEY)
         other.write_bytes(self._stored(_KEY).read_bytes())
         self._refused("DATA_LOSS", lambda: self._load(_OTHER_KEY))
         other.unlink()
 
     def cut(self) -> None:
-        """Cut the end off, and load again."""
+        """Cut off the end of the object, and load again."""
         stored = self._stored(_KEY)
         original = stored.read_bytes()
         stored.write_bytes(original[:-100])
@@ -201,7 +213,7 @@ class _Walkthrough:
         stored.write_bytes(original)
 
     def climb(self) -> None:
-        """Ask for a key that climbs out of its place; such a key is refused whatever the policy."""
+        """Load a key with `..` in it. Such a key is refused whatever the policy says."""
         self._refused("INVALID_ARGUMENT", lambda: self._load("team-a/../team-b/model.bin"))
 
     def deny(self) -> None:
@@ -211,25 +223,25 @@ class _Walkthrough:
         self._require(not self._stored(key).exists(), "a denied Save stored something")
 
     def delete(self) -> None:
-        """Delete it, as garbage collection does."""
+        """Delete the artifact, as garbage collection does."""
         self._client.delete(Call(Operation.DELETE), Artifact(_KEY))
         self._require(not self._stored(_KEY).exists(), "the object is still in storage")
-        self._say("nothing of it is left in storage")
+        self._say("the object is gone from storage")
 
     def audit(self) -> None:
-        """Verify the audit trail: each step has left its records."""
+        """Verify the audit trail, which holds the records of every step."""
         done = self._verify(self._trail)
         self._require(done.returncode == 0, done.stdout)
         for line in done.stdout.splitlines():
             self._say(line)
 
     def forge(self) -> None:
-        """Make a denial in the trail an access that was allowed, and verify again."""
-        touched = self._work / "touched.jsonl"
+        """Change a denial in the trail to an allowed access, and verify again."""
+        changed = self._work / "changed.jsonl"
         text = self._trail.read_text()
-        touched.write_text(text.replace('"action":"Denied"', '"action":"Allowed"', 1))
-        done = self._verify(touched)
-        self._require(done.returncode == 1, "a touched trail was verified")
+        changed.write_text(text.replace('"action":"Denied"', '"action":"Allowed"', 1))
+        done = self._verify(changed)
+        self._require(done.returncode == 1, "a changed trail was verified")
         self._say(next(line for line in done.stdout.splitlines() if line.startswith("altered")))
 
     def _verify(self, trail: Path) -> subprocess.CompletedProcess[str]:
@@ -252,12 +264,12 @@ class _Walkthrough:
             self._say(answer.fact)
             self._say("no file was left behind")
         else:
-            raise _Unexpected("the call was not refused")
+            raise _UnexpectedResult("the call was not refused")
 
     @staticmethod
-    def _require(so: bool, otherwise: str) -> None:
-        if not so:
-            raise _Unexpected(otherwise)
+    def _require(condition: bool, otherwise: str) -> None:
+        if not condition:
+            raise _UnexpectedResult(otherwise)
 
     @staticmethod
     def _say(text: str) -> None:

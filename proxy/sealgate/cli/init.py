@@ -1,7 +1,8 @@
-"""`sealgate init`: writes what a first installation needs, and asks only for what nothing here tells."""
+"""`sealgate init`: write the files of a first installation, and ask on the terminal for what is not given."""
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -13,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sealgate import identity, library
+from sealgate.cli.exit_codes import DONE
 from sealgate.errors import BadRequest, NotConfigured
 
+SUMMARY = "write a configuration, a policy and Vault's commands for a first installation"
 KEYS = """\
 keys:
   provider: vault
@@ -22,9 +25,9 @@ keys:
     address: {address}
 {namespace}    mount: {mount}
     key: {key}
-    # The pod's service account. Others: jwt, approle, token, tokenFile.
+    # Log in with the pod's service account. Other methods: jwt, approle, token, tokenFile.
     auth: {{method: kubernetes, role: {role}, roles: {{gc: {gc_role}}}}}
-  # How long a data key that was opened is remembered, whatever Vault says meanwhile.
+  # How long a process keeps a data key that Vault unwrapped. Until then Vault is not asked again.
   cache: {{ttl: 10m, entries: 1024}}
 """
 CONFIGURATION = """\
@@ -33,21 +36,22 @@ apiVersion: sealgate/v1alpha1
 kind: Sealgate
 
 downstream:
-  # The storage plugin that Sealgate wraps; its socket is appended as its one argument. This is the bundled one, which
-  # stores in {storage}
-  # (SEALGATE_BACKEND_URL). A vendor's: command: [/vendor/plugin]
+  # The storage plugin that Sealgate wraps. The path of its socket is appended as its one argument. This is the bundled
+  # plugin; SEALGATE_BACKEND_URL says where it stores:
+  # {storage}
+  # For a vendor's plugin: command: [/vendor/plugin]
   command: [sealgate, backend]
 
 {keys}
-# Who may do what with which artifact: files and directories, or documents in place, which is what a pod needs.
+# Which operations are allowed on which artifacts: files, directories, or documents in place, which suit a pod.
 policies: [{policies}]
 
 spool:
-  # auto takes the disk beside the socket where the sealed copy fits, and a stream where it does not.
+  # auto seals to a file beside the socket if the sealed copy fits there, and to a stream if it does not.
   transfer: auto
 """
 VALUES = """\
-# Values of the Helm chart. docs/install-helm.md says what is to add: the image, and what the bucket asks for.
+# Values of the Helm chart. Add the image, and what the bucket needs: docs/install-helm.md.
 configuration:
 {keys}  policies:
     -
@@ -60,7 +64,8 @@ argo:
   server: {{serviceAccount: {server}}}
 """
 POLICY = """\
-# What may be done with which artifact, and which key seals it. One document of any number; deny wins over allow.
+# Which operations are allowed on which artifacts, and which key seals them. You can add more documents; a deny rule in
+# one document wins over the allow rules of all.
 apiVersion: sealgate/v1alpha1
 kind: ArtifactPolicy
 metadata:
@@ -68,19 +73,19 @@ metadata:
 spec:
   defaultDecision: deny
   rules:
-    # A pod reads and writes beneath the name of its own namespace: the keyFormat of the repository begins with it.
+    # A pod reads and writes under its own namespace. The keyFormat of the artifact repository must begin with it.
     - name: own-prefix
       effect: allow
       match: {operations: ["*"], keys: ["${identity.namespace}/**"]}
-    # What users send by Argo's user interface lies here.
+    # Files that users upload in Argo's user interface are stored here.
     - name: uploads
       effect: allow
       match: {operations: [read, list, stat, delete], keys: ["uploads/${identity.namespace}/**"]}
-    # Argo's server has checked who the user is before it asks, and works for every namespace.
+    # Argo's server checks its users itself, and works for every namespace.
     - name: user-interface
       effect: allow
       match: {operations: [read, write, list, stat], identity: {components: [server], namespaces: [ARGO]}}
-    # Who a pod says that it is, Vault must have seen at its login.
+    # Vault must have confirmed the namespace and the service account when the pod logged in.
     - name: proven
       effect: require
       match: {operations: [read, write, delete]}
@@ -104,27 +109,31 @@ _SHAPES = {
     "mount": re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*"),
     "key": re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?"),
 }
-
+"""The whole value of each option must match. No shape lets a value leave its quotes in YAML or in a shell."""
 _USER = re.compile(r"[a-z0-9]+://[^/?#]*@")
-"""A URL with a user in it, and mostly a password."""
+"""A URL with a user name, and usually a password."""
 
 
 @dataclass(frozen=True, slots=True)
-class Wishes:
-    """What the command line gave; what it did not is None, and found out."""
+class _FirstInstallation:
+    """The names and addresses that the written files share."""
 
-    address: str | None = None
-    storage: str | None = None
-    namespaces: tuple[str, ...] = ()
-    mount: str = "transit"
-    key: str = "artifacts"
-    argo_namespace: str = "argo"
-    server_account: str = "argo-server"
+    address: str
+    """The URL of Vault or OpenBao."""
+    storage: str
+    """The URL of the storage, for the bundled backend."""
+    namespaces: tuple[str, ...]
+    """The Kubernetes namespaces in which workflows run."""
+    mount: str
+    key: str
+    argo_namespace: str
+    server_account: str
+    vault_namespace: str
 
 
 @dataclass(frozen=True, slots=True)
 class _VaultRole:
-    """A role of Vault, and the service account that may take it."""
+    """A role of Vault, and the service account that may log in with it."""
 
     name: str
     account: str
@@ -132,67 +141,78 @@ class _VaultRole:
     policies: str = "sealgate-saver,sealgate-loader"
 
 
-def init(directory: Path, wishes: Wishes, environment: Mapping[str, str] = os.environ) -> None:
-    """Write the files into `directory`, all or none, and say what comes next.
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `sealgate init` to `parser`."""
+    parser.add_argument("directory", type=Path, metavar="DIRECTORY", nargs="?", default=Path("sealgate"))
+    parser.add_argument("--address", metavar="URL", help="the address of Vault or OpenBao; default: VAULT_ADDR")
+    parser.add_argument("--storage", metavar="URL", help="where artifacts are stored; default: SEALGATE_BACKEND_URL")
+    parser.add_argument(
+        "--namespace", metavar="NAME", action="append", help="a namespace in which workflows run; may be repeated"
+    )
+    parser.add_argument("--mount", default="transit", help="the mount of Vault's Transit engine; default: %(default)s")
+    parser.add_argument("--key", default="artifacts", help="the name of the key in it; default: %(default)s")
+    parser.add_argument(
+        "--argo-namespace",
+        default="argo",
+        metavar="NAME",
+        help="the namespace of Argo itself; default: %(default)s",
+    )
+    parser.add_argument(
+        "--server-account",
+        default="argo-server",
+        metavar="NAME",
+        help="the service account of Argo's server; default: %(default)s",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write all files into the directory, or none, and print the next steps.
 
     Raises:
-        BadRequest: a file is there already, or something given has not the form of what it should be.
-        NotConfigured: something is not given, not to be found out, and there is no terminal to ask on.
+        BadRequest: a file exists already, or a value does not have the shape of its option.
+        NotConfigured: a value is missing, and there is no terminal to ask on.
     """
-    address = _found("address", wishes.address, environment)
-    storage = _found("storage", wishes.storage, environment)
-    here = identity.asserted(environment).namespace
-    namespaces = wishes.namespaces or (_found("namespace", here or None, environment),)
+    installation = _installation(options, os.environ)
+    _write(options.directory, _files(options.directory, installation))
+    _print_next_steps(options.directory, installation)
+    return DONE
+
+
+def _installation(options: argparse.Namespace, environment: Mapping[str, str]) -> _FirstInstallation:
+    """Collect and check every value."""
+    address = _value("address", options.address, environment)
+    storage = _value("storage", options.storage, environment)
+    own_namespace = identity.asserted(environment).namespace or None
+    namespaces = tuple(options.namespace or ()) or (_value("namespace", own_namespace, environment),)
     for name in ("mount", "key", "argo_namespace", "server_account"):
-        _require_shape(name.replace("_", "-"), getattr(wishes, name))
-    for one in namespaces:
-        _require_shape("namespace", one)
+        _require_shape(name.replace("_", "-"), getattr(options, name))
+    for namespace in namespaces:
+        _require_shape("namespace", namespace)
     vault_namespace = environment.get("VAULT_NAMESPACE", "")
     if vault_namespace and not _SHAPES["mount"].fullmatch(vault_namespace.strip("/")):
-        raise BadRequest("VAULT_NAMESPACE is no path", says="environment", remedy="Set another")
-    pods = _VaultRole("argo-artifacts", "argo-workflow", namespaces)
-    collection = _VaultRole("argo-artifacts-gc", "argo-artifact-gc", namespaces, policies="")
-    server = _VaultRole("argo-artifacts-server", wishes.server_account, (wishes.argo_namespace,))
-    policy = POLICY.replace("ARGO", json.dumps(wishes.argo_namespace))
-    keys = KEYS.format(
-        address=address,
-        namespace=f"    namespace: {vault_namespace}\n" if vault_namespace else "",
-        mount=wishes.mount,
-        key=wishes.key,
-        role=pods.name,
-        gc_role=collection.name,
+        raise BadRequest("VAULT_NAMESPACE is not a path", says="environment", remedy="Correct VAULT_NAMESPACE")
+    return _FirstInstallation(
+        address,
+        storage,
+        namespaces,
+        options.mount,
+        options.key,
+        options.argo_namespace,
+        options.server_account,
+        vault_namespace,
     )
-    configuration = CONFIGURATION.format(
-        storage=storage, keys=keys, policies=json.dumps(str(directory.absolute() / "policies"))
-    )
-    values = VALUES.format(
-        keys=textwrap.indent(keys, " " * 2),
-        policy=textwrap.indent(policy.rstrip(), " " * 6),
-        namespaces=json.dumps(namespaces),
-        argo_namespace=json.dumps(wishes.argo_namespace),
-        server=json.dumps(wishes.server_account),
-        url=json.dumps(storage),
-    )
-    files = {
-        "sealgate.yaml": configuration,
-        "policies/own-namespace.yaml": policy,
-        "values.yaml": values,
-        "vault.sh": _vault_commands(address, wishes.mount, wishes.key, vault_namespace, (pods, collection, server)),
-    }
-    _write(directory, files)
-    _tell(directory, storage, namespaces[0])
 
 
-def _found(name: str, given: str | None, environment: Mapping[str, str]) -> str:
-    """What was given, else what the environment tells, else what a person answers."""
+def _value(name: str, given: str | None, environment: Mapping[str, str]) -> str:
+    """Return the given value, or else the environment variable, or else the answer on the terminal."""
     value = given or environment.get(_VARIABLES.get(name, ""), "")
     if not value and sys.stdin.isatty():
         with suppress(EOFError):
             value = input(f"{_QUESTIONS[name]}: ").strip()
     if not value:
-        variable = f" or {_VARIABLES[name]}" if name in _VARIABLES else ""
+        variable = f", or set {_VARIABLES[name]}" if name in _VARIABLES else ""
         raise NotConfigured(
-            f"nothing tells the {name}, and there is no terminal to ask on",
+            f"the {name} is not given, and standard input is not a terminal to ask on",
             says="init",
             remedy=f"Give --{name}{variable}",
         )
@@ -202,18 +222,51 @@ def _found(name: str, given: str | None, environment: Mapping[str, str]) -> str:
 
 def _require_shape(name: str, value: str) -> None:
     if _USER.match(value):
-        # The value is not told: a password is in it.
-        remedy = "Leave out what stands before the @: secrets are given where the program runs"
-        raise BadRequest(f"the {name} has a user in it", says="init", remedy=remedy)
+        # The text does not repeat the value, because it may contain a password.
+        remedy = "Remove the part before the @, and set secrets where the program runs"
+        raise BadRequest(f"the {name} contains a user name", says="init", remedy=f"{remedy}, not in --{name}")
     if not _SHAPES[name].fullmatch(value):
-        raise BadRequest(f"{value!r} is no {name}", says="init", remedy=f"Give another --{name}")
+        raise BadRequest(f"{value!r} is not a valid {name}", says="init", remedy=f"Correct --{name}")
 
 
-def _vault_commands(address: str, mount: str, key: str, namespace: str, roles: tuple[_VaultRole, ...]) -> str:
-    """A script for the hands of Vault's administrator; the chart has the same one."""
-    lines = ["#!/bin/sh", "set -eu", f'export VAULT_ADDR="${{VAULT_ADDR:-{address}}}"']
-    if namespace:
-        lines.append(f"export VAULT_NAMESPACE='{namespace}'")
+def _files(directory: Path, installation: _FirstInstallation) -> dict[str, str]:
+    """Return the text of each file by its path in `directory`."""
+    pods = _VaultRole("argo-artifacts", "argo-workflow", installation.namespaces)
+    collection = _VaultRole("argo-artifacts-gc", "argo-artifact-gc", installation.namespaces, policies="")
+    server = _VaultRole("argo-artifacts-server", installation.server_account, (installation.argo_namespace,))
+    vault_namespace = installation.vault_namespace
+    keys = KEYS.format(
+        address=installation.address,
+        namespace=f"    namespace: {vault_namespace}\n" if vault_namespace else "",
+        mount=installation.mount,
+        key=installation.key,
+        role=pods.name,
+        gc_role=collection.name,
+    )
+    policy = POLICY.replace("ARGO", json.dumps(installation.argo_namespace))
+    policies = json.dumps(str(directory.absolute() / "policies"))
+    values = VALUES.format(
+        keys=textwrap.indent(keys, " " * 2),
+        policy=textwrap.indent(policy.rstrip(), " " * 6),
+        namespaces=json.dumps(installation.namespaces),
+        argo_namespace=json.dumps(installation.argo_namespace),
+        server=json.dumps(installation.server_account),
+        url=json.dumps(installation.storage),
+    )
+    return {
+        "sealgate.yaml": CONFIGURATION.format(storage=installation.storage, keys=keys, policies=policies),
+        "policies/own-namespace.yaml": policy,
+        "values.yaml": values,
+        "vault.sh": _vault_commands(installation, (pods, collection, server)),
+    }
+
+
+def _vault_commands(installation: _FirstInstallation, roles: tuple[_VaultRole, ...]) -> str:
+    """Return a script for Vault's administrator. The Helm chart prints the same commands."""
+    mount, key = installation.mount, installation.key
+    lines = ["#!/bin/sh", "set -eu", f'export VAULT_ADDR="${{VAULT_ADDR:-{installation.address}}}"']
+    if installation.vault_namespace:
+        lines.append(f"export VAULT_NAMESPACE='{installation.vault_namespace}'")
     lines += [
         f"vault secrets list | grep -q '^{mount}/ ' || vault secrets enable -path='{mount}' transit",
         f"vault read '{mount}/keys/{key}' >/dev/null 2>&1 || vault write -f '{mount}/keys/{key}'",
@@ -233,10 +286,15 @@ def _vault_commands(address: str, mount: str, key: str, namespace: str, roles: t
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> None:
+    """Write every file, or remove those that were written.
+
+    Raises:
+        BadRequest: a file exists already, or the directory cannot be written to.
+    """
     for name in files:
         if os.path.lexists(directory / name):
             raise BadRequest(
-                f"{directory / name} exists already", says="init", remedy="Name another directory, or remove it"
+                f"{directory / name} exists already", says="init", remedy="Name another directory, or remove the file"
             )
     written: list[Path] = []
     try:
@@ -253,15 +311,17 @@ def _write(directory: Path, files: Mapping[str, str]) -> None:
         raise BadRequest(f"{directory} cannot be written to: {reason}", says="init") from None
 
 
-def _tell(directory: Path, storage: str, namespace: str) -> None:
-    for name, what in (
+def _print_next_steps(directory: Path, installation: _FirstInstallation) -> None:
+    for name, content in (
         ("sealgate.yaml", "the configuration"),
-        ("policies/own-namespace.yaml", "who may do what with which artifact"),
+        ("policies/own-namespace.yaml", "which operations are allowed on which artifacts"),
         ("values.yaml", "the same for the Helm chart"),
         ("vault.sh", "the key, the policies and the roles that Vault needs"),
     ):
-        print(f"{directory / name!s:<44} {what}")
-    variables = f"SEALGATE_CONFIG={directory}/sealgate.yaml SEALGATE_BACKEND_URL={storage}"
-    print("\nNext, the first by whoever may write Vault's policies, the second where workflows run:")
+        print(f"{directory / name!s:<44} {content}")
+    variables = f"SEALGATE_CONFIG={directory}/sealgate.yaml SEALGATE_BACKEND_URL={installation.storage}"
+    scratch = f"{installation.namespaces[0]}/.sealgate-doctor"
+    print("\nNext, as an administrator of Vault, create the key, the policies and the roles:")
     print(f"  sh {directory}/vault.sh")
-    print(f"  {variables} sealgate doctor --plugin crypt --scratch {namespace}/.sealgate-doctor")
+    print("Then check the installation, where workflows run:")
+    print(f"  {variables} sealgate doctor --plugin crypt --scratch {scratch}")

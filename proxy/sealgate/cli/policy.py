@@ -1,4 +1,4 @@
-"""`sealgate policy`: policies checked, tested, explained, and tried on recorded traffic (docs/policies.md)."""
+"""`sealgate policy`: check, test and explain policies, and replay recorded traffic (docs/policies.md)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from typing import BinaryIO
 
 from sealgate import config
 from sealgate.call import Operation
+from sealgate.cli import policy_library
 from sealgate.cli import policy_output as output
+from sealgate.cli.exit_codes import BAD_USAGE, DONE, NOT_SO
 from sealgate.compose import policies
 from sealgate.config import Settings
 from sealgate.documents.validate import printable
@@ -29,62 +31,85 @@ from sealgate.policy.rules import Process
 from sealgate.policy.schema import Age, Size
 from sealgate.policy.trace import RuleTrace, selected, traced
 
-DONE, NOT_SO, BAD_USAGE = 0, 1, 2
+SUMMARY = "check, test, explain and replay policies, and print ready-made ones"
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
 _STREAM = "-"
 _NOTES = ("owner", "runbook")
-"""The annotations that an explanation shows: of the document that decided, or of all where none did."""
+"""The annotations that an explanation shows, of the deciding document, or of all documents if none decided."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Say what `sealgate policy` takes."""
+    """Add the subcommands of `sealgate policy` and their options to `parser`."""
     commands = parser.add_subparsers(dest="policy", required=True, metavar="COMMAND")
 
-    check = commands.add_parser("check", help="tell every fault of policies, and what is probably not meant")
-    check.add_argument("path", type=Path, nargs="?", metavar="FILE|DIR", help="default: those of the configuration")
-    check.add_argument("--config", type=Path, metavar="FILE", help="what they must fit to; default SEALGATE_CONFIG")
-    check.add_argument("--plugin", metavar="NAME", help="with plugins.NAME of the configuration laid over")
-    check.add_argument("--strict", action="store_true", help="what is probably not meant is a fault, too")
-    _takes_output(check, "text", "json", "github")
+    check = commands.add_parser("check", help="report every fault of policies, and warn of probable mistakes")
+    check.add_argument(
+        "path",
+        type=Path,
+        nargs="?",
+        metavar="FILE|DIR",
+        help="default: the policies of the configuration",
+    )
+    check.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="their configuration; default: SEALGATE_CONFIG",
+    )
+    check.add_argument("--plugin", metavar="NAME", help="overlay the settings of plugins.NAME")
+    check.add_argument("--strict", action="store_true", help="fail on warnings, too")
+    _add_output_option(check, "text", "json", "github")
     check.set_defaults(act=_check)
 
-    test = commands.add_parser("test", help="run the test documents beside policies")
+    test = commands.add_parser("test", help="run the test documents next to policies")
     test.add_argument("path", type=Path, metavar="FILE|DIR")
-    test.add_argument("--run", dest="only", default="", metavar="TEXT", help="only cases whose name holds it")
-    test.add_argument("--coverage", action="store_true", help="tell which rules no case has shown, and fail for them")
-    _takes_output(test, "text", "json", "junit", "github")
+    test.add_argument("--run", dest="only", default="", metavar="TEXT", help="run only cases with TEXT in their name")
+    test.add_argument("--coverage", action="store_true", help="fail if a rule is covered by no case")
+    _add_output_option(test, "text", "json", "junit", "github")
     test.set_defaults(act=_test)
 
-    explain = commands.add_parser("explain", help="decide on one request, and tell why")
+    explain = commands.add_parser("explain", help="decide one request, and say why")
     explain.add_argument("--policy", type=Path, required=True, metavar="FILE|DIR")
     explain.add_argument("--op", required=True, choices=_OPERATIONS)
-    explain.add_argument("--key", required=True)
-    for name in ("namespace", "service-account", "workflow", "component", "plugin", "artifact", "path"):
-        explain.add_argument(f"--{name}", default="")
-    explain.add_argument("--attested", action="store_true", help="namespace and service account are proven")
-    explain.add_argument("--size", type=_size, metavar="SIZE", help="plaintext of the object, such as 6GiB")
-    explain.add_argument("--total", type=_size, metavar="SIZE", help="plaintext of the whole request")
-    explain.add_argument("--files", type=int, metavar="N")
-    explain.add_argument("--listing", type=int, metavar="N", help="names that a listing would give")
-    explain.add_argument("--age", type=_age, metavar="AGE", help="since the object was sealed, such as 30d")
-    explain.add_argument("--exists", action="store_true", help="something is stored under the key already")
-    explain.add_argument("--plaintext", action="store_true", help="what is stored was never sealed")
-    _takes_output(explain, "text", "json")
+    explain.add_argument("--key", required=True, help="the artifact key")
+    for name, meaning in (
+        ("namespace", "the namespace of the process"),
+        ("service-account", "the service account of the process"),
+        ("workflow", "the name of the workflow"),
+        ("component", "init, sidecar, gc or server"),
+        ("plugin", "the plugin's name"),
+        ("artifact", "the artifact's name"),
+        ("path", "the local path of a Load or a Save"),
+    ):
+        explain.add_argument(f"--{name}", default="", help=meaning)
+    explain.add_argument("--attested", action="store_true", help="namespace and service account are attested")
+    explain.add_argument("--size", type=_size, metavar="SIZE", help="the size of the object's plaintext, such as 6GiB")
+    explain.add_argument("--total", type=_size, metavar="SIZE", help="the same of the whole request; default: --size")
+    explain.add_argument("--files", type=int, metavar="N", help="the number of files in the request")
+    explain.add_argument("--listing", type=int, metavar="N", help="the number of names that a listing returns")
+    explain.add_argument("--age", type=_age, metavar="AGE", help="the time since the object was sealed, such as 30d")
+    explain.add_argument("--exists", action="store_true", help="an object is stored under the key already")
+    explain.add_argument("--plaintext", action="store_true", help="the stored object is plaintext")
+    _add_output_option(explain, "text", "json")
     explain.set_defaults(act=_explain)
 
-    replay = commands.add_parser("replay", help="tell what would change for recorded calls")
+    replay = commands.add_parser("replay", help="report what would change for recorded calls")
     replay.add_argument("--policy", type=Path, required=True, metavar="FILE|DIR")
-    replay.add_argument("trail", metavar="TRAIL", help="a file of audit records, or - for standard input")
-    _takes_output(replay, "text", "json")
+    replay.add_argument("trail", metavar="TRAIL", help="a file with an audit trail, or - for standard input")
+    _add_output_option(replay, "text", "json")
     replay.set_defaults(act=_replay)
 
     shape = commands.add_parser("schema", help="print the JSON Schema of policies, for editors")
-    shape.add_argument("--tests", action="store_true", help="that of test documents instead")
+    shape.add_argument("--tests", action="store_true", help="print the schema of test documents instead")
     shape.set_defaults(act=_schema)
+
+    library = commands.add_parser("library", help=policy_library.SUMMARY)
+    policy_library.add_options(library)
+    library.set_defaults(act=policy_library.run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Carry out one of them, and return the exit code."""
+    """Carry out one subcommand, print the faults of documents that are not valid, and return the exit code."""
     try:
         return int(options.act(options))
     except Invalid as invalid:
@@ -92,7 +117,7 @@ def run(options: argparse.Namespace) -> int:
         return BAD_USAGE
 
 
-def _takes_output(parser: argparse.ArgumentParser, *kinds: str) -> None:
+def _add_output_option(parser: argparse.ArgumentParser, *kinds: str) -> None:
     parser.add_argument("-o", "--output", choices=kinds, default="text")
 
 
@@ -113,7 +138,7 @@ def _age(text: str) -> int:
 def _check(options: argparse.Namespace) -> int:
     settings = _settings(options)
     if options.path is None and settings is None:
-        raise Invalid(["nothing to check: name a file or a directory, or a configuration by --config"])
+        raise Invalid(["no policies to check: give a file or a directory, or a configuration by --config"])
     sources = (
         policies.document_sources(settings) if settings and options.path is None else load.sources_at(options.path)
     )
@@ -127,7 +152,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _settings(options: argparse.Namespace) -> Settings | None:
-    """The configuration that the policies are for, if there is one."""
+    """Return the configuration that the policies are used with, or None if none is given."""
     environment = {"SEALGATE_CONFIG": str(options.config)} if options.config else os.environ
     if not any(environment.get(name) for name in ("SEALGATE_CONFIG", "SEALGATE_CONFIG_YAML")):
         return None
@@ -181,13 +206,13 @@ def _explain(options: argparse.Namespace) -> int:
     }
     if options.output == "json":
         answer = {**asdict(decision), "rules": [asdict(line) for line in lines], "annotations": notes}
-        # Nothing is awaited: a request is explained with every fact that is given.
+        # These fields say which facts the engine still waits for. Here every fact is an option.
         del answer["awaits"], answer["needs"]
         print(json.dumps(answer, indent=2, default=sorted))
     else:
         print(_explained(request, decision.effective, decision.proposed, lines))
-        for document, found in notes.items():
-            for name, text in found.items():
+        for document, annotations in notes.items():
+            for name, text in annotations.items():
                 print(printable(f"  {name} of {document}: {text}"))
     return DONE if decision.effective.allows else NOT_SO
 
@@ -223,7 +248,7 @@ def _trail(path: str) -> Iterator[BinaryIO]:
         try:
             file = stack.enter_context(open(path, "rb"))
         except OSError as error:
-            reason = (error.strerror or "it is no file").lower()
+            reason = (error.strerror or "it is not a file").lower()
             raise Invalid([f"{path}: cannot be read: {reason}"]) from None
         yield file
 

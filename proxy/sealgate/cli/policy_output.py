@@ -1,4 +1,4 @@
-"""How `sealgate policy` tells what it found: for people, for programs, for CI."""
+"""The results of `sealgate policy` as text for people, JSON for programs, and annotations or JUnit for CI."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PLACED = re.compile(r"(.+?):([0-9]+):([0-9]+): (.*)", re.DOTALL)
 
 
 def faults(lines: Sequence[str], kind: str) -> str:
-    """Why documents are not valid."""
+    """Return the faults of invalid documents. `kind` is `text`, `json` or `github`, as everywhere here."""
     if kind == "json":
         return json.dumps({"valid": False, "faults": list(lines)}, indent=2)
     if kind == "github":
@@ -25,7 +25,7 @@ def faults(lines: Sequence[str], kind: str) -> str:
 
 
 def checked(documents: int, rules: int, doubts: Sequence[str], kind: str) -> str:
-    """That documents are valid, and what is doubtful in them."""
+    """Return the counts of valid documents and their rules, and the warnings about them."""
     if kind == "json":
         facts = {"valid": True, "documents": documents, "rules": rules, "warnings": list(doubts)}
         return json.dumps(facts, indent=2)
@@ -34,7 +34,14 @@ def checked(documents: int, rules: int, doubts: Sequence[str], kind: str) -> str
 
 
 def tested(results: Sequence[Result], missing: Sequence[str], covered: tuple[int, int] | None, kind: str) -> str:
-    """How cases came out."""
+    """Return the results of test cases.
+
+    Args:
+        results: the results, in order.
+        missing: warnings about rules that no case covers.
+        covered: how many rules are covered, and of how many; None if coverage was not asked for.
+        kind: `text`, `json`, `junit` or `github`.
+    """
     failed = [result for result in results if result.faults]
     if kind == "json":
         facts = {"cases": [asdict(result) for result in results], "uncovered": list(missing)}
@@ -50,11 +57,11 @@ def tested(results: Sequence[Result], missing: Sequence[str], covered: tuple[int
     summary = f"{len(results)} cases, {len(results) - len(failed)} passed, {len(failed)} failed"
     if covered:
         summary += f"; {covered[0]} of {covered[1]} rules covered"
-    return "\n".join([*map(printable, lines), summary if results else "no cases were found"])
+    return "\n".join([*map(printable, lines), summary if results else "no test case was found"])
 
 
 def replay(result: Replay, kind: str) -> str:
-    """What would change for recorded calls."""
+    """Return what would change for recorded calls."""
     if kind == "json":
         return json.dumps(asdict(result), indent=2)
     lines = [
@@ -66,36 +73,34 @@ def replay(result: Replay, kind: str) -> str:
     lines.append(
         f"{result.now_denied} of {result.calls} calls would now be denied, {result.now_allowed} would now be allowed"
         + (f", {result.now_kept} deletes would now remove nothing" if result.now_kept else "")
-        + (f", {result.now_removed} deletes that removed nothing now would" if result.now_removed else "")
-        + (f", and of {result.untold} the trail does not tell" if result.untold else "")
+        + (f", {result.now_removed} deletes that removed nothing would remove objects" if result.now_removed else "")
+        + (f", and {result.untold} cannot be decided from the trail" if result.untold else "")
         + (f"; {result.unusable} lines could not be used" if result.unusable else "")
     )
     return "\n".join(map(printable, lines))
 
 
 def _annotation(level: str, line: str) -> str:
-    """`file:line:column: text` as GitHub's workflow command."""
+    """Return `file:line:column: text` as a workflow command of GitHub."""
     placed = _PLACED.fullmatch(line)
     file, number, column, text = placed.groups() if placed else (line.partition(": ")[0], "", "", line)
     where = f"file={_escaped(file, ':,')}" + (f",line={number},col={column}" if placed else "")
     return printable(f"::{level} {where}::{_escaped(text)}")
 
 
-def _escaped(text: str, besides: str = "") -> str:
-    """What would end a workflow command, or a property of it, by its number."""
-    return "".join(f"%{ord(c):02X}" if c in "%\r\n" or c in besides else c for c in text)
+def _escaped(text: str, more: str = "") -> str:
+    """Escape the characters that end a workflow command, and those in `more`, which end a property of it."""
+    return "".join(f"%{ord(c):02X}" if c in "%\r\n" or c in more else c for c in text)
 
 
 def _junit(results: Sequence[Result], failed: int) -> str:
-    from xml.sax.saxutils import escape, quoteattr  # noqa: PLC0415 - for this output alone
+    from xml.sax.saxutils import escape, quoteattr  # noqa: PLC0415 - needed for this output alone
 
     lines = ['<?xml version="1.0" encoding="UTF-8"?>']
     lines.append(f'<testsuite name="sealgate policy test" tests="{len(results)}" failures="{failed}">')
     for result in results:
-        place, name = (
-            printable(result.place.rsplit(":", 2)[0]),
-            printable(result.name),
-        )  # XML holds no control character
+        # XML cannot contain control characters.
+        place, name = printable(result.place.rsplit(":", 2)[0]), printable(result.name)
         attributes = f"classname={quoteattr(place)} name={quoteattr(name)}"
         attributes += f' time="{result.seconds:.6f}"'
         if result.faults:

@@ -1,4 +1,4 @@
-"""One process that serves one plugin: it binds the socket, composes the stack behind it, and drains at the end."""
+"""The process around one plugin: it binds the socket, composes the stack behind it, and drains calls at the end."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable
 
+from sealgate.cli.exit_codes import BAD_USAGE
 from sealgate.compose.starting import Composed, Starting
 from sealgate.rpc.server import ArtifactServer
 from sealgate.telemetry.log import configure
@@ -16,17 +17,17 @@ log = logging.getLogger("sealgate")
 
 _END = (signal.SIGTERM, signal.SIGINT)
 GRACE = 20.0
-"""Seconds that calls may go on after SIGTERM: less than the 30 that Argo waits before SIGKILL."""
+"""Seconds that running calls may take after SIGTERM. Argo sends SIGKILL after 30."""
 
 
 def run(compose: Callable[[], Composed], socket: str) -> int:
     """Bind `socket`, compose the plugin behind it, and serve until SIGTERM or SIGINT.
 
-    Returns 0 after calls have drained, and 2 if the socket cannot be bound.
+    Once calls have drained, the process exits with 0 from here. Returns 2 if the socket cannot be bound.
     """
     configure()
-    # The system may deliver a signal on any thread, and Python's handlers run when this one wakes. So what wakes it
-    # is written on the spot, by the interpreter itself.
+    # The system may deliver a signal to any thread, but Python runs handlers only when the main thread wakes up. The
+    # interpreter writes the number of the signal to this pipe at once, and the read below wakes the main thread.
     signals, arrived = os.pipe()
     os.set_blocking(arrived, False)
     signal.set_wakeup_fd(arrived, warn_on_full_buffer=False)
@@ -41,20 +42,20 @@ def run(compose: Callable[[], Composed], socket: str) -> int:
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else "the path cannot be bound"
         print(f"sealgate: cannot listen on {socket}: {reason}", file=sys.stderr)
-        return 2
+        return BAD_USAGE
     plugin.start(lambda: server.set_ready(ready=True))
     while os.read(signals, 1)[0] not in _END:
         pass
     server.stop(GRACE)
     plugin.close()
     sys.stderr.flush()
-    # Whatever thread still waits on somebody else must not hold up the pod.
+    # A normal exit joins every thread, and one of them may wait for a peer. The pod must not wait for that.
     os._exit(0)
 
 
 def _reap(*_: object) -> None:
-    """As process 1, bury orphans. A child of our own is left to the thread that waits for it."""
-    from sealgate.rpc.child import awaited  # noqa: PLC0415 - nobody has children before it is loaded
+    """As process 1, reap orphans. Leave a child of this program to the thread that waits for it."""
+    from sealgate.rpc.child import awaited  # noqa: PLC0415 - no child exists before this module is loaded
 
     while True:
         try:

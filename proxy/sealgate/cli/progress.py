@@ -1,4 +1,4 @@
-"""How far long work is: a line on a terminal, and nothing in a pipe."""
+"""The progress of long work: one line that is rewritten on a terminal, and no output where stderr is not a terminal."""
 
 from __future__ import annotations
 
@@ -7,11 +7,19 @@ import time
 from typing import Self
 
 _FIRST_AFTER, _EVERY = 0.5, 0.1
+"""Seconds before the line first appears, and between two updates of it."""
 _WIDTH = 30
+"""Characters of the bar."""
 
 
 class Progress:
-    """Counts steps, of a known number or not."""
+    """Count steps, and show the count while the context is open.
+
+    Args:
+        verb: what has been done with the units, such as "sealed".
+        unit: the name of one step, such as "MiB".
+        total: the number of steps, which adds a bar; None if it is not known.
+    """
 
     def __init__(self, verb: str, unit: str, total: int | None = None) -> None:
         self._verb = verb
@@ -25,7 +33,7 @@ class Progress:
         return self
 
     def step(self) -> None:
-        """One more."""
+        """Count one step."""
         self._steps += 1
         if self._shown and time.monotonic() >= self._next:
             self._next = time.monotonic() + _EVERY

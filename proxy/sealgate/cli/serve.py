@@ -1,15 +1,37 @@
-"""`sealgate serve` and `sealgate backend`: the one place that imports the stack late, behind the bound socket."""
+"""`sealgate serve`, and the process of `sealgate backend`: the one module that imports the stack late."""
 
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
-from sealgate.cli.process import run
+from sealgate.cli.process import run as serve_until_signal
 from sealgate.compose.starting import Composed
+
+if TYPE_CHECKING:
+    import argparse
+
+SUMMARY = "run the plugin: serve on SOCKET, in front of the downstream"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `sealgate serve` to `parser`."""
+    import argparse  # noqa: PLC0415 - not on the path to the socket
+
+    parser.add_argument("socket", metavar="SOCKET", help="the path that Argo passes; arguments after it are ignored")
+    parser.add_argument("ignored", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve on the socket that the options name."""
+    return serve(options.socket)
 
 
 def serve(socket: str) -> int:
-    """Serve the proxy on `socket` until SIGTERM. With a broken configuration, every call answers what is wrong."""
+    """Serve the proxy on `socket` until SIGTERM. If the configuration is broken, every call is answered with the fault.
+
+    `sealgate.cli.main` calls this without a parser: Argo waits for the socket of every pod.
+    """
     path = os.path.abspath(socket)
 
     def compose() -> Composed:
@@ -17,15 +39,15 @@ def serve(socket: str) -> int:
 
         return proxy(path)
 
-    return run(compose, path)
+    return serve_until_signal(compose, path)
 
 
 def serve_backend(socket: str) -> int:
-    """Serve the bundled backend on `socket` until SIGTERM: the same server around another plugin."""
+    """Serve the bundled backend on `socket` until SIGTERM, on the same server as the proxy."""
 
     def compose() -> Composed:
         from sealgate.compose.stack import backend  # noqa: PLC0415 - takes longer to import than to bind the socket
 
         return backend()
 
-    return run(compose, os.path.abspath(socket))
+    return serve_until_signal(compose, os.path.abspath(socket))

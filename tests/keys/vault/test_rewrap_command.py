@@ -304,7 +304,7 @@ def test_a_terminal_sees_a_bar_and_a_pipe_none(installation, own_transit):
     assert shown.endswith(b"\r\x1b[K")
 
 
-def test_what_lies_before_the_key_of_after_is_not_looked_at_and_nothing_is_said_of_the_whole(installation, own_transit):
+def test_an_object_before_the_key_of_after_is_not_checked_and_nothing_is_said_of_the_whole(installation, own_transit):
     installation.save("ns/a", "ns/b", "ns/c", data=b"x")
     own_transit.rotate()
     code, report = installation.report("ns", "--after", "ns/a")
@@ -313,7 +313,7 @@ def test_what_lies_before_the_key_of_after_is_not_looked_at_and_nothing_is_said_
     assert (report["finished"], report["whole"]) == (True, False)
     assert report["keys"]["artifacts"]["oldest_may_be"] is None
     text = installation.run("ns", "--after", "ns/a")[1]
-    assert "not every object was looked at" in text
+    assert "not every object was checked" in text
     assert "min_decryption_version" not in text
 
 

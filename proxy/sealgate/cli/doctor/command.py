@@ -20,6 +20,7 @@ from sealgate.cli.doctor.checks import POLICIES, Check, CheckResult, Role, State
 from sealgate.cli.doctor.places import PlaceChecks
 from sealgate.cli.doctor.storage import StorageChecks, scratch_artifact
 from sealgate.cli.doctor.vault import MAKE, OPEN, VaultChecks
+from sealgate.cli.exit_codes import BAD_USAGE, DONE, NOT_SO
 from sealgate.compose.policies import load_policies, policy_identity
 from sealgate.config import LocalKeySettings, Settings, VaultKeySettings
 from sealgate.errors import NotConfigured, PluginError, one_line
@@ -32,7 +33,6 @@ _CONFIGURATION = "configuration"
 _ROLE = "what the identity of this configuration is meant to do; default both: save and load"
 _SCRATCH = "where a tiny artifact is saved and deleted, beneath this key; default .sealgate-doctor"
 _PLUGINS = Path("/tmp/artifact-plugins")  # noqa: S108 - Argo's own path
-_ALL_SO, _NOT_SO, _DOES_NOT_LOAD = 0, 1, 2
 _LONGEST_TEXT = 1000
 """Characters of a fact or a remedy: what a downstream says can have any length."""
 _SECRET_LIKE = re.compile(r"[^\s\"',:;{}\[\]]{8,}")
@@ -261,10 +261,10 @@ def _report(found: Iterator[CheckResult], options: Options, secrets: set[str]) -
         if not options.as_json:
             remedy = f". {line['remedy']}." if line["remedy"] else ""
             print(f"{line['state']:<12} {line['check']:<20} {line['fact']}{remedy}", flush=True)
-    code = _NOT_SO if any(state is State.FAILED for _, state in states) else _ALL_SO
-    code = _DOES_NOT_LOAD if (_CONFIGURATION, State.FAILED) in states else code
+    code = NOT_SO if any(state is State.FAILED for _, state in states) else DONE
+    code = BAD_USAGE if (_CONFIGURATION, State.FAILED) in states else code
     if options.as_json:
-        print(json.dumps({"ok": code == _ALL_SO, "checks": lines, "policy": policy}, indent=2))
+        print(json.dumps({"ok": code == DONE, "checks": lines, "policy": policy}, indent=2))
     elif policy:
         print(f"\nThe policy that a {options.role.shown} needs in Vault:\n\n{policy}")
     return code

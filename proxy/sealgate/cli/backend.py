@@ -1,0 +1,19 @@
+"""`sealgate backend`: the bundled storage plugin (docs/backend.md)."""
+
+from __future__ import annotations
+
+import argparse
+
+from sealgate.cli.serve import serve_backend
+
+SUMMARY = "run the bundled storage plugin, which stores in an object store or a directory"
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `sealgate backend` to `parser`."""
+    parser.add_argument("socket", metavar="SOCKET", help="the path of the socket to serve on")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Serve on the socket that the options name."""
+    return serve_backend(options.socket)
