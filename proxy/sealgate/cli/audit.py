@@ -283,7 +283,7 @@ def _query(options: argparse.Namespace) -> int:
         matching = (row for row in query.accesses(trail, rows) if wanted.matches(row))
         query.WRITERS[options.output](matching, sys.stdout)
     _warn_of_inaccuracies(rows)
-    return _SUCCESS
+    return DONE
 
 
 def _warn_of_inaccuracies(rows: query.AccessRows) -> None:
@@ -347,7 +347,7 @@ def _public_key(_options: argparse.Namespace) -> int:
     for raw in _configured_keys().values():
         key = Ed25519PublicKey.from_public_bytes(raw)
         print(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(), end="")
-    return _SUCCESS
+    return DONE
 
 
 @contextmanager

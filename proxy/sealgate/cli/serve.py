@@ -46,7 +46,7 @@ def serve_backend(socket: str) -> int:
     """Serve the bundled backend on `socket` until SIGTERM, on the same server as the proxy."""
 
     def compose() -> Composed:
-        from sealgate.compose.stack import backend  # noqa: PLC0415 - takes longer to import than to bind the socket
+        from sealgate.compose.backend import backend  # noqa: PLC0415 - takes longer to import than to bind the socket
 
         return backend()
 

@@ -1,6 +1,6 @@
-"""Composes the stack from the settings. `proxy` is the whole proxy, `backend` the bundled backend.
+"""Composes the proxy from the settings.
 
-The proxy is Audited(Governed(Sealed(Downstream(second socket), keys), policies), audit log).
+It is Audited(Governed(Sealed(Downstream(second socket), keys), policies), audit log).
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from sealgate import config
-from sealgate.backend import ObjectStoreBackend
 from sealgate.compose.audit import audit_log
 from sealgate.compose.downstream import downstream_client
 from sealgate.compose.keys import key_provider
@@ -27,7 +26,6 @@ from sealgate.rpc.edge import listing
 from sealgate.storage.local_paths import Roots
 from sealgate.storage.spool import Spool, remove_leftovers
 from sealgate.storage.stored_objects import Transfer
-from sealgate.telemetry import names
 
 
 def proxy(socket_path: str) -> Composed:
@@ -67,12 +65,6 @@ def sealed_layer(settings: Settings, downstream: ArtifactPlugin, keys: KeyProvid
 def governed_layer(sealed: Sealed, policies: PolicySet, keys: KeyProvider) -> Governed:
     """Build the layer that decides, around `sealed`. The login of `keys` attests the identity of this process."""
     return Governed(sealed, policies, identify=process_resolver(keys), stored=sealed.stored)
-
-
-def backend() -> Composed:
-    """Compose the bundled backend as a plugin of its own, governed by the baseline."""
-    watch = telemetry(None, names.BACKEND_SERVICE)
-    return Composed(Governed(ObjectStoreBackend()), watch, (watch.close,) if watch else ())
 
 
 def _spool(settings: Settings, socket: Path) -> Spool:
