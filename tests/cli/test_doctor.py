@@ -1,4 +1,4 @@
-"""`sealgate doctor` names each fault by its real cause, says what to do, and leaves nothing behind."""
+"""`sealgate doctor` names the cause and the remedy of each fault, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sealgate.cli.doctor.checks import Check, findings, ok
 ROUND_TRIP = ("downstream: start", "storage: save", "storage: sealed", "storage: load", "storage: delete")
 
 
-# --- a configuration that is right -----------------------------------------------------------------------
+# --- a correct configuration -----------------------------------------------------------------------------
 
 
 def test_a_configuration_that_works_is_ok_in_every_line_and_leaves_nothing_in_storage(doctor):
@@ -42,7 +42,7 @@ def test_a_text_report_has_a_line_for_each_check_as_the_json_has_an_entry(doctor
     assert [line[:34].split(maxsplit=1)[1].strip() for line in lines] == [entry["check"] for entry in found]
 
 
-def test_a_plugin_that_somebody_else_runs_is_asked_on_its_socket(doctor):
+def test_a_plugin_that_sealgate_does_not_start_is_used_through_its_socket(doctor):
     socket = doctor.socket.parent.parent / "vendor"
     environment = {"VENDOR_ROOT": str(doctor.storage), "PYTHONPATH": str(VENDOR[1].rpartition("/tests/")[0])}
     vendor = subprocess.Popen([*VENDOR, str(socket)], env=environment, stdout=subprocess.DEVNULL)
@@ -51,7 +51,7 @@ def test_a_plugin_that_somebody_else_runs_is_asked_on_its_socket(doctor):
         doctor.socket.parent.mkdir()
         report = doctor("--socket", str(doctor.socket), settings={"downstream": {"socket": str(socket)}})
         assert report.code == 0, report.output
-        assert list(doctor.socket.parent.iterdir()) == [], "the spool beside the socket is gone again"
+        assert list(doctor.socket.parent.iterdir()) == [], "the spool beside the socket is removed"
     finally:
         vendor.kill()
         vendor.wait()
@@ -87,7 +87,9 @@ def test_the_file_is_named_and_the_settings_of_one_plugin_are_laid_over(doctor):
     assert "version 3" in laid_over.line("data key: make")
     assert f"{file} loads, with plugins.crypt-pci laid over it" in laid_over.line("configuration")
     assert "/tmp/artifact-plugins/crypt-pci" in laid_over.line("socket directory")
-    assert "nothing apart" in doctor("--offline", "--plugin", "crypt-pcj", **environment).line("configuration")
+    assert "plugins.crypt-pcj changes nothing" in doctor("--offline", "--plugin", "crypt-pcj", **environment).line(
+        "configuration"
+    )
 
 
 @pytest.mark.parametrize(("section", "check"), [("keys", "keys"), ("downstream", "downstream: start")])
@@ -124,7 +126,7 @@ KEYRINGS = {
     "readable by others": (lambda keyring: keyring.chmod(0o644), "chmod 600"),
     "without its latest version": (
         lambda keyring: keyring.write_text(keyring.read_text().replace('"latest": 1', '"latest": 2')),
-        "holds no version 2 of key default",
+        "has no version 2 of key default",
     ),
     "of another format": (lambda keyring: keyring.write_text(f"[{keyring.read_text()}]"), "is not a keyring"),
 }
@@ -145,7 +147,7 @@ def test_a_keyring_that_is(doctor, spoil, fact):
 def test_a_keyring_that_is_not_there_or_has_another_key(doctor):
     for keys, fact in (
         ({"keyring": str(doctor.home / "none.json")}, "no such file"),
-        ({"keyring": str(doctor.keyring), "key": "pci"}, "holds no key named pci"),
+        ({"keyring": str(doctor.keyring), "key": "pci"}, "has no key named pci"),
     ):
         report = doctor("--offline", settings={"keys": {"provider": "local", "local": keys}})
         assert report.code == 1
@@ -166,7 +168,7 @@ def test_a_socket_directory_that_this_user_cannot_write_to(doctor):
         assert "uid of argoexec" in report.line(check)
 
 
-def test_a_socket_directory_that_everybody_may_write_to_is_a_warning(doctor):
+def test_a_socket_directory_that_every_user_may_write_to_is_a_warning(doctor):
     doctor.socket.parent.mkdir()
     doctor.socket.parent.chmod(0o777)
     report = doctor("--socket", str(doctor.socket), "--offline")
@@ -175,7 +177,7 @@ def test_a_socket_directory_that_everybody_may_write_to_is_a_warning(doctor):
     assert "mode 0777" in report.line("socket directory")
 
 
-def test_a_spool_of_its_own_that_everybody_may_write_to_is_a_warning(doctor):
+def test_a_spool_of_its_own_that_every_user_may_write_to_is_a_warning(doctor):
     spool = doctor.home / "spool"
     spool.mkdir()
     spool.chmod(0o777)
@@ -193,7 +195,7 @@ def test_a_socket_whose_path_is_too_long_for_the_kernel(doctor, command, longest
     assert fits.state("socket directory") == "ok", fits.output
     report = doctor("--socket", f"{directory}d/socket", "--offline", settings={"downstream": downstream})
     assert report.code == 1
-    assert "has 108 bytes, 107 are the most" in report.line("socket directory")
+    assert "has 108 bytes; the kernel accepts 107" in report.line("socket directory")
 
 
 def test_a_full_disk(doctor):
@@ -220,7 +222,7 @@ def test_a_file_in_place_of_a_directory(doctor):
     doctor.socket.parent.write_bytes(b"")
     report = doctor("--socket", str(doctor.socket), "--offline")
     assert report.code == 1
-    assert "is no directory" in report.line("socket directory")
+    assert "is not a directory" in report.line("socket directory")
 
 
 # --- downstream and storage ------------------------------------------------------------------------------
@@ -244,8 +246,8 @@ def test_a_downstream_that_ends_at_once_shows_its_last_words_with_verbose(doctor
     assert "the licence has run out" in doctor.text("--verbose", settings=settings).stderr
 
 
-def test_a_downstream_that_nobody_runs(doctor):
-    settings = {"downstream": {"socket": str(doctor.home / "nobody"), "startTimeout": "250ms"}}
+def test_a_downstream_that_is_not_running(doctor):
+    settings = {"downstream": {"socket": str(doctor.home / "not-running"), "startTimeout": "250ms"}}
     report = doctor(settings=settings)
     assert report.state("downstream: start") == "FAILED"
     assert "does not accept connections" in report.line("downstream: start")
@@ -254,7 +256,7 @@ def test_a_downstream_that_nobody_runs(doctor):
 def test_a_downstream_that_stores_nothing(doctor, sent):
     report = doctor("--configuration", sent("fault: forget on Save\n"))
     assert report.of("FAILED") == {"storage: sealed", "storage: load"}
-    assert "reported success, and what it stored cannot be read" in report.line("storage: sealed")
+    assert "reported success, but what it stored cannot be read" in report.line("storage: sealed")
     assert report.state("storage: delete") == "ok"
 
 
@@ -270,20 +272,20 @@ def test_a_downstream_that_cuts_what_it_loads(doctor, sent):
     assert report.of("FAILED") == {"storage: load"}
 
 
-@pytest.mark.parametrize(("fault", "fact"), [("refuse", "could not be removed"), ("forget", "can still be read")])
-def test_an_artifact_that_could_not_be_removed_is_named(doctor, sent, fault, fact):
+@pytest.mark.parametrize(("fault", "fact"), [("refuse", "could not be deleted"), ("forget", "can still be read")])
+def test_an_artifact_that_could_not_be_deleted_is_named(doctor, sent, fault, fact):
     report = doctor("--configuration", sent(f"fault: {fault} on Delete\n"))
     assert report.of("FAILED") == {"storage: delete"}
     left = [path.relative_to(doctor.storage) for path in doctor.storage.rglob("*") if path.is_file()]
     assert len(left) == 1
     assert fact in report.line("storage: delete")
-    assert f"Remove the object {left[0]} by hand" in report.line("storage: delete")
+    assert f"Delete the object {left[0]} by hand" in report.line("storage: delete")
 
 
-def test_a_downstream_that_hangs_is_given_up(doctor, sent):
+def test_the_wait_for_a_downstream_that_hangs_ends(doctor, sent):
     report = doctor("--configuration", sent("fault: hang on Save\n"), "--timeout", "3")
     assert report.of("FAILED") == {"storage: save"}
-    assert "not done within 3 s" in report.line("storage: save")
+    assert "did not finish within 3 s" in report.line("storage: save")
     assert report.state("storage: delete") == "ok"
 
 
@@ -293,8 +295,8 @@ def test_a_check_that_blocks_is_left_behind_and_the_others_are_made(tmp_path):
 
     def blocks(_):
         yield ok("before it blocks")
-        with open(pipe, "rb") as nobody_writes:
-            yield ok(nobody_writes.name)
+        with open(pipe, "rb") as pipe_without_writer:
+            yield ok(pipe_without_writer.name)
 
     checks = [
         Check("blocks", blocks),
@@ -307,22 +309,22 @@ def test_a_check_that_blocks_is_left_behind_and_the_others_are_made(tmp_path):
         os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
     assert found == [
         ("blocks", "ok", "before it blocks"),
-        ("blocks", "FAILED", "it was not done within 0.1 s"),
-        ("needs it", "not checked", 'it needs "blocks"'),
+        ("blocks", "FAILED", "the check did not finish within 0.1 s"),
+        ("needs it", "not checked", 'skipped, because "blocks" did not pass'),
         ("another", "ok", "made"),
     ]
 
 
-def test_what_argo_would_send_is_never_shown_not_even_by_a_downstream_that_repeats_it(doctor, sent):
+def test_an_authors_configuration_is_not_shown_even_if_a_downstream_repeats_it(doctor, sent):
     text = "fault: repeat on Save\nsecretAccessKey: wJalrXUtnFEMI-K7MDENG\n"
     doctor.secrets.append("wJalrXUtnFEMI-K7MDENG")
     for report in (doctor("--configuration", sent(text)), doctor("--configuration", "-", stdin=text)):
         assert "no bucket for" in report.line("storage: save")
     log = doctor.text("--verbose", "--configuration", sent(text)).stderr
-    assert "repeat on Save" in log, "what the downstream writes is shown"
+    assert "repeat on Save" in log, "the downstream's output is shown"
 
 
-def test_what_a_downstream_says_is_shown_in_one_line_of_bounded_length(doctor, sent):
+def test_the_text_of_a_downstream_is_shown_in_one_line_of_limited_length(doctor, sent):
     text = "fault: repeat on Save\n" + "a\tb " * 50_000
     line = doctor("--configuration", sent(text)).line("storage: save")
     assert "a b a b" in line
@@ -336,7 +338,7 @@ def test_the_scratch_key_is_where_the_artifact_was(doctor, sent):
     assert [path.parent for path in doctor.storage.rglob("*") if path.is_file()] == [doctor.storage / "team-a/doctor"]
 
 
-def test_offline_leaves_the_downstream_alone(doctor):
+def test_offline_does_not_start_the_downstream(doctor):
     report = doctor("--offline", settings={"downstream": {"command": ["/no/such/plugin"]}})
     assert report.code == 0
     assert report.state("downstream") == "not checked"
@@ -351,13 +353,13 @@ def test_a_loader_saves_nothing_and_a_saver_loads_nothing(doctor):
     assert [path for path in doctor.storage.rglob("*") if path.is_file()] == []
 
 
-def test_storage_that_takes_nothing_and_gives_nothing_is_one_failure(doctor):
+def test_storage_that_neither_saves_nor_reads_is_one_failure(doctor):
     storage = f"file://{doctor.home}/missing"
     settings = {"downstream": {"command": [*SEALGATE, "backend"]}}
     report = doctor(settings=settings, SEALGATE_BACKEND_URL=storage)
     assert report.of("FAILED") == {"storage: save"}
     assert "the directory of the store does not exist" in report.line("storage: save")
-    assert "cannot be told" in report.line("storage: delete")
+    assert "cannot check whether storage contains" in report.line("storage: delete")
 
 
 # --- the package -----------------------------------------------------------------------------------------
@@ -373,7 +375,8 @@ def test_the_policies_to_paste_are_a_part_of_the_wheel(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     zipfile.ZipFile(wheel).extractall(tmp_path / "installed")
     script = (
-        "from sealgate import library; from sealgate.cli.doctor.rights import Needs; from sealgate.cli.doctor.checks import Role;"
+        "from sealgate import library; from sealgate.cli.doctor.checks import Role;"
+        "from sealgate.cli.doctor.rights import Needs;"
         "print(library.directory()); [print(Needs(role, 'mount', 'key').policy) for role in Role]"
     )
     environment = {"PYTHONPATH": str(tmp_path / "installed")}
@@ -386,7 +389,7 @@ def test_the_policies_to_paste_are_a_part_of_the_wheel(tmp_path):
     assert "transit" not in ran.stdout
 
 
-def test_a_policy_that_does_not_load_is_told_and_nothing_is_saved(doctor, tmp_path):
+def test_a_policy_that_does_not_load_is_reported_and_nothing_is_saved(doctor, tmp_path):
     policy = tmp_path / "policy.yaml"
     policy.write_text("apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: a}\nspec: {rule: []}\n")
     report = doctor(settings={"policies": [str(policy)]})
@@ -396,7 +399,7 @@ def test_a_policy_that_does_not_load_is_told_and_nothing_is_saved(doctor, tmp_pa
     assert "storage: save" in report.of("not checked")
 
 
-def test_a_policy_decides_on_what_the_doctor_does_in_storage(doctor):
+def test_policies_decide_on_the_artifact_of_the_doctor(doctor):
     allows = {"name": "scratch", "effect": "allow", "match": {"operations": ["read", "write", "delete"]}}
     metadata = {"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy", "metadata": {"name": "a"}}
     encryption = [{"name": "everything", "write": "required"}]

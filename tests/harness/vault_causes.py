@@ -1,4 +1,4 @@
-"""What can be wrong with Vault while a proxy runs: each cause, brought about on a real server and taken away again."""
+"""The faults of Vault while a proxy runs: each is caused on a real server and repaired again."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from harness.openbao import ApiError, OpenBao, Transit
 from harness.stand import Stand
 
 READING, WRITING = ("Load", "OpenStream"), ("Save", "SaveStream")
-"""The operations that need a key."""
+"""The operations that need a data key."""
 OUTAGE = "2s"
-"""As long as a call waits for Vault where that is in vain."""
+"""The timeout for Vault where a call waits for a server that does not answer."""
 TOKEN_LIVES = "2s"
 
 
 class Scene:
-    """A proxy with artifacts that are stored, and the Vault that it has its keys from."""
+    """A proxy with stored artifacts, and the Vault that its keys come from."""
 
     def __init__(self, openbao: OpenBao, account: logins.ServiceAccount, home: Path) -> None:
         self.openbao = openbao
@@ -55,7 +55,7 @@ class Scene:
 
     @contextmanager
     def sealed_under(self, keys: dict[str, Any]) -> Iterator[None]:
-        """Another one's artifact in place of the stored one."""
+        """Replace the stored artifact by one that was sealed with other `keys`."""
         settings = {"apiVersion": "sealgate/v1alpha1", "kind": "Sealgate", "keys": keys}
         other, kept = self.home / "other", self.stored.read_bytes()
         environment = {
@@ -90,7 +90,7 @@ def token_file(scene: Scene) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Fault:
-    """A cause, and the status that reading and writing end with while it lasts."""
+    """A fault, and the status of reading and writing while it lasts."""
 
     cause: Callable[[Scene], AbstractContextManager[None]] = nullcontext
     reading: str = "OK"
@@ -98,7 +98,7 @@ class Fault:
     timeout: str = "60s"
     auth: Callable[[Scene], dict[str, str]] = jwt
     remembered: bool = False
-    """Whether the data key of what is read is in the cache."""
+    """Whether the data key of the stored artifact is in the cache."""
     of_one_artifact: bool = False
 
     def status(self, operation: str) -> str:
@@ -109,7 +109,7 @@ FAULTS: dict[str, Fault] = {}
 
 
 def fault(name: str, **facts: Any):
-    """Register what brings a fault about and, after its one yield, takes it away: also where a test failed between."""
+    """Register a generator that causes a fault and, after its one yield, repairs it, also after a failed test."""
 
     def register(cause: Callable[[Scene], Iterator[None]]):
         @contextmanager
@@ -127,7 +127,7 @@ def fault(name: str, **facts: Any):
     return register
 
 
-# --- the artifact's key is not this one ------------------------------------------------------------------
+# --- the artifact was sealed under another key -----------------------------------------------------------
 
 
 @fault(
@@ -154,7 +154,7 @@ def local_keyring(scene: Scene):
         yield
 
 
-@fault("this is another Vault, with a mount and a key of the same names", reading="DATA_LOSS")
+@fault("another Vault answers, with a mount and a key of the same names", reading="DATA_LOSS")
 def another_vault(scene: Scene):
     with backed_up(scene):
         scene.transit.create_key("artifacts")
@@ -162,7 +162,7 @@ def another_vault(scene: Scene):
         scene.transit.delete_key()
 
 
-# --- the key is not as it was ----------------------------------------------------------------------------
+# --- the key was changed ---------------------------------------------------------------------------------
 
 
 @fault("the key was rotated")
@@ -192,14 +192,14 @@ def soft_deleted(scene: Scene):
     try:
         scene.openbao.api("DELETE", f"{key}/soft-delete")
     except ApiError as error:
-        pytest.skip(f"this server deletes for good only: {error}")
+        pytest.skip(f"this server has no soft deletion: {error}")
     yield
     scene.openbao.post(f"{key}/soft-delete-restore")
 
 
 @contextmanager
 def backed_up(scene: Scene) -> Iterator[None]:
-    """Without the key, until its backup is restored."""
+    """Delete the key, and restore it from a backup at the end."""
     scene.transit.configure(exportable=True, allow_plaintext_backup=True)
     backup = scene.openbao.api("GET", f"{scene.transit.mount}/backup/artifacts")["data"]["backup"]
     scene.transit.delete_key()
@@ -245,7 +245,7 @@ def token_revoked(scene: Scene):
 
 @fault("the process's token expired", auth=short_lived)
 def token_expired(scene: Scene):
-    # Whatever token the process has was given before this one.
+    # The token of the process was issued before this one, so it expires first.
     login = {"role": logins.ROLE, "jwt": (scene.home / "jwt").read_text().strip()}
     await_expiry(scene, scene.openbao.post(f"auth/{login_mount(scene)}/login", login)["auth"]["client_token"])
     yield
@@ -285,13 +285,13 @@ def sealed(scene: Scene):
     scene.openbao.unseal()
 
 
-@fault("Vault is sealed, and the data key is remembered", writing="UNAVAILABLE", timeout=OUTAGE, remembered=True)
+@fault("Vault is sealed, and the data key is in the cache", writing="UNAVAILABLE", timeout=OUTAGE, remembered=True)
 def sealed_and_remembered(scene: Scene):
     yield from sealed(scene)
 
 
-@fault("Vault stands still (SIGSTOP)", reading="UNAVAILABLE", writing="UNAVAILABLE", timeout=OUTAGE)
-def stands_still(scene: Scene):
+@fault("Vault hangs (SIGSTOP)", reading="UNAVAILABLE", writing="UNAVAILABLE", timeout=OUTAGE)
+def hangs(scene: Scene):
     scene.openbao.freeze()
     yield
     scene.openbao.thaw()
@@ -311,18 +311,18 @@ def started_again(scene: Scene):
     yield
 
 
-@fault("a rate-limit quota is used up (429)", reading="UNAVAILABLE", writing="UNAVAILABLE", timeout="1s")
+@fault("a rate-limit quota is exhausted (429)", reading="UNAVAILABLE", writing="UNAVAILABLE", timeout="1s")
 def quota(scene: Scene):
     name = f"sys/quotas/rate-limit/{scene.transit.mount}"
     scene.openbao.post(name, {"path": f"{scene.transit.mount}/", "rate": 0.001, "interval": "1m"})
 
-    def used_up() -> bool:
+    def exhausted() -> bool:
         try:
             scene.transit.post(f"{scene.transit.mount}/datakey/plaintext/artifacts")
         except ApiError as error:
             return error.status == 429
         return False
 
-    assert eventually(used_up)
+    assert eventually(exhausted)
     yield
     scene.openbao.api("DELETE", name)

@@ -1,4 +1,4 @@
-"""Auth mounts on a real server, each of a test's own, that give tokens for a policy."""
+"""Auth mounts on a real server, one for each test, that issue tokens with given policies."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ SUBJECT = "system:serviceaccount:ns:sa"
 
 
 class ServiceAccount:
-    """Signs what a cluster signs for its pods."""
+    """Signs service account tokens as a cluster does for its pods."""
 
     def __init__(self) -> None:
         self._key = rsa.generate_private_key(65537, 2048)
@@ -111,7 +111,7 @@ def kubernetes(transit: Transit, reviewer: str, file: Path, account: ServiceAcco
 
 
 def enable_kubernetes(post: Callable[[str, Any], Any], mount: str, reviewer: str, account: ServiceAccount) -> None:
-    """The method kubernetes at a mount, with a cluster whose API server is at `reviewer`."""
+    """Enable the method kubernetes at `mount`, for a cluster whose API server is at `reviewer`."""
     post(f"sys/auth/{mount}", {"type": "kubernetes"})
     configuration = {
         "kubernetes_host": reviewer,
@@ -124,23 +124,22 @@ def enable_kubernetes(post: Callable[[str, Any], Any], mount: str, reviewer: str
 
 @contextmanager
 def token_reviewer() -> Iterator[ThreadingHTTPServer]:
-    """What of a cluster's API server the method kubernetes asks: whose a token is.
+    """Serve the TokenReview API of a cluster, which the method kubernetes calls to verify a token.
 
-    A stand-in without faults of its own, which believes every token: there is no cluster. Vault's side of the method
-    is the real one.
+    There is no cluster: this server accepts every token. Vault's side of the method is real.
     """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            claims = json.loads(base64.urlsafe_b64decode(asked["spec"]["token"].split(".")[1] + "=="))
+            review = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            claims = json.loads(base64.urlsafe_b64decode(review["spec"]["token"].split(".")[1] + "=="))
             status = {
                 "authenticated": True,
                 "user": {"username": claims["sub"], "uid": "u1"},
                 "audiences": claims["aud"],
             }
-            review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status}
-            body = json.dumps(review).encode()
+            answer = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status}
+            body = json.dumps(answer).encode()
             self.send_response(201)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -168,8 +167,7 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[ThreadingHTTPServ
 
 
 def certificate() -> tuple[str, str]:
-    """A certificate for 127.0.0.1 that signs itself, and its key."""
-
+    """Return a self-signed certificate for 127.0.0.1 and its key, both in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
     now = dt.datetime.now(dt.UTC)

@@ -23,9 +23,11 @@ def test_no_two_classes_share_a_name():
 def test_only_the_entry_of_serve_imports_the_composition_late():
     late = []
     for path in sorted(SOURCE.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.FunctionDef):
-                for inner in ast.walk(node):
-                    if isinstance(inner, ast.ImportFrom) and (inner.module or "").startswith("sealgate.compose"):
-                        late.append(str(path.relative_to(SOURCE)))
+        functions = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.FunctionDef)]
+        late += [
+            str(path.relative_to(SOURCE))
+            for function in functions
+            for node in ast.walk(function)
+            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("sealgate.compose")
+        ]
     assert set(late) <= {"cli/serve.py"}

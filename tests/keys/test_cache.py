@@ -1,4 +1,4 @@
-"""The unwrap cache: what each of its knobs does, on a clock that the test sets."""
+"""The cache of data keys: what each setting does, on a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from sealgate.call import Call, Operation, WrappedKey
 from sealgate.errors import NotConfigured, NotPermitted, Tampered, TimedOut, Unavailable
 from sealgate.keys import DataKey
 from sealgate.keys.cache import CachedKeys
+from sealgate.keys.provider import SignedBy
 
 TTL = 100.0
 
 
 class Keys:
-    """A provider that counts, and that fails when it is told to."""
+    """A provider that counts its requests, and fails with `fault` where a test sets one."""
 
     def __init__(self):
         self.known = {}
@@ -36,15 +37,18 @@ class Keys:
             raise self.fault
         return self.known[wrapped]
 
-    def rewrap(self, call, wrapped):
-        return replace(wrapped, key_version=wrapped.key_version + 1)
+    def attested(self, call):
+        return {"namespace": "ns"}
 
-    def check(self, call):
-        return "checked"
+    def sign(self, call, data):
+        return SignedBy("audit", 1, data)
+
+    def public_keys(self, call):
+        return {1: bytes(32)}
 
 
 class World:
-    """A cache, its provider, the time, and what is to be done later."""
+    """A cache, its provider, the time, and the work that is due later."""
 
     def __init__(self, ttl=TTL, entries=3):
         self.now = 1000.0
@@ -60,13 +64,13 @@ class World:
         return self.keys.new_data_key(self.call)
 
     def asks(self, made):
-        """Whether opening this one asks the provider."""
+        """Return whether opening this data key asks the provider."""
         before = len(self.keys.asked)
         assert self.cache.unwrap(self.call, made.wrapped) == made.plaintext
         return len(self.keys.asked) > before
 
     def work(self):
-        """Do what is due by now."""
+        """Do the work that is due by now."""
         due, self.due = (
             [work for at, work in self.due if at <= self.now],
             [job for job in self.due if job[0] > self.now],
@@ -83,16 +87,16 @@ def world():
     return World()
 
 
-# --- the knobs -------------------------------------------------------------------------------------------
+# --- the settings -------------------------------------------------------------------------------------------
 
 
-def test_what_was_opened_is_not_asked_for_again(world):
+def test_a_data_key_is_requested_once(world):
     made = world.made()
     assert [world.asks(made) for _ in range(3)] == [True, False, False]
 
 
 @pytest.mark.parametrize(("ttl", "entries"), [(0.0, 3), (TTL, 0), (0.0, 0)])
-def test_zero_of_either_knob_is_no_cache(ttl, entries):
+def test_either_setting_at_zero_turns_the_cache_off(ttl, entries):
     world = World(ttl, entries)
     made = world.made()
     assert [world.asks(made) for _ in range(3)] == [True, True, True]
@@ -111,7 +115,7 @@ def test_an_entry_lives_for_the_ttl_and_no_longer(ttl):
     assert world.asks(made)
 
 
-def test_an_entry_lives_from_the_question_on_and_not_from_the_answer(world):
+def test_the_lifetime_of_an_entry_begins_with_the_request(world):
     made = world.made()
     unwrap = world.keys.unwrap
 
@@ -127,7 +131,7 @@ def test_an_entry_lives_from_the_question_on_and_not_from_the_answer(world):
 
 
 @pytest.mark.parametrize("entries", [1, 2, 5])
-def test_no_more_entries_are_held_than_allowed_and_the_one_not_used_for_longest_goes(entries):
+def test_a_full_cache_removes_the_entry_not_used_for_longest(entries):
     world = World(entries=entries)
     made = [world.made() for _ in range(entries + 1)]
     for item in made[:-1]:
@@ -140,7 +144,7 @@ def test_no_more_entries_are_held_than_allowed_and_the_one_not_used_for_longest_
     assert world.asks(gone)
 
 
-def test_everything_that_was_wrapped_is_part_of_what_an_entry_is_found_by(world):
+def test_an_entry_is_found_by_every_field_of_the_wrapped_data_key(world):
     made = world.made()
     assert world.asks(made)
     for field in fields(WrappedKey):
@@ -151,17 +155,18 @@ def test_everything_that_was_wrapped_is_part_of_what_an_entry_is_found_by(world)
         assert world.asks(changed), field.name
 
 
-def test_the_rest_of_the_provider_is_as_it_was(world):
+def test_every_other_operation_goes_to_the_provider(world):
     made = world.cache.new_data_key(world.call)
-    assert world.asks(made), "a new data key is not remembered"
-    assert world.cache.rewrap(world.call, made.wrapped).key_version == 2
-    assert world.cache.check(world.call) == "checked"
+    assert world.asks(made), "a new data key is not cached"
+    assert world.cache.attested(world.call) == {"namespace": "ns"}
+    assert world.cache.sign(world.call, b"data") == SignedBy("audit", 1, b"data")
+    assert world.cache.public_keys(world.call) == {1: bytes(32)}
 
 
 # --- ahead of the end ------------------------------------------------------------------------------------
 
 
-def test_an_entry_that_is_used_near_its_end_is_asked_for_anew_behind_the_callers_back(world):
+def test_an_entry_that_is_used_near_its_end_is_refreshed_in_the_background(world):
     made = world.made()
     assert world.asks(made)
     world.now += 79
@@ -176,7 +181,7 @@ def test_an_entry_that_is_used_near_its_end_is_asked_for_anew_behind_the_callers
     assert not world.asks(made)
 
 
-def test_an_entry_that_is_not_used_is_not_asked_for_anew(world):
+def test_an_entry_that_is_not_used_is_not_refreshed(world):
     assert world.asks(world.made())
     world.now += 99
     world.work()
@@ -216,13 +221,13 @@ def test_where_the_provider_cannot_be_reached_the_entry_lives_to_its_end_and_no_
         assert not world.asks(made)
         world.work()
         world.now += 6
-    assert len(world.keys.asked) == 4, "each look at the provider waits a while for the next"
+    assert len(world.keys.asked) == 4, "attempts to refresh it have pauses between them"
     world.now = 1000 + TTL
     with pytest.raises(outage):
         world.cache.unwrap(world.call, made.wrapped)
 
 
-def test_a_failure_is_not_remembered(world):
+def test_a_failure_is_not_cached(world):
     made = world.made()
     for fault in (NotPermitted("no"), Unavailable("down"), Tampered("bad")):
         world.keys.fault = fault
@@ -239,7 +244,7 @@ def entries_of(world):
     return [entry.data_key for entry in world.cache._entries.values()]
 
 
-def test_what_goes_for_want_of_room_is_overwritten(world):
+def test_an_entry_removed_from_a_full_cache_is_overwritten(world):
     for _ in range(3):
         world.asks(world.made())
     oldest = entries_of(world)[0]
@@ -248,7 +253,7 @@ def test_what_goes_for_want_of_room_is_overwritten(world):
     assert oldest == bytes(32)
 
 
-def test_what_has_ended_is_overwritten_although_nobody_asks_for_it(world):
+def test_an_entry_whose_lifetime_ended_is_overwritten_without_a_request(world):
     early = world.made()
     world.asks(early)
     held = entries_of(world)[0]
@@ -262,12 +267,12 @@ def test_what_has_ended_is_overwritten_although_nobody_asks_for_it(world):
     world.now += 50
     world.work()
     assert world.held() == set()
-    assert world.due == [], "an empty cache has nothing to come back for"
+    assert world.due == [], "an empty cache schedules no sweep"
     world.asks(early)
-    assert world.due, "and one that is filled again has"
+    assert world.due, "a cache that is filled again does"
 
 
-def test_what_is_replaced_or_refused_or_cleared_is_overwritten(world):
+def test_an_entry_that_is_replaced_is_overwritten(world):
     made = world.made()
     world.asks(made)
     replaced = entries_of(world)[0]
@@ -275,17 +280,15 @@ def test_what_is_replaced_or_refused_or_cleared_is_overwritten(world):
     world.asks(made)
     world.work()
     assert replaced == bytes(32)
-    cleared = entries_of(world)[0]
-    world.cache.clear()
-    assert cleared == bytes(32)
-    assert world.asks(made)
 
 
-def test_what_a_caller_was_given_is_its_own(world):
+def test_the_bytes_that_a_caller_received_are_not_overwritten(world):
     made = world.made()
     world.asks(made)
     given = world.cache.unwrap(world.call, made.wrapped)
-    world.cache.clear()
+    world.now += TTL
+    world.work()
+    assert world.held() == set()
     assert given == made.plaintext
 
 
@@ -299,7 +302,7 @@ def test_an_entry_does_not_show_its_key(world):
 # --- many at once ----------------------------------------------------------------------------------------
 
 
-def test_those_who_want_the_same_at_the_same_time_ask_once():
+def test_callers_of_the_same_data_key_at_the_same_time_cause_one_request():
     class Slow(Keys):
         def __init__(self):
             super().__init__()
@@ -325,10 +328,9 @@ def test_those_who_want_the_same_at_the_same_time_ask_once():
         keys.go.set()
         assert {result.result() for result in results} == {made.plaintext}
     assert len(keys.asked) == 1
-    cache.clear()
 
 
-def test_the_real_clock_and_threads_do_as_the_injected_ones():
+def test_the_real_clock_and_threads_behave_as_the_injected_ones():
     keys = Keys()
     cache = CachedKeys(keys, 0.3, 10)
     made = keys.new_data_key(None)

@@ -1,4 +1,4 @@
-"""The local key provider: wraps under the newest version, unwraps under any, and says nothing secret."""
+"""The local key provider: wraps under the newest version, unwraps with any version, and shows no secret."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from harness.data_keys import make_and_open
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -26,7 +27,7 @@ MARKER = "c2VjcmV0IG1hcmtlciE="
 
 @pytest.fixture
 def written(keyring) -> Callable[..., LocalKeys]:
-    """Write the keyring anew, as text or as keys, and give its provider."""
+    """Write the keyring again, as text or as keys, and return its provider."""
 
     def write(content: str | bytes | dict[str, object]) -> LocalKeys:
         text = json.dumps({"keys": content}) if isinstance(content, dict) else content
@@ -103,18 +104,19 @@ def test_rewrapping_stays_with_the_key_that_wraps_it(keys, keyring, written, cal
     assert LocalKeys(keyring, "other").rewrap(call, made.wrapped).key_name == "default"
 
 
-def test_a_key_of_another_name_is_taken_where_it_is_asked_for(keyring, written, call):
+def test_a_key_of_another_name_is_used_where_it_is_requested(keyring, written, call):
     written({"default": key(1, v1=OLD), "other": key(4, v4=OTHER)})
     made = LocalKeys(keyring, "other").new_data_key(call)
     assert (made.wrapped.key_name, made.wrapped.key_version) == ("other", 4)
     assert LocalKeys(keyring).unwrap(call, made.wrapped) == made.plaintext
 
 
-def test_check_names_the_key_and_its_version(written, call):
-    assert written({"default": key(3, v3=NEW)}).check(call) == "local keyring, key default version 3"
+def test_a_new_data_key_names_the_key_and_its_version(written, call):
+    wrapped = make_and_open(written({"default": key(3, v3=NEW)}), call)
+    assert (wrapped.provider, wrapped.key_name, wrapped.key_version) == ("local", "default", 3)
 
 
-# --- what does not unwrap --------------------------------------------------------------------------------
+# --- refused --------------------------------------------------------------------------------
 
 
 def test_another_key_of_the_same_version_does_not_unwrap(keys, written, call):
@@ -126,9 +128,9 @@ def test_another_key_of_the_same_version_does_not_unwrap(keys, written, call):
 @pytest.mark.parametrize(
     ("left", "fact"),
     [
-        ({"default": key(2, v2=NEW)}, "holds no version 1 of key default"),
-        ({"other": key(1, v1=OLD)}, "holds no key named default"),
-        ({}, "holds no key named default"),
+        ({"default": key(2, v2=NEW)}, "has no version 1 of key default"),
+        ({"other": key(1, v1=OLD)}, "has no key named default"),
+        ({}, "has no key named default"),
     ],
 )
 def test_a_version_or_key_that_is_gone_is_named(keys, written, call, left, fact):
@@ -163,7 +165,7 @@ def test_a_wrap_that_was_changed_anywhere_is_refused(keys, call):
     ],
     ids=str,
 )
-def test_a_wrap_that_is_none_is_refused(keys, call, changed):
+def test_a_malformed_wrap_is_refused(keys, call, changed):
     with pytest.raises(Tampered):
         keys.unwrap(call, replace(keys.new_data_key(call).wrapped, **changed))
 
@@ -194,7 +196,7 @@ def test_a_keyring_that_others_could_read_is_refused(keys, keyring, call, mode):
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
 def test_a_private_keyring_is_taken(keys, keyring, call, mode):
     keyring.chmod(mode)
-    keys.check(call)
+    make_and_open(keys, call)
 
 
 def test_a_keyring_that_is_not_there_is_named(keyring, call):
@@ -204,11 +206,11 @@ def test_a_keyring_that_is_not_there_is_named(keyring, call):
     assert "keys.local.keyring" in raised.value.remedy
 
 
-def test_a_directory_or_a_pipe_is_no_keyring(tmp_path, call):
+def test_a_directory_or_a_pipe_is_not_a_keyring(tmp_path, call):
     (tmp_path / "directory").mkdir(mode=0o700)
     os.mkfifo(tmp_path / "pipe", 0o600)
     for name in ("directory", "pipe"):
-        with pytest.raises(NotConfigured, match="must be a file"):
+        with pytest.raises(NotConfigured, match="must be a regular file"):
             LocalKeys(tmp_path / name).new_data_key(call)
 
 
@@ -230,7 +232,7 @@ MALFORMED = {
     "key in hexadecimal": {"default": key(1, v1=MARKER.encode().hex())},
     "key with line breaks": {"default": key(1, v1=f"{OLD[:20]}\n{MARKER}")},
     "latest is missing": {"default": key(2, v1=MARKER)},
-    # A header could not hold these, and what was sealed could never be opened.
+    # A header cannot store these versions, so an artifact sealed under one could never be opened.
     "version 0": {"default": key(0, v0=OLD)},
     "version below 0": {"default": {"latest": -1, "versions": {"-1": OLD}}},
     "version of 33 bits": {"default": {"latest": 1 << 32, "versions": {str(1 << 32): OLD}}},
@@ -271,7 +273,7 @@ def test_no_error_shows_key_material(keys, written, call):
         assert OLD not in line
 
 
-def test_the_key_that_certifies_trails_is_of_a_version_and_outlives_a_rotation(keyring, call):
+def test_the_key_that_certifies_trails_has_a_version_and_survives_a_rotation(keyring, call):
     keys = LocalKeys(keyring)
     made = keys.sign(call, b"a certificate")
     document = json.loads(keyring.read_text())

@@ -1,4 +1,4 @@
-"""Of those who want the same at the same time, one works, and nobody fails for another's reasons."""
+"""Callers that need the same at the same time share one piece of work, and none fails because of another one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sealgate.keys.single_flight import SingleFlight
 
 
 class Work:
-    """Work that lasts until it is let go."""
+    """Work that lasts until `go` is set."""
 
     def __init__(self, fault=None):
         self.done = 0
@@ -33,7 +33,7 @@ class Work:
 
 
 class Waiting(Call):
-    """A call that tells when it waits: only then does it want to know of its end."""
+    """A call that records when it waits: only a waiting call registers for its cancellation."""
 
     def __init__(self, **options):
         super().__init__(Operation.LOAD, **options)
@@ -51,7 +51,7 @@ def pool():
 
 
 def together(pool, flight, work, followers=3):
-    """One at work and the others behind it, all let go at once."""
+    """Start one caller that works and others that wait for it, and let all continue at once."""
     leader = pool.submit(flight.run, Call(Operation.LOAD), "key", work)
     work.begun.wait(30)
     calls = [Waiting() for _ in range(followers)]
@@ -61,7 +61,7 @@ def together(pool, flight, work, followers=3):
     return leader, waiting
 
 
-def test_one_works_and_all_have_the_result(pool):
+def test_one_caller_works_and_all_get_the_result(pool):
     work = Work()
     leader, waiting = together(pool, SingleFlight(), work)
     assert {future.result() for future in (leader, *waiting)} == {"result 1"}
@@ -77,7 +77,7 @@ def test_different_keys_do_not_wait_for_each_other(pool):
     held.result()
 
 
-def test_nothing_is_kept_after_the_end_neither_a_result_nor_a_failure():
+def test_neither_a_result_nor_a_failure_is_kept():
     flight = SingleFlight()
     results = iter([1, Unavailable("down"), 2])
 
@@ -94,7 +94,7 @@ def test_nothing_is_kept_after_the_end_neither_a_result_nor_a_failure():
     assert flight.run(call, "key", work) == 2
 
 
-def test_a_failure_is_that_of_all_each_with_an_error_of_its_own(pool):
+def test_a_failure_is_raised_to_all_callers_each_time_as_a_new_exception(pool):
     fault = NotConfigured("fact", says="vault", remedy="remedy")
     leader, waiting = together(pool, SingleFlight(), Work(fault))
     seen = [future.exception() for future in (leader, *waiting)]
@@ -120,7 +120,7 @@ def test_a_leader_that_gives_up_is_followed_by_another(pool, end):
 
 @pytest.mark.parametrize("fault", [Unavailable("down"), TimedOut("slow")], ids=repr)
 @pytest.mark.parametrize("patience", [None, 600], ids=str)
-def test_who_has_more_time_than_the_leader_had_asks_again_and_the_others_do_not(pool, fault, patience):
+def test_a_caller_with_more_time_than_the_leader_had_asks_again_and_the_others_do_not(pool, fault, patience):
     flight, in_vain, work = SingleFlight(), Work(fault), Work()
     work.go.set()
     leader = pool.submit(flight.run, within(60), "key", in_vain)
@@ -128,23 +128,23 @@ def test_who_has_more_time_than_the_leader_had_asks_again_and_the_others_do_not(
     patient = [Waiting(deadline=within(patience).deadline) for _ in range(2)]
     hasty = [Waiting(deadline=within(40).deadline) for _ in range(2)]
     again = [pool.submit(flight.run, call, "key", work) for call in patient]
-    told = [pool.submit(flight.run, call, "key", work) for call in hasty]
+    failing = [pool.submit(flight.run, call, "key", work) for call in hasty]
     assert all(call.waits.wait(30) for call in (*patient, *hasty))
     in_vain.go.set()
     assert isinstance(leader.exception(), type(fault))
     assert all(future.result().startswith("result") for future in again)
-    assert [type(future.exception()) for future in told] == [type(fault)] * 2
+    assert [type(future.exception()) for future in failing] == [type(fault)] * 2
 
 
-def test_a_fault_that_does_not_pass_is_told_to_the_patient_too(pool):
+def test_a_lasting_fault_is_raised_to_patient_callers_too(pool):
     flight, work = SingleFlight(), Work(NotConfigured("no such key"))
     leader = pool.submit(flight.run, within(60), "key", work)
     work.begun.wait(30)
     patient = Waiting()
-    told = pool.submit(flight.run, patient, "key", work)
+    follower = pool.submit(flight.run, patient, "key", work)
     assert patient.waits.wait(30)
     work.go.set()
-    assert {type(future.exception()) for future in (leader, told)} == {NotConfigured}
+    assert {type(future.exception()) for future in (leader, follower)} == {NotConfigured}
     assert work.done == 1
 
 

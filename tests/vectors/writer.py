@@ -227,6 +227,6 @@ class Vector:
     error: str | tuple[str, ...] = ""
     """The name of the error that it must give, or of each that is right; empty if it must open."""
     released: tuple[str, int] = ("", 0)
-    """For a fault behind the first segment: the vector whose plaintext a stream yields before it, and how many bytes."""
+    """For a fault behind the first segment: the vector whose plaintext a stream yields first, and how many bytes."""
     recipe: Recipe | None = None
     """For a vector that must open: its header and its plaintext."""

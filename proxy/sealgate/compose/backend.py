@@ -1,4 +1,4 @@
-"""Composes the bundled backend as a plugin of its own. The proxy does not load this file: the store library is large."""
+"""Composes the bundled backend. The proxy does not load this file, because the store library is large."""
 
 from __future__ import annotations
 

@@ -23,7 +23,8 @@ from sealgate.keys import KeyProvider
 from sealgate.keys.cache import CachedKeys
 from sealgate.keys.local import LocalKeys
 from sealgate.keys.provider import Rewrapper
-from sealgate.keys.vault.login import AppRoleLogin, Auth, JwtLogin, StaticToken, TokenFile, is_header
+from sealgate.keys.vault.formats import is_header
+from sealgate.keys.vault.login import AppRoleLogin, Auth, JwtLogin, StaticToken, TokenFile
 from sealgate.keys.vault.provider import VaultKeys
 from sealgate.keys.vault.server import TransitKey, VaultServer
 

@@ -1,4 +1,4 @@
-"""Key providers: who holds the keys that data keys are wrapped under."""
+"""Key providers: where data keys come from and where the key-encryption keys that wrap them are stored."""
 
 from sealgate.keys.provider import DataKey, KeyProvider
 

@@ -1,8 +1,8 @@
-"""The unwrap cache: a data key that was opened a moment ago is not asked for again.
+"""The cache of unwrapped data keys: repeated reads of an artifact cost one request to the key provider.
 
-It trades instant revocation for fewer requests: whoever could open an artifact can open it again for at most
-`ttl` seconds, in the same process. Python leaves copies that nobody can wipe: the `bytes` that callers get, and
-those that the client library parsed. What the cache itself holds is overwritten when it goes.
+The cache trades instant revocation for fewer requests: a process that could open an artifact can open it again for at
+most `ttl` seconds. The cache overwrites its own copy of a data key when it removes the entry. Other copies cannot be
+overwritten in Python: the `bytes` that callers receive, and those that the client library parsed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from typing_extensions import override
+
 from sealgate.call import Call, Operation, WrappedKey
 from sealgate.errors import PluginError, Unavailable
 from sealgate.keys.provider import DataKey, KeyProvider, SignedBy
@@ -22,15 +24,15 @@ from sealgate.keys.single_flight import SingleFlight
 log = logging.getLogger("sealgate.keys")
 
 _REFRESHED_AFTER = 0.8
-"""The part of its life after which an entry that is still used is asked for anew."""
+"""The fraction of its lifetime after which an entry that is still used is refreshed."""
 _REFRESH_AGAIN = 0.05
-"""The part of its life that lies between two such attempts while the provider cannot be reached."""
+"""The fraction of its lifetime between two attempts to refresh it while the provider cannot be reached."""
 
 Later = Callable[[float, Callable[[], None]], None]
 
 
 def on_a_thread(seconds: float, work: Callable[[], None]) -> None:
-    """Do `work` in so many seconds, on a thread that holds nothing up."""
+    """Do `work` after `seconds`, on a daemon thread."""
     timer = threading.Timer(seconds, work)
     timer.daemon = True
     timer.start()
@@ -46,11 +48,8 @@ class _CachedKey:
         self.data_key[:] = bytes(len(self.data_key))
 
 
-class CachedKeys:
-    """Remembers what another provider unwrapped: at most `entries` data keys, none for longer than `ttl` seconds.
-
-    Off, and nothing remembered, when either is 0. Whatever else the provider does goes through unchanged.
-    """
+class CachedKeys(KeyProvider):
+    """A key provider that caches what another one unwrapped, and forwards every other operation to it."""
 
     def __init__(
         self,
@@ -61,57 +60,52 @@ class CachedKeys:
         clock: Callable[[], float] = time.monotonic,
         later: Later = on_a_thread,
     ) -> None:
+        """Cache the data keys that `inner` unwraps.
+
+        Args:
+            inner: the provider that is asked on a miss.
+            ttl: the longest lifetime of an entry in seconds; 0 turns the cache off.
+            entries: the largest number of entries; 0 turns the cache off.
+            clock: the time in seconds, from any origin.
+            later: runs work after some seconds.
+        """
         self._inner = inner
         self._ttl = ttl
         self._most = entries
         self._clock = clock
         self._later = later
         self._entries: OrderedDict[WrappedKey, _CachedKey] = OrderedDict()
-        """The one that was used last is the last."""
+        """Ordered by last use, most recent last."""
         self._lock = threading.Lock()
         self._sweep_is_due = False
         self._flights: SingleFlight[WrappedKey, bytes] = SingleFlight()
 
+    @override
     def new_data_key(self, call: Call, key: str = "") -> DataKey:
-        """Of the provider: a data key is new for each Save, and not remembered."""
-        return self._inner.new_data_key(call, key)
+        return self._inner.new_data_key(call, key)  # each Save needs a new one
 
+    @override
     def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:
-        """The data key that `wrapped` stands for, remembered or asked for; see `KeyProvider.unwrap`."""
         if self._ttl <= 0 or self._most <= 0:
             return self._inner.unwrap(call, wrapped)
-        known = self._remembered(wrapped)
-        if known:
+        cached = self._cached(wrapped)
+        if cached:
             call.keys.remembered += 1
-        return known or self._flights.run(call, wrapped, lambda: self._ask(call, wrapped))
+        return cached or self._flights.run(call, wrapped, lambda: self._cached_or_fetched(call, wrapped))
 
-    def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:
-        """Of the provider."""
-        return self._inner.rewrap(call, wrapped)
-
+    @override
     def attested(self, call: Call) -> Mapping[str, str]:
-        """Of the provider."""
         return self._inner.attested(call)
 
+    @override
     def sign(self, call: Call, data: bytes) -> SignedBy:
-        """Of the provider."""
         return self._inner.sign(call, data)
 
+    @override
     def public_keys(self, call: Call) -> dict[int, bytes]:
-        """Of the provider."""
         return self._inner.public_keys(call)
 
-    def check(self, call: Call) -> str:
-        """Of the provider: what is remembered proves nothing."""
-        return self._inner.check(call)
-
-    def clear(self) -> None:
-        """Forget and wipe everything."""
-        with self._lock:
-            for wrapped in tuple(self._entries):
-                self._drop(wrapped)
-
-    def _remembered(self, wrapped: WrappedKey) -> bytes | None:
+    def _cached(self, wrapped: WrappedKey) -> bytes | None:
         with self._lock:
             now = self._clock()
             entry = self._entries.get(wrapped)
@@ -129,14 +123,12 @@ class CachedKeys:
             self._later(0, lambda: self._refresh(wrapped))
         return data_key
 
-    def _ask(self, call: Call, wrapped: WrappedKey) -> bytes:
-        # Between the look at the cache and this flight another one may have landed.
-        if known := self._remembered(wrapped):
-            return known
-        return self._fetch(call, wrapped)
+    def _cached_or_fetched(self, call: Call, wrapped: WrappedKey) -> bytes:
+        # Another caller may have added the entry since `unwrap` missed it.
+        return self._cached(wrapped) or self._fetch(call, wrapped)
 
     def _fetch(self, call: Call, wrapped: WrappedKey) -> bytes:
-        # The life of an entry begins before the question: an answer may be long on its way.
+        # The lifetime begins before the request, because the answer may take long.
         asked_at = self._clock()
         data_key = self._inner.unwrap(call, wrapped)
         with self._lock:
@@ -151,19 +143,19 @@ class CachedKeys:
         return data_key
 
     def _refresh(self, wrapped: WrappedKey) -> None:
-        """Ask anew before the entry ends. Where the provider refuses, the entry ends now."""
+        """Fetch the data key again before the entry ends. If the provider refuses, remove the entry now."""
         call = Call(Operation.LOAD)
         try:
             self._flights.run(call, wrapped, lambda: self._fetch(call, wrapped))
         except Unavailable:
-            return  # it lives to its end, and no longer
+            return  # the entry stays until its lifetime ends
         except PluginError as fault:
-            log.warning("a remembered data key is forgotten: %s", fault.fact)
+            log.warning("removed a data key from the cache: %s", fault.fact)
             with self._lock:
                 self._drop(wrapped)
 
     def _sweep(self) -> None:
-        """Wipe what has ended, used or not, and come back for the rest."""
+        """Remove the entries whose lifetime has ended, and schedule the next sweep if any are left."""
         with self._lock:
             now = self._clock()
             for wrapped in [wrapped for wrapped, entry in self._entries.items() if now >= entry.ends_at]:
@@ -174,7 +166,7 @@ class CachedKeys:
             self._later(max(0.0, next_end - now), self._sweep)
 
     def _drop(self, wrapped: WrappedKey) -> None:
-        """Forget one, with the lock held."""
+        """Remove and overwrite one entry. The caller holds the lock."""
         entry = self._entries.pop(wrapped, None)
         if entry is not None:
             entry.wipe()

@@ -1,4 +1,4 @@
-"""The one protocol that every key provider speaks."""
+"""What the other rooms may ask of a key provider: the protocols and the values that they exchange."""
 
 from __future__ import annotations
 
@@ -10,99 +10,102 @@ from sealgate.call import Call, WrappedKey
 from sealgate.errors import PluginError
 
 BATCH = 100
-"""Data keys to a rewrap request (docs/vault.md): OpenBao takes at most 1000 strings in one."""
+"""Wrapped data keys in one rewrap request (docs/rotation.md). OpenBao accepts at most 1000 strings in one request."""
 
 
 @dataclass(frozen=True, slots=True)
 class DataKey:
-    """A new data key and its wrap."""
+    """A new data key, in plaintext and wrapped."""
 
     plaintext: bytes = field(repr=False)
-    """32 bytes. Lives in memory only, for as long as the call that asked for it."""
+    """32 bytes. Kept in memory only, for as long as the call that requested it."""
     wrapped: WrappedKey
 
 
 @dataclass(frozen=True, slots=True)
 class KeyVersions:
-    """Which versions of a key-encryption key there are."""
+    """The range of versions of a key-encryption key that can be used."""
 
     newest: int
-    """New data keys are wrapped under it."""
+    """New data keys are wrapped under this version."""
     oldest: int
-    """Data keys that are wrapped under an older one cannot be opened (Vault: `min_decryption_version`)."""
+    """Data keys that are wrapped under an older version cannot be unwrapped (Vault: `min_decryption_version`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class SignedBy:
-    """An Ed25519 signature, and which version of which key made it."""
+    """An Ed25519 signature, with the name and the version of the key that made it."""
 
     key: str
     version: int
     signature: bytes
+    """64 bytes."""
 
 
 class KeyProvider(Protocol):
-    """Makes data keys and unwraps them, and vouches for audit trails.
+    """Makes and unwraps data keys, and signs the certificates of audit trails.
 
-    Its errors are `PluginError`s that carry no key material.
+    Every error is a `PluginError` without key material.
     """
 
     def new_data_key(self, call: Call, key: str = "") -> DataKey:
-        """A fresh data key, wrapped under the newest version of `key`. One request to the provider.
+        """Make a data key and wrap it under the newest version of `key`, in one request to the provider.
 
-        `key` is a name in the keyring or mount; empty: the one that the settings name.
+        Args:
+            call: the call that the data key is for.
+            key: a name in the keyring or the mount; empty for the key that the settings name.
         """
 
     def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:
-        """The 32 bytes that `wrapped` stands for.
+        """Return the 32 bytes of the data key in `wrapped`.
 
         Raises:
-            NotConfigured: this provider is not the one that wrapped it, or does not hold that key version.
-            Tampered: the wrap was changed.
+            NotConfigured: another provider wrapped it, or this one does not have that key version.
+            Tampered: the wrapped data key was changed.
         """
 
-    def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:
-        """The same data key wrapped under the newest key version."""
-
     def attested(self, call: Call) -> Mapping[str, str]:
-        """What the login to the provider proved of this process, by the provider's own names; empty: nothing."""
+        """Return what the login to the provider proved about this process, under the provider's own names.
+
+        The mapping is empty if the login proved nothing.
+        """
 
     def sign(self, call: Call, data: bytes) -> SignedBy:
         """Sign `data` with the newest version of the key that certifies audit trails.
 
         Raises:
-            NotConfigured: there is none.
-            NotPermitted: this process may not.
+            NotConfigured: no such key exists.
+            NotPermitted: this process may not sign.
         """
 
     def public_keys(self, call: Call) -> dict[int, bytes]:
-        """The public half of each version of that key, 32 bytes each."""
-
-    def check(self, call: Call) -> str:
-        """Prove that a data key can be made and unwrapped, and tell under which key, in a few words."""
+        """Return the public half (32 bytes) of each version of the key that certifies audit trails."""
 
 
 class Rewrapper(Protocol):
-    """What else a rotation asks of a provider."""
+    """Moves wrapped data keys to a newer key version, as a rotation needs it."""
 
     def require_own(self, wrapped: WrappedKey) -> None:
-        """Hold a header to what this provider could have written, without asking anybody.
+        """Check, without a request, that this provider could have written `wrapped`.
 
         Raises:
-            NotConfigured: this provider is not the one that wrapped it.
-            Tampered: the header contradicts itself.
+            NotConfigured: another provider wrapped it.
+            Tampered: its fields contradict each other.
         """
 
     def versions(self, call: Call, key: str) -> KeyVersions:
-        """Which versions of a key there are. Needs no right to open data keys.
+        """Return the usable versions of `key`. This needs no right to unwrap data keys.
 
         Raises:
-            NotConfigured: there is no such key.
+            NotConfigured: the key does not exist.
         """
 
     def rewrap_many(self, call: Call, wrapped: Sequence[WrappedKey]) -> list[WrappedKey | PluginError]:
-        """Each data key wrapped under the newest version of its key, or why it cannot be; in the same order.
+        """Wrap each data key under the newest version of its key.
+
+        Returns:
+            In the order of `wrapped`: the new wrapped data key, or the error for this one.
 
         Raises:
-            PluginError: none could be, for a reason that is not in what is wrapped.
+            PluginError: no data key could be rewrapped, for a reason that is not in `wrapped`.
         """

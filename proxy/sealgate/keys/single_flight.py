@@ -1,4 +1,4 @@
-"""Single flight: of those who want the same at the same time, one asks, and all get its answer."""
+"""Single flight: callers that need the same result at the same time share one piece of work."""
 
 from __future__ import annotations
 
@@ -19,37 +19,39 @@ V = TypeVar("V")
 @dataclass(frozen=True, slots=True)
 class _Flight(Generic[V]):
     seconds: float
-    """How long its leader had when it took off."""
+    """How many seconds its leader, the caller that does the work, had left at the start."""
     landing: Future[V] = field(default_factory=Future)
 
 
 class SingleFlight(Generic[K, V]):
-    """Runs one piece of work for a key at a time. Nothing is kept once it has ended, failure or not."""
+    """Runs one piece of work for a key at a time. Keeps neither results nor errors once the work has ended."""
 
     def __init__(self) -> None:
         self._flights: dict[K, _Flight[V]] = {}
         self._lock = threading.Lock()
 
     def run(self, call: Call, key: K, work: Callable[[], V]) -> V:
-        """Do `work`, or wait for who is at it. A caller that gives up does not fail the others.
+        """Do `work` for `key`, or wait for the caller that is already doing it and return its result.
 
-        Nor does one that was told `Unavailable` fail those who have more time left than it had in all.
+        If that caller gives up (`Cancelled`, `DeadlineExceeded`), the others do the work themselves. If it failed with
+        `Unavailable`, so do those that have more time left than it had at its start. Every other error is raised to
+        all, each time as a new exception.
         """
         while True:
             with self._lock:
                 flight = self._flights.get(key)
-                mine = None if flight else self._flights.setdefault(key, _Flight(_seconds(call)))
+                mine = None if flight else self._flights.setdefault(key, _Flight(_seconds_left(call)))
             if mine is not None:
                 return self._lead(key, mine.landing, work)
-            assert flight is not None  # noqa: S101 - for the type checker: one of the two is there
+            assert flight is not None  # noqa: S101 - for the type checker: either `flight` or `mine` is set
             _await(call, flight.landing)
             fault = flight.landing.exception()
             if fault is None:
                 return flight.landing.result()
             if isinstance(fault, Cancelled | DeadlineExceeded):
-                continue  # that was the leader's own end
-            if isinstance(fault, Unavailable) and flight.seconds < _seconds(call):
-                continue  # it may be there by the time that the leader did not have
+                continue  # the leader gave up; this caller has not
+            if isinstance(fault, Unavailable) and flight.seconds < _seconds_left(call):
+                continue  # the service may answer within the time that the leader did not have
             if isinstance(fault, PluginError):
                 raise type(fault)(fault.fact, says=fault.says, remedy=fault.remedy)
             raise fault
@@ -70,7 +72,7 @@ class SingleFlight(Generic[K, V]):
             del self._flights[key]
 
 
-def _seconds(call: Call) -> float:
+def _seconds_left(call: Call) -> float:
     remaining = call.remaining()
     return inf if remaining is None else remaining
 

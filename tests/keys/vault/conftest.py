@@ -1,4 +1,4 @@
-"""Keys and providers of each test's own."""
+"""Fixtures for tests on a real server: service accounts and key providers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def account() -> logins.ServiceAccount:
 
 @pytest.fixture
 def provider() -> Callable[..., VaultKeys]:
-    """A provider for a Transit engine, by default with everything that its root may do."""
+    """Make a provider for a Transit engine, by default with the root token."""
 
     def make(transit: Transit, auth: Auth | None = None, key="artifacts", context=b"", patience=30.0, **options):
         server = VaultServer(

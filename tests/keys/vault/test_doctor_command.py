@@ -1,4 +1,4 @@
-"""`sealgate doctor` on a real server: what is missing, what is too much, and a policy to paste that mends it."""
+"""`sealgate doctor` on a real server: missing rights, excess rights, and a printed policy that corrects both."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def doctor(tmp_path):
 
 @pytest.fixture
 def examine(doctor, transit):
-    """Run it with a token for the policies; what it makes is for a role that may do that alone."""
+    """Run `sealgate doctor` with a token that has `policies`."""
 
     def run(
         *arguments,
@@ -61,7 +61,7 @@ def examine(doctor, transit):
 
 @pytest.fixture
 def checked(transit, tmp_path):
-    """The same checks without a process of their own: a list of them is a list for whoever makes it."""
+    """Run the same checks within the test's process."""
 
     def run(*policies, role="both", now=time.time, bare=False, **settings):
         (tmp_path / "token").write_text(transit.token(*policies, no_default_policy=bare))
@@ -76,7 +76,7 @@ def checked(transit, tmp_path):
     return run
 
 
-# --- what is right ---------------------------------------------------------------------------------------
+# --- correct ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -85,7 +85,7 @@ def test_the_policies_that_are_shipped_are_enough_for_a_role_and_not_too_much(tr
     assert report.code == 0, report.output
     assert report.of("FAILED") | report.of("warning") == set()
     assert report.state("vault: other rights") == "ok"
-    assert "of what was asked, nothing is too much" in report.line("vault: other rights")
+    assert "found no right that is not needed" in report.line("vault: other rights")
     assert "version 1" in report.line("data key: make") or role not in {"saver", "both"}
     assert report.state("vault: key") == ("ok" if role == "rewrapper" else "not checked")
     assert report.policy == ""
@@ -130,7 +130,7 @@ def test_the_role_whose_tokens_live_too_long_is_the_one_of_the_component(transit
     assert f"token_ttl=1h on the role {login.role}:" in report.line("vault: login")
 
 
-def test_a_token_that_may_not_look_at_itself_is_no_failure(transit, examine):
+def test_a_token_that_may_not_look_itself_up_is_not_a_failure(transit, examine):
     token = transit.token(*transit.shipped_policies("saver", "loader"))
     report = examine(token=token)
     assert report.code == 0
@@ -142,7 +142,7 @@ def test_a_token_that_may_not_look_at_itself_is_no_failure(transit, examine):
 # --- the server ------------------------------------------------------------------------------------------
 
 
-def test_an_address_where_nobody_is(examine):
+def test_an_address_without_a_server(examine):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     report = examine(environment={"VAULT_ADDR": f"http://127.0.0.1:{port}"})
@@ -157,7 +157,7 @@ def test_a_server_that_hangs_is_given_up(examine):
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         report = examine(vault={"timeout": "1s"}, environment={"VAULT_ADDR": address})
     assert report.of("FAILED") == {"vault: server"}
-    assert "does not answer in time" in report.line("vault: server")
+    assert "did not answer in time" in report.line("vault: server")
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_a_server_that_hangs_is_given_up(examine):
         ({"VAULT_TOKEN": ""}, "takes the token from VAULT_TOKEN"),
     ],
 )
-def test_what_the_settings_leave_to_the_environment_and_is_not_there(examine, environment, fact):
+def test_a_setting_that_is_missing_in_the_environment_too(examine, environment, fact):
     report = examine(environment=environment)
     assert report.of("FAILED") == {"vault: server"}
     assert fact in report.line("vault: server")
@@ -211,11 +211,11 @@ def test_an_address_without_tls_is_a_warning_unless_it_is_this_machine(own_trans
         environment = {"VAULT_ADDR": f"http://{host}:{openbao.port}"}
         return examine(token=token, vault={"mount": own_transit.mount}, environment=environment)
 
-    # That address leads here, too, and does not look like it.
+    # This address leads to this machine too, but is not a loopback address.
     report = run("0.0.0.0")
     assert report.code == 0
     assert report.of("warning") == {"vault: server"}
-    assert "reads the token and every data key" in report.line("vault: server")
+    assert "can read the token and every data key" in report.line("vault: server")
     assert run("localhost").of("warning") == run("127.0.0.1").of("warning") == set()
 
 
@@ -226,7 +226,7 @@ def test_a_sealed_server(openbao, examine):
     finally:
         openbao.unseal()
     assert report.of("FAILED") == {"vault: server"}
-    assert "it is sealed" in report.line("vault: server")
+    assert "Vault is sealed" in report.line("vault: server")
     assert "unseal it" in report.line("vault: server")
 
 
@@ -243,7 +243,7 @@ MISSING = [
 
 
 @pytest.mark.parametrize(("role", "shipped", "lacking"), MISSING)
-def test_a_right_that_is_missing_is_mended_by_the_policy_that_is_printed(transit, examine, role, shipped, lacking):
+def test_a_right_that_is_missing_is_corrected_by_the_policy_that_is_printed(transit, examine, role, shipped, lacking):
     name = transit.policy(NOTHING)
     token = transit.token(name, *transit.shipped_policies(*shipped), no_default_policy=False)
     report = examine("--role", role, token=token)
@@ -252,9 +252,9 @@ def test_a_right_that_is_missing_is_mended_by_the_policy_that_is_printed(transit
     for check in lacking:
         assert "Give its role the policy below" in report.line(check)
     transit.write_policy(name, report.policy)
-    mended = examine("--role", role, token=token)
-    assert mended.code == 0, mended.output
-    assert mended.of("warning") == set()
+    corrected = examine("--role", role, token=token)
+    assert corrected.code == 0, corrected.output
+    assert corrected.of("warning") == set()
 
 
 def test_a_key_of_another_name_gets_a_policy_for_that_name(transit, examine):
@@ -287,8 +287,8 @@ def test_a_right_that_is_too_much_is_named_and_gone_with_the_policy_that_is_prin
     assert report.code == (1 if state == "FAILED" else 0)
     assert "and no other" in report.line(check)
     transit.write_policy(name, report.policy)
-    mended = examine("--role", role, token=token)
-    assert (mended.code, mended.of("warning")) == (0, set())
+    corrected = examine("--role", role, token=token)
+    assert (corrected.code, corrected.of("warning")) == (0, set())
 
 
 def _shipped(name):
@@ -303,15 +303,15 @@ NEVER = [
     ("open data keys under other keys", "decrypt/*", "update"),
     ("rewrap data keys under other keys", "rewrap/+", "update"),
     ("delete the key", "keys/artifacts", "delete"),
-    ("take the key out of use", "keys/artifacts/soft-delete", "delete"),
-    ("bring a deleted key back", "keys/artifacts/soft-delete-restore", "update"),
+    ("soft-delete the key", "keys/artifacts/soft-delete", "delete"),
+    ("restore a deleted key", "keys/artifacts/soft-delete-restore", "update"),
     ("allow the key to be deleted", "keys/artifacts/config", "update"),
     ("rotate the key", "keys/artifacts/rotate", "update"),
     ("destroy old versions", "keys/artifacts/trim", "update"),
-    ("bring in a key of its own", "keys/artifacts/import_version", "update"),
-    ("bring in a key of its own", "keys/+/import", "update"),
-    ("put a key from a backup in place", "restore", "update"),
-    ("put a key from a backup in place", "restore/*", "update"),
+    ("import a key of its own", "keys/artifacts/import_version", "update"),
+    ("import a key of its own", "keys/+/import", "update"),
+    ("replace the key by one from a backup", "restore", "update"),
+    ("replace the key by one from a backup", "restore/*", "update"),
     ("export the key", "export/encryption-key/*", "read"),
     ("export the key", "export/encryption-key/artifacts/*", "read"),
     ("export the key", "export/hmac-key/artifacts", "read"),
@@ -323,7 +323,7 @@ NEVER = [
 
 @pytest.mark.parametrize("bare", [False, True], ids=["", "and Vault lists no rights"])
 @pytest.mark.parametrize(("words", "path", "capability"), NEVER)
-def test_what_no_role_needs_is_a_warning_and_is_not_tried(transit, checked, words, path, capability, bare):
+def test_a_right_that_no_role_needs_is_a_warning_and_is_not_tried(transit, checked, words, path, capability, bare):
     extra = f'path "transit/{path}" {{ capabilities = ["{capability}"] }}\n'
     extra += 'path "sys/capabilities-self" { capabilities = ["update"] }'
     transit.configure(deletion_allowed=True)
@@ -331,8 +331,8 @@ def test_what_no_role_needs_is_a_warning_and_is_not_tried(transit, checked, word
     assert report.code == 0
     assert report.state("vault: other rights") == "warning"
     assert words in report.line("vault: other rights")
-    assert f"{transit.mount}/" not in report.line("vault: other rights"), "one right is told once"
-    # Whatever it may do, nothing was done: the key is there, in its first version, and no other is.
+    assert f"{transit.mount}/" not in report.line("vault: other rights"), "a right is reported once"
+    # None of the rights was used: the one key exists, in its first version.
     key = transit.server.api("GET", f"{transit.mount}/keys/artifacts")["data"]
     assert (key["latest_version"], key["deletion_allowed"]) == (1, True)
     assert not key.get("soft_deleted")
@@ -340,7 +340,7 @@ def test_what_no_role_needs_is_a_warning_and_is_not_tried(transit, checked, word
 
 
 @pytest.mark.parametrize("path", ["decrypt/payroll", "rewrap/b*", "datakey/plaintext/pay*", "hmac/artifacts"])
-def test_a_right_that_nobody_could_guess_is_named_as_vault_lists_it(transit, checked, path):
+def test_a_right_to_an_unknown_key_name_is_reported_as_vault_lists_it(transit, checked, path):
     extra = transit.policy(f'path "transit/{path}" {{ capabilities = ["update", "list"] }}')
     shipped = transit.shipped_policies("saver", "loader")
     report = checked(*shipped, extra)
@@ -350,10 +350,10 @@ def test_a_right_that_nobody_could_guess_is_named_as_vault_lists_it(transit, che
         *shipped, extra, transit.policy('path "sys/capabilities-self" { capabilities = ["update"] }'), bare=True
     )
     assert unlisted.state("vault: other rights") == "ok"
-    assert "and Vault lists no others" in unlisted.line("vault: other rights"), "it claims no more than it knows"
+    assert "Vault does not list the rights" in unlisted.line("vault: other rights"), "it claims no more than is known"
 
 
-def test_to_look_at_keys_and_what_is_denied_is_not_too_much(transit, checked):
+def test_reading_keys_and_denied_paths_are_not_excess_rights(transit, checked):
     harmless = """
     path "transit/keys/*" { capabilities = ["read", "list"] }
     path "transit/decrypt/payroll" { capabilities = ["deny"] }
@@ -407,7 +407,7 @@ def test_keys_that_policies_choose_and_the_one_that_signs_trails_are_needed(tran
     name = transit.policy(NOTHING)
     token = transit.token(name, no_default_policy=False)
     lacking = examine(token=token, more=more)
-    assert "1 load" in lacking.line("policies")
+    assert "all policies load; documents: 1, rules: 0" in lacking.line("policies")
     assert {line[6:-3] for line in lacking.policy.splitlines() if line.startswith("path")} == {
         f"{transit.mount}/{path}"
         for path in (
@@ -448,7 +448,7 @@ def test_a_policy_to_paste_is_about_one_key_of_one_mount(role, mount, key):
 
 @pytest.fixture
 def look(transit, checked):
-    """Examine a key with the right to look at it."""
+    """Examine a key with the right to read it."""
 
     def run(role="both", key="artifacts", **more):
         policies = [transit.policy(_shipped(part).replace("/artifacts", f"/{key}")) for part in ROLES[role]]
@@ -492,7 +492,7 @@ BOUND = {"key": "bound", "context": "team-a"}
 
 @pytest.fixture
 def bound(transit):
-    """The text of shipped policies, for a key that is derived."""
+    """Return the text of shipped policies, with the name of a derived key."""
     transit.create_key("bound", derived=True)
     return lambda *names: "\n".join(_shipped(name).replace("/artifacts", "/bound") for name in names)
 
@@ -507,7 +507,7 @@ def test_a_role_that_is_bound_to_a_context_is_tried_with_it(transit, checked, bo
     assert other.of("FAILED") == {"data key: make" if role == "saver" else "data key: open"}
     transit.write_policy(policy, bound(part).partition("\n# Whether")[0])
     unproven = checked(policy, role=role, **BOUND)
-    assert "nothing proves that key bound is derived" in unproven.line("data key: make") + unproven.line(
+    assert "cannot verify that key bound is derived" in unproven.line("data key: make") + unproven.line(
         "data key: open"
     )
     assert unproven.state("vault: key") == "warning"
@@ -525,15 +525,15 @@ def test_a_role_that_no_policy_binds_to_its_context_is_a_warning(transit, examin
     assert report.of("warning") == {"vault: context", "vault: key"}
     assert f"may {verbs} data keys in any context" in report.line("vault: context")
     transit.write_policy(name, report.policy)
-    mended = examine("--role", role, token=token, vault=BOUND)
-    assert (mended.code, mended.of("warning")) == (0, set())
+    corrected = examine("--role", role, token=token, vault=BOUND)
+    assert (corrected.code, corrected.of("warning")) == (0, set())
 
 
 LACKING = [("both", ["saver-bound"]), ("both", ["loader-bound"]), ("both", []), ("saver", []), ("loader", [])]
 
 
 @pytest.mark.parametrize(("role", "shipped"), LACKING)
-def test_a_right_that_a_bound_role_lacks_is_mended_by_a_policy_that_binds(transit, examine, bound, role, shipped):
+def test_a_right_that_a_bound_role_lacks_is_corrected_by_a_policy_that_binds(transit, examine, bound, role, shipped):
     name = transit.policy(NOTHING)
     token = transit.token(name, transit.policy(bound(*shipped) or NOTHING), no_default_policy=False)
     report = examine("--role", role, token=token, vault=BOUND)
@@ -542,8 +542,8 @@ def test_a_right_that_a_bound_role_lacks_is_mended_by_a_policy_that_binds(transi
     assert report.of("FAILED") == {lacking[part] for part in parts if f"{part}-bound" not in shipped}
     assert all("may not" in report.line(check) for check in report.of("FAILED"))
     transit.write_policy(name, report.policy)
-    mended = examine("--role", role, token=token, vault=BOUND)
-    assert (mended.code, mended.of("warning")) == (0, set()), mended.output
+    corrected = examine("--role", role, token=token, vault=BOUND)
+    assert (corrected.code, corrected.of("warning")) == (0, set()), corrected.output
     assert examine("--role", role, token=token, vault={**BOUND, "context": "team-b"}).code == 1
 
 
@@ -562,7 +562,7 @@ def test_a_rewrapper_sends_batches_that_no_policy_can_bind(transit, examine, bou
 # --- and more of the key ---------------------------------------------------------------------------------
 
 
-def test_what_makes_a_key_easy_to_lose_is_a_warning(transit, look):
+def test_settings_that_make_a_key_easy_to_lose_are_a_warning(transit, look):
     transit.create_key("loose", exportable=True, allow_plaintext_backup=True)
     transit.configure("loose", deletion_allowed=True)
     report = look(key="loose")
@@ -572,8 +572,8 @@ def test_what_makes_a_key_easy_to_lose_is_a_warning(transit, look):
         assert name in report.line("vault: key")
 
 
-def test_versions_rotation_and_a_raised_minimum_are_told(transit, look):
-    assert "latest version is 1, 0 h old; it is rotated when somebody does it" in look().line("vault: key")
+def test_versions_rotation_and_a_raised_minimum_are_reported(transit, look):
+    assert "latest version is 1, 0 h old; the key is rotated only by hand" in look().line("vault: key")
     transit.rotate()
     transit.configure(min_decryption_version=2, auto_rotate_period="720h")
     report = look()
@@ -587,8 +587,8 @@ def test_versions_rotation_and_a_raised_minimum_are_told(transit, look):
 @pytest.mark.parametrize(
     ("kind", "state", "words"),
     [
-        ("rsa-2048", "warning", "takes no context"),
-        ("ed25519", "FAILED", "wraps no data keys"),
+        ("rsa-2048", "warning", "supports no context"),
+        ("ed25519", "FAILED", "cannot wrap data keys"),
         ("chacha20-poly1305", "ok", "chacha20"),
     ],
 )
@@ -603,7 +603,7 @@ def test_a_version_that_is_older_than_a_year_is_to_be_rotated(look):
     report = look(now=lambda: time.time() + 400 * 86400)
     assert report.state("vault: key") == "warning"
     assert "400 days old" in report.line("vault: key")
-    assert "Rotate it" in report.line("vault: key")
+    assert "Rotate the key" in report.line("vault: key")
 
 
 def test_the_text_report_ends_with_the_policy_ready_to_paste(doctor, transit):

@@ -1,4 +1,4 @@
-"""The run that docs/doctor.md shows is what a real run prints, against a real server."""
+"""docs/doctor.md shows the output of a real run on a real server."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from harness.openbao import POLICIES
 
 PAGE = TESTS.parent / "docs/doctor.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FIGURES = re.compile(r"[0-9a-f]{16}|\d+\.\d+\.\d+|[0-9.]+ [GM]iB|\d+ s\b|mode \d+|can be (?:made|written to)|\d+ bytes")
+FIGURES = re.compile(
+    r"[0-9a-f]{16}|\d+\.\d+\.\d+|[0-9.]+ [GM]iB|\d+ s\b|mode \d+|can be (?:created|written to)|\d+ bytes"
+)
 
 
-def test_the_run_that_is_shown_is_a_real_one(openbao, tmp_path):
+def test_the_output_on_the_page_is_that_of_a_real_run(openbao, tmp_path):
     blocks = dict(BLOCK.findall(PAGE.read_text()))
     command = blocks["console"].removeprefix("$ ").strip()
-    # A namespace of its own: the page has the mount and the key at their default names.
+    # A namespace of its own, because the page uses the default names of mount and key.
     namespace = openbao.new_namespace()
     for path, body in (("sys/mounts/transit", {"type": "transit"}), ("transit/keys/artifacts", {})):
         openbao.post(path, body, namespace=namespace)

@@ -1,4 +1,4 @@
-"""`sealgate rewrap` as an administrator runs it: a real server, a real downstream, objects that are really there."""
+"""`sealgate rewrap` as an administrator runs it: a real server, a real downstream and stored objects."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Installation:
         return code, json.loads(out)
 
     def versions(self):
-        """The key version of each object."""
+        """Return the key version of each object."""
         headers = {key: envelope.split_stream(iter([(self.storage / key).read_bytes()]))[0] for key in self.saved}
         return {key: header.key.key_version for key, header in headers.items()}
 
@@ -163,8 +163,8 @@ def test_a_vendors_plugin_gets_its_configuration_and_its_bytes_whatever_operatio
     file.write_text("fault: record\nbucket: with-a-secret")
     code, _, err = installation.run("ns/a", "--configuration", str(file))
     assert (code, err) == (0, "")
-    told = json.loads((installation.storage / "record.json").read_text())
-    assert (told["configuration"], told["name"]) == ("fault: record\nbucket: with-a-secret", "vendor-s3")
+    received = json.loads((installation.storage / "record.json").read_text())
+    assert (received["configuration"], received["name"]) == ("fault: record\nbucket: with-a-secret", "vendor-s3")
     (installation.storage / "record.json").unlink()
     assert installation.versions() == {"ns/a": 2}
     assert installation.opened("ns/a") == DATA
@@ -206,7 +206,7 @@ def test_killed_at_any_point_every_object_is_whole_and_the_next_run_goes_on(inst
     )
 
 
-def test_sigterm_ends_it_after_the_objects_at_work_and_it_says_where_to_go_on(installation, own_transit):
+def test_sigterm_ends_it_after_the_objects_in_progress_and_the_report_says_where_to_continue(installation, own_transit):
     keys = [f"ns/{number:04}" for number in range(2 * BATCH + 10)]
     installation.save(*keys, data=b"x")
     own_transit.rotate()
@@ -224,7 +224,7 @@ def test_sigterm_ends_it_after_the_objects_at_work_and_it_says_where_to_go_on(in
     assert code == 0
     assert report["found"] == len([key for key in keys if key > after])
     assert set(installation.versions().values()) == {2}
-    assert (report["keys"]["artifacts"]["oldest_may_be"] is None) == bool(after), "a part of them tells nothing"
+    assert (report["keys"]["artifacts"]["oldest_may_be"] is None) == bool(after), "a part of them proves nothing"
 
 
 def test_a_dry_run_says_what_is_stale_by_its_exit_code_and_writes_nothing(installation, own_transit):
@@ -238,7 +238,7 @@ def test_a_dry_run_says_what_is_stale_by_its_exit_code_and_writes_nothing(instal
     assert {path: path.read_bytes() for path in installation.storage.rglob("*") if path.is_file()} == before
 
 
-def test_a_role_that_may_not_rewrap_is_told_so_and_nothing_changes(installation, own_transit):
+def test_a_role_that_may_not_rewrap_gets_an_error_and_nothing_changes(installation, own_transit):
     installation.save("ns/a", data=b"x")
     own_transit.rotate()
     look = 'path "transit/keys/artifacts" { capabilities = ["read"] }'
@@ -247,7 +247,7 @@ def test_a_role_that_may_not_rewrap_is_told_so_and_nothing_changes(installation,
         code, out, err = installation.run("ns")
         assert code == 1
         assert "its policies do not allow this" in out + err
-        assert "policies/vault has what it needs" in out + err
+        assert "with a policy from policies/vault" in out + err
         assert installation.versions() == {"ns/a": 1}
 
 
@@ -281,7 +281,7 @@ def test_a_derived_key_keeps_its_context(own_transit, provider, tmp_path):
     assert installation.opened("ns/a") == DATA
 
 
-def test_a_terminal_sees_a_bar_and_a_pipe_none(installation, own_transit):
+def test_a_terminal_shows_a_progress_bar_and_a_pipe_does_not(installation, own_transit):
     installation.save(*(f"ns/{number}" for number in range(60)), data=b"x")
     own_transit.rotate()
     leader, follower = pty.openpty()
@@ -297,14 +297,14 @@ def test_a_terminal_sees_a_bar_and_a_pipe_none(installation, own_transit):
         while data := os.read(leader, 4096):
             shown += data
     except OSError:
-        pass  # its other end was closed
+        pass  # the process closed its end
     process.communicate(timeout=60)
     os.close(leader)
     assert re.search(rb"done with \[#*\.*\] \d+ of 60 objects", shown), shown
     assert shown.endswith(b"\r\x1b[K")
 
 
-def test_an_object_before_the_key_of_after_is_not_checked_and_nothing_is_said_of_the_whole(installation, own_transit):
+def test_objects_before_the_key_of_after_are_skipped_and_the_report_does_not_cover_the_whole(installation, own_transit):
     installation.save("ns/a", "ns/b", "ns/c", data=b"x")
     own_transit.rotate()
     code, report = installation.report("ns", "--after", "ns/a")
@@ -349,8 +349,8 @@ def test_a_downstream_that_hangs_is_given_up_and_nothing_is_left_behind(own_tran
     process = installation.begin("ns", "--configuration", str(file))
     assert eventually((installation.storage / "hang-began").exists)
     process.send_signal(signal.SIGTERM)
-    if on == "SaveStream":  # what is being written has a moment more, unless it is told again
-        time.sleep(0.5)  # or two signals become one
+    if on == "SaveStream":  # a write may go on for a moment, until a second signal
+        time.sleep(0.5)  # otherwise the two signals merge into one
         process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 1, err

@@ -1,4 +1,4 @@
-"""The walk-through of docs/rotation.md, run on a real server by its own command line."""
+"""The commands of docs/rotation.md, run on a real server with its own command line."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_the_commands_of_the_page_rotate_and_move_what_is_stored(openbao, tmp_pa
     run("sealgate seal report storage/ns/report --artifact-key ns/report")
     (block,) = re.findall(r"^```console\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     shown = [run(line.removeprefix("$ ")) for line in block.splitlines()]
-    assert "something lies under an older version" in shown[1]
+    assert "some objects use an older version" in shown[1]
     assert "vault write transit/keys/artifacts/config min_decryption_version=2" in shown[2]
     assert json.loads(shown[3])["stale"] == 0
     run("sealgate open storage/ns/report opened --artifact-key ns/report")

@@ -1,4 +1,4 @@
-"""An answer that has no end, or ends too soon: it is waited for so long and no longer, and its kind is told apart."""
+"""Answers without an end, or cut short: the wait for them is limited, and each kind has its own outcome."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sealgate.call import Call, Operation
 from sealgate.errors import NotConfigured, Unavailable
 from sealgate.keys.vault.client import LARGEST
 from sealgate.keys.vault.connections import Wire
-from sealgate.keys.vault.faults import Unanswered, VaultRequest, VaultResponse
+from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
 from sealgate.keys.vault.login import StaticToken
 from sealgate.keys.vault.provider import VaultKeys
 from sealgate.keys.vault.server import TransitKey, VaultServer
@@ -27,11 +27,11 @@ CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
 WHOLE = OK + b"Content-Length: 2\r\n\r\n{}"
 HURRY = 0.3
 PAUSE = 0.02
-"""Between two bytes of an answer that does not end by itself within many times of `HURRY`."""
+"""Seconds between two bytes of an answer that lasts many times longer than `HURRY`."""
 
 
 class Speaker:
-    """A server that says what a test says, byte for byte, to one request after the other of each connection."""
+    """A server that sends the bytes that a test gives it, in answer to the requests of each connection."""
 
     def __init__(self, *answers):
         self._answers = iter(answers)
@@ -91,11 +91,7 @@ def bytewise(text):
 
 
 def first(speaker, timeout=30.0):
-    wire = Wire(speaker.address)
-    try:
-        return wire.send(REQUEST, "token", timeout)
-    finally:
-        wire.close()
+    return Wire(speaker.address).send(REQUEST, "token", timeout)
 
 
 # --- in seconds ------------------------------------------------------------------------------------------
@@ -112,13 +108,12 @@ DRIPPING = {
 
 
 @pytest.mark.parametrize("answer", DRIPPING.values(), ids=DRIPPING)
-def test_an_answer_that_comes_byte_by_byte_is_not_waited_for_longer_than_one_that_does_not_come(answer):
+def test_the_wait_for_an_answer_byte_by_byte_is_as_long_as_for_no_answer(answer):
     with saying(answer, [WHOLE]) as speaker:
         wire = Wire(speaker.address)
         assert wire.send(REQUEST, "token", HURRY) is Unanswered.TIMEOUT
-        assert eventually(lambda: speaker.left == 1), "the connection is not held"
+        assert eventually(lambda: speaker.left == 1), "the connection is closed"
         assert wire.send(REQUEST, "token", 30) == VaultResponse(200, {})
-        wire.close()
 
 
 def test_slow_is_not_too_late():
@@ -129,7 +124,7 @@ def test_slow_is_not_too_late():
 def test_a_call_ends_though_the_answer_does_not():
     with saying(*[DRIPPING["body"]] * 20) as speaker:
         server = VaultServer(speaker.address, StaticToken("token"), patience=3 * HURRY)
-        with pytest.raises(Unavailable, match="does not answer in time"):
+        with pytest.raises(Unavailable, match="did not answer in time"):
             VaultKeys(server, TransitKey("transit", "artifacts")).new_data_key(Call(Operation.SAVE))
 
 
@@ -137,7 +132,7 @@ def test_a_call_ends_though_the_answer_does_not():
 
 BLOCK = b" " * (1 << 20)
 ENDLESS = 64
-"""Blocks; more than the buffers of two sockets take."""
+"""Blocks, more than fit into the buffers of two sockets."""
 TOO_LARGE = {
     "of a known size": [OK + b"Content-Length: %d\r\n\r\n" % (ENDLESS << 20), *[BLOCK] * ENDLESS],
     "of no known size": [OK + b"\r\n", *[BLOCK] * ENDLESS],
@@ -150,14 +145,13 @@ TOO_LARGE = {
 
 
 @pytest.mark.parametrize("answer", TOO_LARGE.values(), ids=TOO_LARGE)
-def test_an_answer_larger_than_any_of_vault_is_not_read_to_its_end(answer):
+def test_a_too_large_answer_is_not_read_to_its_end(answer):
     with saying(answer, [WHOLE]) as speaker:
         wire = Wire(speaker.address)
         assert wire.send(REQUEST, "token", 30) is Unanswered.NOT_VAULT
-        assert eventually(lambda: speaker.left == 1), "the connection is not held"
+        assert eventually(lambda: speaker.left == 1), "the connection is closed"
         assert speaker.said < ENDLESS / 2 * len(BLOCK)
         assert wire.send(REQUEST, "token", 30) == VaultResponse(200, {})
-        wire.close()
 
 
 def test_an_answer_as_large_as_is_allowed_is_read():
@@ -166,7 +160,7 @@ def test_an_answer_as_large_as_is_allowed_is_read():
         assert first(speaker) == VaultResponse(200, {"data": {"a": "b"}})
 
 
-def test_an_answer_that_would_unpack_into_a_large_one_is_not_asked_for_and_not_unpacked():
+def test_a_compressed_answer_is_neither_requested_nor_decompressed():
     packed = gzip.compress(b'{"data": {"a": "b"}}')
     head = OK + b"Content-Encoding: gzip\r\nContent-Length: %d\r\n\r\n" % len(packed)
     with saying([head + packed]) as speaker:
@@ -178,16 +172,15 @@ def test_cookies_are_not_kept():
     with saying([OK + b"Set-Cookie: a=b\r\nContent-Length: 2\r\n\r\n", WHOLE[-2:]], [WHOLE]) as speaker:
         wire = Wire(speaker.address)
         assert wire.send(REQUEST, "token", 30) == VaultResponse(200, {})
-        # The first connection may look alive for a moment after it was closed.
+        # The first connection may appear open for a moment after it was closed.
         assert eventually(lambda: wire.send(REQUEST, "token", 30) == VaultResponse(200, {}))
-        wire.close()
     assert b"Cookie" not in speaker.heard[1]
 
 
-def test_who_answers_too_much_is_called_by_its_name():
+def test_the_error_for_a_too_large_answer_names_the_server():
     with saying(*[TOO_LARGE["chunked"]] * 5) as speaker:
         server = VaultServer(speaker.address, StaticToken("token"))
-        with pytest.raises(NotConfigured, match=r"what answers at 127.0.0.1:\d+ does not answer as Vault does"):
+        with pytest.raises(NotConfigured, match=r"the server at 127.0.0.1:\d+ does not answer as Vault does"):
             VaultKeys(server, TransitKey("transit", "artifacts")).new_data_key(Call(Operation.SAVE))
         assert speaker.connections == 1
 
@@ -211,16 +204,15 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN)
-def test_an_answer_that_breaks_off_passes_and_is_not_logged_and_the_next_one_is_right(answer, caplog):
+def test_an_incomplete_answer_is_not_logged_and_the_next_one_is_read(answer, caplog):
     with saying(answer, [WHOLE]) as speaker:
         wire = Wire(speaker.address)
         assert wire.send(REQUEST, "token", 30) is Unanswered.NO_CONNECTION
         assert wire.send(REQUEST, "token", 30) == VaultResponse(200, {})
-        wire.close()
     assert caplog.text == ""
 
 
-def test_a_server_that_hangs_up_before_its_certificate_is_not_said_to_have_a_bad_one():
+def test_a_server_that_closes_the_connection_before_its_certificate_is_not_a_tls_fault():
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor() as pool:
 
         def hang_up():
@@ -243,4 +235,3 @@ def test_a_connection_is_kept_for_the_next_request():
         for _ in range(5):
             assert wire.send(REQUEST, "token", 30) == VaultResponse(200, {})
         assert speaker.connections == 1
-        wire.close()

@@ -1,4 +1,4 @@
-"""Every way to a token, against a real server; what happens when one ends; and how many logins that takes."""
+"""Every login method on a real server, tokens that expire, and the number of logins."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ from pathlib import Path
 import pytest
 from harness import vault_logins as logins
 from harness.chain import eventually
+from harness.data_keys import make_and_open
 from harness.vault_logins import ServiceAccount
 
 from sealgate.call import Call, Operation
 from sealgate.errors import NotConfigured, NotPermitted
-from sealgate.keys.vault.faults import VaultResponse
+from sealgate.keys.vault.formats import VaultResponse
 from sealgate.keys.vault.login import AppRoleLogin, JwtLogin, StaticToken, TokenFile
 
 BOTH = ("saver", "loader")
@@ -37,7 +38,7 @@ class Clock:
 
 
 def first(low, high):
-    """No jitter: the earliest time."""
+    """Return the earliest time, without jitter."""
     return low
 
 
@@ -45,32 +46,32 @@ def first(low, high):
 
 
 def test_a_token(transit, provider, call, policies):
-    provider(transit, StaticToken(transit.token(*policies))).check(call)
+    make_and_open(provider(transit, StaticToken(transit.token(*policies))), call)
 
 
 def test_approle(transit, provider, call, policies, tmp_path):
-    provider(transit, logins.approle(transit, tmp_path, policies)).check(call)
+    make_and_open(provider(transit, logins.approle(transit, tmp_path, policies)), call)
 
 
 def test_jwt(transit, provider, call, policies, tmp_path, account):
-    provider(transit, logins.jwt(transit, account, tmp_path / "jwt", policies)).check(call)
+    make_and_open(provider(transit, logins.jwt(transit, account, tmp_path / "jwt", policies)), call)
 
 
 def test_kubernetes(transit, provider, call, policies, tmp_path, account):
     with logins.token_reviewer() as reviewer:
         address = f"http://127.0.0.1:{reviewer.server_port}"
-        provider(transit, logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)).check(call)
+        make_and_open(provider(transit, logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)), call)
 
 
 def test_a_token_file(transit, provider, call, policies, tmp_path):
     (tmp_path / "token").write_text(transit.token(*policies) + "\n")
-    provider(transit, TokenFile(tmp_path / "token")).check(call)
+    make_and_open(provider(transit, TokenFile(tmp_path / "token")), call)
 
 
 def test_a_login_in_a_namespace(vault, provider, call, tmp_path):
     inside = vault.transit(vault.new_namespace())
     login = logins.approle(inside, tmp_path, inside.shipped_policies(*BOTH))
-    provider(inside, login).check(call)
+    make_and_open(provider(inside, login), call)
 
 
 # --- methods that are not set up -------------------------------------------------------------------------
@@ -96,10 +97,10 @@ def test_a_cluster_that_cannot_be_asked_is_a_login_refused(transit, provider, ca
         address = f"http://127.0.0.1:{reviewer.server_port}"
         login = logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)
         keys = provider(transit, login)
-        keys.check(call)
+        make_and_open(keys, call)
     with pytest.raises(NotPermitted, match="Vault refuses the login"):
         provider(transit, login).new_data_key(call)
-    keys.check(call)  # who holds a token needs nobody
+    make_and_open(keys, call)  # a provider with a token needs no login
 
 
 def test_a_mount_that_is_not_there_is_named_as_what_to_check(transit, provider, call, tmp_path):
@@ -115,7 +116,7 @@ def test_a_mount_that_is_not_there_is_named_as_what_to_check(transit, provider, 
         (None, "no such file"),
         (b"", "it is empty"),
         (b" \n", "it is empty"),
-        (b"\xff", "not text"),
+        (b"\xff", "not ASCII text"),
         (b"a\nb", "one line"),
     ],
     ids=str,
@@ -135,28 +136,26 @@ def test_a_secret_that_cannot_be_read_is_named_by_its_setting(transit, provider,
 
 
 @pytest.mark.parametrize("written_to", [False, True])
-def test_a_pipe_or_a_device_is_no_secret_and_nobody_waits_for_what_comes_of_it(
-    transit, provider, call, tmp_path, written_to
-):
+def test_a_pipe_or_a_device_is_not_a_secret_and_is_not_waited_for(transit, provider, call, tmp_path, written_to):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     writer = os.open(pipe, os.O_RDWR) if written_to else None
     for path in (pipe, Path("/dev/zero")):
         for auth in (TokenFile(path), JwtLogin("jwt", "role", path), AppRoleLogin("approle", "id", path)):
-            with pytest.raises(NotConfigured, match="it is no regular file"):
+            with pytest.raises(NotConfigured, match="it is not a regular file"):
                 provider(transit, auth).new_data_key(call)
     if writer is not None:
         os.close(writer)
 
 
 @pytest.mark.parametrize("token", ["", "a\nb", "a\r\nX-Vault-Namespace: b", "schlüssel", " a", 7], ids=repr)
-def test_a_login_that_gives_what_is_no_token_is_not_vaults(transit, provider, call, tmp_path, token):
+def test_an_answer_without_a_valid_token_is_an_error_of_the_login(transit, provider, call, tmp_path, token):
     class Giving:
         def send(self, request, _, timeout):
             return VaultResponse(200, {"auth": {"client_token": token, "lease_duration": 60}})
 
     (tmp_path / "jwt").write_text("a.b.c")
-    with pytest.raises(NotConfigured, match="answer to the login holds no token"):
+    with pytest.raises(NotConfigured, match="answer to the login contains no token"):
         provider(transit, JwtLogin("jwt", "role", tmp_path / "jwt"), transport=Giving()).new_data_key(call)
 
 
@@ -166,14 +165,14 @@ def test_a_login_that_gives_what_is_no_token_is_not_vaults(transit, provider, ca
 def test_a_token_that_was_revoked_is_replaced_within_the_call(openbao, own_transit, provider, call, tmp_path):
     login = logins.approle(own_transit, tmp_path, own_transit.shipped_policies(*BOTH))
     keys = provider(own_transit, login)
-    keys.check(call)
+    make_and_open(keys, call)
     own_transit.post("sys/leases/revoke-prefix/auth/" + login.mount)
-    keys.check(call)
+    make_and_open(keys, call)
     assert openbao.calls()[f"auth/{login.mount}/login"] == 2
 
 
 def test_a_token_that_expired_is_replaced_within_the_call(transit, provider, call, policies, tmp_path):
-    # This process's clock stands still, so it is the server that ends the token.
+    # This process's clock does not move, so only the server knows that the token expired.
     keys = provider(transit, logins.approle(transit, tmp_path, policies, token_ttl="1s"), clock=Clock())
     made = keys.new_data_key(call)
     token = StaticToken(transit.token(*policies, ttl="1s", no_parent=True))
@@ -205,9 +204,7 @@ def test_a_role_that_was_revoked_is_refused_and_the_next_call_is_right_once_it_i
     keys.new_data_key(call)
 
 
-def test_a_token_that_is_revoked_after_a_policy_was_mended_is_replaced_all_the_same(
-    transit, provider, call, policies, tmp_path
-):
+def test_a_token_that_is_revoked_after_a_policy_was_corrected_is_replaced(transit, provider, call, policies, tmp_path):
     login = logins.approle(transit, tmp_path, policies)
     keys = provider(transit, login, clock=Clock())
     transit.write_policy(policies[0], 'path "transit/*" { capabilities = ["deny"] }')
@@ -221,39 +218,39 @@ def test_a_token_that_is_revoked_after_a_policy_was_mended_is_replaced_all_the_s
 
 def test_a_token_that_is_given_and_refused_is_an_error_at_once(openbao, own_transit, provider, call):
     token = own_transit.token(*own_transit.shipped_policies("loader"))
-    with pytest.raises(NotPermitted, match="it has ended, or its policies do not allow this") as raised:
+    with pytest.raises(NotPermitted, match="it has expired, or its policies do not allow this") as raised:
         provider(own_transit, StaticToken(token)).new_data_key(call)
     assert "keys.vault.auth" in raised.value.remedy
     assert openbao.calls()[f"{own_transit.mount}/datakey/plaintext/artifacts"] == 1
 
 
-def test_a_token_file_that_was_written_anew_is_read_anew(transit, provider, call, policies, tmp_path):
+def test_a_changed_token_file_is_read_again(transit, provider, call, policies, tmp_path):
     file = tmp_path / "token"
     tokens = [transit.token(*policies) for _ in range(3)]
     file.write_text(tokens[0])
     keys = provider(transit, TokenFile(file))
-    keys.check(call)
+    make_and_open(keys, call)
     for old, new in pairwise(tokens):
         transit.post("auth/token/revoke", {"token": old})
         other = tmp_path / "other"
         other.write_text(new)
         other.replace(file)
-        keys.check(call)
+        make_and_open(keys, call)
 
 
-def test_a_token_file_of_the_same_look_is_read_anew_when_its_token_was_refused(
+def test_a_token_file_with_unchanged_metadata_is_read_again_when_its_token_was_refused(
     transit, provider, call, policies, tmp_path
 ):
     file = tmp_path / "token"
     old, new = transit.token(*policies), transit.token(*policies)
     file.write_text(old)
     keys = provider(transit, TokenFile(file))
-    keys.check(call)
+    make_and_open(keys, call)
     before = file.stat()
     transit.post("auth/token/revoke", {"token": old})
     file.write_text(new)
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
-    keys.check(call)
+    make_and_open(keys, call)
 
 
 # --- how many logins -------------------------------------------------------------------------------------
@@ -300,7 +297,7 @@ def test_a_warm_up_that_fails_leaves_the_first_call_to_try_again(openbao, own_tr
     keys.warm_up()
     assert eventually(lambda: "not logged in to vault yet" in caplog.text)
     login.secret_id_file.write_text(secret)
-    keys.check(call)
+    make_and_open(keys, call)
 
 
 def test_a_token_is_replaced_near_its_end_and_not_before(openbao, own_transit, provider, login, call):
@@ -314,7 +311,7 @@ def test_a_token_is_replaced_near_its_end_and_not_before(openbao, own_transit, p
     assert seen == [1, 1, 2, 2, 2, 3, 3]
 
 
-def test_a_token_is_used_to_its_end_where_no_other_is_to_be_had(openbao, own_transit, provider, login, call):
+def test_a_token_is_used_until_it_expires_if_no_login_succeeds(openbao, own_transit, provider, login, call):
     clock = Clock()
     keys = provider(own_transit, login, clock=clock, jitter=first)
     keys.new_data_key(call)
@@ -322,13 +319,13 @@ def test_a_token_is_used_to_its_end_where_no_other_is_to_be_had(openbao, own_tra
     clock.now += 500
     for _ in range(3):
         keys.new_data_key(call)
-    assert openbao.calls()[f"auth/{login.mount}/login"] == 2  # the second in vain, and no third for now
+    assert openbao.calls()[f"auth/{login.mount}/login"] == 2  # the second failed, and there is no third for now
     clock.now += 101
     with pytest.raises(NotPermitted, match="refuses the login"):
         keys.new_data_key(call)
 
 
-def test_a_policy_that_says_no_does_not_make_a_login_of_each_call(openbao, own_transit, provider, login, call):
+def test_a_refusal_by_policy_does_not_cause_a_login_for_each_call(openbao, own_transit, provider, login, call):
     clock = Clock()
     own_transit.create_key("other")
     keys = provider(own_transit, login, key="other", clock=clock)
@@ -343,7 +340,7 @@ def test_nothing_is_looked_up_or_renewed(openbao, own_transit, provider, login, 
     before = openbao.calls()
     keys = provider(own_transit, login)
     for _ in range(3):
-        keys.check(call)
+        make_and_open(keys, call)
     asked = openbao.calls() - before
     mount = own_transit.mount
     assert asked == {
@@ -353,7 +350,7 @@ def test_nothing_is_looked_up_or_renewed(openbao, own_transit, provider, login, 
     }
 
 
-def test_what_a_login_proves_is_told_and_costs_no_request(transit, provider, tmp_path, call, policies, account):
+def test_the_identity_of_a_login_is_known_without_a_request(transit, provider, tmp_path, call, policies, account):
     claims = {
         "/kubernetes.io/namespace": "service_account_namespace",
         "/kubernetes.io/serviceaccount/name": "service_account_name",
@@ -364,7 +361,7 @@ def test_what_a_login_proves_is_told_and_costs_no_request(transit, provider, tmp
     assert keys.attested(call) is found
 
 
-def test_kubernetes_tells_namespace_and_service_account_by_itself(transit, provider, tmp_path, call, policies, account):
+def test_a_kubernetes_login_proves_namespace_and_service_account(transit, provider, tmp_path, call, policies, account):
     with logins.token_reviewer() as reviewer:
         address = f"http://127.0.0.1:{reviewer.server_port}"
         login = logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)
@@ -372,11 +369,11 @@ def test_kubernetes_tells_namespace_and_service_account_by_itself(transit, provi
     assert (found["service_account_namespace"], found["service_account_name"]) == ("ns", "sa")
 
 
-def test_what_the_maker_of_a_secret_id_wrote_on_it_proves_nothing(transit, provider, tmp_path, call, policies):
+def test_the_metadata_of_a_secret_id_proves_nothing(transit, provider, tmp_path, call, policies):
     forged = '{"service_account_namespace": "payments", "service_account_name": "runner"}'
     keys = provider(transit, logins.approle(transit, tmp_path, policies, metadata=forged))
     assert keys.attested(call) == {}
 
 
-def test_a_token_that_somebody_else_got_proves_nothing(keys, call):
+def test_a_token_from_elsewhere_proves_nothing(keys, call):
     assert keys.attested(call) == {}

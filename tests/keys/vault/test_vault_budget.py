@@ -1,4 +1,4 @@
-"""How often the server is asked, by its own audit log."""
+"""The number of requests to the server, according to its audit log."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sealgate.keys.vault.login import StaticToken
 
 @pytest.fixture
 def asked(openbao, own_transit):
-    """What the server was asked for since the test began to ask, by this test's own names."""
+    """Count the requests since the first call, with this test's mount shown as `transit`."""
     start = None
 
     def count():
@@ -27,7 +27,7 @@ def asked(openbao, own_transit):
     return count
 
 
-def test_a_process_logs_in_once_a_save_asks_once_a_read_once_and_a_second_read_not_at_all(
+def test_a_process_logs_in_once_and_each_save_and_each_first_read_is_one_request(
     own_transit, provider, call, tmp_path, asked
 ):
     login = logins.approle(own_transit, tmp_path, own_transit.shipped_policies("saver", "loader"))
@@ -53,7 +53,7 @@ def test_without_the_cache_each_read_asks_once(own_transit, provider, call, aske
     assert asked() == {"transit/decrypt/artifacts": 4}
 
 
-def test_a_derived_key_costs_one_question_more_in_a_process(own_transit, provider, call, asked):
+def test_a_derived_key_costs_one_more_request_in_a_process(own_transit, provider, call, asked):
     own_transit.create_key("derived", derived=True)
     asked()
     saving = provider(own_transit, key="derived", context=b"team-a")

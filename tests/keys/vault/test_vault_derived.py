@@ -1,4 +1,4 @@
-"""Derived keys: the context binds, or nothing is done at all."""
+"""Derived keys: either the context protects the data key, or the request is refused."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from sealgate.errors import NotConfigured, NotPermitted, Tampered
-from sealgate.keys.vault.faults import VaultResponse
+from sealgate.keys.vault.formats import VaultResponse
 from sealgate.keys.vault.login import StaticToken
 
 SCOPED = """
@@ -50,7 +50,7 @@ def test_another_context_does_not_open_it(team_a, call):
 
 def test_it_does_not_open_without_its_context(team_a, call):
     made = team_a.new_data_key(call)
-    with pytest.raises(NotConfigured, match="is derived, and there is no context"):
+    with pytest.raises(NotConfigured, match="is derived, but the data key has no context"):
         team_a.unwrap(call, replace(made.wrapped, derivation_context=b""))
 
 
@@ -95,11 +95,11 @@ def test_one_data_key_that_is_too_old_does_not_keep_the_others_from_being_rewrap
 
 
 def test_a_derived_key_without_a_context_is_refused(transit, provider, call):
-    with pytest.raises(NotConfigured, match="is derived, and there is no context"):
+    with pytest.raises(NotConfigured, match="is derived, but the data key has no context"):
         provider(transit, key="derived").new_data_key(call)
 
 
-def test_a_role_that_may_use_one_context_alone_proves_the_key_by_looking_at_it(transit, provider, call):
+def test_a_role_that_may_use_only_one_context_verifies_the_key_by_reading_it(transit, provider, call):
     policy = transit.policy(scoped(transit, "datakey/plaintext") + scoped(transit, "decrypt") + LOOK)
     token = transit.token(policy)
     made = provider(transit, StaticToken(token), "derived", b"team-a").new_data_key(call)
@@ -108,14 +108,14 @@ def test_a_role_that_may_use_one_context_alone_proves_the_key_by_looking_at_it(t
         provider(transit, StaticToken(token), "derived", b"team-b").new_data_key(call)
 
 
-def test_a_role_that_can_prove_nothing_is_refused_with_the_right_that_is_missing(transit, provider, call):
+def test_the_error_for_a_role_that_cannot_verify_the_key_names_the_missing_right(transit, provider, call):
     token = transit.token(transit.policy(scoped(transit, "datakey/plaintext")))
-    with pytest.raises(NotConfigured, match="nothing proves that key derived is derived") as raised:
+    with pytest.raises(NotConfigured, match="cannot verify that key derived is derived") as raised:
         provider(transit, StaticToken(token), "derived", b"team-a").new_data_key(call)
     assert f"read on {transit.mount}/keys/derived" in raised.value.remedy
 
 
-def test_vault_keeps_contexts_apart_where_its_policy_says_so(team_a, transit, provider, call):
+def test_a_policy_that_is_bound_to_a_context_opens_no_other(team_a, transit, provider, call):
     made = team_a.new_data_key(call)
     token = transit.token(transit.policy(scoped(transit, "decrypt", b"team-b") + LOOK))
     with pytest.raises(NotPermitted):
@@ -123,10 +123,7 @@ def test_vault_keeps_contexts_apart_where_its_policy_says_so(team_a, transit, pr
 
 
 class Ignoring:
-    """A server that does what it is asked, but for one part that it does not know.
-
-    A stand-in: no server at hand is old enough.
-    """
+    """A simulated old server that ignores the context. The tests start no server that is old enough."""
 
     def send(self, request, token, timeout):
         if "context" not in request.body:
@@ -138,5 +135,5 @@ class Ignoring:
 
 
 def test_a_warning_that_a_parameter_was_ignored_is_an_error(transit, provider, call):
-    with pytest.raises(NotConfigured, match="ignored a part of the request"):
+    with pytest.raises(NotConfigured, match="ignored a parameter of the request"):
         provider(transit, key="derived", context=b"team-a", transport=Ignoring()).new_data_key(call)

@@ -1,4 +1,4 @@
-"""Each cause, on each operation, through the proxy's socket; docs/vault-faults.md is what was seen here."""
+"""Each fault of Vault on each operation through the proxy's socket. docs/vault-faults.md is written from this test."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scene(openbao, account, tmp_path):
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_each_operation_says_so_and_leaves_nothing_and_works_once_the_cause_is_gone(name, scene, request):
+def test_each_operation_reports_the_fault_leaves_nothing_and_works_once_it_is_repaired(name, scene, request):
     fault = FAULTS[name]
     scene.begin(fault)
     scene.stand.fill()
@@ -49,7 +49,7 @@ def test_each_operation_says_so_and_leaves_nothing_and_works_once_the_cause_is_g
     rows = table_rows(scene, found)
     if request.config.getoption("write_docs"):
         TABLE.replace(name, rows)
-    assert TABLE.rows(name) == rows, "run `make docs`, and look at what it changed"
+    assert TABLE.rows(name) == rows, "run `make docs`, and check what it changed"
 
 
 def test_the_page_has_these_faults_and_no_others(request):
@@ -68,7 +68,7 @@ def tries(scene: Scene, streamed: list[bytes]) -> dict[str, Callable[[], object]
 
 
 def fail_together(scene: Scene, fault: Fault) -> dict[str, Outcome]:
-    """All operations that cannot be carried out, at the same time: each says why, and nothing is left of any."""
+    """Try all operations that must fail, at the same time. Each returns its error and leaves nothing behind."""
     proxy, stand = scene.proxy, scene.stand
     work, storage = read_tree(proxy.work), read_tree(proxy.storage)
     streamed: list[bytes] = []
@@ -92,7 +92,7 @@ def fail_together(scene: Scene, fault: Fault) -> dict[str, Outcome]:
 
 
 def succeed(scene: Scene, operation: str) -> Outcome:
-    """Carry it out, look at what came of it, and undo that."""
+    """Carry out the operation, check its result, and undo it."""
     proxy, stand = scene.proxy, scene.stand
     work, storage = read_tree(proxy.work), read_tree(proxy.storage)
     streamed: list[bytes] = []
@@ -134,7 +134,7 @@ def assert_lists_tree(scene: Scene, tree: dict[str, bytes | None]) -> None:
 
 
 def table_rows(scene: Scene, found: dict[str, Outcome]) -> list[list[str]]:
-    """One row for operations that ended alike: which, the status, the text."""
+    """Return one row for all operations with the same outcome: their names, the status, the text."""
     alike: dict[tuple[str, str], list[str]] = {}
     for operation in OPERATIONS:
         ended = found[operation]
@@ -143,7 +143,7 @@ def table_rows(scene: Scene, found: dict[str, Outcome]) -> list[list[str]]:
 
 
 def plain_text(scene: Scene, operation: str, text: str) -> str:
-    """The text without what differs from run to run."""
+    """Return the text without the parts that differ from run to run."""
     text = text.removeprefix(f'{operation} "{scene.stand.key(operation)}": ')
     text = re.sub(r" \[d=[0-9a-f]+\]$", "", text)
     return text.replace(scene.openbao.address.partition("//")[2], "vault:8200").replace(scene.transit.mount, "transit")

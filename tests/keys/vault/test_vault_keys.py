@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from harness.data_keys import make_and_open
 
 from sealgate.call import WrappedKey
 from sealgate.errors import NotConfigured, Tampered, Unavailable
 from sealgate.keys.provider import BATCH, KeyVersions
-from sealgate.keys.vault.faults import VaultResponse
+from sealgate.keys.vault.formats import VaultResponse
 
 
 def test_a_data_key_comes_back(keys, transit, call):
@@ -19,22 +20,24 @@ def test_a_data_key_comes_back(keys, transit, call):
     assert keys.new_data_key(call).plaintext != made.plaintext
 
 
-def test_the_wrap_says_all_that_opening_it_needs(keys, transit, call):
+def test_the_wrapped_data_key_contains_everything_that_opening_it_needs(keys, transit, call):
     wrapped = keys.new_data_key(call).wrapped
     assert wrapped == WrappedKey("vault", transit.mount, "artifacts", wrapped.wrapped_key, 1, b"")
     assert wrapped.wrapped_key.startswith("vault:v1:")
 
 
-def test_check_names_the_key_and_its_version(keys, transit, call):
+def test_a_new_data_key_names_the_key_and_its_version(keys, transit, call):
     transit.rotate()
-    assert keys.check(call) == f"vault {transit.mount}, key artifacts version 2"
+    wrapped = make_and_open(keys, call)
+    assert (wrapped.provider, wrapped.mount) == ("vault", transit.mount)
+    assert (wrapped.key_name, wrapped.key_version) == ("artifacts", 2)
 
 
-def test_a_mount_may_lie_deeper(vault, transit, provider, call):
+def test_a_mount_may_have_several_parts(vault, transit, provider, call):
     transit.mount = f"team/{transit.mount}"
     vault.post(f"sys/mounts/{transit.mount}", {"type": "transit"})
     transit.create_key("artifacts")
-    provider(transit).check(call)
+    make_and_open(provider(transit), call)
 
 
 def test_a_namespace_has_keys_of_its_own(vault, provider, call):
@@ -128,7 +131,7 @@ def test_a_batch_that_was_carried_out_in_part_is_taken_item_by_item_whatever_its
     assert isinstance(fault, Tampered)
 
 
-def test_the_versions_of_a_key_are_told_without_opening_anything(keys, transit, call):
+def test_the_versions_of_a_key_are_read_without_opening_a_data_key(keys, transit, call):
     assert keys.versions(call, "artifacts") == KeyVersions(1, 1)
     transit.rotate()
     transit.configure(min_decryption_version=2)
@@ -149,7 +152,7 @@ def test_a_version_below_the_minimum_is_named_until_it_is_allowed_again(keys, tr
     transit.rotate()
     transit.configure(min_decryption_version=2)
     for refused in (keys.unwrap, keys.rewrap):
-        with pytest.raises(NotConfigured, match="version 1 of key artifacts lies below the key's min_decryption"):
+        with pytest.raises(NotConfigured, match="version 1 of key artifacts is below the key's min_decryption"):
             refused(call, made.wrapped)
     transit.configure(min_decryption_version=1)
     assert keys.unwrap(call, made.wrapped) == made.plaintext
@@ -163,10 +166,10 @@ def test_a_key_that_was_deleted_is_named(keys, transit, call):
             refused()
 
 
-def test_a_key_that_was_deleted_for_now_is_named_until_it_is_back(keys, transit, call):
+def test_a_soft_deleted_key_is_named_until_it_is_restored(keys, transit, call):
     made = keys.new_data_key(call)
     transit.server.api("DELETE", f"{transit.mount}/keys/artifacts/soft-delete")
-    with pytest.raises(NotConfigured, match="deleted, and can be restored"):
+    with pytest.raises(NotConfigured, match="key artifacts is soft-deleted"):
         keys.unwrap(call, made.wrapped)
     transit.post(f"{transit.mount}/keys/artifacts/soft-delete-restore")
     assert keys.unwrap(call, made.wrapped) == made.plaintext
@@ -207,10 +210,10 @@ def test_a_wrap_that_was_changed_is_refused(keys, call):
         keys.unwrap(call, replace(wrapped, wrapped_key=changed(wrapped.wrapped_key)))
 
 
-def test_what_was_encrypted_under_the_key_but_is_no_data_key_is_refused(keys, transit, call):
+def test_a_ciphertext_that_is_not_a_data_key_is_refused(keys, transit, call):
     answer = transit.post(f"{transit.mount}/encrypt/artifacts", {"plaintext": "c2hvcnQ="})
     wrapped = WrappedKey("vault", transit.mount, "artifacts", answer["data"]["ciphertext"], 1)
-    with pytest.raises(Tampered, match="something else under key artifacts"):
+    with pytest.raises(Tampered, match="decrypted with key artifacts, but it is not a data key"):
         keys.unwrap(call, wrapped)
 
 
@@ -218,7 +221,7 @@ def test_what_was_encrypted_under_the_key_but_is_no_data_key_is_refused(keys, tr
 
 
 class Unreachable:
-    """A server that must not be asked."""
+    """A server that must receive no request."""
 
     def send(self, request, token, timeout):
         raise AssertionError(request.path)
@@ -248,11 +251,11 @@ WRAP = "vault:v1:" + "A" * 80
         "-a",
     ],
 )
-def test_a_name_that_no_key_can_have_is_not_asked_for(transit, provider, call, name):
+def test_an_invalid_name_of_a_key_causes_no_request(transit, provider, call, name):
     keys = provider(transit, transport=Unreachable())
     wrapped = WrappedKey("vault", transit.mount, name, WRAP, 1)
     for refused in (keys.unwrap, keys.rewrap):
-        with pytest.raises(NotConfigured, match="no name that a key in Vault can have"):
+        with pytest.raises(NotConfigured, match="is not a valid name for a key in Vault"):
             refused(call, wrapped)
 
 
@@ -285,24 +288,24 @@ def test_what_another_provider_wrapped_is_refused(transit, provider, call):
         ("vault:v\u0661:AAAA", 1),
     ],
 )
-def test_a_wrap_that_vault_cannot_have_written_is_not_sent(transit, provider, call, text, version):
+def test_a_wrapped_data_key_that_vault_cannot_have_written_is_not_sent(transit, provider, call, text, version):
     keys = provider(transit, transport=Unreachable())
     with pytest.raises(Tampered, match="damaged"):
         keys.unwrap(call, WrappedKey("vault", transit.mount, "artifacts", text, version))
 
 
 @pytest.mark.parametrize("mount", ["", "/transit", "transit/", "a//b", "../sys", "a/../b", "tran sit", "transit?x"])
-def test_a_mount_that_leads_elsewhere_is_not_configured(transit, provider, mount):
+def test_an_invalid_mount_is_refused(transit, provider, mount):
     transit.mount = mount
-    with pytest.raises(NotConfigured, match="is no mount in Vault"):
+    with pytest.raises(NotConfigured, match="is not a valid mount path in Vault"):
         provider(transit)
 
 
-# --- an answer may be anybody's --------------------------------------------------------------------------
+# --- an answer that is not Vault's ------------------------------------------------------------------------
 
 
 class Answers:
-    """A server that answers the same to every request."""
+    """A server that gives the same answer to every request."""
 
     def __init__(self, status, body):
         self._answer = VaultResponse(status, body)
@@ -326,14 +329,14 @@ class Answers:
     ],
     ids=str,
 )
-def test_an_answer_that_is_none_of_vault_is_no_data_key(transit, provider, call, data):
+def test_a_data_key_in_a_form_that_vault_does_not_use_is_refused(transit, provider, call, data):
     keys = provider(transit, transport=Answers(200, {"data": data}))
     with pytest.raises(NotConfigured, match="does not answer as Vault does"):
         keys.new_data_key(call)
 
 
 @pytest.mark.parametrize("data", [None, {}, {"plaintext": 7}], ids=str)
-def test_a_page_that_stands_before_vault_does_not_make_an_artifact_damaged(transit, provider, call, data):
+def test_the_answer_of_a_proxy_in_front_of_vault_is_not_reported_as_a_damaged_artifact(transit, provider, call, data):
     keys = provider(transit, transport=Answers(200, {"data": data}))
     with pytest.raises(NotConfigured, match="does not answer as Vault does"):
         keys.unwrap(call, WrappedKey("vault", transit.mount, "artifacts", WRAP, 1))
@@ -344,14 +347,14 @@ def test_a_page_that_stands_before_vault_does_not_make_an_artifact_damaged(trans
     [None, [], [{}], [{"ciphertext": "AAAA"}], [None], [{"ciphertext": WRAP}] * 2, [{"ciphertext": "vault:v1:AAAA"}]],
     ids=str,
 )
-def test_an_answer_that_is_none_of_vault_is_no_rewrapped_key(transit, provider, call, results):
+def test_a_rewrapped_key_in_a_form_that_vault_does_not_use_is_refused(transit, provider, call, results):
     keys = provider(transit, transport=Answers(200, {"data": {"batch_results": results}}))
     with pytest.raises(NotConfigured, match="does not answer as Vault does"):
         keys.rewrap(call, WrappedKey("vault", transit.mount, "artifacts", WRAP.replace("v1", "v2"), 2))
 
 
 @pytest.mark.parametrize("status", [500, 502, 599])
-def test_a_page_of_something_before_the_server_is_not_taken_for_an_answer(transit, provider, call, status):
+def test_an_error_page_of_a_proxy_in_front_of_vault_may_pass(transit, provider, call, status):
     keys = provider(transit, transport=Answers(status, {}))
     with pytest.raises(Unavailable, match=f"status {status}"):
         keys.new_data_key(call)

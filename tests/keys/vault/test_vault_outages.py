@@ -1,4 +1,4 @@
-"""The server seals itself, hangs, dies, comes back, or has had enough: what callers see, and how much it is asked."""
+"""A server that is sealed, hangs, dies, returns or limits requests: the callers' errors, and the number of requests."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from harness.chain import eventually
+from harness.data_keys import make_and_open
 
 from sealgate.call import Call, Operation
 from sealgate.errors import DeadlineExceeded, TimedOut, Unavailable
@@ -18,7 +19,7 @@ from sealgate.keys.vault.requests import AT_ONCE
 from sealgate.keys.vault.server import TransitKey, VaultServer
 
 SHORT = 1.5
-"""Seconds of patience, so that a failure is there before a reader is bored."""
+"""Seconds of patience, so that the tests of failures are fast."""
 
 
 @pytest.fixture
@@ -27,11 +28,11 @@ def keys(own_transit, provider):
 
 
 def works_again(keys, call):
-    """Whether the next call is right; it may have to wait for the next look at the server."""
+    """Return whether a call succeeds. It may have to wait for the next probe of the server."""
 
     def works():
         try:
-            keys.check(call)
+            make_and_open(keys, call)
         except Unavailable:
             return False
         return True
@@ -57,23 +58,24 @@ def test_a_sealed_server_is_a_passing_fault_and_the_next_call_after_is_right(ope
 
 def test_a_call_outlasts_a_short_outage(openbao, own_transit, provider, call, caplog):
     keys = provider(own_transit, patience=60)
-    keys.check(call)
+    make_and_open(keys, call)
     openbao.seal()
     with ThreadPoolExecutor() as pool:
         try:
-            waiting = pool.submit(keys.check, call)
+            waiting = pool.submit(make_and_open, keys, call)
             assert eventually(lambda: "Vault is sealed" in caplog.text)
             assert not waiting.done()
         finally:
             openbao.unseal()
-        assert waiting.result() == f"vault {own_transit.mount}, key artifacts version 1"
+        wrapped = waiting.result()
+        assert (wrapped.mount, wrapped.key_name, wrapped.key_version) == (own_transit.mount, "artifacts", 1)
 
 
 def test_a_server_that_hangs_is_a_time_out_and_the_next_call_after_is_right(openbao, keys, call):
     made = keys.new_data_key(call)
     openbao.freeze()
     try:
-        with pytest.raises(TimedOut, match="does not answer in time"):
+        with pytest.raises(TimedOut, match="did not answer in time"):
             keys.unwrap(call, made.wrapped)
     finally:
         openbao.thaw()
@@ -94,47 +96,47 @@ def test_a_server_that_was_killed_cannot_be_reached_until_it_is_back(openbao, ke
 
 def test_a_quota_is_a_passing_fault_and_the_next_call_after_is_right(vault, transit, provider, call):
     keys = provider(transit, patience=SHORT)
-    keys.check(call)
+    make_and_open(keys, call)
     quota = f"sys/quotas/rate-limit/{transit.mount}"
     vault.post(quota, {"path": f"{transit.mount}/", "rate": 0.001, "interval": "1m"})
     try:
-        with pytest.raises(Unavailable, match="too many requests from here"):
+        with pytest.raises(Unavailable, match="Vault limits the rate of requests"):
             [keys.new_data_key(call) for _ in range(3)]
     finally:
         vault.api("DELETE", quota)
-    keys.check(call)
+    make_and_open(keys, call)
 
 
-def test_a_quota_that_is_wide_enough_is_only_waited_for(vault, transit, provider, call):
+def test_a_sufficient_quota_only_causes_waiting(vault, transit, provider, call):
     keys = provider(transit)
     quota = f"sys/quotas/rate-limit/{transit.mount}"
     vault.post("sys/quotas/config", {"enable_rate_limit_response_headers": True})
     vault.post(quota, {"path": f"{transit.mount}/", "rate": 2, "interval": "1s"})
     try:
         for _ in range(3):
-            keys.check(call)
+            make_and_open(keys, call)
     finally:
         vault.api("DELETE", quota)
 
 
 def test_the_deadline_of_a_call_is_kept(openbao, own_transit, provider):
     keys = provider(own_transit, patience=300)
-    keys.check(Call(Operation.SAVE))
+    make_and_open(keys, Call(Operation.SAVE))
     openbao.freeze()
     try:
         with pytest.raises((TimedOut, DeadlineExceeded)):
             keys.new_data_key(Call(Operation.SAVE, deadline=time.monotonic() + 0.5))
     finally:
         openbao.thaw()
-    # A caller in a hurry does not make it an outage for the others.
-    assert keys.check(Call(Operation.SAVE))
+    # A call with little time does not cause an outage for the others.
+    assert make_and_open(keys, Call(Operation.SAVE))
 
 
-# --- how much a server that is down is asked -------------------------------------------------------------
+# --- the number of requests to a server that is down ------------------------------------------------------
 
 
 class Door:
-    """A port that counts who comes, and sends everybody away."""
+    """A port that counts connections and closes each at once."""
 
     def __init__(self):
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=256)
@@ -164,7 +166,7 @@ def door():
 
 
 def test_a_hundred_callers_do_not_ask_a_server_that_is_down_a_hundred_times(door):
-    # Longer than a busy machine takes to have all of them try.
+    # Longer than a busy machine needs for all callers to try.
     server = VaultServer(door.address, StaticToken("t"), patience=4 * SHORT)
     keys = VaultKeys(server, TransitKey("transit", "artifacts"))
     together = threading.Barrier(100)
@@ -176,5 +178,5 @@ def test_a_hundred_callers_do_not_ask_a_server_that_is_down_a_hundred_times(door
 
     with ThreadPoolExecutor(100) as pool:
         list(pool.map(work, range(100)))
-    # The first wave, and a look now and then while the calls have patience.
+    # The first wave, and a probe now and then while the calls wait.
     assert 1 <= door.came <= 2 * AT_ONCE

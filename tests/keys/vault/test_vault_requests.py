@@ -1,4 +1,4 @@
-"""Who is asked how often, and what comes of each answer: the table of failures, on a clock that the test sets."""
+"""How often requests are sent, and the error for each answer: the table of faults, on a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from harness.chain import eventually
 
 from sealgate.call import Call, Operation
 from sealgate.errors import Cancelled, NotConfigured, PluginError, Tampered, TimedOut, Unavailable
-from sealgate.keys.vault.faults import Unanswered, VaultRequest, VaultResponse
+from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
 from sealgate.keys.vault.requests import Requests
 
 
 class Scripted:
-    """A server that answers what the test says, and counts."""
+    """A server that gives the answer that the test sets, and counts requests."""
 
     def __init__(self, outcome):
         self.outcome = outcome
@@ -28,7 +28,7 @@ class Scripted:
 
 
 class World:
-    """Time that passes only while somebody waits."""
+    """A clock that moves only while a call waits."""
 
     def __init__(self, outcome, patience=30.0):
         self.now = 1000.0
@@ -46,7 +46,7 @@ class World:
         return self.requests.send(call or Call(Operation.LOAD), VaultRequest(path, {}), "token")
 
     def fault(self):
-        """What a call ends with; None if it is carried out."""
+        """Return the error of a call; None if it succeeds."""
         try:
             self.send()
         except PluginError as fault:
@@ -54,7 +54,7 @@ class World:
         return None
 
 
-def test_an_outage_is_looked_at_less_and_less_often():
+def test_probes_during_an_outage_become_less_frequent():
     world = World(Unanswered.NO_CONNECTION)
     with pytest.raises(Unavailable):
         world.send()
@@ -62,11 +62,11 @@ def test_an_outage_is_looked_at_less_and_less_often():
     assert world.now <= 1030
 
 
-def test_in_a_long_outage_a_call_waits_for_the_next_look_and_no_longer():
+def test_in_a_long_outage_a_call_waits_for_the_next_probe_only():
     world = World(Unanswered.NO_CONNECTION)
     with pytest.raises(Unavailable):
         world.send()
-    world.now += 5  # now the outage is older than a call is patient
+    world.now += 5  # now the outage has lasted longer than the patience of a call
     for _ in range(100):
         begun, asked = world.now, world.server.asked
         with pytest.raises(Unavailable):
@@ -91,7 +91,7 @@ def test_the_first_call_after_an_outage_is_right_however_long_it_was(lasted, pat
     assert world.send().status == 200
 
 
-def test_what_a_look_of_before_the_call_found_is_no_answer_to_it():
+def test_a_call_does_not_fail_because_of_an_earlier_probe():
     world = World(Unanswered.NO_CONNECTION, patience=1.0)
     with pytest.raises(Unavailable):
         world.send()
@@ -104,7 +104,7 @@ def test_what_a_look_of_before_the_call_found_is_no_answer_to_it():
     assert world.server.asked == asked + 1
 
 
-def test_somebody_is_always_next_to_look_even_if_the_last_one_learned_nothing():
+def test_a_next_probe_is_due_even_if_the_last_one_had_no_result():
     world = World(Unanswered.NO_CONNECTION)
     with pytest.raises(Unavailable):
         world.send()
@@ -132,7 +132,7 @@ def test_an_answer_of_any_kind_ends_the_outage(outcome):
         assert world.server.asked == before + 1
 
 
-def test_a_caller_that_went_away_is_not_worked_for(call):
+def test_a_cancelled_call_causes_no_request(call):
     world = World(Unanswered.NO_CONNECTION)
     call.cancel()
     with pytest.raises(Cancelled):
@@ -140,7 +140,7 @@ def test_a_caller_that_went_away_is_not_worked_for(call):
     assert world.server.asked == 0
 
 
-def test_a_caller_that_goes_away_while_it_waits_waits_no_longer(call):
+def test_a_call_that_is_cancelled_while_it_waits_ends_at_once(call):
     server = Scripted(VaultResponse(503))
     requests = Requests(server, 1000, jitter=lambda _, most: 100 * most)
     with ThreadPoolExecutor() as pool:
@@ -187,7 +187,7 @@ ARGO_RETRIES = ("connect: connection refused", "i/o timeout")
 
 
 @pytest.mark.parametrize(("outcome", "error", "tries"), (PASSING | LASTING).values(), ids=PASSING | LASTING)
-def test_each_answer_is_tried_so_often_and_then_is_this_error(outcome, error, tries, call):
+def test_each_answer_has_a_number_of_tries_and_an_error(outcome, error, tries, call):
     world = World(outcome)
     with pytest.raises(PluginError) as raised:
         world.send()
@@ -200,14 +200,14 @@ def test_each_answer_is_tried_so_often_and_then_is_this_error(outcome, error, tr
 
 
 @pytest.mark.parametrize(("status", "tries"), [(400, 1), (403, 3), (404, 1), (429, 5), (500, 3)], ids=str)
-def test_each_answer_to_a_login_is_tried_so_often(status, tries):
+def test_each_answer_to_a_login_has_a_number_of_tries(status, tries):
     world = World(VaultResponse(status))
     with pytest.raises(PluginError):
         world.send(path="auth/kubernetes/login")
     assert world.server.asked == tries
 
 
-def test_pauses_grow_and_are_as_long_as_the_server_asks_at_least():
+def test_pauses_grow_and_last_at_least_as_long_as_the_server_requests():
     plain, asked = World(VaultResponse(429)), World(VaultResponse(429, retry_after=3.0))
     for world in (plain, asked):
         with pytest.raises(Unavailable):
@@ -216,7 +216,7 @@ def test_pauses_grow_and_are_as_long_as_the_server_asks_at_least():
     assert asked.waits == [3, 3, 4, 5]
 
 
-def test_pauses_are_not_the_same_for_everybody():
+def test_pauses_differ_between_processes():
     waits = Counter()
     for _ in range(5):
         requests = Requests(Scripted(VaultResponse(500)), 30, wait=lambda _, seconds: waits.update([seconds]))

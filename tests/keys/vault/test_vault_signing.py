@@ -1,4 +1,4 @@
-"""The certificate of an audit trail: signed by a key of the server that the process does not have."""
+"""The certificate of an audit trail, signed by a key that never leaves the server."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def test_a_signature_is_that_of_the_keys_newest_version(transit, provider, call)
     Ed25519PublicKey.from_public_bytes(public[2]).verify(made.signature, b"a certificate")
 
 
-def test_the_shipped_policies_allow_just_that(transit, provider, call):
+def test_the_shipped_policies_allow_only_signing_and_only_verifying(transit, provider, call):
     transit.create_key("audit", type="ed25519")
     certifier, auditor = (
         provider(transit, StaticToken(transit.token(*transit.shipped_policies(name))), signing_key="audit")
@@ -55,12 +55,12 @@ def test_a_key_of_another_type_or_none_certifies_nothing(transit, provider, call
         keys.sign(call, b"a certificate")
 
 
-def test_without_a_signing_key_nobody_is_asked(transit, provider, call):
-    with pytest.raises(NotConfigured, match="no key signs audit trails"):
+def test_without_a_signing_key_no_request_is_sent(transit, provider, call):
+    with pytest.raises(NotConfigured, match="no signing key for audit trails is configured"):
         provider(transit).sign(call, b"a certificate")
 
 
-def test_the_provider_tells_the_call_what_it_was_asked(transit, provider, call):
+def test_the_provider_records_its_requests_in_the_call(transit, provider, call):
     provider(transit).new_data_key(call)
     assert call.keys.requests == 1
     assert len(call.keys.request_id) == 36
@@ -68,7 +68,7 @@ def test_the_provider_tells_the_call_what_it_was_asked(transit, provider, call):
 
 
 @pytest.mark.parametrize("signing_key", ["audit", "absent", ""])
-def test_a_proxys_trail_is_certified_by_the_server_or_says_that_nobody_vouches_for_it(
+def test_the_trail_of_a_proxy_is_certified_by_the_server_or_says_that_it_is_not_certified(
     openbao, own_transit, tmp_path, signing_key
 ):
     own_transit.create_key("audit", type="ed25519")
@@ -95,7 +95,7 @@ def test_a_proxys_trail_is_certified_by_the_server_or_says_that_nobody_vouches_f
     assert (b"certified by audit version 1" in done.stdout) == (signing_key == "audit")
 
 
-def test_whom_the_login_proved_is_recorded_as_attested_and_stands_in_the_certificate(openbao, own_transit, tmp_path):
+def test_the_identity_of_the_login_is_recorded_as_attested_and_is_in_the_certificate(openbao, own_transit, tmp_path):
     own_transit.create_key("audit", type="ed25519")
     policies = own_transit.shipped_policies("saver", "loader", "certifier")
     account = logins.ServiceAccount()

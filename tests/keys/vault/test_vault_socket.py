@@ -1,4 +1,4 @@
-"""Through the proxy's own socket: Argo's operations on one side, a real server's keys on the other."""
+"""Argo's operations through the proxy's socket, with keys of a real server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def login(own_transit, tmp_path):
 
 @pytest.fixture
 def start(openbao, own_transit, login, tmp_path):
-    """Start a proxy whose data keys come from the server; it waits for Vault only shortly."""
+    """Start a proxy whose data keys come from the server, with a short timeout for Vault."""
     started = []
 
     def start(**keys):
@@ -46,7 +46,7 @@ def start(openbao, own_transit, login, tmp_path):
 
 @pytest.fixture
 def asked(openbao, own_transit, login):
-    """What the server was asked for since the last question, by its own audit log and this test's own names."""
+    """Count the requests since the last call in the server's audit log, without this test's mounts in their paths."""
     seen = openbao.calls()
 
     def asked():
@@ -73,7 +73,7 @@ def write(proxy, files):
 MAKE, OPEN = "datakey/plaintext/artifacts", "decrypt/artifacts"
 
 
-def test_a_process_asks_once_for_each_save_and_once_for_what_it_reads_first(start, asked):
+def test_each_save_and_each_first_read_of_an_artifact_is_one_request(start, asked):
     proxy = start()
     argo = proxy.argo()
     single = proxy.work / "single"
@@ -98,7 +98,7 @@ def test_a_process_asks_once_for_each_save_and_once_for_what_it_reads_first(star
     assert (proxy.work / "loaded-again").read_bytes() == (proxy.work / "loaded-stream").read_bytes() == DATA
 
 
-def test_a_directory_of_ten_thousand_files_costs_one_question_to_save_and_one_to_load(start, asked):
+def test_a_directory_of_ten_thousand_files_costs_one_request_to_save_and_one_to_load(start, asked):
     proxy = start()
     argo = proxy.argo()
     argo.save("ns/tree", write(proxy, 10_000))
@@ -109,7 +109,7 @@ def test_a_directory_of_ten_thousand_files_costs_one_question_to_save_and_one_to
     assert asked() == {OPEN: 1}
 
 
-def test_a_server_that_is_sealed_when_the_process_starts_is_only_waited_for(openbao, start):
+def test_a_proxy_starts_while_the_server_is_sealed(openbao, start):
     openbao.seal()
     try:
         proxy = start()
@@ -122,7 +122,7 @@ def test_a_server_that_is_sealed_when_the_process_starts_is_only_waited_for(open
     assert proxy.argo().open_stream("ns/a") == DATA
 
 
-def test_without_a_right_to_load_nothing_is_written_and_the_text_says_so(own_transit, login, start):
+def test_without_the_right_to_load_nothing_is_written_and_the_call_is_refused(own_transit, login, start):
     saving = start(cache={"ttl": "0s"})
     saving.argo().save_stream("ns/a", DATA)
     role = f"auth/{login.mount}/role/{logins.ROLE}"

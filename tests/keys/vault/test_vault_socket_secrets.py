@@ -1,4 +1,4 @@
-"""A day in the life of real processes: whatever they write, show or hand on, no secret is in it."""
+"""Real processes through normal work and every fault: nothing that they write, print or pass on contains a secret."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ METHODS = {auth.__name__: auth for auth in (short_and_revocable, approle, from_t
 
 
 class Day:
-    """One proxy, what is done with it, and everything that it lets out."""
+    """One proxy, the operations on it, and everything that it writes."""
 
     def __init__(self, scene: Scene, auth: Callable[[Scene], dict[str, str]]) -> None:
         self.scene = scene
@@ -65,12 +65,12 @@ class Day:
         }
 
     def works(self, *names: str) -> bool:
-        """Whether these operations do, by default all; what was loaded is removed, what was stored stays."""
+        """Return whether these operations succeed, by default all. Remove what they load, and keep what they store."""
         self.scene.stand.target.unlink(missing_ok=True)
         operations = self.operations()
-        return {self.tell(operations[name]) for name in names or operations} == {"OK"}
+        return {self.result_of(operations[name]) for name in names or operations} == {"OK"}
 
-    def tell(self, do: Callable[[], object]) -> str:
+    def result_of(self, do: Callable[[], object]) -> str:
         found = outcome(do)
         self.seen.append(found.text)
         return found.code
@@ -78,20 +78,20 @@ class Day:
     def fails(self, fault: Fault) -> None:
         with fault.cause(self.scene), ThreadPoolExecutor() as pool:
             self.scene.stand.target.unlink(missing_ok=True)
-            failed = set(pool.map(self.tell, self.operations().values())) - {"OK"}
+            failed = set(pool.map(self.result_of, self.operations().values())) - {"OK"}
         assert failed <= {fault.reading, fault.writing}
         assert bool(failed) == ({fault.reading, fault.writing} != {"OK"})
         assert eventually(lambda: self.works("Load", "Save"))
 
-    def look_at_processes(self) -> None:
+    def read_processes(self) -> None:
         process = psutil.Process(self.scene.proxy.process.pid)
         children = process.children(recursive=True)
         assert len(children) == 2, "the guardian and the downstream"
         self.seen.append(of_process(process.pid, "cmdline"))
         self.seen += [of_process(child.pid, fact) for child in children for fact in ("cmdline", "environ")]
 
-    def look_into_the_spool(self) -> None:
-        """While a Save is under way."""
+    def read_spool(self) -> None:
+        """Read the spool while a Save is in progress."""
         scene = self.scene
         argo = scene.proxy.argo("fault: hang on Save\n")
         with ThreadPoolExecutor() as pool:
@@ -106,7 +106,7 @@ class Day:
             assert saving.result().code == grpc.StatusCode.CANCELLED.name
 
     def places(self) -> list[Path]:
-        """Where the processes may have written: all but the root that Argo's paths lie in."""
+        """Return where the processes may have written, except the root of Argo's paths."""
         proxy = self.scene.proxy
         return [proxy.log, proxy.storage, proxy.socket.parent, *self._private]
 
@@ -114,7 +114,7 @@ class Day:
         return [*self.seen, *(file.read_bytes() for place in self.places() for file in files(place))]
 
     def data_keys(self) -> Iterator[bytes]:
-        """Of everything that lies in storage, opened by the server, past the code."""
+        """Yield the data key of each stored object, opened by the server without the code under test."""
         for path in files(self.scene.proxy.storage / "team-a"):
             with path.open("rb") as file:
                 header, _ = read_header(lambda size, offset, file=file: os.pread(file.fileno(), size, offset))
@@ -130,7 +130,7 @@ def files(place: Path) -> list[Path]:
 
 
 def by_hand(day: Day) -> None:
-    """What an administrator does with the command line, well and in vain."""
+    """Run the commands of an administrator, first with rights and then without."""
     scene = day.scene
     settings = {
         "apiVersion": "sealgate/v1alpha1",
@@ -160,16 +160,16 @@ def by_hand(day: Day) -> None:
     scene.transit.rotate()
     assert run("doctor", "--output", "json") == 0
     for command in (("open", "by-hand", "in-vain"), ("rewrap", "team-a"), ("doctor",)):
-        assert run(*command, token="hvs.a-token-that-nobody-gave") != 0
+        assert run(*command, token="hvs.a-token-that-was-never-issued") != 0
     day.seen.append((scene.home / "by-hand").read_bytes())
 
 
 def secrets_of(server_saw: list[dict], days: list[Day]) -> Secrets:
-    """What the server was sent and gave, as it recorded that itself in clear; and its root token."""
+    """Return every secret that the server received or sent, from its raw audit log, and its root token."""
     secrets = Secrets()
     secrets.add("plaintext", PLAINTEXT)
     secrets.add("token", days[0].scene.openbao.root)
-    secrets.add("token", "hvs.a-token-that-nobody-gave")
+    secrets.add("token", "hvs.a-token-that-was-never-issued")
     names = {"client_token": "token", "jwt": "JWT", "secret_id": "secret id", "plaintext": "data key"}
     for record in server_saw:
         parts = [record.get("auth"), record["request"], record["request"].get("data")]
@@ -185,7 +185,7 @@ def secrets_of(server_saw: list[dict], days: list[Day]) -> Secrets:
     return secrets
 
 
-def test_a_whole_day_with_every_fault_lets_no_secret_out(openbao, account, tmp_path):
+def test_no_secret_is_written_during_normal_work_and_every_fault(openbao, account, tmp_path):
     before = len(openbao.audit("raw"))
     days: list[Day] = []
     try:
@@ -195,12 +195,12 @@ def test_a_whole_day_with_every_fault_lets_no_secret_out(openbao, account, tmp_p
             day = days[-1]
             day.scene.proxy.argo().save(day.scene.stand.stored, day.scene.stand.source)
             assert day.works()
-            day.look_at_processes()
-            day.look_into_the_spool()
+            day.read_processes()
+            day.read_spool()
         for fault in FAULTS.values():
             if fault.reading == "OK":
                 continue
-            with contextlib.suppress(pytest.skip.Exception):  # what this server cannot do
+            with contextlib.suppress(pytest.skip.Exception):  # the server does not support this fault
                 days[-1 if fault.auth is token_file else 0].fails(fault)
         for day in days[1:]:
             day.fails(FAULTS["the role's policies were taken away"])
@@ -210,7 +210,7 @@ def test_a_whole_day_with_every_fault_lets_no_secret_out(openbao, account, tmp_p
         for day in days:
             assert secrets.found_in(*day.written()) == set()
             work = [path.read_bytes() for path in files(day.scene.proxy.work)]
-            assert secrets.found_in(*work) == {"plaintext"}, "which is what Argo asked for"
+            assert secrets.found_in(*work) == {"plaintext"}, "Argo asked for the plaintext"
         assert_would_be_found(secrets, days[1])
     finally:
         for day in days:
@@ -218,7 +218,7 @@ def test_a_whole_day_with_every_fault_lets_no_secret_out(openbao, account, tmp_p
 
 
 def assert_would_be_found(secrets: Secrets, day: Day) -> None:
-    """A secret in any of the places is found there."""
+    """Check that a secret in any of the places would be found."""
     secret_id = (day.scene.home / "secret-id").read_text().strip()
     for place in day.places():
         planted = place if place.is_file() else place / "planted"
@@ -243,12 +243,12 @@ def test_a_secret_is_found_in_each_way_of_writing_it(form, around):
 @pytest.mark.parametrize("fact", ["cmdline", "environ"])
 def test_a_secret_that_a_process_is_given_is_found(fact):
     secrets = Secrets()
-    secrets.add("token", "hvs.a-token-that-nobody-gave")
-    given = "hvs.a-token-that-nobody-gave"
+    secrets.add("token", "hvs.a-token-that-was-never-issued")
+    given = "hvs.a-token-that-was-never-issued"
     arguments = ["sh", "-c", "read nothing", *([given] if fact == "cmdline" else [])]
     environment = {"PATH": os.environ["PATH"], **({"TOKEN": given} if fact == "environ" else {})}
     with subprocess.Popen(arguments, env=environment, stdin=subprocess.PIPE) as process:
-        # Its own words are there a moment after it has become another program.
+        # Arguments and environment are visible a moment after the process has become the program.
         assert eventually(lambda: all(of_process(process.pid, each) for each in ("cmdline", "environ")))
         found = {each: secrets.found_in(of_process(process.pid, each)) for each in ("cmdline", "environ")}
     assert found == {"cmdline": set(), "environ": set(), fact: {"token"}}

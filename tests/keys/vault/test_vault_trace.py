@@ -1,4 +1,4 @@
-"""One trace: from the client that calls, through the proxy, to the key service and to the storage plugin."""
+"""One trace leads from the calling client through the proxy to the key service and to the storage plugin."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def called(proxy: Proxy, collector: Collector, operation: str) -> None:
     assert eventually(lambda: [s for s in collector.spans() if s.resource["service.name"] == "sealgate-backend"])
 
 
-def test_waiting_for_the_key_service_is_counted_and_so_is_what_the_cache_spares(openbao, own_transit, tmp_path):
+def test_requests_to_the_key_service_and_hits_of_the_cache_are_counted(openbao, own_transit, tmp_path):
     own_transit.create_key("audit", type="ed25519")
     vault = {"mount": own_transit.mount, "auth": {"method": "token"}}
     with Collector() as collector:
@@ -102,4 +102,4 @@ def test_waiting_for_the_key_service_is_counted_and_so_is_what_the_cache_spares(
         line["request"]["id"]: line["request"]["path"] for line in openbao.audit("calls") if line["type"] == "request"
     }
     asked = paths[records[0]["unmapped"]["vault"]["request_id"]]
-    assert asked == f"{own_transit.mount}/datakey/plaintext/artifacts", "and not the signature of the certificate"
+    assert asked == f"{own_transit.mount}/datakey/plaintext/artifacts", "not the request that signed the certificate"

@@ -1,4 +1,4 @@
-"""What goes over the wire and what does not: certificates, redirects, proxies, pages that are not Vault's."""
+"""What is sent to Vault and what is not: certificates, redirects, proxies, and answers that are not Vault's."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from harness import vault_logins as logins
 
 from sealgate.keys.vault.connections import Wire
-from sealgate.keys.vault.faults import Unanswered, VaultRequest, VaultResponse
+from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
 
 ROOT = Path(__file__).parents[3]
 REQUEST = VaultRequest("transit/decrypt/artifacts", {"ciphertext": "vault:v1:AAAA"})
@@ -23,7 +23,7 @@ REQUEST = VaultRequest("transit/decrypt/artifacts", {"ciphertext": "vault:v1:AAA
 
 @contextmanager
 def answering(status, body=b"", headers=(), certificate=None):
-    """A server that answers the same to everything, and remembers what it was asked."""
+    """Serve the same answer to every request, and yield the address and the list of requests."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -51,11 +51,7 @@ def answering(status, body=b"", headers=(), certificate=None):
 
 
 def send(address, request=REQUEST, token="t-secret", **options):
-    wire = Wire(address, **options)
-    try:
-        return wire.send(request, token, 10)
-    finally:
-        wire.close()
+    return Wire(address, **options).send(request, token, 10)
 
 
 def test_a_request_is_what_vault_expects():
@@ -69,7 +65,7 @@ def test_a_request_is_what_vault_expects():
     assert headers["X-Vault-Request"] == "true"
 
 
-def test_looking_at_a_key_is_a_get_and_a_login_carries_no_token():
+def test_reading_a_key_is_a_get_and_a_login_carries_no_token():
     with answering(200, b"{}") as (address, seen):
         send(address, VaultRequest("transit/keys/artifacts"))
         send(address, VaultRequest("auth/jwt/login", {"role": "r"}), token="")
@@ -83,7 +79,6 @@ def test_a_connection_is_used_again():
         for _ in range(3):
             wire.send(REQUEST, "t", 10)
         assert len(wire._idle) == 1
-        wire.close()
 
 
 def test_a_redirect_is_not_followed_and_the_token_stays_here():
@@ -96,7 +91,7 @@ def test_a_redirect_is_not_followed_and_the_token_stays_here():
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'"text"', b'{"data"', b"\xff\xfe", b"null", b"[" * 100_000])
-def test_a_page_that_is_not_vaults_is_an_empty_answer(body):
+def test_a_body_that_is_not_a_json_object_is_an_empty_answer(body):
     with answering(200, body) as (address, _):
         assert send(address) == VaultResponse(200, {})
 
@@ -104,7 +99,7 @@ def test_a_page_that_is_not_vaults_is_an_empty_answer(body):
 @pytest.mark.parametrize(
     ("header", "seconds"), [("3", 3), ("0", 0), ("99999", 5), ("-1", 0), ("soon", 0), ("", 0), ("1e9", 0)]
 )
-def test_what_is_asked_for_before_the_next_try_is_bounded(header, seconds):
+def test_the_requested_wait_before_the_next_try_is_limited(header, seconds):
     with answering(429, b"{}", [("Retry-After", header)]) as (address, _):
         assert send(address) == VaultResponse(429, {}, seconds)
 
@@ -123,11 +118,11 @@ def test_a_certificate_is_checked_and_the_ca_file_is_what_it_is_checked_against(
 
 
 @pytest.mark.parametrize("address", ["http://", "vault:8200", "ftp://vault", "http://[::1", "http://vault:port"])
-def test_an_address_that_is_none_is_told_apart_from_a_server_that_is_down(address):
+def test_an_invalid_address_is_not_reported_as_a_server_that_is_down(address):
     assert send(address) is Unanswered.ADDRESS
 
 
-def test_nobody_there_is_no_connection():
+def test_an_address_without_a_server_is_no_connection():
     with answering(200) as (address, _):
         pass
     assert send(address) is Unanswered.NO_CONNECTION
@@ -137,11 +132,14 @@ SCRIPT = """
 import sys
 from sealgate.keys.vault.provider import VaultKeys
 from sealgate.keys.vault.server import TransitKey, VaultServer
-from sealgate.keys.vault.session import StaticToken
-from sealgate.plugin import Call, Operation
+from sealgate.keys.vault.login import StaticToken
+from sealgate.call import Call, Operation
 keys = VaultKeys(VaultServer(sys.argv[1], StaticToken("given")), TransitKey("transit", "artifacts"))
 assert "hvac" not in sys.modules and "requests" not in sys.modules, "loaded before it is needed"
-print(keys.check(Call(Operation.SAVE)))
+call = Call(Operation.SAVE)
+made = keys.new_data_key(call)
+assert keys.unwrap(call, made.wrapped) == made.plaintext
+print(made.wrapped.provider, made.wrapped.mount, made.wrapped.key_name, made.wrapped.key_version)
 assert "hvac" in sys.modules
 """
 
@@ -166,7 +164,7 @@ def test_the_client_is_loaded_by_the_first_request_and_takes_nothing_from_the_en
             [sys.executable, "-c", SCRIPT, address], env=environment, capture_output=True, text=True, check=False
         )
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout == "vault transit, key artifacts version 1\n"
+    assert ended.stdout == "vault transit artifacts 1\n"
     assert {headers["X-Vault-Token"] for _, _, headers, _ in seen} == {"given"}
     assert not any("Authorization" in headers for _, _, headers, _ in seen)
 
@@ -176,7 +174,7 @@ import sys, threading
 from pathlib import Path
 from sealgate.keys.vault.provider import VaultKeys
 from sealgate.keys.vault.server import TransitKey, VaultServer
-from sealgate.keys.vault.session import StaticToken, TokenFile
+from sealgate.keys.vault.login import StaticToken, TokenFile
 auth = StaticToken("given") if sys.argv[1] == "token" else TokenFile(Path(sys.argv[1]))
 keys = VaultKeys(VaultServer("http://127.0.0.1:1", auth), TransitKey("transit", "artifacts"))
 assert "hvac" not in sys.modules
@@ -187,7 +185,7 @@ assert "hvac" in sys.modules
 
 
 @pytest.mark.parametrize("method", ["token", "file"])
-def test_the_warm_up_loads_the_client_also_where_nobody_logs_in(tmp_path, method):
+def test_the_warm_up_loads_the_client_also_without_a_login(tmp_path, method):
     (tmp_path / "file").write_text("given")
     auth = "token" if method == "token" else str(tmp_path / "file")
     ended = subprocess.run([sys.executable, "-c", WARM, auth], capture_output=True, text=True, check=False, cwd=ROOT)

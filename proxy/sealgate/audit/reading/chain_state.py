@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from sealgate.audit.chain import RECORD_LABEL, certificate_bytes
-from sealgate.audit.reading.flaws import Budget, FlawKind, Gaps, TrailFlaw
+from sealgate.audit.reading.flaws import FlawKind, Gaps, ItemBudget, TrailFlaw
 from sealgate.audit.reading.trail_lines import TrailRecord, number_at, text_at, value_at
 from sealgate.audit.records import Actor, Certified, Phase
 from sealgate.call import Operation
@@ -101,7 +101,7 @@ class ChainState:
     """
 
     def __init__(
-        self, uid: str, trusted: Collection[bytes], expected: Mapping[int, Sequence[ExpectedRecord]], budget: Budget
+        self, uid: str, trusted: Collection[bytes], expected: Mapping[int, Sequence[ExpectedRecord]], budget: ItemBudget
     ) -> None:
         self.facts = ChainFacts(uid)
         self.next = 0

@@ -78,7 +78,7 @@ class Places:
                 self.listed.append(place)
 
 
-class Budget:
+class ItemBudget:
     """Limits how many small items all chains of a trail together keep in memory.
 
     Args:
@@ -102,7 +102,7 @@ class Budget:
 class Gaps:
     """The sequence numbers of a chain that are missing so far, as ranges in ascending order."""
 
-    def __init__(self, budget: Budget) -> None:
+    def __init__(self, budget: ItemBudget) -> None:
         self._budget = budget
         self._firsts: list[int] = []
         self._lasts: list[int] = []

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 from sealgate.audit.reading.chain_state import ChainFacts, ChainState, ExpectedRecord
-from sealgate.audit.reading.flaws import Budget, FlawKind, Places, TrailFlaw, TrailFlaws
+from sealgate.audit.reading.flaws import FlawKind, ItemBudget, Places, TrailFlaw, TrailFlaws
 from sealgate.audit.reading.trail_lines import MARK, TrailLine, claimed_place, parse_record
 
 _MOST_CHAINS = 100_000
@@ -78,7 +78,7 @@ class _Verification:
         )
         for expected in anchors:
             self._expected[expected.chain][expected.sequence].append(expected)
-        self._budget = Budget(_MOST_HELD)
+        self._budget = ItemBudget(_MOST_HELD)
         self._chains: dict[str, ChainState] = {}
         self._last_chain = ""
         self._findings = TrailFlaws()

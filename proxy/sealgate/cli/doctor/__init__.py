@@ -1,4 +1,4 @@
-"""`sealgate doctor`: a configuration tried end to end."""
+"""`sealgate doctor`: tries a configuration end to end (docs/doctor.md)."""
 
 from sealgate.cli.doctor.command import add_options, run
 

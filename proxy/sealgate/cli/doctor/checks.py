@@ -1,4 +1,4 @@
-"""What a check of `sealgate doctor` is, and how one after the other is made."""
+"""How the checks of `sealgate doctor` are described, and how they run one after the other."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from sealgate.call import Call, Operation
 from sealgate.errors import DeadlineExceeded, DownstreamStatus, PluginError, Refused
 
 POLICIES = "policies"
-"""The check that nothing can be saved without."""
+MAKE, OPEN = "data key: make", "data key: open"
+"""Names of checks on which checks of other sections depend, whichever key provider is configured."""
 _GRACE = 1.0
-"""Seconds after its deadline that a check has to say so itself."""
+"""Seconds after its deadline within which a check can still report that itself."""
 
 
 class State(StrEnum):
-    """How a check ended, as the report says it."""
+    """How a check ended, in the words of the report."""
 
     OK = "ok"
     WARNING = "warning"
@@ -27,7 +28,7 @@ class State(StrEnum):
 
 
 class Role(StrEnum):
-    """What the identity of this configuration is meant to do."""
+    """The task of the identity that this configuration logs in as."""
 
     SAVER = "saver"
     LOADER = "loader"
@@ -36,12 +37,12 @@ class Role(StrEnum):
 
     @property
     def shown(self) -> str:
-        """As a sentence names it."""
+        """The role as a phrase in a sentence."""
         return "saver and loader" if self is Role.BOTH else self.value
 
     @property
     def parts(self) -> frozenset[Role]:
-        """The roles that have a policy of their own in policies/vault."""
+        """The roles with a policy of their own in policies/vault."""
         return frozenset({Role.SAVER, Role.LOADER} if self is Role.BOTH else {self})
 
 
@@ -53,86 +54,87 @@ class CheckResult:
     fact: str
     remedy: str = ""
     policy: str = ""
-    """A policy of Vault to paste: what the role needs, and no more."""
+    """A policy to paste into Vault: what the role needs, and no more."""
     check: str = ""
+    """The name of the check; `findings` fills it in."""
 
 
 def ok(fact: str) -> CheckResult:
-    """It is so."""
+    """Report that the check passed, with `fact`."""
     return CheckResult(State.OK, fact)
 
 
 def warning(fact: str, remedy: str, policy: str = "") -> CheckResult:
-    """It works, and could be better."""
+    """Report something that works but should be improved. `policy` is one to paste into Vault."""
     return CheckResult(State.WARNING, fact, remedy, policy)
 
 
 def failed(fact: str, remedy: str, policy: str = "") -> CheckResult:
-    """It is not so."""
+    """Report something that does not work. `policy` is one to paste into Vault."""
     return CheckResult(State.FAILED, fact, remedy, policy)
 
 
 def not_checked(fact: str, remedy: str = "") -> CheckResult:
-    """Nobody can tell; that alone is no failure."""
+    """Report something that could not be checked, which alone is not a failure."""
     return CheckResult(State.NOT_CHECKED, fact, remedy)
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One question, and what must be so before it can be asked."""
+    """One check, and the checks that must have passed before it runs."""
 
     name: str
     run: Callable[[Call], Iterable[CheckResult]]
-    """A `PluginError` is its failure. The call has the deadline of this check."""
+    """Runs the check. A `PluginError` is reported as a failure. The call has the deadline of the check."""
     needs: tuple[str, ...] = ()
-    """Names of checks. One that is not in the list is not so either."""
+    """Names of checks. A name that is not in the list counts as not passed."""
 
 
 def findings(checks: Iterable[Check], seconds: float) -> Iterator[CheckResult]:
-    """What each check found, as soon as it has; none takes longer than so many seconds."""
+    """Run `checks` in order, each for at most `seconds`, and yield each result as soon as its check has ended."""
     passed: set[str] = set()
     for check in checks:
         good = True
-        for finding in _of(check, passed, seconds):
+        for finding in _results(check, passed, seconds):
             good = good and finding.state in {State.OK, State.WARNING}
             yield CheckResult(finding.state, finding.fact, finding.remedy, finding.policy, check.name)
         if good:
             passed.add(check.name)
 
 
-def _of(check: Check, passed: set[str], seconds: float) -> Iterator[CheckResult]:
-    lacking = [need for need in check.needs if need not in passed]
-    if lacking:
-        yield not_checked(f'it needs "{lacking[0]}"')
+def _results(check: Check, passed: set[str], seconds: float) -> Iterator[CheckResult]:
+    missing = [need for need in check.needs if need not in passed]
+    if missing:
+        yield not_checked(f'skipped, because "{missing[0]}" did not pass')
         return
     try:
         yield from _on_a_thread(check, seconds)
     except DeadlineExceeded:
-        yield failed(f"it was not done within {seconds:g} s", "See what takes so long, or raise --timeout")
+        yield failed(f"the check did not finish within {seconds:g} s", "Find out what is slow, or raise --timeout")
     except (Refused, DownstreamStatus) as answer:
-        words = f'the downstream says "{answer.fact}"' if answer.fact else "the downstream refuses without a word"
-        yield failed(words, "Look at its own settings and its rights in storage, and with --verbose at its log")
+        text = f'the downstream answered "{answer.fact}"' if answer.fact else "the downstream refused without a reason"
+        yield failed(text, "Check the downstream's settings and its rights in storage; read its log with --verbose")
     except PluginError as fault:
-        yield failed(f"{fault.fact} ({fault.says})", fault.remedy or "Look at the log, with --verbose")
+        yield failed(f"{fault.fact} ({fault.says})", fault.remedy or "Read the log with --verbose")
 
 
 def _on_a_thread(check: Check, seconds: float) -> Iterator[CheckResult]:
-    """What the check finds. One that never looks at its deadline, as at a pipe without a writer, is left behind."""
-    found: list[CheckResult] = []
+    """Run `check` on a thread. Leave the thread behind if it blocks beyond its deadline, for example on a pipe."""
+    results: list[CheckResult] = []
     ended: list[BaseException | None] = []
 
     def run() -> None:
         fault = None
         try:
-            found.extend(check.run(Call(Operation.GET_CAPABILITIES, time.monotonic() + seconds)))
-        except BaseException as raised:  # noqa: BLE001 - it is raised again where it is waited for
+            results.extend(check.run(Call(Operation.GET_CAPABILITIES, time.monotonic() + seconds)))
+        except BaseException as raised:  # noqa: BLE001 - raised again on the waiting thread
             fault = raised
         ended.append(fault)
 
     thread = threading.Thread(target=run, name=f"sealgate-doctor {check.name}", daemon=True)
     thread.start()
     thread.join(seconds + _GRACE)
-    outcome = ended[0] if ended else DeadlineExceeded("the check does not end")
-    yield from tuple(found)
+    outcome = ended[0] if ended else DeadlineExceeded("the check did not end")
+    yield from tuple(results)
     if outcome is not None:
         raise outcome

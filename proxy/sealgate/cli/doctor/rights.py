@@ -1,4 +1,4 @@
-"""What an identity needs of Vault, and what it has beyond that: asked for, never tried."""
+"""Which rights an identity needs in Vault, and which others it has. Vault is asked; nothing is tried."""
 
 from __future__ import annotations
 
@@ -28,46 +28,46 @@ _NEVER: tuple[tuple[str, frozenset[str], tuple[str, ...]], ...] = (
     ("open data keys under other keys of the mount (decrypt)", _WRITE, ("decrypt/{other}",)),
     ("rewrap data keys under other keys of the mount (rewrap)", _WRITE, ("rewrap/{other}",)),
     ("delete the key", _DELETE, ("keys/{key}",)),
-    ("take the key out of use (soft-delete)", _DELETE, ("keys/{key}/soft-delete",)),
-    ("bring a deleted key back (soft-delete-restore)", _WRITE, ("keys/{key}/soft-delete-restore",)),
+    ("soft-delete the key (soft-delete)", _DELETE, ("keys/{key}/soft-delete",)),
+    ("restore a deleted key (soft-delete-restore)", _WRITE, ("keys/{key}/soft-delete-restore",)),
     ("allow the key to be deleted or exported (config)", _WRITE, ("keys/{key}/config",)),
     ("rotate the key", _WRITE, ("keys/{key}/rotate",)),
     ("destroy old versions of the key (trim)", _WRITE, ("keys/{key}/trim",)),
     (
-        "bring in a key of its own (import)",
+        "import a key of its own (import)",
         _WRITE,
         ("keys/{key}/import", "keys/{key}/import_version", "keys/{other}/import"),
     ),
-    ("put a key from a backup in place (restore)", _WRITE, ("restore", "restore/{key}", "restore/{other}")),
+    ("replace the key by one from a backup (restore)", _WRITE, ("restore", "restore/{key}", "restore/{other}")),
     ("export the key", _READ, (*_EXPORTS, "byok-export/{other}/{key}")),
     ("take a backup of the key", _READ, ("backup/{key}",)),
     ("change the settings of the mount (config)", _WRITE, ("config/keys",)),
 )
-"""What no role of Sealgate needs."""
+"""Rights that no role of Sealgate needs: in words, the capabilities that grant them, and the paths in the mount."""
 _OPERATIONS = {Role.SAVER: "datakey/plaintext", Role.LOADER: "decrypt", Role.REWRAPPER: "rewrap"}
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What a role has to do with Vault in this installation."""
+    """The rights that a role needs in this installation."""
 
     role: Role
     mount: str
     key: str
     context: bytes = b""
     others: frozenset[str] = frozenset()
-    """Keys that policies choose beside `key`."""
+    """Keys that policies seal under, in addition to `key`."""
     read_keys: frozenset[str] = frozenset()
-    """Keys that policies still read under, and seal under no more."""
+    """Keys that policies only read under."""
     signing_key: str = ""
-    """Of the audit trail; empty without one."""
+    """The key that certifies audit trails; empty for none."""
 
     @property
     def policy(self) -> str:
-        """The policies that are shipped, with the names of this installation."""
+        """The shipped policies that the role needs, with the names of this installation."""
         stanzas: dict[str, None] = {}
         for part in sorted(self.role.parts, reverse=True):
-            # A rewrapper sends batches, which no policy can hold to a context; and it sees no data key.
+            # A rewrapper sends batches, which no policy can bind to a context. It sees no data key.
             bound = "-bound" if self.context and part is not Role.REWRAPPER else ""
             for key in (self.key, *sorted(self._others_of(part))):
                 stanzas |= dict.fromkeys(self._shipped(f"{part}{bound}", "artifacts", key))
@@ -86,7 +86,7 @@ class Needs:
 
     @property
     def never(self) -> list[tuple[str, frozenset[str], str]]:
-        """What is too much: in words, by which capabilities, at which path of the mount."""
+        """The rights that are too much: in words, the capabilities that grant them, and the path in the mount."""
         return [
             (words, too_many, path.format(key=self.key, other=_OTHER_KEY))
             for words, too_many, paths in _NEVER
@@ -94,7 +94,7 @@ class Needs:
         ]
 
     def covers(self, path: str) -> bool:
-        """Whether a right at this path of the mount is needed, or has been judged by trying it."""
+        """Return whether a right at this path of the mount is needed, or is checked by another check that tries it."""
         tried = {f"{operation}/{self.key}" for operation in _OPERATIONS.values()}
         others = {f"{_OPERATIONS[part]}/{key}" for part in self.role.parts for key in self._others_of(part)}
         signs = {f"sign/{self.signing_key}"} if self.signing_key else set()
@@ -103,21 +103,22 @@ class Needs:
 
 @dataclass(frozen=True, slots=True)
 class GrantedRights:
-    """What Vault says of an identity's rights."""
+    """What Vault says about the rights of an identity."""
 
     root: bool
+    """Whether the token is a root token."""
     excess: tuple[str, ...]
-    """In words, what it may and need not."""
+    """In words, what it may do but does not need."""
     asked: int
-    """How many paths Vault was asked about."""
+    """The number of paths that Vault was asked about."""
     listed: bool
-    """Whether Vault listed the rights of the identity, too."""
+    """Whether Vault also listed the rights of the identity."""
 
 
-def found(call: Call, inspection: Inspection, needs: Needs) -> GrantedRights:
-    """Ask Vault about each path that no role needs, and for a list of what this identity may.
+def granted_rights(call: Call, inspection: Inspection, needs: Needs) -> GrantedRights:
+    """Ask Vault about each path that no role needs, and for the list of this identity's rights.
 
-    The questions alone would miss a right to another key by its name, the list alone one with a `+` in its path.
+    The paths alone would miss a right to another key by name. The list alone would miss a path with a `+`.
 
     Raises:
         TokenRefused: this identity may not ask.
@@ -141,7 +142,7 @@ def found(call: Call, inspection: Inspection, needs: Needs) -> GrantedRights:
 
 
 def _too_much(right: Right, needs: Needs) -> Iterator[str]:
-    """To list names, and to look at a key, is no danger to what is sealed."""
+    """Yield `right` in words if it exceeds `needs`. Listing names and reading a key's description do no harm."""
     harmless = {"list", "deny"} | ({"read"} if right.path.startswith("keys/") else set())
     left = sorted(right.capabilities - harmless)
     if left and (right.is_prefix or not needs.covers(right.path)):

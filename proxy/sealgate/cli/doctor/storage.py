@@ -1,4 +1,4 @@
-"""What `sealgate doctor` asks of the downstream: to keep a tiny artifact for a moment, through the whole stack."""
+"""What `sealgate doctor` checks of the downstream: it saves, reads and deletes a small artifact through all layers."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from msgspec.structs import replace
 
 from sealgate import envelope
 from sealgate.call import Call, Operation
-from sealgate.cli.doctor.checks import POLICIES, Check, CheckResult, Role, failed, not_checked, ok
-from sealgate.cli.doctor.vault import MAKE, OPEN
+from sealgate.cli.doctor.checks import MAKE, OPEN, POLICIES, Check, CheckResult, Role, failed, not_checked, ok
 from sealgate.compose.downstream import downstream_client
 from sealgate.compose.keys import key_provider
 from sealgate.compose.policies import load_policies
@@ -31,13 +30,13 @@ from sealgate.storage.stored_objects import StoredObjects, Transfer
 
 _START, _SAVE, _LOAD = "downstream: start", "storage: save", "storage: load"
 _LOOK, _DELETE = "storage: sealed", "storage: delete"
-_PLAINTEXT = b"What sealgate doctor saves, looks at in storage, loads and deletes. "
+_PLAINTEXT = b"The text that sealgate doctor saves, reads, loads and then deletes. "
 _LARGEST = 1 << 16
-"""Of what is read back. A downstream that gives more has something else."""
+"""The most bytes that are read back. A downstream that returns more has stored something else."""
 
 
 class StorageChecks:
-    """The questions, in order, about one artifact of its own."""
+    """Checks that an artifact of its own can be saved, loaded and deleted."""
 
     def __init__(
         self, settings: Settings, role: Role, artifact: Artifact, beside: Path | None, resources: ExitStack
@@ -46,25 +45,25 @@ class StorageChecks:
         self._role = role
         self._artifact = artifact
         self._beside = beside
-        """The plugin's own directory, which a downstream in another container sees, too."""
+        """The plugin's own directory, which a downstream in another container also mounts."""
         self._resources = resources
         self._plaintext = _PLAINTEXT + secrets.token_bytes(32)
         self._attempted = self._saved = False
 
     def checks(self) -> list[Check]:
-        """In the order in which they are made: what was saved is removed, whatever went wrong before."""
-        begun = [Check(_START, self._start)]
+        """Return the checks, in order. The last deletes what was saved, even if a check before it failed."""
+        start = Check(_START, self._start)
         if Role.SAVER not in self._role.parts:
-            return [*begun, Check(_SAVE, lambda _: [not_checked(f"a {self._role} saves nothing that could be loaded")])]
+            return [start, Check(_SAVE, lambda _: [not_checked(f"skipped, because a {self._role} saves no artifact")])]
         saving = [
-            *begun,
+            start,
             Check(_SAVE, self._save, needs=(_START, MAKE, POLICIES)),
             Check(_LOOK, self._look, needs=(_SAVE,)),
         ]
         loading = [Check(_LOAD, self._load, needs=(_SAVE, OPEN))] if Role.LOADER in self._role.parts else []
         return [*saving, *loading, Check(_DELETE, self._delete, needs=(_START, MAKE, POLICIES))]
 
-    # --- the stack ----------------------------------------------------------------------------------------
+    # --- the layers ---------------------------------------------------------------------------------------
 
     @cached_property
     def _home(self) -> Path:
@@ -81,8 +80,8 @@ class StorageChecks:
 
     @cached_property
     def _spool(self) -> Spool:
-        elsewhere = self._settings.required_downstream().socket is not None
-        beside = self._beside if elsewhere and self._beside and self._beside.is_dir() else self._home
+        is_external = self._settings.required_downstream().socket is not None
+        beside = self._beside if is_external and self._beside and self._beside.is_dir() else self._home
         spool = Spool(self._settings.spool.directory or beside)
         self._resources.callback(spool.close)
         return spool
@@ -93,7 +92,7 @@ class StorageChecks:
         policies, keys = load_policies(settings), key_provider(settings)
         return governed_layer(sealed_layer(settings, self._downstream, keys, self._spool), policies, keys)
 
-    # --- the questions ------------------------------------------------------------------------------------
+    # --- the checks ---------------------------------------------------------------------------------------
 
     def _start(self, call: Call) -> Iterator[CheckResult]:
         try:
@@ -101,10 +100,10 @@ class StorageChecks:
         except Unavailable as fault:
             yield failed(
                 f"{fault.fact} ({fault.says})",
-                "Look at what it writes, with --verbose; " + (fault.remedy or "correct downstream"),
+                "Read the downstream's output with --verbose. " + (fault.remedy or "Correct downstream"),
             )
             return
-        yield ok(f"it answers, and {'takes streams' if streams else 'takes files only'}")
+        yield ok(f"the downstream answers and accepts {'streams' if streams else 'files only'}")
 
     def _save(self, call: Call) -> Iterator[CheckResult]:
         path = self._home / "work" / "saved"
@@ -113,22 +112,22 @@ class StorageChecks:
         self._attempted = True
         self._stack.save(_to(Operation.SAVE, call), self._artifact, path)
         self._saved = True
-        yield ok(f"{len(self._plaintext)} bytes were saved as {self._artifact.key}")
+        yield ok(f"saved {len(self._plaintext)} bytes as {self._artifact.key}")
 
     def _look(self, call: Call) -> Iterator[CheckResult]:
         try:
             stored = self._read(call)
         except PluginError as fault:
             raise DataLoss(
-                f"the downstream reported success, and what it stored cannot be read: {fault.fact}",
+                f"the downstream reported success, but what it stored cannot be read: {fault.fact}",
                 says="downstream",
-                remedy="Look at the downstream's own settings and rights, and at its log with --verbose",
+                remedy="Check the downstream's settings and its rights in storage; read its log with --verbose",
             ) from None
         if self._plaintext in stored or _PLAINTEXT in stored:
-            yield failed("plaintext lies in storage", "Do not use this installation")
+            yield failed("storage contains the plaintext", "Do not use this installation")
             return
         header, _ = envelope.read_header(lambda size, offset: stored[offset : offset + size])
-        yield ok(f"{len(stored)} bytes lie in storage, sealed under key {header.key.key_name}")
+        yield ok(f"storage contains {len(stored)} bytes, sealed under key {header.key.key_name}")
 
     def _load(self, call: Call) -> Iterator[CheckResult]:
         path = self._home / "work" / "loaded"
@@ -136,27 +135,27 @@ class StorageChecks:
         with local_errors("a temporary file"):
             same = path.read_bytes() == self._plaintext
         if same:
-            yield ok("what was saved is loaded, byte for byte")
+            yield ok("loaded the bytes that were saved")
         else:
-            yield failed("what was loaded is not what was saved", "Do not use this installation")
+            yield failed("the loaded bytes are not those that were saved", "Do not use this installation")
 
     def _delete(self, call: Call) -> Iterator[CheckResult]:
         if not self._attempted:
             yield not_checked("nothing was saved")
             return
-        remedy = f"Remove the object {self._artifact.key} by hand, and give the downstream the right to delete"
+        remedy = f"Delete the object {self._artifact.key} by hand, and give the downstream the right to delete"
         try:
             self._stack.delete(_to(Operation.DELETE, call), self._artifact)
         except PluginError as fault:
             if self._saved:
-                yield failed(f"the artifact could not be removed: {fault.fact}", remedy)
+                yield failed(f"the artifact could not be deleted: {fault.fact}", remedy)
             else:
-                yield not_checked(f"whether something lies under {self._artifact.key} cannot be told: {fault.fact}")
+                yield not_checked(f"cannot check whether storage contains {self._artifact.key}: {fault.fact}")
             return
         if self._is_there(call):
-            yield failed("the downstream reported success, and the artifact can still be read", remedy)
+            yield failed("the downstream reported success, but the artifact can still be read", remedy)
         else:
-            yield ok("it is removed again")
+            yield ok("deleted the artifact")
 
     def _is_there(self, call: Call) -> bool:
         try:
@@ -165,29 +164,29 @@ class StorageChecks:
             return False
 
     def _read(self, call: Call) -> bytes:
-        """What lies in storage, past the layer that opens it."""
+        """Read the stored object from the downstream, without opening it."""
         stored = StoredObjects(self._downstream, self._spool, Transfer(self._settings.spool.transfer))
-        found = bytearray()
+        content = bytearray()
         with closing(stored.read(call, without_author_block(self._artifact))) as chunks:
             for chunk in chunks:
-                found += chunk
-                if len(found) > _LARGEST:
-                    raise NotSealed("it is far larger than what was saved", says="downstream")
-        return bytes(found)
+                content += chunk
+                if len(content) > _LARGEST:
+                    raise NotSealed("the stored object is far larger than what was saved", says="downstream")
+        return bytes(content)
 
 
 def _to(operation: Operation, call: Call) -> Call:
-    """The call that a policy decides on: what is done, in the time that the check has."""
+    """Return a call for `operation`, which policies decide on, with the deadline of the check's `call`."""
     return Call(operation, call.deadline)
 
 
 def scratch_artifact(place: str, plugin: str, configuration: str) -> Artifact:
-    """An artifact beneath the key `place`, where nothing else can lie.
+    """Return an artifact with a new random key under the prefix `place`, so that it replaces no other object.
 
     Raises:
-        BadRequest: no artifact may have such a key.
+        BadRequest: the key is not canonical.
     """
     key = f"{place}/{secrets.token_hex(8)}"
     if fault := canonical.fault_of(key):
-        raise BadRequest(fault, remedy="Give --scratch a plain key")
+        raise BadRequest(fault, remedy="Give --scratch a canonical key")
     return Artifact(key, name="sealgate-doctor", plugin=plugin, configuration=configuration)

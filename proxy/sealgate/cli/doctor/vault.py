@@ -1,4 +1,4 @@
-"""What `sealgate doctor` asks of Vault: the server, the login, the rights of this identity, the key."""
+"""What `sealgate doctor` checks of Vault: the server, the login, the rights of this identity, the key."""
 
 from __future__ import annotations
 
@@ -8,32 +8,30 @@ from contextlib import suppress
 from functools import cached_property
 
 from sealgate.call import Call, WrappedKey
-from sealgate.cli.doctor.checks import Check, CheckResult, Role, failed, not_checked, ok, warning
-from sealgate.cli.doctor.rights import Needs, found
+from sealgate.cli.doctor.checks import MAKE, OPEN, Check, CheckResult, Role, failed, not_checked, ok, warning
+from sealgate.cli.doctor.rights import Needs, granted_rights
 from sealgate.compose.keys import role_of, vault_keys
 from sealgate.config import JwtAuth, KubernetesAuth, TokenAuth, TokenFileAuth, VaultKeySettings
 from sealgate.errors import Tampered, Unavailable
-from sealgate.keys.vault.faults import ContextMissing, TokenRefused, VersionTooOld
-from sealgate.keys.vault.formats import underived
+from sealgate.keys.vault.faults import ContextMissing, TokenRefused, VersionTooOld, underived
 from sealgate.keys.vault.inspection import DATAKEY, DECRYPT, Inspection, TransitKeyInfo
 from sealgate.keys.vault.provider import VaultKeys
 
-MAKE, OPEN = "data key: make", "data key: open"
-"""The checks that a Save and a Load need, whoever the provider is."""
 _REWRAP = "data key: rewrap"
 _SERVER, _LOGIN = "vault: server", "vault: login"
 _DAY = 86400.0
 _OLD = 365 * _DAY
-"""An age at which a key version is due for a successor, by NIST SP 800-57's years for such keys."""
+"""The age in seconds at which a key version should be rotated, after the cryptoperiods of NIST SP 800-57."""
 _LONG_LOGIN = _DAY
+"""The lifetime in seconds above which a login's token is reported."""
 _WRAPS = ("aes128-gcm96", "aes256-gcm96", "chacha20-poly1305", "xchacha20-poly1305", "managed_key")
-"""Types that wrap data keys and detect a change of them; RSA wraps, too, and cannot be derived."""
-_LESS = "Leave its role the policy below, and no other"
+"""Key types that wrap data keys and detect a changed one. RSA keys do too, but cannot be derived."""
+_LESS = "Give its role the policy below and no other"
 _OTHER_CONTEXT = b"sealgate-doctor-no-such-context"
 
 
 class VaultChecks:
-    """The questions, in order; what one learned, the next ones use."""
+    """Checks Vault in order. A check uses what the checks before it found out."""
 
     def __init__(
         self,
@@ -55,7 +53,7 @@ class VaultChecks:
         self._plaintext = b""
 
     def checks(self) -> list[Check]:
-        """In the order in which a process meets them."""
+        """Return the checks, in the order in which a process needs what they check."""
         return [
             Check(_SERVER, self._reach),
             Check(_LOGIN, self._log_in, needs=(_SERVER,)),
@@ -79,16 +77,18 @@ class VaultChecks:
         try:
             server = self._inspection.reach(min(call.remaining() or 0.001, self._settings.timeout))
         except Unavailable as fault:
-            yield failed(fault.fact, "Check keys.vault.address or VAULT_ADDR, and what may connect to there from here")
+            yield failed(
+                fault.fact, "Check keys.vault.address or VAULT_ADDR, and the firewalls and network policies on the way"
+            )
             return
         if server.sealed:
-            yield failed("it is sealed", "Have Vault's operator unseal it")
+            yield failed("Vault is sealed", "Ask Vault's operator to unseal it")
         else:
-            yield ok(f"it answers{', and says that its version is ' + server.version if server.version else ''}")
+            yield ok(f"Vault answers{', version ' + server.version if server.version else ''}")
         if server.in_clear:
             yield warning(
-                "its address begins with http: whoever stands between reads the token and every data key",
-                "Use https, with VAULT_CACERT if Vault's authority is your own",
+                "the address begins with http://, so anyone on the network can read the token and every data key",
+                "Use https; set VAULT_CACERT if a private authority issued Vault's certificate",
             )
 
     def _log_in(self, call: Call) -> Iterator[CheckResult]:
@@ -97,20 +97,20 @@ class VaultChecks:
         seconds = self._inspection.log_in(call)
         if seconds is None:
             yield warning(
-                f"there is a token (method {method}), and nothing tells whether it is good, or for how long",
-                "Go by what follows: the token may not look at itself, or it has ended",
+                f"cannot verify whether the token is valid, or for how long (method {method})",
+                "Rely on the checks below: the token may not look itself up, or it has expired",
             )
         elif isinstance(auth, TokenAuth):
-            yield ok(f"the token is good{_lasting(seconds)}, and nobody renews it (method {method})")
+            yield ok(f"the token is valid{_lasting(seconds)} and is not renewed (method {method})")
         elif isinstance(auth, TokenFileAuth):
-            yield ok(f"the token in {auth.path} is good{_lasting(seconds)} (method {method})")
+            yield ok(f"the token in {auth.path} is valid{_lasting(seconds)} (method {method})")
         elif seconds > _LONG_LOGIN:
             yield warning(
-                f"the login works (method {method}), and its token is good{_lasting(seconds)}",
-                f"Set token_ttl=1h on the role{_named(auth)}: Vault keeps every token of every pod until it ends",
+                f"the login works (method {method}); its token is valid{_lasting(seconds)}",
+                f"Set token_ttl=1h on the role{_named(auth)}: Vault stores the token of every pod until it expires",
             )
         else:
-            yield ok(f"the login works (method {method}), and its token is good{_lasting(seconds)}")
+            yield ok(f"the login works (method {method}); its token is valid{_lasting(seconds)}")
 
     # --- rights that are tried ----------------------------------------------------------------------------
 
@@ -123,7 +123,7 @@ class VaultChecks:
             return
         self._made, self._plaintext = made.wrapped, made.plaintext
         under = f"key {made.wrapped.key_name} version {made.wrapped.key_version}"
-        yield self._allowed(Role.SAVER, "make data keys", f"a data key was made under {under}")
+        yield self._allowed(Role.SAVER, "make data keys", f"made a data key under {under}")
 
     def _open(self, call: Call) -> Iterator[CheckResult]:
         try:
@@ -132,12 +132,10 @@ class VaultChecks:
             yield self._refused(Role.LOADER, "open data keys")
             return
         if opened != self._plaintext:
-            yield failed("Vault does not give back the data key that it wrapped", "Ask Vault's operator")
+            yield failed("Vault returned another data key than the one it wrapped", "Ask Vault's operator")
             return
-        how = (
-            "the data key that was made is opened again" if self._made else "data keys may be opened; none was at hand"
-        )
-        yield self._allowed(Role.LOADER, "open data keys", how)
+        fact = "opened the data key" if self._made else "this identity may open data keys; tried with a random one"
+        yield self._allowed(Role.LOADER, "open data keys", fact)
 
     def _rewrap(self, call: Call) -> Iterator[CheckResult]:
         wrapped = self._made or self._inspection.made_up()
@@ -149,13 +147,14 @@ class VaultChecks:
         except (Tampered, ContextMissing, VersionTooOld):
             if self._made:
                 raise
-        how = (
-            "the data key that was made is rewrapped" if self._made else "data keys may be rewrapped; none was at hand"
-        )
-        yield self._allowed(Role.REWRAPPER, "rewrap data keys", how)
+        fact = "rewrapped the data key" if self._made else "this identity may rewrap data keys; tried with a random one"
+        yield self._allowed(Role.REWRAPPER, "rewrap data keys", fact)
 
     def _open_made_up(self, call: Call) -> bytes:
-        """For who may make no data key: how a made-up one fails tells a refusal from anything else."""
+        """Try to open a random wrapped data key, for an identity that may not make one.
+
+        Return normally if policies allow it: the error then comes from the content.
+        """
         has_context = bool(self._settings.context)
         try:
             self._keys.unwrap(call, self._inspection.made_up())
@@ -166,17 +165,20 @@ class VaultChecks:
             if not has_context:
                 raise
         except TokenRefused:
-            # A role that is bound to a context may try nothing without it.
+            # A role that is bound to a context may send no request without it.
             if not has_context or not self._may(call, DECRYPT):
                 raise
             with suppress(Tampered, VersionTooOld):
                 self._keys.unwrap(call, self._inspection.made_up(in_context=True))
         except VersionTooOld:
-            pass  # it would have been opened if it were a younger one
+            pass  # policies allowed the request; only the version is too old
         return b""
 
     def _may(self, call: Call, operation: str) -> bool:
-        """Whether policies allow it in the context. Else a refusal would read as a key that nothing proves."""
+        """Return whether policies allow `operation` in the context.
+
+        Without this check, a refusal would be reported as a key that is not known to be derived.
+        """
         return not self._settings.context or self._inspection.allows(call, operation, self._inspection.context)
 
     def _context(self, call: Call) -> Iterator[CheckResult]:
@@ -187,8 +189,8 @@ class VaultChecks:
         ]
         if loose:
             yield warning(
-                f"this identity may {' and '.join(loose)} data keys in any context: it is not bound to its own",
-                "Leave its role the policy below, and no other: else contexts keep nobody apart",
+                f"this identity may {' and '.join(loose)} data keys in any context: no policy binds it to its own",
+                f"{_LESS}: without it, contexts do not separate tenants",
                 self._policy,
             )
         else:
@@ -197,16 +199,16 @@ class VaultChecks:
     def _allowed(self, role: Role, verb: str, fact: str) -> CheckResult:
         if role in self._role.parts:
             return ok(fact)
-        fact = f"this identity may {verb}, which is not for a {self._role.shown}"
-        # To read what it must not is more than to be able to do needless work.
+        fact = f"this identity may {verb}, which a {self._role.shown} does not need"
+        # The right to read artifacts is a failure. Rights that only allow needless work are a warning.
         return (failed if role is Role.LOADER else warning)(fact, _LESS, self._policy)
 
     def _refused(self, role: Role, verb: str) -> CheckResult:
         if role not in self._role.parts:
-            return ok(f"this identity may not {verb}, as is right for a {self._role.shown}")
+            return ok(f"this identity may not {verb}, which a {self._role.shown} does not need")
         return failed(
             f"this identity may not {verb} with key {self._settings.key} in {self._settings.mount}",
-            "Give its role the policy below, unless its token has ended",
+            "Give its role the policy below; if it already has this policy, the token has expired",
             self._policy,
         )
 
@@ -226,7 +228,7 @@ class VaultChecks:
     def _policy(self) -> str:
         return self._needs.policy
 
-    # --- what is only asked for ---------------------------------------------------------------------------
+    # --- rights and facts that are only read --------------------------------------------------------------
 
     def _look(self, call: Call) -> Iterator[CheckResult]:
         try:
@@ -236,70 +238,79 @@ class VaultChecks:
             if Role.REWRAPPER in self._role.parts:
                 yield failed(f"this identity may not read {where}", "Give its role the policy below", self._policy)
             elif self._settings.context:
-                fact = f"this identity may not read {where}, which proves a derived key to who is bound to a context"
+                fact = f"this identity may not read {where}, and so cannot verify that the key is derived"
                 yield warning(fact, "Give its role the policy below", self._policy)
             else:
-                yield not_checked(f"this identity may not read {where}, and need not", "Look there as an operator")
+                yield not_checked(f"this identity may not read {where} and does not need to", "Read it as an operator")
             return
         yield from self._kind(key)
         yield from self._versions(key)
         for allowed, name, danger in (
-            (key.deletion_allowed, "deletion_allowed", "one request destroys every artifact"),
+            (key.deletion_allowed, "deletion_allowed", "one request can make every artifact unreadable"),
             (key.exportable, "exportable", "the key can leave Vault"),
-            (key.allow_plaintext_backup, "allow_plaintext_backup", "a backup holds the key in plaintext"),
+            (key.allow_plaintext_backup, "allow_plaintext_backup", "a backup contains the key in plaintext"),
         ):
             if allowed:
-                off = "Set it to false" if name == "deletion_allowed" else "Vault cannot take that back: make a new key"
+                off = (
+                    f"Set {name} to false" if name == "deletion_allowed" else "Create a new key: Vault cannot undo this"
+                )
                 yield warning(f"{name} is true: {danger}", off)
 
     def _kind(self, key: TransitKeyInfo) -> Iterator[CheckResult]:
         if key.type.startswith("rsa-"):
-            yield warning(f"its type is {key.type}, which takes no context", "Make a key of type aes256-gcm96")
+            yield warning(
+                f"the key has type {key.type}, which supports no context", "Create a key of type aes256-gcm96"
+            )
         elif key.type not in _WRAPS:
-            yield failed(f"its type is {key.type}, which wraps no data keys", "Make a key of type aes256-gcm96")
+            yield failed(
+                f"the key has type {key.type}, which cannot wrap data keys", "Create a key of type aes256-gcm96"
+            )
         elif self._settings.context and not key.derived:
             fault = underived(self._settings.key)
             yield failed(fault.fact, fault.remedy)
         elif key.derived and not self._settings.context:
-            yield failed("it is derived, and there is no context for it", "Set keys.vault.context")
+            yield failed("the key is derived, but keys.vault.context is not set", "Set keys.vault.context")
         else:
-            derived = "derived, as keys.vault.context wants" if key.derived else "not derived, and there is no context"
-            yield ok(f"its type is {key.type}, {derived}")
+            fact = (
+                "is derived, as keys.vault.context requires" if key.derived else "is not derived and needs no context"
+            )
+            yield ok(f"the key has type {key.type} and {fact}")
 
     def _versions(self, key: TransitKeyInfo) -> Iterator[CheckResult]:
         age = None if key.made_at is None else max(0.0, self._now() - key.made_at)
         old = "" if age is None else f", {_days(age)} old"
-        rotated = f"every {_days(key.auto_rotate_seconds)}" if key.auto_rotate_seconds else "when somebody does it"
-        fact = f"its latest version is {key.latest_version}{old}; it is rotated {rotated}"
+        rotated = f"every {_days(key.auto_rotate_seconds)}" if key.auto_rotate_seconds else "only by hand"
+        fact = f"the latest version is {key.latest_version}{old}; the key is rotated {rotated}"
         if age is not None and age > _OLD:
-            yield warning(fact, "Rotate it, and set auto_rotate_period")
+            yield warning(fact, "Rotate the key, and set auto_rotate_period")
         else:
             yield ok(fact)
         if key.min_decryption_version > 1:
             yield warning(
-                f"min_decryption_version is {key.min_decryption_version}: what an older version wraps does not open",
-                "Make sure that everything older has been rewrapped, or lower it",
+                f"min_decryption_version is {key.min_decryption_version}: older data keys cannot be opened",
+                "Make sure that every older artifact was rewrapped, or lower min_decryption_version",
             )
 
     def _other_rights(self, call: Call) -> Iterator[CheckResult]:
         try:
-            rights = found(call, self._inspection, self._needs)
+            rights = granted_rights(call, self._inspection, self._needs)
         except TokenRefused:
             yield not_checked(
-                "this identity may not ask for its capabilities, so whether it may export, back up, change, rotate or "
-                "delete the key cannot be told",
-                "Ask as an operator: vault token capabilities; or run this with the policy default",
+                "this identity may not ask for its capabilities, so this cannot check whether it may export, back up, "
+                "change, rotate or delete the key",
+                "Run vault token capabilities as an operator, or add the policy default to its role",
             )
             return
         if rights.root:
-            yield warning("the token is a root token: it may do everything", _LESS, self._policy)
+            yield warning("the token is a root token, which may do everything", _LESS, self._policy)
         elif rights.excess:
             yield warning(f"this identity may also {'; '.join(rights.excess)}", _LESS, self._policy)
         else:
-            others = "and no other that Vault lists" if rights.listed else "and Vault lists no others"
-            yield ok(
-                f"of what was asked, nothing is too much: none of {rights.asked} paths that no role needs, {others}"
+            listed = (
+                "the rights that Vault lists" if rights.listed else "Vault does not list the rights of this identity"
             )
+            checked = f"checked {rights.asked} paths that no role needs{' and ' if rights.listed else '; '}{listed}"
+            yield ok(f"found no right that is not needed: {checked}")
 
 
 def _named(auth: object) -> str:

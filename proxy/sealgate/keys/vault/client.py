@@ -1,7 +1,7 @@
-"""One request to Vault, through hvac: what was answered, or why nothing was. The one file that knows hvac.
+"""How one request is sent and its answer read. This is the only file that imports hvac.
 
-No exception of hvac or what it stands on leaves it, not even as a context: their texts can hold whole answers.
-Importing it costs 0.6 s and 31 MB.
+No exception of hvac, requests or urllib3 leaves this file, not even as the context of another one: their texts can
+contain whole answers. Importing this file takes 0.6 s and 31 MB.
 """
 
 from __future__ import annotations
@@ -25,38 +25,44 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as TimeIsUp
 
-from sealgate.keys.vault.faults import Unanswered, VaultRequest, VaultResponse
+from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
 
 LARGEST = 4 << 20
-"""Bytes of an answer. A key with ten thousand versions has fewer; nothing else comes near."""
+"""The largest answer that is read, in bytes. The description of a key with ten thousand versions is smaller."""
 _CONNECT_WITHIN = 2.0
 _LONGEST_RETRY_AFTER = 5.0
-"""A server, or whatever stands before it, may ask for hours."""
+"""The largest value of `Retry-After` that is respected, in seconds. A proxy in front of Vault may send hours."""
 
-_WHY: tuple[tuple[tuple[type[Exception], ...], Unanswered], ...] = (
+_REASONS: tuple[tuple[tuple[type[Exception], ...], Unanswered], ...] = (
     ((exceptions.SSLError,), Unanswered.TLS),
     ((exceptions.Timeout, TimeIsUp), Unanswered.TIMEOUT),
     ((exceptions.InvalidURL, exceptions.InvalidSchema, exceptions.MissingSchema), Unanswered.ADDRESS),
-    # Whatever else the libraries name is an answer that broke off or is garbled, which passes.
+    # All other exceptions of the libraries mean an incomplete or malformed answer; another try may succeed.
     ((exceptions.RequestException, HTTPError), Unanswered.NO_CONNECTION),
     ((ValueError,), Unanswered.ADDRESS),
     ((OSError,), Unanswered.CA_FILE),
 )
-"""The first that fits. All of requests' exceptions are an OSError, and some of each library's a ValueError."""
+"""The first match counts: all exceptions of requests are an OSError, and some of each library are a ValueError."""
 
 
 class Client:
-    """One connection to one server, kept for the next request. For one thread at a time.
+    """Keeps one connection to one server. Serves one thread at a time.
 
-    Proxies, netrc and CA variables of the environment are not looked at. Of a `ca_file` the certificates are trusted
-    instead of the public authorities.
+    Ignores the environment's variables for proxies, netrc and certificate authorities.
     """
 
     def __init__(self, address: str, namespace: str, ca_file: Path | None) -> None:
+        """Prepare a connection; the first request opens it.
+
+        Args:
+            address: the URL of the server, without `/v1`.
+            namespace: the namespace of all requests; empty for none.
+            ca_file: a PEM file with the certificates to trust instead of the public authorities; None for those.
+        """
         self._hvac = hvac.Client(
             address,
-            token="",  # not the one that hvac would find in the environment or a home directory
-            cert=(),  # type: ignore[arg-type]  # None would be the client certificate of the environment
+            token="",  # otherwise hvac takes one from the environment or the home directory
+            cert=(),  # type: ignore[arg-type]  # with None, hvac takes one from the environment
             session=_session(ca_file),
             adapter=RawAdapter,
             namespace=namespace or None,
@@ -64,19 +70,18 @@ class Client:
         )
 
     def send(self, request: VaultRequest, token: str, timeout: float) -> VaultResponse | Unanswered:
-        """Send `request` once. `timeout` is in seconds, for connecting, asking and the whole answer together."""
+        """Send `request` once with `token`, and return the answer or the reason why there is none.
+
+        `timeout` is in seconds, for connecting, sending and receiving the whole answer.
+        """
         try:
             with self._response(request, token, timeout) as response:
                 body = _body(response)
         except (exceptions.RequestException, HTTPError, ValueError, OSError) as error:
-            return _why(error)
+            return _reason(error)
         if len(body) > LARGEST:
             return Unanswered.NOT_VAULT
-        return VaultResponse(response.status_code, _parsed(body), _seconds(response.headers.get("Retry-After", "")))
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._hvac.adapter.close()
+        return VaultResponse(response.status_code, _parsed(body), _retry_after(response.headers.get("Retry-After", "")))
 
     def _response(self, request: VaultRequest, token: str, timeout: float) -> Response:
         headers = {"X-Vault-Token": token, "traceparent": request.traceparent}
@@ -96,11 +101,11 @@ class Client:
 def _session(ca_file: Path | None) -> Session:
     session = _HttpSession()
     session.trust_env = False
-    # On the session: hvac drops its own `verify` when it is given one.
+    # Set on the session, because hvac ignores its own `verify` when it receives a session.
     session.verify = str(ca_file) if ca_file else True
-    # A small answer can be made to unpack into a large one.
+    # A small compressed answer can expand to a very large one.
     session.headers["Accept-Encoding"] = "identity"
-    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # each would be kept for ever
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # or each would be kept for ever
     adapter = HTTPAdapter()
     adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
     for scheme in ("http://", "https://"):
@@ -108,17 +113,17 @@ def _session(ca_file: Path | None) -> Session:
     return session
 
 
-def _why(error: BaseException) -> Unanswered:
+def _reason(error: BaseException) -> Unanswered:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLEOFError):
-            return Unanswered.NO_CONNECTION  # hung up on: no certificate was looked at
+            return Unanswered.NO_CONNECTION  # the server closed the connection before its certificate was checked
         cause = cause.__context__
-    return next(why for kinds, why in _WHY if isinstance(error, kinds))
+    return next(reason for kinds, reason in _REASONS if isinstance(error, kinds))
 
 
 def _body(response: Response) -> bytes:
-    """What was answered, as it came; if it is more than `LARGEST`, so much of it as shows that."""
+    """Return the undecoded body, cut after `LARGEST` + 1 bytes."""
     body = b""
     while chunk := response.raw.read(LARGEST + 1 - len(body), decode_content=False):
         body += chunk
@@ -127,26 +132,26 @@ def _body(response: Response) -> bytes:
 
 def _parsed(body: bytes) -> dict[str, Any]:
     try:
-        found = json.loads(body)
+        document = json.loads(body)
     except (ValueError, RecursionError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
-def _seconds(text: str) -> float:
+def _retry_after(text: str) -> float:
     return min(float(text), _LONGEST_RETRY_AFTER) if text.isascii() and text.isdigit() else 0.0
 
 
-# --- an answer has an end ----------------------------------------------------------------------------------
+# --- limits in time and size -----------------------------------------------------------------------------
 
 
 class _HttpSession(Session):
     def get_redirect_target(self, resp: Response) -> None:
-        """Nowhere: the library would read the whole of a redirect's body, to follow it or not."""
+        """Follow no redirect: the library would read its whole body first."""
 
 
-class _Arriving(io.RawIOBase):
-    """What comes from a socket while its timeout lasts in all. The socket's own begins anew with each byte."""
+class _DeadlineReader(io.RawIOBase):
+    """Reads from a socket for at most its timeout in all. The timeout of the socket itself restarts at each read."""
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
         self._sock = sock
@@ -171,13 +176,13 @@ class _Arriving(io.RawIOBase):
 class _Response(http.client.HTTPResponse):
     def __init__(self, sock: socket.socket, *arguments: Any, **options: Any) -> None:
         super().__init__(sock, *arguments, **options)
-        self.fp = io.BufferedReader(_Arriving(sock, self.fp.detach()))
+        self.fp = io.BufferedReader(_DeadlineReader(sock, self.fp.detach()))
 
     def begin(self) -> None:
         super().begin()
-        says_its_length = self.length is not None or self.chunked
-        if self.headers.defects or not (says_its_length or self.fp.peek(1)):
-            # Cut in its headers. The library would take it for an empty answer, and log what came of it.
+        has_length = self.length is not None or self.chunked
+        if self.headers.defects or not (has_length or self.fp.peek(1)):
+            # The answer ended within its headers. The library would take it for an empty answer and log a warning.
             raise http.client.IncompleteRead(b"")
 
 

@@ -1,4 +1,4 @@
-"""Connections to Vault, one for each request that is on its way, and the library for them loaded late."""
+"""How a request gets a connection, and when the client library is loaded."""
 
 from __future__ import annotations
 
@@ -6,38 +6,47 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from sealgate.keys.vault.faults import Unanswered, VaultRequest, VaultResponse
+from typing_extensions import override
+
+from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
 
 if TYPE_CHECKING:
     from sealgate.keys.vault.client import Client
 
 
-class Wire:
-    """Connections to one Vault server, each used by one request at a time and kept for the next.
+class Transport(Protocol):
+    """Sends requests to one server. Tests put a scripted server in its place."""
 
-    hvac and requests promise nothing about threads, so no client is ever shared by two.
+    def send(self, request: VaultRequest, token: str, timeout: float) -> VaultResponse | Unanswered:
+        """Send `request` once.
+
+        Args:
+            request: what to send.
+            token: the token that it carries; empty for none.
+            timeout: seconds for connecting, sending and receiving the whole answer.
+        """
+
+
+class Wire(Transport):
+    """Keeps connections to one server. Each serves one request at a time and is reused for the next.
+
+    hvac and requests do not promise to be thread-safe, so two requests never share a client.
     """
 
     def __init__(self, address: str, *, namespace: str = "", ca_file: Path | None = None) -> None:
+        """Connect to `address` when the first request is sent; the other arguments are those of `Client`."""
         self._address = address
         self._namespace = namespace
         self._ca_file = ca_file
         self._idle: list[Client] = []
         self._lock = threading.Lock()
 
+    @override
     def send(self, request: VaultRequest, token: str, timeout: float) -> VaultResponse | Unanswered:
-        """See `Client.send`."""
         with self._client() as client:
             return client.send(request, token, timeout)
-
-    def close(self) -> None:
-        """Close every connection that is not in use."""
-        with self._lock:
-            clients, self._idle = self._idle, []
-        for client in clients:
-            client.close()
 
     @contextmanager
     def _client(self) -> Iterator[Client]:
@@ -50,7 +59,7 @@ class Wire:
 
 
 def load() -> type[Client]:
-    """What speaks to Vault, which takes 0.6 s the first time."""
-    from sealgate.keys.vault.client import Client  # noqa: PLC0415 - off the path to the socket, and 31 MB
+    """Import the client library, which takes 0.6 s the first time, and return its client."""
+    from sealgate.keys.vault.client import Client  # noqa: PLC0415 - 0.6 s and 31 MB that must not delay the socket
 
     return Client

@@ -1,140 +1,85 @@
-"""What Vault may answer, and what follows: again or not, how often, and which error the caller gets.
+"""Which error follows from an answer of Vault or from a missing one, and how often the request is tried.
 
-The one table of docs/vault.md, "Failures". The server's own text decides between rows and goes no further:
-it can quote what was sent.
+This is the table of docs/vault.md, "When Vault does not answer as hoped". The server's own text selects a row and is
+not shown, because it can quote what was sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from enum import Enum
-from typing import Any
+from dataclasses import dataclass
 
 from sealgate.errors import NotConfigured, NotPermitted, PluginError, Tampered, TimedOut, Unavailable
-
-IGNORED_PARAMETER = "ignored"
-"""Vault drops a parameter that it does not know, and says so in a warning that holds this word."""
-
-
-@dataclass(frozen=True, slots=True)
-class VaultResponse:
-    """What the server answered to one request."""
-
-    status: int
-    body: Mapping[str, Any] = field(default_factory=dict, repr=False)
-    """May hold data keys and tokens."""
-    retry_after: float = 0.0
-    """Seconds, as the server asks; 0 where it does not."""
-
-    @property
-    def text(self) -> str:
-        """The server's errors in lower case, to tell rows apart by; never for a reader."""
-        errors = self.body.get("errors")
-        return " ".join(str(error) for error in errors).lower() if isinstance(errors, list) else ""
-
-    @property
-    def data(self) -> Mapping[str, Any]:
-        """The part of the answer that a secrets engine fills."""
-        data = self.body.get("data")
-        return data if isinstance(data, dict) else {}
-
-
-class Unanswered(Enum):
-    """Why there is no answer."""
-
-    NO_CONNECTION = "no connection"
-    TIMEOUT = "timeout"
-    TLS = "TLS"
-    ADDRESS = "address"
-    CA_FILE = "CA file"
-    NOT_VAULT = "not Vault's"
-
-
-@dataclass(frozen=True, slots=True)
-class VaultRequest:
-    """One request, and what an error about it names."""
-
-    path: str
-    """Without `/v1/`."""
-    body: Mapping[str, Any] | None = field(default=None, repr=False)
-    """None asks for what is there (GET)."""
-    server: str = ""
-    mount: str = ""
-    key: str = ""
-    version: int = 0
-    """Of the wrapped data key, where there is one."""
-    traceparent: str = ""
-    """The W3C trace context that the server is asked in; empty without one."""
-
-    @property
-    def is_login(self) -> bool:
-        """Whether this asks for a token."""
-        return self.path.startswith("auth/") and self.path.endswith("/login")
+from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
 
 
 class TokenRefused(NotPermitted):
-    """403: the token has ended, or its policies do not allow this. The two look the same."""
+    """Status 403: the token has expired, or its policies do not allow the request. Vault does not say which."""
 
 
 class ContextMissing(NotConfigured):
-    """A derived key was asked for something without a context. A proof that it is derived."""
+    """A request without a context used a derived key, which proves that the key is derived."""
 
 
 class VersionTooOld(NotConfigured):
-    """The key opens nothing any more that was wrapped under this version."""
+    """The key version is below the key's `min_decryption_version`."""
 
 
 @dataclass(frozen=True, slots=True)
 class FaultRule:
-    """One row. `fact` and `remedy` may name fields of `Request`, and `status`, in braces."""
+    """One row of the table.
+
+    `fact` and `remedy` may contain `{server}`, `{mount}`, `{key}` and `{version}` of the request, and `{status}`.
+    """
 
     error: type[PluginError]
     fact: str
     remedy: str = ""
     tries: int = 1
-    """How often in all, while the call's time lasts."""
+    """How often the request is sent in all, within the time of the call."""
     outage: bool = False
-    """The server serves nobody: the others need not find out by themselves, and `tries` does not count."""
+    """Whether the server is down for all callers. They wait together until it answers, and `tries` does not count."""
     pause: float = 0.1
-    """Seconds before the second try, at most; doubled for each further one."""
+    """The longest wait before the second try, in seconds. It doubles for each further try."""
 
     def fault(self, request: VaultRequest, outcome: VaultResponse | Unanswered) -> PluginError:
-        """The error of this row for what came of one request."""
+        """Return the error of this row for `request`, which ended in `outcome`."""
         names = {name: getattr(request, name) for name in ("server", "mount", "key", "version")}
         names["status"] = outcome.status if isinstance(outcome, VaultResponse) else 0
         return self.error(self.fact.format(**names), says="vault", remedy=self.remedy.format(**names))
 
 
 _OPERATOR = "Ask Vault's operator"
-_AGAIN = "Try again; if it stays so, ask Vault's operator"
-_POLICY = "Give the role the policy for what it does: policies/vault has those for saving, loading and rewrapping"
+_AGAIN = "Try again; if this continues, ask Vault's operator"
+_POLICY = "Give the role the policy for its task: policies/vault has one each for saving, loading and rewrapping"
 
 GIVEN_TOKEN_REFUSED = FaultRule(
     TokenRefused,
-    "Vault refuses the token for key {key} in {mount}: it has ended, or its policies do not allow this",
-    "Put a good one where keys.vault.auth has it from; policies/vault has what it needs",
+    "Vault refuses the token for key {key} in {mount}: it has expired, or its policies do not allow this operation",
+    "Put a valid token where keys.vault.auth reads it, with a policy from policies/vault",
 )
-"""403, and there is nobody to log in as."""
+"""Status 403 where the token was given to this process, so that it cannot log in again."""
 
 UNANSWERED: Mapping[Unanswered, FaultRule] = {
     Unanswered.NO_CONNECTION: FaultRule(Unavailable, "Vault at {server} cannot be reached", _AGAIN, outage=True),
-    Unanswered.TIMEOUT: FaultRule(TimedOut, "Vault at {server} does not answer in time", _AGAIN, outage=True),
+    Unanswered.TIMEOUT: FaultRule(TimedOut, "Vault at {server} did not answer in time", _AGAIN, outage=True),
     Unanswered.TLS: FaultRule(
         NotConfigured,
         "the certificate of Vault at {server} is not trusted",
-        "Set VAULT_CACERT to the certificates of Vault's authority",
+        "Set VAULT_CACERT to a PEM file with the authority that issued Vault's certificate",
     ),
     Unanswered.ADDRESS: FaultRule(
-        NotConfigured, "the address of Vault is none", "Set keys.vault.address to an http or https address"
+        NotConfigured,
+        "the address of Vault is not a URL",
+        "Set keys.vault.address or VAULT_ADDR to an http or https URL",
     ),
     Unanswered.CA_FILE: FaultRule(
-        NotConfigured, "the file of trusted certificates cannot be used", "Set VAULT_CACERT to a readable PEM file"
+        NotConfigured, "the file of trusted certificates cannot be loaded", "Set VAULT_CACERT to a readable PEM file"
     ),
     Unanswered.NOT_VAULT: FaultRule(
         NotConfigured,
-        "what answers at {server} does not answer as Vault does",
-        "Check keys.vault.address, and what stands before it",
+        "the server at {server} does not answer as Vault does",
+        "Check keys.vault.address, and the proxies and load balancers in front of Vault",
     ),
 }
 
@@ -145,13 +90,13 @@ LOGIN: tuple[tuple[int, str, FaultRule], ...] = (
         FaultRule(
             NotPermitted,
             "Vault refuses the login",
-            "Check role, audience and mount in keys.vault.auth against Vault's own configuration of that method",
+            "Check role, audience and mount in keys.vault.auth against the configuration of that auth method in Vault",
         ),
     ),
     (
         403,
         "",
-        # Vault says the same when it cannot ask the cluster who this is, which passes.
+        # Vault also answers 403 when it cannot reach the cluster for a TokenReview, which may work at the next try.
         FaultRule(
             NotPermitted,
             "Vault refuses the login",
@@ -184,11 +129,11 @@ KEYS: tuple[tuple[int, str, FaultRule], ...] = (
     (
         400,
         "version is too new",
-        # A standby may be behind a rotation.
+        # A standby may not yet know of a rotation.
         FaultRule(
             NotConfigured,
             "Vault has no version {version} of key {key}",
-            "Configure the Vault that it was saved with; after a restored backup, ask Vault's operator",
+            "Configure the Vault that the artifact was saved with; if a backup of Vault was restored, ask its operator",
             tries=4,
             pause=0.5,
         ),
@@ -198,8 +143,8 @@ KEYS: tuple[tuple[int, str, FaultRule], ...] = (
         "too old",
         FaultRule(
             VersionTooOld,
-            "version {version} of key {key} lies below the key's min_decryption_version",
-            "Have Vault's operator lower min_decryption_version, then rewrap before it is raised again",
+            "version {version} of key {key} is below the key's min_decryption_version",
+            "Ask Vault's operator to lower min_decryption_version, and rewrap the artifact before it is raised again",
         ),
     ),
     (
@@ -210,15 +155,15 @@ KEYS: tuple[tuple[int, str, FaultRule], ...] = (
     (
         400,
         "soft-deleted",
-        FaultRule(NotConfigured, "key {key} is deleted, and can be restored", "Have Vault's operator restore it"),
+        FaultRule(NotConfigured, "key {key} is soft-deleted", "Ask Vault's operator to restore the key"),
     ),
     (
         400,
         "missing 'context'",
         FaultRule(
             ContextMissing,
-            "key {key} is derived, and there is no context for it",
-            "Set keys.vault.context, or name a key that is not derived",
+            "key {key} is derived, but the data key has no context",
+            "Set keys.vault.context, or use a key that is not derived",
         ),
     ),
     (
@@ -230,7 +175,13 @@ KEYS: tuple[tuple[int, str, FaultRule], ...] = (
             "Restore the object from a copy that was not changed",
         ),
     ),
-    (403, "", FaultRule(TokenRefused, "Vault does not allow this role to use key {key} in {mount} for this", _POLICY)),
+    (
+        403,
+        "",
+        FaultRule(
+            TokenRefused, "Vault does not allow this role to use key {key} in {mount} for this operation", _POLICY
+        ),
+    ),
     (
         404,
         "",
@@ -243,42 +194,50 @@ KEYS: tuple[tuple[int, str, FaultRule], ...] = (
 )
 
 ANY: tuple[tuple[int, str, FaultRule], ...] = (
-    (401, "", FaultRule(NotConfigured, "something before Vault at {server} asks for credentials", _OPERATOR)),
-    (412, "", FaultRule(Unavailable, "this Vault server is behind the others", _AGAIN, tries=5)),
+    (
+        401,
+        "",
+        FaultRule(NotConfigured, "a proxy in front of Vault at {server} requires credentials (status 401)", _OPERATOR),
+    ),
+    (
+        412,
+        "",
+        FaultRule(Unavailable, "this Vault server has not caught up with the others (status 412)", _AGAIN, tries=5),
+    ),
     (
         429,
         "",
         FaultRule(
             Unavailable,
-            "Vault has had too many requests from here",
-            "Raise the rate-limit quota, or keys.cache.ttl",
+            "Vault limits the rate of requests (status 429)",
+            "Raise the rate-limit quota in Vault, or keys.cache.ttl",
             tries=5,
             pause=1.0,
         ),
     ),
     (501, "", FaultRule(NotConfigured, "Vault is not initialised", _OPERATOR)),
-    (503, "sealed", FaultRule(Unavailable, "Vault is sealed", "Have Vault's operator unseal it", outage=True)),
-    (503, "", FaultRule(Unavailable, "Vault does not serve now (status 503)", _AGAIN, outage=True)),
+    (503, "sealed", FaultRule(Unavailable, "Vault is sealed", "Ask Vault's operator to unseal it", outage=True)),
+    (503, "", FaultRule(Unavailable, "Vault does not serve requests now (status 503)", _AGAIN, outage=True)),
 )
 
 PASSING = FaultRule(Unavailable, "Vault failed (status {status})", _AGAIN, tries=3)
-"""Any other status from 472 on: a leader change, a standby, a load balancer without a server behind it."""
+"""Any other status from 472 on, for example during a change of leader or from a load balancer without servers."""
 LASTING = FaultRule(
     NotConfigured,
-    "Vault does not take the request (status {status})",
-    "Check keys.vault.address, mount and key; Vault's audit log has its own text",
+    "Vault rejects the request (status {status})",
+    "Check keys.vault.address, mount and key; Vault's audit log has the reason",
 )
-"""Any other status, a redirect among them: the token is not carried to another address."""
+"""Any other status, including redirects: they are not followed, because the token must not go to another address."""
 _FIRST_PASSING = 472
-_IN_PART = 400
-"""What some servers answer to a batch that they carried out but for some of its items; those tell it themselves."""
+_PARTLY_DONE = 400
+"""The status with which some servers answer a batch if some of its items failed. Each item then has its own error."""
 
 
 def rule(outcome: VaultResponse | Unanswered, request: VaultRequest) -> FaultRule | None:
-    """The row for what came of a request; None if it was carried out."""
+    """Return the row for `request`, which ended in `outcome`; None if the server carried it out."""
     if isinstance(outcome, Unanswered):
         return UNANSWERED[outcome]
-    if outcome.status in (200, 204) or (outcome.status == _IN_PART and "batch_results" in outcome.data):
+    if outcome.status in (200, 204) or (outcome.status == _PARTLY_DONE and "batch_results" in outcome.data):
         return None
     text = outcome.text
     for status, mark, row in (*LOGIN, *ANY) if request.is_login else (*KEYS, *ANY):
@@ -287,7 +246,33 @@ def rule(outcome: VaultResponse | Unanswered, request: VaultRequest) -> FaultRul
     return PASSING if outcome.status >= _FIRST_PASSING else LASTING
 
 
+# --- errors that no status expresses ---------------------------------------------------------------------
+
+
 def item_fault(text: str, request: VaultRequest) -> PluginError:
-    """The error for one item of a batch, which the server may refuse with status 200."""
+    """Return the error for one item of a batch that the server refused with `text`, whatever the batch's status."""
     answer = VaultResponse(400, {"errors": [text]})
     return (rule(answer, request) or LASTING).fault(request, answer)
+
+
+def not_vault(server: str) -> PluginError:
+    """Return the error for an answer of `server` that Vault does not give."""
+    return UNANSWERED[Unanswered.NOT_VAULT].fault(VaultRequest("", server=server), Unanswered.NOT_VAULT)
+
+
+def unproven(request: VaultRequest) -> NotConfigured:
+    """Return the error where this process cannot verify that a key is derived, so a context may protect nothing."""
+    return NotConfigured(
+        f"cannot verify that key {request.key} is derived: the role may neither use it without a context nor read it",
+        says="vault",
+        remedy=f"Add read on {request.mount}/keys/{request.key} to the role's policy",
+    )
+
+
+def underived(key: str) -> NotConfigured:
+    """Return the error for a context with a key that is not derived, where it would protect nothing."""
+    return NotConfigured(
+        f"key {key} is not derived, so Vault would ignore the context",
+        says="vault",
+        remedy="Create a key with derived=true, or remove keys.vault.context",
+    )

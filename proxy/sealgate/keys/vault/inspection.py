@@ -1,6 +1,6 @@
-"""What an administrator wants to know of a server, a login and a key. Nothing here is on the way of a Save or a Load.
+"""What `sealgate doctor` asks about a server, a login, its rights and a key (docs/doctor.md).
 
-`sealgate doctor` asks it; docs/doctor.md says what follows from the answers.
+No Save and no Load uses this file.
 """
 
 from __future__ import annotations
@@ -17,42 +17,43 @@ from urllib.parse import urlsplit
 from sealgate.call import Call, WrappedKey
 from sealgate.errors import NotConfigured, Tampered
 from sealgate.keys.vault import faults
-from sealgate.keys.vault.faults import TokenRefused, Unanswered, VaultRequest
-from sealgate.keys.vault.requests import Transport
+from sealgate.keys.vault.connections import Transport
+from sealgate.keys.vault.faults import TokenRefused
+from sealgate.keys.vault.formats import Unanswered, VaultRequest
 from sealgate.keys.vault.server import TransitKey, VaultServer
 from sealgate.keys.vault.session import Authenticated
 
 _VERSION = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 _TYPE = re.compile(r"[\w-]{1,40}", re.ASCII)
 DATAKEY, DECRYPT = "datakey/plaintext", "decrypt"
-"""Operations that a policy can hold to a context."""
+"""The operations that a policy can bind to a context."""
 _WRAP_SIZE = 12 + 32 + 16
-"""What Vault makes of a data key: a nonce, the key, a tag."""
+"""The bytes of a wrapped data key in Vault: nonce, data key, tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
-    """What a server tells everybody."""
+    """What a server says without a token."""
 
     version: str
-    """Empty where it keeps that to itself, or something before it does."""
+    """Empty if the server does not say it."""
     sealed: bool
     in_clear: bool
-    """Whether whoever stands between here and there can read the token and the data keys."""
+    """Whether requests leave this machine without TLS, so that the network can read the token and the data keys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """One path of the mount that the policies of an identity name."""
+    """One path of the mount on which the policies of an identity grant something."""
 
     path: str
     is_prefix: bool
-    """Whether everything that begins with it is meant; without a path, the whole mount and perhaps more."""
+    """Whether the right covers every path that begins with `path`. With an empty `path`: the whole mount, or more."""
     capabilities: frozenset[str]
-    """In Vault's own words (`update`)."""
+    """As Vault names them, for example `update`."""
 
     def covers(self, path: str) -> bool:
-        """Whether it is about this path of the mount."""
+        """Return whether the right covers this path of the mount."""
         return path.startswith(self.path) if self.is_prefix else path == self.path
 
 
@@ -64,17 +65,17 @@ class TransitKeyInfo:
     derived: bool
     latest_version: int
     made_at: float | None
-    """When the latest version was made, in seconds since 1970; None where Vault does not say so."""
+    """When the latest version was created, in seconds since 1970; None if Vault does not say it."""
     min_decryption_version: int
     auto_rotate_seconds: int
-    """0: nobody rotates it by itself."""
+    """The period of automatic rotation; 0 if it is off."""
     deletion_allowed: bool
     exportable: bool
     allow_plaintext_backup: bool
 
 
 class Inspection:
-    """Looks at what one `VaultKeys` works with: the same server, the same token, the same key."""
+    """Asks about the server, the token and the key that one `VaultKeys` uses."""
 
     def __init__(self, transport: Transport, vault: Authenticated, server: VaultServer, key: TransitKey) -> None:
         self._transport = transport
@@ -83,13 +84,13 @@ class Inspection:
         self._mount = key.mount
         self._key = key.key
         self.context = key.context
-        """What the provider derives its key with; empty without one."""
+        """The context that the provider derives its key with; empty for none."""
 
     def reach(self, seconds: float) -> ServerFacts:
-        """Ask the server once for what it tells everybody. An answer of any kind will do.
+        """Ask the server once what it says without a token. Accept an answer with any status.
 
         Raises:
-            PluginError: nothing answers within `seconds`, or what does is not trusted.
+            PluginError: no server answers within `seconds`, or its certificate is not trusted.
         """
         request = self._request("sys/seal-status")
         outcome = self._transport.send(request, "", seconds)
@@ -100,7 +101,7 @@ class Inspection:
         return ServerFacts(shown, outcome.body.get("sealed") is True, _in_clear(self._server.address))
 
     def log_in(self, call: Call) -> float | None:
-        """Have a token, and tell for how many seconds it lives: infinity, or None if nobody may say."""
+        """Log in, and return for how many seconds the token is valid: infinity, or None if that is unknown."""
         self._vault.ready(call)
         seconds = self._vault.lives_for()
         if seconds is not None:
@@ -112,10 +113,10 @@ class Inspection:
         return None if not isinstance(left, int) else float(left or "inf")
 
     def look(self, call: Call) -> TransitKeyInfo:
-        """What Vault says of the key.
+        """Read the key's description from Vault.
 
         Raises:
-            TokenRefused: this identity may not look.
+            TokenRefused: this identity may not read it.
         """
         data = self._vault.send(call, self._request(f"{self._mount}/keys/{self._key}")).data
         kind, versions, latest = data.get("type"), data.get("keys"), _count(data, "latest_version")
@@ -133,26 +134,27 @@ class Inspection:
         )
 
     def capabilities(self, call: Call, paths: Sequence[str]) -> Mapping[str, frozenset[str]]:
-        """What this identity may do at each of the `paths` of the mount, in Vault's own words (`update`, `root`).
+        """Return what this identity may do at each of the `paths` of the mount, as Vault names it (`update`, `root`).
 
         Raises:
-            TokenRefused: it may not ask, for want of the policy `default`.
+            TokenRefused: this identity may not ask, because it does not have the policy `default`.
         """
-        asked = {path: f"{self._mount}/{path}" for path in paths}
-        data = self._vault.send(call, self._request("sys/capabilities-self", {"paths": list(asked.values())})).data
-        found = {path: data.get(full) for path, full in asked.items()}
-        if not all(isinstance(capabilities, list) for capabilities in found.values()):
+        full_paths = {path: f"{self._mount}/{path}" for path in paths}
+        request = self._request("sys/capabilities-self", {"paths": list(full_paths.values())})
+        data = self._vault.send(call, request).data
+        answers = {path: data.get(full) for path, full in full_paths.items()}
+        if not all(isinstance(capabilities, list) for capabilities in answers.values()):
             raise NotConfigured(
-                f"what answers at {self._server.shown} does not tell capabilities as Vault does",
+                f"the server at {self._server.shown} does not list capabilities as Vault does",
                 says="vault",
-                remedy="Check keys.vault.address, and what stands before it",
+                remedy="Check keys.vault.address, and the proxies and load balancers in front of Vault",
             )
-        return {path: frozenset(map(str, capabilities or ())) for path, capabilities in found.items()}
+        return {path: frozenset(map(str, capabilities or ())) for path, capabilities in answers.items()}
 
     def listed(self, call: Call) -> list[Right] | None:
-        """What this identity may do in the mount, as Vault lists it; None where it does not say.
+        """Return what this identity may do in the mount, as Vault lists it; None if Vault does not list it.
 
-        The list is made for Vault's own pages. Paths with a `+` are missing in it.
+        Vault makes the list for its own web pages. It does not contain paths with a `+`.
         """
         try:
             data = self._vault.send(call, self._request("sys/internal/ui/resultant-acl")).data
@@ -179,24 +181,28 @@ class Inspection:
             yield Right("", is_prefix, allowed)
 
     def allows(self, call: Call, operation: str, context: bytes) -> bool:
-        """Whether policies let this identity make (`datakey/plaintext`) or open (`decrypt`) data keys in a context.
+        """Return whether policies let this identity make or open data keys in `context`.
 
-        What is opened is made up, and what is made is not kept.
+        Args:
+            call: the call that waits for the answer.
+            operation: `DATAKEY`, which makes a data key that is not kept, or `DECRYPT`, which gets one that no server
+                made.
+            context: the context to try.
         """
-        what = {"bits": 256} if operation == DATAKEY else {"ciphertext": self.made_up().wrapped_key}
-        body = {**what, "context": base64.b64encode(context).decode()}
+        fields = {"bits": 256} if operation == DATAKEY else {"ciphertext": self.made_up().wrapped_key}
+        body = {**fields, "context": base64.b64encode(context).decode()}
         try:
             self._vault.send(call, self._request(f"{self._mount}/{operation}/{self._key}", body), log_in_again=False)
         except TokenRefused:
             return False
         except (Tampered, NotConfigured):
-            pass  # it was let through, and failed for what it is
+            pass  # the policy allowed the request, which then failed for another reason
         return True
 
     def made_up(self, *, in_context: bool = False) -> WrappedKey:
-        """A wrapped data key that no server made, with the context of this provider or without one.
+        """Return a random wrapped data key, with the context of this provider or without one.
 
-        It does not open: by policy (`TokenRefused`) for who may open none, else because of what it is.
+        It cannot be unwrapped. The error says whether a policy forbids that (`TokenRefused`) or only the content does.
         """
         text = f"vault:v1:{base64.b64encode(os.urandom(_WRAP_SIZE)).decode()}"
         return WrappedKey("vault", self._mount, self._key, text, 1, self.context if in_context else b"")
@@ -211,7 +217,7 @@ def _count(data: Mapping[str, Any], name: str) -> int:
 
 
 def _in_clear(address: str) -> bool:
-    """Whether requests leave this machine without TLS. The address has been asked already, and so is one."""
+    """Return whether requests to `address`, a valid URL, leave this machine without TLS."""
     parts = urlsplit(address)
     host = parts.hostname or ""
     try:

@@ -1,4 +1,4 @@
-"""The ways to log in to Vault: one class for each method of `keys.vault.auth`."""
+"""How this process proves to Vault who it is: one class for each method of `keys.vault.auth`."""
 
 from __future__ import annotations
 
@@ -11,21 +11,25 @@ from typing import ClassVar, Protocol
 from typing_extensions import override
 
 from sealgate.errors import NotConfigured
-from sealgate.keys.vault.faults import VaultRequest
+from sealgate.keys.vault.formats import VaultRequest, is_header
 
 _LARGEST_SECRET = 1 << 16
 """Bytes."""
 
 
 class Login(Protocol):
-    """A method that Vault gives a token for."""
+    """An auth method that returns a token for credentials."""
 
     @property
     def attests(self) -> bool:
-        """Whether the login's metadata says who logged in, and not whatever its owner wrote there."""
+        """Whether Vault itself verified the metadata of the login, so that they prove who logged in."""
 
     def request(self) -> VaultRequest:
-        """The login, with its secrets read anew: what rotates a file expects that."""
+        """Build the login request. Read its secrets from their files each time, because those may be rotated.
+
+        Raises:
+            NotConfigured: a file cannot be read.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +49,10 @@ class JwtLogin(Login):
 
 @dataclass(frozen=True, slots=True)
 class AppRoleLogin(Login):
-    """The method approle: a role id, and a secret id that lies in a file."""
+    """The method approle: a role id, and a secret id in a file."""
 
     attests: ClassVar[bool] = False
-    """Whoever makes a secret id writes its metadata."""
+    """The creator of a secret id chooses its metadata."""
     mount: str
     role_id: str
     secret_id_file: Path
@@ -61,14 +65,14 @@ class AppRoleLogin(Login):
 
 @dataclass(frozen=True, slots=True)
 class StaticToken:
-    """A token that somebody else looks after, as `VAULT_TOKEN` holds it."""
+    """The method token: a token from `VAULT_TOKEN` that is renewed elsewhere or not at all."""
 
     token: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class TokenFile:
-    """A file that somebody else, such as Vault Agent, keeps a good token in."""
+    """The method tokenFile: a file in which another program, such as Vault Agent, keeps a valid token."""
 
     path: Path
 
@@ -77,29 +81,28 @@ Auth = JwtLogin | AppRoleLogin | StaticToken | TokenFile
 
 
 def read_secret(path: Path, setting: str) -> str:
-    """What a file of one secret holds, without the space around it.
+    """Return the one line in the file `path`, without the white space around it.
+
+    Args:
+        path: the file.
+        setting: the setting that names the file, for the remedy of the error.
 
     Raises:
-        NotConfigured: there is no such file, or nothing in it that could be sent.
+        NotConfigured: the file cannot be read, or its content cannot be sent to Vault.
     """
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             text = file.read(_LARGEST_SECRET).decode("ascii").strip() if is_regular else ""
     except (OSError, UnicodeDecodeError) as error:
-        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not text"
+        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not ASCII text"
     else:
-        empty = "it is empty" if is_regular else "it is no regular file"
+        empty = "it is empty" if is_regular else "it is not a regular file"
         reason = "" if text and is_header(text) else "it is not one line of text" if text else empty
     if reason:
         raise NotConfigured(f"the secret in {path} cannot be read: {reason}", says="vault", remedy=f"Check {setting}")
     return text
 
 
-def is_header(text: str) -> bool:
-    """Whether a request can carry it as it is."""
-    return text.isascii() and text.isprintable() and text == text.strip()
-
-
 def _open_without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NONBLOCK)  # a pipe would wait for its writer
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a pipe would wait for a writer

@@ -1,7 +1,7 @@
-"""The key provider of production: Vault's Transit engine, or OpenBao's, which speaks the same API.
+"""How data keys are made, unwrapped and rewrapped with the Transit engine of Vault or OpenBao.
 
-A Save asks for one data key (`datakey/plaintext`), a read has one opened (`decrypt`), a rotation has them
-wrapped anew without seeing them (`rewrap`). What goes wrong, and what follows, is the table in `vault_faults`.
+A Save requests one data key (`datakey/plaintext`) and a read unwraps one (`decrypt`). A rotation rewraps data keys
+without seeing them (`rewrap`). The table in `faults` says what follows from each failure.
 """
 
 from __future__ import annotations
@@ -18,24 +18,23 @@ from typing_extensions import override
 
 from sealgate.call import Call, Operation, WrappedKey
 from sealgate.errors import NotConfigured, PluginError, Tampered, shown_key
-from sealgate.keys.provider import BATCH, DataKey, KeyProvider, KeyVersions, SignedBy
+from sealgate.keys.provider import BATCH, DataKey, KeyProvider, KeyVersions, Rewrapper, SignedBy
 from sealgate.keys.single_flight import SingleFlight
-from sealgate.keys.vault import connections as vault_wire
-from sealgate.keys.vault import faults
-from sealgate.keys.vault.faults import TokenRefused, VaultRequest, VaultResponse
+from sealgate.keys.vault import connections, faults
+from sealgate.keys.vault.connections import Transport, Wire
+from sealgate.keys.vault.faults import TokenRefused, not_vault, underived, unproven
 from sealgate.keys.vault.formats import (
+    VaultRequest,
+    VaultResponse,
     check_mount,
     check_name,
     context_field,
     decoded,
-    not_vault,
-    underived,
-    unproven,
+    is_header,
     version_of,
 )
 from sealgate.keys.vault.inspection import Inspection
-from sealgate.keys.vault.login import is_header
-from sealgate.keys.vault.requests import Clock, Jitter, Requests, Transport, uniform
+from sealgate.keys.vault.requests import Clock, Jitter, Requests, uniform
 from sealgate.keys.vault.server import TransitKey, VaultServer
 from sealgate.keys.vault.session import Authenticated, tokens
 
@@ -48,14 +47,14 @@ _DATAKEY, _DECRYPT, _REWRAP, _SIGN = "datakey/plaintext", "decrypt", "rewrap", "
 
 @dataclass(slots=True)
 class _Item:
-    """A data key to be wrapped anew, and what came of it."""
+    """A data key to rewrap, and its outcome once that is known."""
 
     wrapped: WrappedKey
     outcome: WrappedKey | PluginError | None = None
 
 
-class VaultKeys(KeyProvider):
-    """Wraps data keys under one Transit key; unwraps under any key of that mount that Vault's policies allow."""
+class VaultKeys(KeyProvider, Rewrapper):
+    """Wraps data keys under one Transit key; unwraps with any key of its mount that Vault's policies allow."""
 
     def __init__(
         self,
@@ -67,9 +66,22 @@ class VaultKeys(KeyProvider):
         clock: Clock = time.monotonic,
         jitter: Jitter = uniform,
     ) -> None:
-        wire = transport or vault_wire.Wire(server.address, namespace=server.namespace, ca_file=server.ca_file)
+        """Prepare a provider; the first request connects and logs in.
+
+        Args:
+            server: the server and the login.
+            key: the key that wraps new data keys.
+            signing_key: the name of the ed25519 key that certifies audit trails; empty for none.
+            transport: sends requests in place of a connection to `server`.
+            clock: the time in seconds, from any origin.
+            jitter: returns a random number between its two arguments.
+
+        Raises:
+            NotConfigured: a name, the mount or the namespace is not valid.
+        """
+        wire = transport or Wire(server.address, namespace=server.namespace, ca_file=server.ca_file)
         requests = Requests(wire, server.patience, clock=clock, jitter=jitter)
-        self._place = server
+        self._server_settings = server
         self._server = server.shown
         self._wire = wire
         self._vault = Authenticated(requests, tokens(server.auth, requests, self._server, clock, jitter), clock)
@@ -82,29 +94,29 @@ class VaultKeys(KeyProvider):
         check_mount(key.mount)
         if not is_header(server.namespace):
             raise NotConfigured(
-                f'"{shown_key(server.namespace)}" is no namespace in Vault',
+                f'"{shown_key(server.namespace)}" is not a valid namespace in Vault',
                 remedy="Check keys.vault.namespace or VAULT_NAMESPACE",
             )
 
     def warm_up(self) -> None:
-        """Load the client and log in, behind the caller's back. A call that comes first waits for the same login."""
+        """Load the client library and log in, on a thread. A call that arrives meanwhile waits for the same login."""
         threading.Thread(target=self._warm_up, name="sealgate-vault", daemon=True).start()
 
     def _warm_up(self) -> None:
-        vault_wire.load()
+        connections.load()
         try:
             self._vault.ready(Call(Operation.GET_CAPABILITIES))
         except PluginError as fault:
             log.warning("not logged in to vault yet: %s", fault.fact)
 
     def inspection(self) -> Inspection:
-        """A look at the server, the token and the key that this provider works with."""
-        return Inspection(self._wire, self._vault, self._place, self._key)
+        """Return what asks about the server, the token and the key that this provider uses."""
+        return Inspection(self._wire, self._vault, self._server_settings, self._key)
 
-    # --- the protocol -------------------------------------------------------------------------------------
+    # --- KeyProvider --------------------------------------------------------------------------------------
 
+    @override
     def new_data_key(self, call: Call, key: str = "") -> DataKey:
-        """A fresh data key, wrapped under the newest version of `key`, or of this provider's own."""
         key = key or self._key.key
         check_name(key)
         body = {"bits": 8 * _DATA_KEY_SIZE}
@@ -119,8 +131,8 @@ class VaultKeys(KeyProvider):
         wrapped = WrappedKey("vault", self._key.mount, key, text, version, self._key.context)
         return DataKey(plaintext, wrapped)
 
+    @override
     def unwrap(self, call: Call, wrapped: WrappedKey) -> bytes:
-        """The data key that `wrapped` stands for; see `KeyProvider.unwrap`."""
         self.require_own(wrapped)
         body = {"ciphertext": wrapped.wrapped_key}
         if wrapped.derivation_context:
@@ -133,26 +145,77 @@ class VaultKeys(KeyProvider):
         plaintext = decoded(text)
         if len(plaintext) != _DATA_KEY_SIZE:
             raise Tampered(
-                f"what the header holds as a wrapped data key is something else under key {wrapped.key_name}",
+                f"the header's wrapped data key was decrypted with key {wrapped.key_name}, but it is not a data key",
                 says="vault",
                 remedy="Restore the object from a copy that was not changed",
             )
         call.keys.data_keys += 1
         return plaintext
 
+    @override
+    def attested(self, call: Call) -> Mapping[str, str]:
+        return self._vault.metadata(call)
+
+    @override
+    def sign(self, call: Call, data: bytes) -> SignedBy:
+        key = self._required_signing_key()
+        answer = self._ask(call, _SIGN, key, {"input": base64.b64encode(data).decode()})
+        text = answer.data.get("signature")
+        version = version_of(text)
+        signature = decoded(str(text).rpartition(":")[2])
+        if not version or len(signature) != _SIGNATURE_SIZE:
+            raise NotConfigured(
+                f"key {key} did not return an Ed25519 signature",
+                says="vault",
+                remedy="Create a signing key of type ed25519",
+            )
+        return SignedBy(key, version, signature)
+
+    @override
+    def public_keys(self, call: Call) -> dict[int, bytes]:
+        key = self._required_signing_key()
+        answer = self._vault.send(call, self._key_request(key))
+        versions = answer.data.get("keys")
+        if answer.data.get("type") != "ed25519" or not isinstance(versions, dict):
+            raise NotConfigured(f"key {key} is not of type ed25519", says="vault", remedy="Check audit.signingKey")
+        texts = {number: facts.get("public_key") for number, facts in versions.items() if isinstance(facts, dict)}
+        return {int(number): decoded(text) for number, text in texts.items() if str(number).isdigit()}
+
+    def _required_signing_key(self) -> str:
+        if not self._signing_key:
+            raise NotConfigured(
+                "no signing key for audit trails is configured", says="configuration", remedy="Set audit.signingKey"
+            )
+        return self._signing_key
+
+    # --- Rewrapper ----------------------------------------------------------------------------------------
+
+    @override
+    def require_own(self, wrapped: WrappedKey) -> None:
+        if wrapped.provider != "vault":
+            raise NotConfigured(
+                f"the data key was wrapped by {wrapped.provider}, but this installation uses Vault",
+                remedy="Set keys.provider to the provider that the artifact was saved with",
+            )
+        if wrapped.mount != self._key.mount:
+            raise NotConfigured(
+                f"the data key was wrapped in the mount {shown_key(wrapped.mount)}, but this installation "
+                f"uses {self._key.mount}",
+                remedy="Set keys.vault.mount to the mount that the artifact was saved with",
+            )
+        check_name(wrapped.key_name)
+        if wrapped.key_version < 1 or version_of(wrapped.wrapped_key) != wrapped.key_version:
+            raise Tampered("the wrapped data key in the header is damaged", says="vault key provider")
+
     def rewrap(self, call: Call, wrapped: WrappedKey) -> WrappedKey:
-        """The same data key wrapped under the newest version of the key that wraps it now."""
+        """Rewrap one data key as `rewrap_many` does, and raise its error if it has one."""
         outcome = self.rewrap_many(call, [wrapped])[0]
         if isinstance(outcome, PluginError):
             raise outcome
         return outcome
 
+    @override
     def rewrap_many(self, call: Call, wrapped: Sequence[WrappedKey]) -> list[WrappedKey | PluginError]:
-        """Each data key wrapped under the newest version of its key, or why not; `BATCH` to a request, in order.
-
-        Raises:
-            PluginError: Vault could not be asked.
-        """
         items = [_Item(key) for key in wrapped]
         groups: dict[tuple[str, bool], list[_Item]] = {}
         for item in items:
@@ -161,65 +224,26 @@ class VaultKeys(KeyProvider):
             except PluginError as fault:
                 item.outcome = fault
                 continue
-            # A batch has a context in all of its items or in none.
+            # In one batch, either all items have a context or none has.
             groups.setdefault((item.wrapped.key_name, bool(item.wrapped.derivation_context)), []).append(item)
         for (key, has_context), group in groups.items():
-            unsafe = self._not_derived(call, key) if has_context else None
+            context_fault = self._context_fault(call, key) if has_context else None
             for start in range(0, len(group), BATCH):
                 batch = group[start : start + BATCH]
-                if unsafe is None:
+                if context_fault is None:
                     self._rewrap_batch(call, key, batch)
                 for item in batch:
-                    item.outcome = item.outcome or unsafe
+                    item.outcome = item.outcome or context_fault
         return [item.outcome for item in items if item.outcome is not None]
 
+    @override
     def versions(self, call: Call, key: str) -> KeyVersions:
-        """Which versions of a key there are; see `Rewrapper.versions`."""
         check_name(key)
-        data = self._vault.send(call, self._look(key)).data
+        data = self._vault.send(call, self._key_request(key)).data
         newest, oldest = data.get("latest_version"), data.get("min_decryption_version")
         if not isinstance(newest, int) or not isinstance(oldest, int):
             raise not_vault(self._server)
         return KeyVersions(newest, oldest)
-
-    def attested(self, call: Call) -> Mapping[str, str]:
-        """What Vault knows of whom it gave the token to: the metadata of the login, such as that of Kubernetes."""
-        return self._vault.metadata(call)
-
-    def sign(self, call: Call, data: bytes) -> SignedBy:
-        """Sign with the newest version of the signing key, which must be of the type ed25519."""
-        key = self._required_signing_key()
-        answer = self._ask(call, _SIGN, key, {"input": base64.b64encode(data).decode()})
-        text = answer.data.get("signature")
-        version = version_of(text)
-        signature = decoded(str(text).rpartition(":")[2])
-        if not version or len(signature) != _SIGNATURE_SIZE:
-            raise NotConfigured(
-                f"key {key} makes no Ed25519 signature", says="vault", remedy="Create a key of the type ed25519"
-            )
-        return SignedBy(key, version, signature)
-
-    @override
-    def public_keys(self, call: Call) -> dict[int, bytes]:
-        key = self._required_signing_key()
-        answer = self._vault.send(call, self._look(key))
-        versions = answer.data.get("keys")
-        if answer.data.get("type") != "ed25519" or not isinstance(versions, dict):
-            raise NotConfigured(f"key {key} is not of the type ed25519", says="vault", remedy="Check audit.signingKey")
-        found = {number: facts.get("public_key") for number, facts in versions.items() if isinstance(facts, dict)}
-        return {int(number): decoded(text) for number, text in found.items() if str(number).isdigit()}
-
-    def _required_signing_key(self) -> str:
-        if not self._signing_key:
-            raise NotConfigured("no key signs audit trails", says="configuration", remedy="Set audit.signingKey")
-        return self._signing_key
-
-    def check(self, call: Call) -> str:
-        """Make a data key and unwrap it."""
-        made = self.new_data_key(call)
-        if self.unwrap(call, made.wrapped) != made.plaintext:
-            raise NotConfigured("Vault does not give back the data key that it wrapped", says="vault")
-        return f"vault {self._key.mount}, key {made.wrapped.key_name} version {made.wrapped.key_version}"
 
     # --- requests -----------------------------------------------------------------------------------------
 
@@ -229,7 +253,7 @@ class VaultKeys(KeyProvider):
         mount = self._key.mount
         return VaultRequest(f"{mount}/{operation}/{key}", body, self._server, mount, key, version, traceparent)
 
-    def _look(self, key: str) -> VaultRequest:
+    def _key_request(self, key: str) -> VaultRequest:
         mount = self._key.mount
         return VaultRequest(f"{mount}/keys/{key}", None, self._server, mount, key)
 
@@ -240,10 +264,9 @@ class VaultKeys(KeyProvider):
         call.keys.requests += 1
         call.keys.seconds += time.monotonic() - began
         call.keys.request_id = str(answer.body.get("request_id", ""))
-        warnings = answer.body.get("warnings")
-        if isinstance(warnings, list) and any(faults.IGNORED_PARAMETER in str(warning).lower() for warning in warnings):
+        if answer.ignored_a_parameter:
             raise NotConfigured(
-                "Vault ignored a part of the request, and with it a protection",
+                "Vault ignored a parameter of the request, and with it a protection",
                 says="vault",
                 remedy="Use a version of Vault or OpenBao that docs/vault.md names",
             )
@@ -272,38 +295,27 @@ class VaultKeys(KeyProvider):
             raise not_vault(self._server)
         return WrappedKey("vault", old.mount, old.key_name, text, version, old.derivation_context)
 
-    # --- what is checked before Vault is asked -------------------------------------------------------------
-
-    def require_own(self, wrapped: WrappedKey) -> None:
-        """Hold a header, which anybody may have written, to what Vault could have written; see `Rewrapper`."""
-        if wrapped.provider != "vault":
-            raise NotConfigured(
-                f"the data key was wrapped by {wrapped.provider}, and this installation asks Vault",
-                remedy="Configure keys.provider as where the artifact was saved",
-            )
-        if wrapped.mount != self._key.mount:
-            raise NotConfigured(
-                f"the data key was wrapped in the mount {shown_key(wrapped.mount)}, and this installation "
-                f"uses {self._key.mount}",
-                remedy="Configure keys.vault.mount as where the artifact was saved",
-            )
-        check_name(wrapped.key_name)
-        if wrapped.key_version < 1 or version_of(wrapped.wrapped_key) != wrapped.key_version:
-            raise Tampered("the wrapped data key in the header is damaged", says="vault key provider")
+    # --- a context needs a derived key --------------------------------------------------------------------
 
     def _require_derived(self, call: Call, operation: str, key: str, body: Mapping[str, Any], version: int = 0) -> None:
-        """Prove once that the key is derived: Vault ignores the context of one that is not, and says nothing."""
+        """Verify once that `key` is derived: for another key, Vault would silently ignore the context."""
         if key not in self._derived:
             self._proofs.run(call, key, lambda: self._prove(call, self._request(operation, key, body, version)))
 
     def _prove(self, call: Call, request: VaultRequest) -> None:
-        """Ask without a context, which a derived key refuses; where a policy refuses that, look at the key."""
+        """Verify that the key is derived.
+
+        Send `request` without a context, which a derived key refuses. If a policy forbids that, read the key instead.
+
+        Raises:
+            NotConfigured: the key is not derived, or that cannot be verified.
+        """
         derived = self._refused_without_context(call, request)
         if derived is None:
             try:
-                derived = self._vault.send(call, self._look(request.key)).data.get("derived") is True
+                derived = self._vault.send(call, self._key_request(request.key)).data.get("derived") is True
             except TokenRefused:
-                # Perhaps the token had ended, and there is a fresh one by now.
+                # The first token may have expired, and there is a new one now.
                 derived = self._refused_without_context(call, request)
         if derived is None:
             raise unproven(request)
@@ -311,12 +323,15 @@ class VaultKeys(KeyProvider):
             raise underived(request.key)
         self._derived.add(request.key)
 
-    def _not_derived(self, call: Call, key: str) -> PluginError | None:
-        """Why a context would be no protection. Told by a look at the key: any one data key may not open any more."""
+    def _context_fault(self, call: Call, key: str) -> PluginError | None:
+        """Return the error if a context does not protect data keys under `key`; None if it does.
+
+        Read the key, because any one data key may be too old to be opened.
+        """
         if key in self._derived:
             return None
         try:
-            derived = self._vault.send(call, self._look(key)).data.get("derived") is True
+            derived = self._vault.send(call, self._key_request(key)).data.get("derived") is True
         except TokenRefused:
             return unproven(self._request("", key, {}))
         if not derived:
@@ -325,7 +340,7 @@ class VaultKeys(KeyProvider):
         return None
 
     def _refused_without_context(self, call: Call, request: VaultRequest) -> bool | None:
-        """Whether the key insists on a context; None if the role may not even ask."""
+        """Return whether the key refuses `request` without a context; None if the role may not send it."""
         try:
             self._vault.send(call, request, log_in_again=False)
         except faults.ContextMissing:

@@ -1,4 +1,4 @@
-"""Requests to Vault that hold out: tried again where that helps, within the call's time, and not by everybody."""
+"""When a request is tried again (429, 5xx, no answer), how long a call waits, and what happens during an outage."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
 
 from sealgate.call import Call
 from sealgate.errors import PluginError, TimedOut
 from sealgate.keys.vault import faults
-from sealgate.keys.vault.faults import Unanswered, VaultRequest, VaultResponse
+from sealgate.keys.vault.connections import Transport
+from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
 
 log = logging.getLogger("sealgate.vault")
 
 AT_ONCE = 16
-"""Requests on the wire at a time. While the server is down, so many learn it by themselves at most."""
+"""The most requests at a time. If the server goes down, at most this many wait for it."""
 _SHARE = 3
-"""One request waits for this part of the time that a call has: enough is left for another one."""
+"""One request waits for at most this fraction (1/3) of a call's patience, so that there is time for another one."""
 _LONGEST_PAUSE = 5.0
 _FIRST_PROBE, _LAST_PROBE = 0.25, 5.0
 
@@ -29,33 +29,28 @@ Jitter = Callable[[float, float], float]
 uniform: Jitter = secrets.SystemRandom().uniform
 
 
-class Transport(Protocol):
-    """What sends one request."""
-
-    def send(self, request: VaultRequest, token: str, timeout: float) -> VaultResponse | Unanswered:
-        """Send it once."""
-
-
 class Outage:
-    """What this process knows of the server being down: since when, why, and who may look again."""
+    """Tracks whether the server is down, so that one caller probes it while the others wait."""
 
     def __init__(self, clock: Clock, jitter: Jitter, last_probe: float = _LAST_PROBE) -> None:
+        """Begin without an outage. `last_probe` is the longest time between two probes, in seconds."""
         self._clock = clock
         self._jitter = jitter
         self._last_probe = last_probe
         self._lock = threading.Lock()
         self._fault: PluginError | None = None
         self._since = 0.0
-        self._looks = 0
-        self._last_in_vain = 0
+        self._sent = 0
+        self._last_failed = 0
         self._pause = _FIRST_PROBE
         self._next_probe = 0.0
         self._probing = False
 
-    def known(self, probe_takes: float) -> PluginError | None:
-        """Why nobody need ask now; None if the server may be up, or it is this caller's turn to look.
+    def fault_or_probe(self, probe_takes: float) -> PluginError | None:
+        """Return the current fault, or None if the caller may send its request.
 
-        Its turn lasts for `probe_takes` seconds, unless `began` or `ended` is called before.
+        During an outage the caller may send when a probe is due. No other caller may do so for the next `probe_takes`
+        seconds, unless `began` or `ended` is called before.
         """
         with self._lock:
             if self._fault is None:
@@ -66,21 +61,21 @@ class Outage:
                 return None
             return type(self._fault)(self._fault.fact, says=self._fault.says, remedy=self._fault.remedy)
 
-    def looks(self) -> int:
-        """How many requests have been sent so far."""
+    def sent(self) -> int:
+        """Return how many requests have been sent so far."""
         with self._lock:
-            return self._looks
+            return self._sent
 
-    def look(self) -> int:
-        """Count a request that is about to be sent."""
+    def count(self) -> int:
+        """Count a request that is about to be sent, and return its number."""
         with self._lock:
-            self._looks += 1
-            return self._looks
+            self._sent += 1
+            return self._sent
 
-    def began(self, fault: PluginError, look: int) -> None:
-        """Note that the server is down, or still is, and which request found it so."""
+    def began(self, fault: PluginError, request: int) -> None:
+        """Record that the request with this number found the server down, with `fault`."""
         with self._lock:
-            self._last_in_vain = max(self._last_in_vain, look)
+            self._last_failed = max(self._last_failed, request)
             if self._fault is None:
                 self._since, self._pause = self._clock(), _FIRST_PROBE
                 log.warning("%s (%s)", fault.fact, fault.says)
@@ -91,25 +86,26 @@ class Outage:
             self._next_probe = self._clock() + self._jitter(self._pause / 2, self._pause)
 
     def ended(self) -> None:
-        """Note that the server answers."""
+        """Record that the server answers."""
         with self._lock:
             if self._fault is not None:
                 log.info("vault answers again after %.1f s", self._clock() - self._since)
             self._fault = None
             self._probing = False
 
-    def is_known_after(self, looks: int, seconds: float) -> bool:
-        """Whether the server has been down for so long that waiting is no use, and a request after those found it so.
+    def has_lasted(self, seconds: float, since_request: int) -> bool:
+        """Return whether a call need not wait longer.
 
-        Without the second half a call could be told of an outage that is over.
+        That is so if the outage has lasted for `seconds`, and a request after number `since_request` failed because of
+        it. Without the second condition a call could fail because of an outage that has already ended.
         """
         with self._lock:
             lasts = self._fault is not None and self._clock() - self._since >= seconds
-            return lasts and self._last_in_vain > looks
+            return lasts and self._last_failed > since_request
 
 
 def pause(call: Call, seconds: float) -> None:
-    """Wait, but not for a caller that has gone away."""
+    """Wait for `seconds`, or until `call` is cancelled, which raises."""
     woken = threading.Event()
     call.on_cancel(woken.set)
     woken.wait(seconds)
@@ -117,7 +113,7 @@ def pause(call: Call, seconds: float) -> None:
 
 
 class Requests:
-    """Sends requests for calls. `patience` is how many seconds a call waits for Vault, all tries included."""
+    """Sends requests for calls, and tries them again as the table in `faults` says."""
 
     def __init__(
         self,
@@ -128,6 +124,15 @@ class Requests:
         jitter: Jitter = uniform,
         wait: Callable[[Call, float], None] = pause,
     ) -> None:
+        """Send requests through `transport`.
+
+        Args:
+            transport: sends one request once.
+            patience: how many seconds a call waits for Vault, all tries included.
+            clock: the time in seconds, from any origin.
+            jitter: returns a random number between its two arguments.
+            wait: waits for some seconds on behalf of a call.
+        """
         self._transport = transport
         self._patience = patience
         self._clock = clock
@@ -137,30 +142,30 @@ class Requests:
         self._slots = threading.BoundedSemaphore(AT_ONCE)
 
     def send(self, call: Call, request: VaultRequest, token: str = "") -> VaultResponse:
-        """The answer to `request`, carried out.
+        """Send `request` with `token` until the server carries it out, and return the answer.
 
         Raises:
-            TokenRefused: status 403, with a token.
-            PluginError: as the table in `vault_faults` says.
+            TokenRefused: the server answered 403 to a request with a token.
+            PluginError: the request failed, as the table in `faults` says.
         """
         remaining = call.remaining()
         give_up = self._clock() + (self._patience if remaining is None else min(self._patience, remaining))
-        looks = self._outage.looks()
+        since_request = self._outage.sent()
         tried = 0
         while True:
             call.check()
-            outcome = self._once(request, token, give_up)
+            outcome = self._send_once(request, token, give_up)
             if isinstance(outcome, PluginError):
                 fault, longest = outcome, _FIRST_PROBE
-                again = not self._outage.is_known_after(looks, self._patience)
+                again = not self._outage.has_lasted(self._patience, since_request)
             else:
                 row = faults.rule(outcome, request)
                 if row is None:
-                    assert isinstance(outcome, VaultResponse)  # noqa: S101 - for the type checker: it was carried out
+                    assert isinstance(outcome, VaultResponse)  # noqa: S101 - for the type checker: only an answer has no row
                     return outcome
                 tried += 1
                 fault = row.fault(request, outcome)
-                again = not self._outage.is_known_after(looks, self._patience) if row.outage else tried < row.tries
+                again = not self._outage.has_lasted(self._patience, since_request) if row.outage else tried < row.tries
                 longest = min(row.pause * 2 ** (tried - 1), _LONGEST_PAUSE)
             least = outcome.retry_after if isinstance(outcome, VaultResponse) else 0.0
             seconds = max(least, self._jitter(longest / 2, longest))
@@ -169,27 +174,27 @@ class Requests:
                 raise fault
             self._wait(call, seconds)
 
-    def _once(self, request: VaultRequest, token: str, give_up: float) -> VaultResponse | Unanswered | PluginError:
-        """Send it if the server may be up, and note whether it was. An error is what is known already."""
+    def _send_once(self, request: VaultRequest, token: str, give_up: float) -> VaultResponse | Unanswered | PluginError:
+        """Send `request` unless the server is known to be down; then return that fault instead."""
         full = self._patience / _SHARE
         with self._slot(give_up):
-            if known := self._outage.known(full):
-                return known
+            if fault := self._outage.fault_or_probe(full):
+                return fault
             timeout = max(0.001, min(full, give_up - self._clock()))
-            look = self._outage.look()
+            number = self._outage.count()
             outcome = self._transport.send(request, token, timeout)
             row = faults.rule(outcome, request)
             if row is None or not row.outage:
                 self._outage.ended()
             elif outcome is not Unanswered.TIMEOUT or timeout >= full:
-                # A caller in a hurry proves nothing about the server.
-                self._outage.began(row.fault(request, outcome), look)
+                # A request that waited for less than a full share proves nothing about the server.
+                self._outage.began(row.fault(request, outcome), number)
         return outcome
 
     @contextmanager
     def _slot(self, give_up: float) -> Iterator[None]:
         if not self._slots.acquire(timeout=max(0.0, give_up - self._clock())):
-            raise TimedOut("more requests wait for Vault than it answers in time", remedy="Try again")
+            raise TimedOut("too many requests of this process wait for Vault", remedy="Try again")
         try:
             yield
         finally:

@@ -1,4 +1,4 @@
-"""Which Vault, as whom, and which key of it: what the provider and a look at it both begin with."""
+"""Which server, which credentials and which key the settings name."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ from sealgate.keys.vault.login import Auth
 
 @dataclass(frozen=True, slots=True)
 class VaultServer:
-    """Which server, and as whom."""
+    """A server, how to log in to it, and how long to wait for it."""
 
     address: str
     auth: Auth
     namespace: str = ""
     ca_file: Path | None = None
+    """The certificates to trust instead of the public authorities; None for the public authorities."""
     patience: float = 30.0
-    """Seconds that a call waits for Vault in all; one request waits a third of it."""
+    """How many seconds a call waits for Vault in all. One request waits for a third of it."""
 
     @property
     def shown(self) -> str:
-        """Host and port, as an error may name them: an address could hold a password."""
+        """Host and port for error texts. The whole address could contain a password."""
         try:
             parts = urlsplit(self.address)
             host, port = parts.hostname or "?", parts.port
@@ -33,9 +34,9 @@ class VaultServer:
 
 @dataclass(frozen=True, slots=True)
 class TransitKey:
-    """Which key wraps new data keys."""
+    """The key that wraps new data keys."""
 
     mount: str
     key: str
     context: bytes = b""
-    """For derived keys: the same key name gives another key for each context."""
+    """The context of a derived key, from which Vault derives another key for each value; empty for none."""

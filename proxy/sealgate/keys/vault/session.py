@@ -1,7 +1,7 @@
-"""Who this process is to Vault: how it gets a token, and how the token stays good.
+"""Which token a request carries, when this process logs in, and what follows when a token is refused (403).
 
-One login a process, by whoever needs it first, and a fresh one near the end of the token's life. A token is
-never looked up or renewed: both are requests, and the login's own answer says how long it lasts.
+The first request of a process logs in, and a later one logs in again before the token expires. Tokens are neither
+looked up nor renewed, because both are requests; the answer to the login says how long the token is valid.
 """
 
 from __future__ import annotations
@@ -19,38 +19,39 @@ from sealgate.call import Call
 from sealgate.errors import Cancelled, DeadlineExceeded, NotConfigured, PluginError
 from sealgate.keys.single_flight import SingleFlight
 from sealgate.keys.vault import faults
-from sealgate.keys.vault.faults import TokenRefused, VaultRequest, VaultResponse
-from sealgate.keys.vault.login import Auth, Login, StaticToken, TokenFile, is_header, read_secret
+from sealgate.keys.vault.faults import TokenRefused
+from sealgate.keys.vault.formats import VaultRequest, VaultResponse, is_header
+from sealgate.keys.vault.login import Auth, Login, StaticToken, TokenFile, read_secret
 from sealgate.keys.vault.requests import Clock, Jitter, Requests, uniform
 
 log = logging.getLogger("sealgate.vault")
 
 _RENEWED_AFTER = (0.7, 0.9)
-"""The part of its life after which a token is replaced: somewhere between, so that pods do not come at once."""
+"""A token is replaced after a random fraction of its lifetime between these, so that pods do not log in together."""
 _POSTPONED = 0.25
-"""The part of what is left after which a failed replacement is tried again."""
+"""After a failed replacement, the next is tried after this fraction of the remaining lifetime."""
 _FUTILE_FOR = 5.0
-"""Seconds in which a path that was refused to a fresh token too causes no further login."""
+"""After a path was refused to a new token too, it causes no login for this many seconds."""
 
 
 class Tokens(Protocol):
     """Where the token of the next request comes from."""
 
     def current(self, call: Call) -> str:
-        """A token that is good as far as this process knows."""
+        """Return a token that is valid as far as this process knows."""
 
     def replacement(self, call: Call, refused: str) -> str | None:
-        """Another token than `refused`; None if there is no other to be had."""
+        """Return another token than `refused`; None if there is none."""
 
     def lives_for(self) -> float | None:
-        """Seconds that the token which was given last still lives; None if nobody said so."""
+        """Return for how many seconds the latest token is still valid; None if that is unknown."""
 
     def metadata(self, call: Call) -> Mapping[str, str]:
-        """What Vault told of this process when it gave the token; empty where it told nothing."""
+        """Return what Vault said about this process when it issued the token; empty if it said nothing."""
 
 
 class GivenToken(Tokens):
-    """The one token that there is."""
+    """The one token that the environment contains."""
 
     def __init__(self, given: StaticToken) -> None:
         self._token = given.token
@@ -73,18 +74,18 @@ class GivenToken(Tokens):
 
 
 class FileTokens(Tokens):
-    """The token that a file holds now: read anew when the file is another, or its token was refused."""
+    """The token in a file, which is read again when the file changes or its token is refused."""
 
     def __init__(self, file: TokenFile) -> None:
         self._path = file.path
-        self._seen: tuple[int, int, int] | None = None
+        self._read_state: tuple[int, int, int] | None = None
         self._token = ""
         self._lock = threading.Lock()
 
     @override
     def current(self, call: Call) -> str:
         with self._lock:
-            if self._seen is None or self._seen != self._state():
+            if self._read_state is None or self._read_state != self._file_state():
                 self._read()
             return self._token
 
@@ -103,15 +104,15 @@ class FileTokens(Tokens):
         return {}
 
     def _read(self) -> None:
-        self._seen = self._state()
+        self._read_state = self._file_state()
         self._token = read_secret(self._path, "keys.vault.auth.path")
 
-    def _state(self) -> tuple[int, int, int] | None:
+    def _file_state(self) -> tuple[int, int, int] | None:
         try:
-            found = self._path.stat()
+            facts = self._path.stat()
         except OSError:
             return None
-        return found.st_mtime_ns, found.st_ino, found.st_size
+        return facts.st_mtime_ns, facts.st_ino, facts.st_size
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +124,7 @@ class _CurrentToken:
 
 
 class LoginTokens(Tokens):
-    """Tokens by login: one at a time for the whole process, whoever asks for it."""
+    """Tokens from logins. One login at a time serves all callers in the process."""
 
     def __init__(
         self, login: Login, requests: Requests, server: str, clock: Clock = time.monotonic, jitter: Jitter = uniform
@@ -133,87 +134,87 @@ class LoginTokens(Tokens):
         self._server = server
         self._clock = clock
         self._jitter = jitter
-        self._held: _CurrentToken | None = None
+        self._latest: _CurrentToken | None = None
         self._replacing = threading.Lock()
         self._flights: SingleFlight[str, str] = SingleFlight()
 
     @override
     def current(self, call: Call) -> str:
-        held, now = self._held, self._clock()
-        if held is None or now >= held.ends_at:
-            return self._flights.run(call, "", lambda: self._unless_held(call, refused=""))
-        if now >= held.replaced_at and self._replacing.acquire(blocking=False):
+        latest, now = self._latest, self._clock()
+        if latest is None or now >= latest.ends_at:
+            return self._flights.run(call, "", lambda: self._valid_token(call, refused=""))
+        if now >= latest.replaced_at and self._replacing.acquire(blocking=False):
             try:
-                self._replace_early(call, held)
+                self._replace_early(call, latest)
             finally:
                 self._replacing.release()
-        return held.token if self._held is None else self._held.token
+        return latest.token if self._latest is None else self._latest.token
 
     @override
     def replacement(self, call: Call, refused: str) -> str | None:
-        return self._flights.run(call, "", lambda: self._unless_held(call, refused))
+        return self._flights.run(call, "", lambda: self._valid_token(call, refused))
 
     @override
     def lives_for(self) -> float | None:
-        held = self._held
-        return None if held is None else max(0.0, held.ends_at - self._clock())
+        latest = self._latest
+        return None if latest is None else max(0.0, latest.ends_at - self._clock())
 
     @override
     def metadata(self, call: Call) -> Mapping[str, str]:
         if not self._login.attests:
             return {}
         self.current(call)
-        held = self._held
-        return held.metadata if held else {}
+        latest = self._latest
+        return latest.metadata if latest else {}
 
-    def _unless_held(self, call: Call, refused: str) -> str:
-        """A login, unless somebody who was quicker has brought a token."""
-        held = self._held
-        if held is None or held.token == refused or self._clock() >= held.ends_at:
-            held = self._held = self._log_in(call)
-        return held.token
+    def _valid_token(self, call: Call, refused: str) -> str:
+        """Log in, unless another caller already brought a valid token that is not `refused`."""
+        latest = self._latest
+        if latest is None or latest.token == refused or self._clock() >= latest.ends_at:
+            latest = self._latest = self._log_in(call)
+        return latest.token
 
-    def _replace_early(self, call: Call, held: _CurrentToken) -> None:
+    def _replace_early(self, call: Call, latest: _CurrentToken) -> None:
         try:
-            self._held = self._log_in(call)
+            self._latest = self._log_in(call)
         except (Cancelled, DeadlineExceeded):
             raise
         except PluginError as fault:
-            # The token that is held is still good.
-            log.warning("no new token yet: %s", fault.fact)
+            log.warning("the token could not be replaced yet: %s", fault.fact)
             now = self._clock()
-            later = now + (held.ends_at - now) * _POSTPONED
-            self._held = _CurrentToken(held.token, later, held.ends_at, held.metadata)
+            later = now + (latest.ends_at - now) * _POSTPONED
+            self._latest = _CurrentToken(latest.token, later, latest.ends_at, latest.metadata)
 
     def _log_in(self, call: Call) -> _CurrentToken:
-        asked = self._login.request()
-        begun = self._clock()
-        answer = self._requests.send(call, VaultRequest(asked.path, asked.body, self._server))
+        request = self._login.request()
+        asked_at = self._clock()
+        answer = self._requests.send(call, VaultRequest(request.path, request.body, self._server))
         auth = answer.body.get("auth")
         token = auth.get("client_token") if isinstance(auth, dict) else None
         seconds = auth.get("lease_duration") if isinstance(auth, dict) else None
         if not isinstance(token, str) or not token or not is_header(token) or not isinstance(seconds, int):
             raise NotConfigured(
-                "Vault's answer to the login holds no token",
+                "Vault's answer to the login contains no token",
                 says="vault",
-                remedy="Check that nothing but Vault answers at its address, and that the role needs no second factor",
+                remedy="Check that Vault itself answers at keys.vault.address, and that the role has no second factor",
             )
         log.info("logged in to vault")
         metadata = _texts(auth.get("metadata") if isinstance(auth, dict) else None)
         if seconds <= 0:
             return _CurrentToken(token, float("inf"), float("inf"), metadata)
-        return _CurrentToken(token, begun + seconds * self._jitter(*_RENEWED_AFTER), begun + seconds, metadata)
+        return _CurrentToken(token, asked_at + seconds * self._jitter(*_RENEWED_AFTER), asked_at + seconds, metadata)
 
 
-def _texts(found: object) -> dict[str, str]:
-    pairs = found.items() if isinstance(found, dict) else ()
+def _texts(value: object) -> dict[str, str]:
+    """Return the entries of `value` that map text to text."""
+    pairs = value.items() if isinstance(value, dict) else ()
     return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
 
 
 def tokens(
     auth: Auth, requests: Requests, server: str, clock: Clock = time.monotonic, jitter: Jitter = uniform
 ) -> Tokens:
-    """The source of tokens for a method."""
+    """Return the source of tokens for the method `auth`."""
     if isinstance(auth, StaticToken):
         return GivenToken(auth)
     if isinstance(auth, TokenFile):
@@ -222,7 +223,7 @@ def tokens(
 
 
 class Authenticated:
-    """Requests with this process's token, and once more with a fresh one where the first was refused."""
+    """Sends requests with this process's token, and once more with a new token if the first is refused."""
 
     def __init__(self, requests: Requests, tokens: Tokens, clock: Clock = time.monotonic) -> None:
         self._requests = requests
@@ -231,19 +232,29 @@ class Authenticated:
         self._futile: Mapping[str, float] = {}
 
     def metadata(self, call: Call) -> Mapping[str, str]:
-        """What Vault said about this process at its login; empty where it said nothing."""
+        """Return what Vault said about this process at its login; empty if it said nothing."""
         return self._tokens.metadata(call)
 
     def ready(self, call: Call) -> None:
-        """Have a token at hand."""
+        """Log in if there is no valid token yet."""
         self._tokens.current(call)
 
     def lives_for(self) -> float | None:
-        """Seconds that the current token still lives; None if that is not known."""
+        """Return for how many seconds the current token is still valid; None if that is unknown."""
         return self._tokens.lives_for()
 
     def send(self, call: Call, request: VaultRequest, *, log_in_again: bool = True) -> VaultResponse:
-        """See `Requests.send`."""
+        """Send `request` with a token, as `Requests.send` does.
+
+        Args:
+            call: the call that waits for the answer.
+            request: what to send.
+            log_in_again: whether a refused token is replaced and the request sent once more.
+
+        Raises:
+            TokenRefused: Vault refused the token, and the new one if there was one.
+            PluginError: the request or the login failed.
+        """
         token = self._tokens.current(call)
         try:
             answer = self._requests.send(call, request, token)
@@ -254,16 +265,16 @@ class Authenticated:
             if fresh is None:
                 raise faults.GIVEN_TOKEN_REFUSED.fault(request, VaultResponse(403)) from None
         else:
-            self._note(request.path, futile=False)
+            self._record(request.path, futile=False)
             return answer
         try:
             return self._requests.send(call, request, fresh)
         except TokenRefused:
-            # It is the policy: a login for each of these would only be load.
-            self._note(request.path, futile=True)
+            # The policy refuses it. Another login for each such request would not help.
+            self._record(request.path, futile=True)
             raise
 
-    def _note(self, path: str, *, futile: bool) -> None:
+    def _record(self, path: str, *, futile: bool) -> None:
         if futile or path in self._futile:
             now = self._clock()
             kept = {other: until for other, until in self._futile.items() if until > now and other != path}
