@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealgate.audit.reading.flaws import Budget, Gaps
+from sealgate.audit.reading.flaws import ItemBudget, Gaps
 
 
 def test_gaps_are_closed_fast_in_the_worst_order():
-    gaps = Gaps(Budget(10_000))
+    gaps = Gaps(ItemBudget(10_000))
     for first in range(0, 20_000, 2):
         assert gaps.add(first, first)
     assert not gaps.add(20_000, 20_000), "the budget is used up"
@@ -20,7 +20,7 @@ def test_gaps_are_closed_fast_in_the_worst_order():
 
 @given(st.lists(st.integers(0, 40), max_size=60))
 def test_gaps_are_the_ranges_that_remain(closed):
-    gaps, left = Gaps(Budget(100)), set(range(3, 11)) | set(range(20, 35))
+    gaps, left = Gaps(ItemBudget(100)), set(range(3, 11)) | set(range(20, 35))
     gaps.add(3, 10)
     gaps.add(20, 34)
     for sequence in closed:
