@@ -156,8 +156,7 @@ def test_everything_that_is_counted_is_on_the_page_under_the_names_that_are_chec
     """In a process of its own: what Prometheus's library counts, it counts for the whole process."""
     script = """
 import socket, urllib.request
-from sealgate.call import WrappedKey
-from sealgate.plugin import Call, Operation
+from sealgate.call import Call, Operation
 from sealgate.telemetry.metrics import Metrics, Page
 with socket.create_server(("127.0.0.1", 0)) as free:
     port = free.getsockname()[1]
