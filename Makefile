@@ -78,7 +78,7 @@ refusals: $(STAMP) ## write docs/refusals.md anew
 	PYTHONPATH=tests $(BIN)/python -m harness.refusals
 
 snapshots: $(STAMP) ## render the chart's snapshots anew
-	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k looked_at
+	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k equals_its_snapshot
 
 clean: ## remove what was set up and built
 	rm -rf .venv build dist
