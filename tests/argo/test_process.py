@@ -101,7 +101,7 @@ def test_05_a_connection_is_answered_once_the_socket_is_there(start):
 def test_06_little_is_loaded_before_the_socket_accepts():
     heavy = ["yaml", "msgspec", "cryptography", "google.protobuf", "obstore", "hvac", "opentelemetry", "structlog"]
     script = (
-        "import sys, tempfile; from pathlib import Path; import sealgate.cli, sealgate.compose.stack; "
+        "import sys, tempfile; from pathlib import Path; import sealgate.cli, sealgate.cli.serve; "
         "from sealgate.compose.starting import Starting; from sealgate.rpc.server import ArtifactServer; "
         "server = ArtifactServer(Starting(lambda: None)); "
         "server.start(Path(tempfile.mkdtemp()) / 'socket'); "
