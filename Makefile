@@ -86,7 +86,7 @@ refusals: $(STAMP) ## regenerate docs/refusals.md
 	PYTHONPATH=tests $(BIN)/python -m harness.refusals
 
 snapshots: $(STAMP) ## render the chart's snapshots again
-	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k looked_at
+	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k equals_its_snapshot
 
 clean: ## remove the virtual environments and what was built
 	rm -rf .venv .venv-demo build dist

@@ -1,1 +1,1 @@
-"""The figures of docs/performance.md, measured side by side with their peers: `make bench`."""
+"""Measures the figures of docs/performance.md, next to peers: `make bench`."""

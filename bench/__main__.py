@@ -1,4 +1,4 @@
-"""`python -m bench`: every figure of docs/performance.md in one run."""
+"""`python -m bench`: measure every figure of docs/performance.md in one run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import chain, decisions, files, footprint, telling
+from bench import chain, decisions, files, footprint, observability
 from bench.measure import Row, say
 from bench.setting import MIB, Setting, working_place
 from bench.table import kept, machine, shown
@@ -20,18 +20,19 @@ _GROUPS = {
     "directory": chain.directory,
     "calls": chain.small_calls,
     "decisions": decisions.decisions,
-    "telling": telling.rows,
+    "observability": observability.rows,
     "start": footprint.start,
     "large": footprint.large_calls,
 }
 _PLACES = 9
-"""How many copies of the file lie side by side: one sealed by each peer, and what `touch_memory` writes."""
+"""Number of copies of the file that exist at the same time: one by each peer, and those of `touch_memory`."""
 _PLACES_OF_LARGE = 2.2
+"""The same for the large file."""
 
 
 def main() -> None:
     options = _options()
-    # Whoever ends a run gets the memory back: the servers end and the place is removed.
+    # SIGTERM ends the run like an exception: the servers end, and the directory is removed.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended before the last row"))
     needed = int(max(options.size * _PLACES, options.large * _PLACES_OF_LARGE)) * MIB
     rows: list[Row] = []
@@ -57,15 +58,23 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--runs", type=int, help="how often each side is measured (5)")
-    parser.add_argument("--size", type=int, help="MiB of the file (1024)")
-    parser.add_argument("--large", type=int, help="MiB of the file that memory and disk are watched with (4096)")
-    parser.add_argument("--files", type=int, help="files of 4 KiB in the directory (10000)")
-    parser.add_argument("--calls", type=int, help="small calls in one sample (200)")
-    parser.add_argument("--starts", type=int, help="starts of a process (15)")
-    parser.add_argument("--only", nargs="+", choices=_GROUPS, metavar="GROUP", help=", ".join(_GROUPS))
-    parser.add_argument("--results", type=Path, default=_RESULTS, help="where the samples go (bench/results.json)")
-    parser.add_argument("--quick", action="store_true", help="everything tiny and once; peers are not fetched")
+    parser.add_argument("--runs", type=int, help="number of measurements of each side (5)")
+    parser.add_argument("--size", type=int, help="size of the file in MiB (1024)")
+    parser.add_argument("--large", type=int, help="size in MiB of the file for the rows on memory and disk (4096)")
+    parser.add_argument("--files", type=int, help="number of files of 4 KiB in the directory (10000)")
+    parser.add_argument("--calls", type=int, help="number of small calls in one sample (200)")
+    parser.add_argument("--starts", type=int, help="number of starts of a process (15)")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        choices=_GROUPS,
+        metavar="GROUP",
+        help=f"groups of rows to measure: {', '.join(_GROUPS)} (all)",
+    )
+    parser.add_argument("--results", type=Path, default=_RESULTS, help="file for the samples (bench/results.json)")
+    parser.add_argument(
+        "--quick", action="store_true", help="measure everything once with tiny sizes; do not fetch peers"
+    )
     full = {"runs": 5, "size": 1024, "large": 4096, "files": 10_000, "calls": 200, "starts": 15}
     tiny = {"runs": 1, "size": 4, "large": 16, "files": 50, "calls": 5, "starts": 1}
     options = parser.parse_args()

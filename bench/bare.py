@@ -1,4 +1,4 @@
-"""A grpcio server that serves nothing: what any Python plugin starts with. `bare.py SOCKET`."""
+"""A grpcio server without services, the least that a plugin in Python starts: `bare.py SOCKET`."""
 
 import sys
 from concurrent import futures

@@ -1,4 +1,4 @@
-"""Operations through the whole chain: the proxy in front of the bundled backend, against that backend alone."""
+"""Operations through the proxy and the bundled backend, against that backend alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SLOW_REASON = "with files, sealing and storing follow each other; with spool.tr
 
 
 def save_and_load(setting: Setting) -> Iterator[Row]:
-    """Save and Load of one file where the storage is as fast as memory."""
+    """Measure Save, Load and OpenStream of one file with storage as fast as memory."""
     home = setting.directory("chain")
     with ExitStack() as stack:
         downstream = stack.enter_context(processes.backend(home / "backend"))
@@ -30,7 +30,7 @@ def save_and_load(setting: Setting) -> Iterator[Row]:
 
 
 def slow_storage(setting: Setting) -> Iterator[Row]:
-    """The same where the storage takes and gives a bounded number of bytes a second."""
+    """Measure Save and Load of one file with storage that is limited to `setting.slow` bytes a second."""
     home = setting.directory("slow")
     with ExitStack() as stack:
         downstream = stack.enter_context(processes.slow_backend(home / "backend", setting.slow))
@@ -84,7 +84,7 @@ def _streams(setting: Setting, home: Path, downstream: processes.Server, ours: C
         processes.relay(home / "relay", downstream.socket) as server,
         Client(server.socket) as relayed,
     ):
-        # Both move what is stored; we open it on the way.
+        # Both move the stored bytes, and the proxy also decrypts them.
         sides = {peer: Side(lambda: relayed.read_stream(key)), "ours": Side(lambda: ours.read_stream(key))}
         seconds = take_turns(setting.runs, sides)
     ours.delete(key)
@@ -95,7 +95,7 @@ def _streams(setting: Setting, home: Path, downstream: processes.Server, ours: C
 
 
 def directory(setting: Setting) -> Iterator[Row]:
-    """Save of a directory of many small files."""
+    """Measure Save of a directory of many small files."""
     say(f"Save of a directory of {setting.files} files")
     home = setting.directory("tree")
     plain, copied, key = tree(home / "plain", setting.files, 4096), home / "copied", "bench/tree"
@@ -122,7 +122,7 @@ def directory(setting: Setting) -> Iterator[Row]:
 
 
 def small_calls(setting: Setting) -> Iterator[Row]:
-    """What the proxy adds to the operations that move no data."""
+    """Measure the time that the proxy adds to operations that move no data."""
     home = setting.directory("calls")
     one = random_file(home / "one", 4096)
     target = Target(1.5, "ms more")

@@ -1,4 +1,4 @@
-"""A client as Argo's is, on one connection, and with the frames of a stream left as they came."""
+"""A client of a plugin on one connection, which does not decode the frames of a stream."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _FRAME = 1 << 20
 
 
 class Client:
-    """Asks the plugin on `socket`. Raises where it does not succeed."""
+    """Calls the plugin on `socket`, and raises if a call fails."""
 
     def __init__(self, socket: Path) -> None:
         self._channel = grpc.insecure_channel(f"unix:{socket}", options=[("grpc.use_local_subchannel_pool", 1)])
@@ -30,37 +30,37 @@ class Client:
         self._channel.close()
 
     def save(self, key: str, path: Path) -> None:
-        """Store what lies at `path`."""
+        """Store the file or directory at `path`."""
         request = pb.SaveArtifactRequest(path=str(path), output_artifact=_artifact(key))
         _require(self._ask("Save", request, pb.SaveArtifactResponse))
 
     def load(self, key: str, path: Path) -> None:
-        """Create what is stored at `path`."""
+        """Load the artifact to `path`."""
         request = pb.LoadArtifactRequest(path=str(path), input_artifact=_artifact(key))
         _require(self._ask("Load", request, pb.LoadArtifactResponse))
 
     def delete(self, key: str) -> None:
-        """Remove what is stored."""
+        """Delete the artifact."""
         _require(self._ask("Delete", pb.DeleteArtifactRequest(artifact=_artifact(key)), pb.DeleteArtifactResponse))
 
     def list_objects(self, key: str) -> list[str]:
-        """Name what is stored beneath `key`."""
+        """Return the keys beneath `key`."""
         answer = self._ask("ListObjects", pb.ListObjectsRequest(artifact=_artifact(key)), pb.ListObjectsResponse)
         return list(answer.objects)
 
     def is_directory(self, key: str) -> bool:
-        """Tell whether anything is stored beneath `key`."""
+        """Return whether `key` is a directory."""
         answer = self._ask("IsDirectory", pb.IsDirectoryRequest(artifact=_artifact(key)), pb.IsDirectoryResponse)
         return bool(answer.is_directory)
 
     def save_stream(self, key: str, path: Path) -> None:
-        """Store what the file at `path` holds, in frames of 1 MiB."""
+        """Upload the file at `path` in frames of 1 MiB."""
         stub: Any = self._channel.stream_unary("/artifact.ArtifactService/SaveStream")
         answer = stub(_frames(key, path), timeout=_PATIENCE)
         _require(pb.SaveArtifactResponse.FromString(answer))
 
     def read_stream(self, key: str) -> int:
-        """Receive an OpenStream, look at no frame but the last, and tell how many bytes they had."""
+        """Receive an OpenStream, decode the last frame only, and return the number of received bytes."""
         stub: Any = self._channel.unary_stream("/artifact.ArtifactService/OpenStream")
         request = pb.OpenStreamRequest(artifact=_artifact(key)).SerializeToString()
         size, frame = 0, b""
@@ -80,7 +80,7 @@ class Client:
 
 
 def median_seconds(calls: int, ask: Callable[[], object]) -> float:
-    """The middle of how long each of so many calls took."""
+    """Return the median time of `calls` calls of `ask`."""
     seconds = []
     for _ in range(calls):
         began = time.perf_counter()

@@ -1,4 +1,4 @@
-"""What a decision costs, and what loading a policy does."""
+"""The time of a decision, and of loading a policy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _AT_ONCE = 200
 
 
 def decisions(setting: Setting) -> Iterator[Row]:
-    """The engine's figures; each sample is the mean of many."""
+    """Measure the policy engine. Each sample is the mean of many decisions."""
     policy = ProcessPolicy(_loaded(_HEAD + "".join(map(_rule, range(100)))), Process({"namespace": "team-8"}))
     request = Request("Load", "team-8/some/model.tgz")
     yield _row(setting, "a decision with 100 rules", lambda: policy.decide(request), _AT_ONCE, 1e6, "us", 100)
@@ -44,7 +44,7 @@ def decisions(setting: Setting) -> Iterator[Row]:
     }
     yield ratio("a decision with 100 rules, all of which match", tuple(samples), samples, None, unit="us")
 
-    follows = [globs._Follow(pattern) for pattern in _WORST]  # noqa: SLF001 - past the looks that spare most of it
+    follows = [globs._Follow(pattern) for pattern in _WORST]  # noqa: SLF001 - without the checks that avoid most matches
     worst = _slowest(follows)
     yield _row(setting, "the worst pattern on the longest key", worst, 5, 1e6, "us", 1000)
 
@@ -53,14 +53,14 @@ def decisions(setting: Setting) -> Iterator[Row]:
 
 
 def _rule(number: int) -> str:
-    """Every other one is a deny that has to be looked at whatever the key, as such rules are."""
+    """Return a rule; every other one denies and has patterns that begin with `**`, so that any key may match."""
     if number % 2:
         return _RULE.format(number=number, effect="deny", keys=f'"**/*.kind-{number}", "**/.place-{number}/**"')
     return _RULE.format(number=number, effect="allow", keys=f'"team-{number}/**", "shared-{number}/*/data/*.parquet"')
 
 
 def _denying_rule(number: int) -> str:
-    """One that means the request, and is no quicker to say so than any."""
+    """Return a deny rule that matches the request."""
     return _RULE.format(number=number, effect="deny", keys='"**/*.tgz"')
 
 

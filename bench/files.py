@@ -1,4 +1,4 @@
-"""Sealing and opening one file, with nothing around it."""
+"""Sealing and opening one file without a server."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ _SPEED = {
 }
 _AS_FAST = Target(1.0, "x the time")
 _KEY = "bench/file"
-_REASON = "we take 1.6 x the processor time of cp, and share it out to what processors are idle"
+_REASON = "sealing takes 1.6 x the processor time of cp, shared among idle processors"
 
 
 def us() -> Peer:
-    """The proxy's own way with a file: `seal_file` and `open_file` in a process that is already there."""
+    """Return a peer that calls the proxy's `seal_file` and `open_file` in this process."""
     data_key = secrets.token_bytes(32)
     wrapped = WrappedKey("local", "", "default", "local:v1:", 1)
     header = envelope.new_header(data_key, wrapped, sealed_at=int(time.time()))
@@ -41,7 +41,7 @@ def us() -> Peer:
 
 
 def cp() -> Peer:
-    """No sealing at all."""
+    """Return a peer that only copies."""
     return Peer(*(lambda source, target: command("cp", source, target),) * 2)
 
 
@@ -77,7 +77,7 @@ def _of_cp(name: str, seconds: dict[str, list[float]]) -> str:
 
 
 def _side(home: Path, plain: Path, name: str, peer: Peer, verb: str) -> Side:
-    # rclone finds what it sealed by the name without its ending, and adds one.
+    # rclone names a sealed file without its suffix, and adds its own.
     sealed = home / f"sealed-{name.replace(' ', '-')}.bin"
     opened = home / "opened"
     if verb == "seal":

@@ -1,4 +1,4 @@
-"""What a process costs: its start, its memory, and the room it takes on a disk."""
+"""The time that a process takes to start, its memory, and the disk space that it uses."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SAMPLED_EVERY = 0.002
 
 
 def start(setting: Setting) -> Iterator[Row]:
-    """Process start until a connection is accepted, and memory once it has settled, against a bare server."""
+    """Measure the time from start to first connection, and idle memory, against a bare server."""
     say(f"{setting.starts} starts")
     home = setting.directory("start")
     starts = _starts(home)
@@ -29,7 +29,7 @@ def start(setting: Setting) -> Iterator[Row]:
             with begin(home / name.replace(" ", "-")) as server:
                 if number >= 0:
                     seconds[name].append(server.seconds_to_accept)
-    title, reason = "start to first connection", "our modules, and a server with all of its options, are more to load"
+    title, reason = "start to first connection", "the proxy loads its own modules, and sets every option of its server"
     yield ratio(title, ("ours", _BARE), seconds, Target(1.3, "x the time"), reason)
     reason = "cryptography adds 6.5 MiB, protobuf 3.5, the settings' libraries 3: all loaded before the first call"
     for kind, title in (("Rss", "memory when idle"), ("Pss", "the same, shared pages in part (PSS)")):
@@ -39,8 +39,8 @@ def start(setting: Setting) -> Iterator[Row]:
 
 
 def _starts(home: Path) -> dict[str, Start]:
-    nobody = home / "nobody"
-    return {_BARE: processes.bare, "ours": lambda place: processes.proxy(place, nobody, home)}
+    absent = home / "absent"
+    return {_BARE: processes.bare, "ours": lambda place: processes.proxy(place, absent, home)}
 
 
 def _idle(setting: Setting, home: Path, starts: dict[str, Start], kind: str) -> dict[str, list[float]]:
@@ -53,8 +53,8 @@ def _idle(setting: Setting, home: Path, starts: dict[str, Start], kind: str) -> 
 
 
 def large_calls(setting: Setting) -> Iterator[Row]:
-    """Memory during one call on a large file, and the room that it takes on a disk."""
-    say("memory and room on disk during one call on a large file")
+    """Measure memory and disk space during one call with a large file."""
+    say("memory and disk space during one call with a large file")
     home = setting.directory("large")
     plain, size = sparse_file(home / "plain", setting.large), setting.large
     memory: dict[str, list[float]] = {}
@@ -105,7 +105,7 @@ def _calls(
 
 @contextmanager
 def _peak_room(spool: Path, *destinations: Path, but: Path) -> Iterator[Sequence[int]]:
-    """Bytes taken on disk: by the spools beneath `spool`, and by the files that lie in `destinations`."""
+    """Sample the bytes on disk of the spools beneath `spool` and of the files in `destinations`, except for `but`."""
     taken, ended = [0], threading.Event()
 
     def sample() -> None:
@@ -133,6 +133,6 @@ def _blocks(path: Path) -> int:
 
 def _room(name: str, samples: list[float], size: int, target: Target) -> Row:
     taken = statistics.median(samples)
-    reason = "more than the file lay on disk at one moment"
+    reason = "at one moment more than the file was on disk"
     figure = round(taken / size, 4)
     return Row(name, "the file", target, taken / MIB, size / MIB, "MiB", figure, reason, {"ours": samples})

@@ -1,4 +1,4 @@
-"""Taking turns at the clock, and what came of it: one row a figure."""
+"""Measuring sides that take turns, and the rows of the result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True)
 class Side:
-    """One of the sides that are compared: what is timed, and what puts everything back before it."""
+    """One side of a comparison: `run` is timed, and `reset` restores the state before and after it."""
 
     run: Callable[[], object]
     reset: Callable[[], object] = _nothing
@@ -24,13 +24,13 @@ class Side:
 def take_turns(
     runs: int, sides: Mapping[str, Side], *, warm: bool = True, ready: Callable[[], object] = _nothing
 ) -> dict[str, list[float]]:
-    """Seconds of each side, which take turns: A B A B.
+    """Return the seconds of each side. The sides take turns: A B A B.
 
     Args:
-        runs: how many of each side count.
-        sides: who takes turns.
-        warm: whether one round more goes uncounted before.
-        ready: what makes the machine the same for whoever is next.
+        runs: number of counted runs of each side.
+        sides: the sides by name.
+        warm: whether one uncounted round comes first.
+        ready: called before each run, to give each side the same conditions.
     """
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(-1 if warm else 0, runs):
@@ -52,14 +52,14 @@ def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Target:
-    """What a figure must keep to."""
+    """The limit that a figure must keep."""
 
     limit: float
     unit: str
     at_least: bool = False
 
     def met(self, figure: float) -> bool:
-        """Whether `figure` keeps to it."""
+        """Return whether `figure` keeps the limit."""
         return figure >= self.limit if self.at_least else figure <= self.limit
 
     def __str__(self) -> str:
@@ -68,7 +68,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table: `figure` is what the target speaks of, a ratio or a difference."""
+    """One row of the table. `figure` is compared with the target, and is a ratio or a difference."""
 
     name: str
     peer: str
@@ -78,12 +78,12 @@ class Row:
     unit: str = "s"
     figure: float | None = None
     reason: str = ""
-    """Why the target is missed where it is, or why there is no figure."""
+    """Why the target is missed, or why there is no figure."""
     samples: Mapping[str, list[float]] = field(default_factory=dict)
 
     @property
     def met(self) -> bool | None:
-        """Whether the target is met, or None if there is none or nothing was measured."""
+        """Whether the target is met. None without a target or a figure."""
         return None if self.figure is None or self.target is None else self.target.met(self.figure)
 
 
@@ -97,7 +97,7 @@ def ratio(
     speed: bool = False,
     unit: str = "s",
 ) -> Row:
-    """How our figure compares to theirs; with `speed`, how our speed does. `sides` names us, then them."""
+    """Compare the medians of two sides, ours first. With `speed` the ratio is one of speeds instead of times."""
     us, them = sides
     middle = medians(seconds)
     figure = middle[them] / middle[us] if speed else middle[us] / middle[them]
@@ -106,5 +106,5 @@ def ratio(
 
 
 def say(text: str) -> None:
-    """Progress, beside the table's own stream."""
+    """Print progress on standard error."""
     print(text, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Who seals and opens files besides us: age, rclone and Tink."""
+"""Other programs that seal and open files: age, rclone and Tink."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ _FOUND = _TOOLS / "usr" / "bin"
 
 @dataclass(frozen=True)
 class Peer:
-    """Seals one file to another and opens it again."""
+    """A way to seal a file to another one and to open it again."""
 
     seal: Callable[[Path, Path], object]
     open: Callable[[Path, Path], object]
 
 
 class Absent(Exception):
-    """The peer cannot be had here; the text says why."""
+    """The peer is not available on this machine, for the reason in the text."""
 
 
 def command(*words: str | Path, **environment: str) -> None:
@@ -34,7 +34,7 @@ def command(*words: str | Path, **environment: str) -> None:
 
 
 def age(home: Path, *, install: bool) -> Peer:
-    """The program age with one recipient, whose key is made here."""
+    """Return the program age, with one recipient whose key is generated here."""
     program, generator = _program("age", install=install), _program("age-keygen", "age", install=install)
     identity = home / "age.key"
     made = subprocess.run([generator, "-o", identity], check=True, capture_output=True, text=True)
@@ -46,14 +46,14 @@ def age(home: Path, *, install: bool) -> Peer:
 
 
 def rclone(home: Path, *, install: bool) -> Peer:
-    """Copies into and out of a crypt remote over a local directory, with the settings it comes with."""
+    """Return rclone with a crypt remote on a local directory and its default settings."""
     program = _program("rclone", install=install)
-    told = {"RCLONE_CONFIG": str(home / "rclone.conf"), "LC_ALL": "C"}
+    variables = {"RCLONE_CONFIG": str(home / "rclone.conf"), "LC_ALL": "C"}
     (home / "rclone.conf").touch()
     hidden = subprocess.run(
-        [program, "obscure", "a password"], check=True, capture_output=True, text=True, env={**os.environ, **told}
+        [program, "obscure", "a password"], check=True, capture_output=True, text=True, env={**os.environ, **variables}
     )
-    told |= {
+    variables |= {
         "RCLONE_CONFIG_SEALED_TYPE": "crypt",
         "RCLONE_CONFIG_SEALED_REMOTE": str(home),
         "RCLONE_CONFIG_SEALED_PASSWORD": hidden.stdout.strip(),
@@ -64,16 +64,16 @@ def rclone(home: Path, *, install: bool) -> Peer:
         return f"sealed:{path.relative_to(home).with_suffix('')}"
 
     return Peer(
-        seal=lambda plain, sealed: command(program, "copyto", plain, remote(sealed), **told),
-        open=lambda sealed, plain: command(program, "copyto", remote(sealed), plain, **told),
+        seal=lambda plain, sealed: command(program, "copyto", plain, remote(sealed), **variables),
+        open=lambda sealed, plain: command(program, "copyto", remote(sealed), plain, **variables),
     )
 
 
 def tink(home: Path, *, install: bool) -> Peer:
-    """Tink's streaming AEAD with the template that the sealed format uses, in runs of 1 MiB."""
-    del home, install  # it holds its key in memory, and the development lock brings it
+    """Return Tink's streaming AEAD with the template of the sealed format, called with 1 MiB at a time."""
+    del home, install  # its key stays in memory, and the development lock installs it
     if importlib.util.find_spec("tink") is None:
-        raise Absent("tink is not installed: it belongs to the development lock")
+        raise Absent("tink is not installed; the development lock contains it")
     from tink import new_keyset_handle, streaming_aead  # noqa: PLC0415 - may be missing
 
     streaming_aead.register()
@@ -101,12 +101,12 @@ def _program(name: str, package: str = "", *, install: bool) -> str:
         _unpack(package or name)
         found = shutil.which(name, path=str(_FOUND))
     if found is None:
-        raise Absent(f"{name} is not on this machine" + (", and its Debian package could not be had" * install))
+        raise Absent(f"{name} is not on this machine" + (", and its Debian package could not be fetched" * install))
     return found
 
 
 def _unpack(package: str) -> None:
-    """The Debian package, unpacked beside the bench: nothing is installed on the machine."""
+    """Unpack the Debian package beside the bench, without installing it."""
     if shutil.which("apt-get") is None or shutil.which("dpkg") is None:
         return
     say(f"fetching the Debian package {package}")

@@ -1,4 +1,4 @@
-"""Servers as processes of their own: started, looked at, ended."""
+"""Servers in processes of their own: starting, measuring and ending them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OURS = ("SEALGATE_", "VAULT_")
 
 
 class Server(AbstractContextManager["Server"]):
-    """One process that serves on `home/socket`; `command` gets that path as its last argument."""
+    """A process that serves on `home/socket`. `command` gets that path as its last argument."""
 
     def __init__(self, home: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         home.mkdir(exist_ok=True)
@@ -66,19 +66,19 @@ class Server(AbstractContextManager["Server"]):
         self.socket.unlink(missing_ok=True)
 
     def memory(self, kind: str = "Rss") -> float:
-        """MiB of the process now: `Rss`, or `Pss`, which counts shared pages in part."""
+        """Return the memory of the process in MiB: `Rss`, or `Pss`, which divides shared pages among processes."""
         return _field(f"/proc/{self.process.pid}/smaps_rollup", kind)
 
     def forget_peak(self) -> None:
-        """Begin anew with what `peak` tells."""
+        """Reset the value of `peak`."""
         Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
 
     def peak(self) -> float:
-        """MiB, the most that was resident since the last `forget_peak`."""
+        """Return the highest resident memory in MiB since the last `forget_peak`."""
         return _field(f"/proc/{self.process.pid}/status", "VmHWM")
 
     def settled_memory(self, kind: str = "Rss") -> float:
-        """MiB once the process has done what it does after its start."""
+        """Return the memory in MiB once it has stopped changing after the start."""
         before, same = -1.0, 0
         while same < 5:
             time.sleep(0.1)
@@ -96,17 +96,17 @@ def _field(path: str, name: str) -> float:
 
 
 def backend(home: Path) -> Server:
-    """The bundled backend on a directory beneath `home`."""
+    """Start the bundled backend on a directory beneath `home`."""
     return Server(home, [SEALGATE, "backend"], _storage(home))
 
 
 def slow_backend(home: Path, rate: int) -> Server:
-    """The same on a storage that takes and gives `rate` bytes a second."""
+    """Start the bundled backend on storage that is limited to `rate` bytes a second."""
     return Server(home, [*SERVERS, "slow", str(rate)], _storage(home))
 
 
 def relay(home: Path, downstream: Path) -> Server:
-    """Our server and our client with no layer between them."""
+    """Start the proxy's server and client without a layer between them."""
     return Server(home, [*SERVERS, "relay", str(downstream)])
 
 
@@ -123,9 +123,9 @@ def proxy(
     trail: Path | None = None,
     collector: Path | None = None,
 ) -> Server:
-    """Sealgate in front of the plugin on the socket `downstream`; its spool is beneath `home`.
+    """Start Sealgate in front of the plugin on the socket `downstream`, with its spool beneath `home`.
 
-    The audit trail goes to standard output, or to the file `trail`; spans go to a `collector`, if there is one.
+    The audit trail goes to standard output, or to the file `trail`. Spans go to the socket `collector`, if given.
     """
     settings = _settings(home, downstream, root, transfer)
     if trail is not None:
@@ -138,13 +138,13 @@ def proxy(
 
 
 def silent_proxy(home: Path, downstream: Path, root: Path) -> Server:
-    """The same without the layer that records accesses."""
+    """Start Sealgate without its audit trail."""
     settings = _settings(home, downstream, root, "auto")
     return Server(home, [*SERVERS, "silent", "-"], {"SEALGATE_CONFIG_YAML": json.dumps(settings)})
 
 
 def collector(home: Path) -> Server:
-    """Takes spans, and does nothing with them."""
+    """Start a collector that drops the spans that it receives."""
     return Server(home, [*SERVERS, "collector", "-"])
 
 

@@ -1,8 +1,8 @@
-"""Processes to measure against, on the server's own code: `python -m bench.servers KIND … SOCKET`.
+"""Servers to measure against, made of the product's code: `python -m bench.servers KIND ARGUMENT SOCKET`.
 
-`relay DOWNSTREAM` passes on everything unchanged; `silent -` is the proxy without its audit trail; `collector -`
-takes spans and forgets them; `slow RATE` is the bundled backend on a storage that
-takes and gives RATE bytes a second, whichever way the bytes come.
+`relay DOWNSTREAM` passes everything on unchanged. `silent -` is the proxy without its audit trail. `collector -`
+drops the spans that it receives. `slow RATE` is the bundled backend on storage that is limited to RATE bytes a
+second, for files and for streams.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sealgate.storage.spool import Spool
 
 
 class Slow:
-    """A plugin on a storage that takes and gives `rate` bytes a second."""
+    """A plugin whose storage is limited to `rate` bytes a second."""
 
     def __init__(self, plugin: Any, rate: int) -> None:
         self._plugin = plugin
@@ -44,22 +44,22 @@ class Slow:
         return getattr(self._plugin, operation)
 
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
-        """The plugin's, held back until storage would have given so much."""
-        with self._held(path):
+        """Load, and wait as long as the storage would have taken to read the file."""
+        with self._delayed(path):
             self._plugin.load(call, artifact, path)
 
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
-        """The plugin's, held back until storage would have taken so much."""
-        with self._held(path):
+        """Save, and wait as long as the storage would have taken to write the file."""
+        with self._delayed(path):
             self._plugin.save(call, artifact, path)
 
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
-        """The plugin's, each chunk no earlier than storage would give it."""
+        """Yield each chunk no earlier than the storage would have read it."""
         with closing(self._plugin.open_stream(call, artifact)) as chunks:
             yield from self._paced(chunks)
 
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
-        """The plugin's, each chunk no earlier than storage would take it."""
+        """Pass each chunk on no earlier than the storage would have written the one before."""
         self._plugin.save_stream(call, artifact, self._paced(chunks))
 
     def _paced(self, chunks: Iterator[Chunk]) -> Generator[Chunk]:
@@ -70,7 +70,7 @@ class Slow:
             yield chunk
 
     @contextmanager
-    def _held(self, path: Path) -> Iterator[None]:
+    def _delayed(self, path: Path) -> Iterator[None]:
         began = time.monotonic()
         yield
         self._wait(began, path.stat().st_size)
@@ -80,7 +80,7 @@ class Slow:
 
 
 def silent() -> Composed:
-    """The stack of `sealgate serve` below the layer that records accesses."""
+    """Compose the layers of `sealgate serve` without the one that records accesses."""
     settings = config.load()
     endpoint = Endpoint(settings.required_downstream().socket or Path(), 30)
     downstream, spool = Downstream(endpoint), Spool(settings.spool.directory or Path())
@@ -89,8 +89,8 @@ def silent() -> Composed:
 
 
 def collector(socket: str) -> int:
-    """Serve what takes every message of any method, and answers with nothing in it."""
-    server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[_Forgets()])
+    """Serve every method of every service with an empty answer."""
+    server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[_AnswersNothing()])
     server.add_insecure_port(f"unix:{socket}")
     server.start()
     signal.signal(signal.SIGTERM, lambda *_: server.stop(0))
@@ -98,7 +98,7 @@ def collector(socket: str) -> int:
     return 0
 
 
-class _Forgets(grpc.GenericRpcHandler):
+class _AnswersNothing(grpc.GenericRpcHandler):
     def service(self, _details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[bytes, bytes]:
         return grpc.unary_unary_rpc_method_handler(lambda _message, _context: b"")
 

@@ -1,4 +1,4 @@
-"""What one run of the bench works with: its sizes, and a place to work in."""
+"""The sizes of one run of the bench, and its directory."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BLOCK = 16 * MIB
 
 @dataclass(frozen=True)
 class Setting:
-    """The options of a run, and `place`, a directory that is removed at its end."""
+    """The options of a run: sizes in bytes, counts, and the directory `place`, which is removed at the end."""
 
     runs: int
     size: int
@@ -28,23 +28,23 @@ class Setting:
     calls: int
     starts: int
     slow: int
-    """Bytes a second that a slow storage takes."""
+    """Limit of the slow storage in bytes a second."""
     install: bool
     place: Path
     load: float = field(default_factory=lambda: round(os.getloadavg()[0], 1))
-    """How many processes others kept running before this run."""
+    """Load average before this run."""
 
     def directory(self, name: str) -> Path:
-        """A new directory in the place."""
+        """Create a new directory in `place`."""
         made = self.place / name
         made.mkdir()
         return made
 
     def touch_memory(self) -> None:
-        """Use as much memory as a transfer of the file does, and let go of it.
+        """Use and free as much memory as a transfer of the file does.
 
-        A virtual machine's host takes back memory that lies idle, and giving it again takes longer than
-        any copy: whoever happens to be next must not pay for that.
+        The host of a virtual machine reclaims idle memory, and returning it takes longer than a copy. Without this,
+        the next side would be charged for it.
         """
         if in_memory(self.place):
             random_file(self.place / "touched", 2 * self.size).unlink()
@@ -52,9 +52,9 @@ class Setting:
 
 @contextmanager
 def working_place(needed: int) -> Iterator[Path]:
-    """A directory in memory if `needed` bytes fit there with room to spare, else on disk."""
+    """Yield a directory in memory if `needed` bytes fit there with some reserve, or else on disk."""
     fits = os.access(_MEMORY, os.W_OK) and min(_free(_MEMORY), _available_memory()) > needed * 1.2
-    # Sockets lie beneath it, and the path of one may have 107 bytes.
+    # It contains sockets, whose paths may have 107 bytes.
     place = Path(tempfile.mkdtemp(prefix="sgb-", dir=_MEMORY if fits else None))
     try:
         yield place
@@ -76,7 +76,7 @@ def _available_memory() -> int:
 
 
 def random_file(path: Path, size: int) -> Path:
-    """A file that no peer can compress: one random block, repeated."""
+    """Write a file of one repeated random block, which no peer can compress."""
     block = random.randbytes(min(size, _BLOCK))
     with path.open("wb") as file:
         left = size
@@ -86,14 +86,14 @@ def random_file(path: Path, size: int) -> Path:
 
 
 def sparse_file(path: Path, size: int) -> Path:
-    """A file of zeros that takes no room, for what measures room and not time."""
+    """Write a file of zeros that uses no disk space, for rows that measure space and not time."""
     with path.open("wb") as file:
         file.truncate(size)
     return path
 
 
 def tree(path: Path, files: int, size: int, *, a_directory: int = 100) -> Path:
-    """A directory with `files` files of `size` random bytes, `a_directory` in each of its own."""
+    """Write a directory tree with `files` files of `size` random bytes, `a_directory` of them in each directory."""
     for number in range(files):
         directory = path / f"{number // a_directory:04d}"
         if number % a_directory == 0:

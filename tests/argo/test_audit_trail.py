@@ -1,4 +1,4 @@
-"""The audit trail of a whole proxy: each operation and outcome, and what a kill, a full disk and a full pipe leave."""
+"""The audit trail of a running proxy: each operation and outcome, a kill, a full disk, a full pipe."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def audited(tmp_path_factory):
     proxy = Proxy(tmp_path_factory.mktemp("audited"), environment=ARGO | {"VENDOR_STREAMS": "1"}).start()
     yield proxy
     assert proxy.stop() == 0
-    assert verified(proxy) == (0, set()), proxy.trail.read_text()
+    assert verification(proxy) == (0, set()), proxy.trail.read_text()
 
 
 @pytest.fixture
@@ -45,8 +45,8 @@ def stand(audited, key) -> Stand:
     return filled(audited, key)
 
 
-def verified(proxy: Proxy, *arguments: str) -> tuple[int, set[str]]:
-    """The exit code of `audit verify`, and the flaws it names."""
+def verification(proxy: Proxy, *arguments: str) -> tuple[int, set[str]]:
+    """Return the exit code of `audit verify` and the flaws that it names."""
     command = [*SEALGATE, "audit", "verify", str(proxy.trail), "--output", "json", *arguments]
     environment = {**os.environ, "SEALGATE_CONFIG_YAML": json.dumps(proxy.settings)}
     done = subprocess.run(command, env=environment, capture_output=True, check=False)
@@ -113,7 +113,7 @@ def test_a_downstreams_refusal_is_recorded_without_its_text(stand, operation):
 
 
 @pytest.mark.parametrize("operation", ["Load", "Save"])
-def test_a_request_without_a_local_path_is_recorded_as_one(stand, operation):
+def test_a_request_without_a_local_path_is_recorded(stand, operation):
     before = len(read(stand.proxy.trail))
     argo, key = stand.proxy.argo(), stand.key(operation)
     assert outcome(lambda: getattr(argo, operation.lower())(key, "")).code == "INVALID_ARGUMENT"
@@ -123,7 +123,7 @@ def test_a_request_without_a_local_path_is_recorded_as_one(stand, operation):
     assert records[-1]["status_code"] == "INVALID_ARGUMENT"
 
 
-def test_a_listing_that_the_caller_cannot_be_given_is_recorded_as_a_failure(start):
+def test_a_listing_too_large_for_the_caller_is_recorded_as_a_failure(start):
     proxy = start(settings={"policies": [LISTING]}, environment={"VENDOR_STREAMS": "1"})
     assert outcome(lambda: proxy.argo("fault: huge").list_objects("ns/a")).code == "RESOURCE_EXHAUSTED"
     record = read(proxy.trail)[-1]
@@ -167,7 +167,7 @@ POLICY = {
 
 
 @pytest.mark.parametrize("secret", [b"", b"s" * 32])
-def test_the_record_says_which_rule_decided_and_what_a_rule_on_trial_would_have_done(start, tmp_path, secret):
+def test_the_record_names_the_deciding_rule_and_the_effect_of_a_rule_on_trial(start, tmp_path, secret):
     (tmp_path / "secret").write_bytes(secret)
     audit = {"hmacKeyFile": str(tmp_path / "secret")} if secret else {}
     proxy = start(settings={"policies": [POLICY], "audit": audit}, environment=ARGO | {"VENDOR_STREAMS": "1"})
@@ -221,7 +221,7 @@ def test_the_sealed_object_names_the_record_that_wrote_it(stand):
     (attempt, _) = records_of(stand.proxy, "Save", stand.new)
     assert header.audit_chain == attempt["attestation"]["chain_uid"]
     assert header.audit_sequence == attempt["metadata"]["sequence"]
-    assert verified(stand.proxy, "--object", str(stored)) == (0, set())
+    assert verification(stand.proxy, "--object", str(stored)) == (0, set())
     without = [line for line in stand.proxy.trail.read_bytes().splitlines() if json.loads(line) != attempt]
     cut = stand.proxy.home / "cut.jsonl"
     cut.write_bytes(b"\n".join(without[: attempt["metadata"]["sequence"]]))
@@ -232,7 +232,7 @@ def test_the_sealed_object_names_the_record_that_wrote_it(stand):
     assert b"names, is missing" in done.stdout
 
 
-def test_nothing_secret_is_in_the_trail(stand):
+def test_the_trail_contains_no_secret(stand):
     argo = stand.proxy.argo("secretKey: hunter2-of-the-author\n")
     assert outcome(stand.tries(argo)["Save"]).code == "OK"
     keys = json.loads(stand.proxy.keyring.read_text())["keys"]["default"]["versions"].values()
@@ -241,7 +241,7 @@ def test_nothing_secret_is_in_the_trail(stand):
 
 
 @pytest.mark.parametrize("operation", EFFECTS)
-def test_killed_between_attempt_and_outcome_the_access_is_recorded(start, key, operation):
+def test_an_access_is_recorded_when_the_process_is_killed_before_its_outcome(start, key, operation):
     proxy = start()
     stand = filled(proxy, key)
     before = len(read(proxy.trail))
@@ -253,12 +253,12 @@ def test_killed_between_attempt_and_outcome_the_access_is_recorded(start, key, o
     call.join()
     (record,) = read(proxy.trail)[before:]
     assert (record["unmapped"]["phase"], record["api"]["operation"]) == ("attempt", operation)
-    assert verified(proxy) == (0, set())
-    assert verified(proxy, "--expect-closed") == (1, {"open"})
+    assert verification(proxy) == (0, set())
+    assert verification(proxy, "--expect-closed") == (1, {"open"})
 
 
-def with_a_file_on_a_full_disk(proxy: Proxy, home: Path) -> Path:
-    """A file system of 64 KiB for the trail, which is full but for what the first records take."""
+def log_to_a_small_disk(proxy: Proxy, home: Path) -> Path:
+    """Write the trail to a directory of its own, where a small file system is mounted."""
     disk = home / "disk"
     disk.mkdir()
     proxy.settings["audit"] = {"sinks": [{"type": "file", "path": str(disk / "audit.jsonl")}]}
@@ -266,11 +266,11 @@ def with_a_file_on_a_full_disk(proxy: Proxy, home: Path) -> Path:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_with_a_full_disk_nothing_happens_that_is_not_recorded(full_disk, operation):
+def test_a_full_disk_blocks_accesses_that_cannot_be_recorded(full_disk, operation):
     stand, disk = full_disk
     filler = disk / "filler"
     filler.write_bytes(bytes(disk_free(disk)))
-    # The last block of the trail may have room for a few more.
+    # The last block of the trail may have room for a few more records.
     assert eventually(lambda: stand.attempt("IsDirectory").code == "UNAVAILABLE")
     stored = sorted(path.name for path in stand.proxy.storage.rglob("*"))
     found = stand.attempt(operation)
@@ -292,20 +292,20 @@ def disk_free(disk: Path) -> int:
 @pytest.fixture
 def full_disk(make, key, tmp_path):
     proxy = make()
-    disk = with_a_file_on_a_full_disk(proxy, tmp_path)
+    disk = log_to_a_small_disk(proxy, tmp_path)
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "none", str(disk)], check=False).returncode:
-        pytest.skip("a file system of its own cannot be mounted here")
+        pytest.skip("a file system cannot be mounted here")
     try:
         proxy.trail = disk / "audit.jsonl"
         yield filled(proxy.start(), key), disk
         proxy.stop()
-        assert verified(proxy) == (0, set())
+        assert verification(proxy) == (0, set())
     finally:
         subprocess.run(["umount", "--lazy", str(disk)], check=True)
 
 
 @pytest.mark.parametrize("operation", EFFECTS)
-def test_a_blocked_pipe_on_standard_output_holds_nobody_up_past_the_bound(tmp_path, operation):
+def test_a_blocked_pipe_on_standard_output_fails_calls_within_the_bound(tmp_path, operation):
     reading, writing = os.pipe()
     proxy = Proxy(tmp_path, settings={"audit": {"wait": "100ms"}})
     proxy.output_to = writing
@@ -340,15 +340,15 @@ def read_all(fd: int) -> bytes:
     return b"".join(iter(lambda: os.read(fd, 65536), b""))
 
 
-def test_a_session_ends_with_a_record_that_says_so(start):
+def test_a_session_ends_with_a_record(start):
     proxy = start()
     proxy.argo().is_directory("ns/a")
     assert proxy.stop() == 0
     assert phases(read(proxy.trail)) == ["session.start", "outcome", "session.end"]
-    assert verified(proxy, "--expect-closed") == (0, set())
+    assert verification(proxy, "--expect-closed") == (0, set())
 
 
-def test_a_trail_in_a_file_goes_on_after_a_restart(make, tmp_path):
+def test_a_trail_in_a_file_continues_after_a_restart(make, tmp_path):
     path = tmp_path / "audit.jsonl"
     proxy = make(settings={"audit": {"sinks": [{"type": "file", "path": str(path)}]}})
     for _ in range(2):
@@ -358,7 +358,7 @@ def test_a_trail_in_a_file_goes_on_after_a_restart(make, tmp_path):
     assert proxy.trail.read_bytes() == b""
 
 
-def test_open_lets_accesses_happen_that_cannot_be_recorded(make, tmp_path):
+def test_fail_open_allows_accesses_that_cannot_be_recorded(make, tmp_path):
     sinks = [{"type": "file", "path": str(tmp_path / "absent" / "audit.jsonl")}]
     proxy = make(settings={"audit": {"sinks": sinks, "mode": "fail-open"}}).start()
     proxy.argo().save_stream("ns/a", b"some bytes")

@@ -1,4 +1,4 @@
-"""What lies in storage is not what was sealed, or the request is not one: nothing is read, nothing is written."""
+"""Wrong objects in storage and wrong requests: nothing is read, and nothing is written."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from harness.stand import LARGE, OPERATIONS
 
 from sealgate.rpc import artifact_pb2 as pb
 
-# --- what lies in storage is wrong -----------------------------------------------------------------------
+# --- the stored object is wrong --------------------------------------------------------------------------
 
 MAGIC = b"\x89SEAL\r\n\x1a"
 PLANTED = {
     "nothing": (b"", "DATA_LOSS"),
-    "plaintext": (b"plaintext that somebody planted\n" * 100, "PERMISSION_DENIED"),
+    "plaintext": (b"plaintext that was planted\n" * 100, "PERMISSION_DENIED"),
     "a header of 4 GiB": (MAGIC + b"\xff\xff\xff\xff" + b"\x0a" * 4000, "DATA_LOSS"),
-    "the beginning alone": (MAGIC, "DATA_LOSS"),
-    "a header that is none": (MAGIC + (500).to_bytes(4, "big") + b"\xff" * 4000, "DATA_LOSS"),
+    "a file that ends after its magic": (MAGIC, "DATA_LOSS"),
+    "an invalid header": (MAGIC + (500).to_bytes(4, "big") + b"\xff" * 4000, "DATA_LOSS"),
 }
 
 
 @pytest.mark.parametrize("operation", ["Load", "OpenStream"])
 @pytest.mark.parametrize("planted", PLANTED)
-def test_what_was_planted_in_storage_is_not_read(stand, operation, planted):
+def test_a_planted_object_is_not_read(stand, operation, planted):
     data, code = PLANTED[planted]
     (stand.proxy.storage / stand.stored).write_bytes(data)
     found = stand.attempt(operation)
@@ -37,7 +37,7 @@ def test_what_was_planted_in_storage_is_not_read(stand, operation, planted):
 
 
 @pytest.mark.parametrize("operation", ["Load", "OpenStream"])
-def test_one_artifact_in_the_place_of_another_is_not_read(stand, operation):
+def test_an_artifact_moved_to_another_key_is_not_read(stand, operation):
     stand.proxy.argo().save_stream(f"{stand.stored}-other", blob(LARGE, 1))
     (stand.proxy.storage / f"{stand.stored}-other").replace(stand.proxy.storage / stand.stored)
     assert_own_line(stand.attempt(operation), "DATA_LOSS", operation, stand.stored)
@@ -45,12 +45,12 @@ def test_one_artifact_in_the_place_of_another_is_not_read(stand, operation):
 
 
 @pytest.mark.parametrize("planted", ["file", "link", "swapped"])
-def test_what_was_planted_in_a_stored_directory_is_not_read(by_files, planted):
+def test_a_planted_file_in_a_stored_directory_is_not_read(by_files, planted):
     proxy, key = by_files.proxy, f"{by_files.new}-tree"
     proxy.argo().save(key, write_tree(by_files.source.with_name(f"{by_files.source.name}-tree")))
     tree = proxy.storage / key
     if planted == "file":
-        (tree / "planted").write_bytes(b"plaintext that somebody planted")
+        (tree / "planted").write_bytes(b"plaintext that was planted")
     elif planted == "link":
         (tree / "planted").symlink_to(tree / "file")
     else:
@@ -68,14 +68,14 @@ def test_what_was_planted_in_a_stored_directory_is_not_read(by_files, planted):
 @pytest.mark.parametrize(
     "garbage", [b"\xff\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x02\x0a\x01\xff"], ids=bytes.hex
 )
-def test_garbage_is_a_bad_request(by_files, operation, garbage):
+def test_an_invalid_message_is_a_bad_request(by_files, operation, garbage):
     found = outcome(lambda: by_files.proxy.argo().raw(operation, garbage))
     assert_own_line(found, "INVALID_ARGUMENT", operation)
 
 
 def _device(path: Path) -> None:
     if os.geteuid() != 0:
-        pytest.skip("only root makes devices")
+        pytest.skip("only root may create devices")
     os.mknod(path, stat.S_IFCHR | 0o600, os.makedev(1, 5))
 
 
@@ -89,7 +89,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("what", SOURCES)
-def test_what_is_no_file_is_not_saved(stand, what):
+def test_only_regular_files_and_directories_are_saved(stand, what):
     path = stand.source.with_name(f"{stand.source.name}-bad")
     SOURCES[what](path)
     found = outcome(lambda: stand.proxy.argo().save(stand.new, path))
@@ -115,7 +115,7 @@ def test_a_path_outside_the_roots_is_refused(stand, operation, path):
     stand.assert_clean()
 
 
-def test_a_destination_that_is_a_directory_with_something_in_it_is_left_alone(stand):
+def test_a_destination_that_is_a_non_empty_directory_is_left_alone(stand):
     stand.target.mkdir()
     (stand.target / "kept").touch()
     assert_own_line(stand.attempt("Load"), "INVALID_ARGUMENT", "Load", stand.stored)

@@ -1,4 +1,4 @@
-"""The proxy is killed, or its caller goes away, in the middle of a call."""
+"""The proxy is killed, or its caller goes away, during a call."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ WITH_A_GRANDCHILD = ["sh", "-c", f'{sys.executable} {VENDOR[-1]} "$0"; true']
 
 
 @pytest.mark.parametrize("command", [VENDOR, WITH_A_GRANDCHILD], ids=["child", "grandchild"])
-def test_sigkill_midway_leaves_no_process_and_the_next_start_no_spool(start, key, command):
+def test_sigkill_leaves_no_process_and_the_next_start_removes_the_spool(start, key, command):
     proxy = start(downstream=command)
     stand = filled(proxy, key)
     argo = proxy.argo("fault: hang on Save\n")
@@ -62,7 +62,7 @@ def test_sigterm_ends_the_downstream_too(start, key):
 
 @pytest.mark.parametrize("how", ["cancel", "close"])
 def test_an_upload_whose_caller_goes_away_is_never_stored(each, key, how):
-    """The library hands a server the end of a cancelled stream as that of a whole one."""
+    """grpcio reports a cancelled stream to a server as ended (docs/decisions/end-of-upload.md)."""
     chance = random.Random(0)
     argo = each.argo()
     for number in range(100):
@@ -89,7 +89,7 @@ def test_an_upload_whose_caller_goes_away_is_never_stored(each, key, how):
     assert [path.name for path in (each.storage / key).iterdir()] == ["whole"]
 
 
-def test_a_caller_that_is_gone_before_its_deadline_passed_stores_nothing(each, key):
+def test_an_upload_past_its_deadline_stores_nothing(each, key):
     argo = each.argo(timeout=0.5)
     never = threading.Event()
 

@@ -1,4 +1,4 @@
-"""Each row of the decision table through the socket: a process with that identity, storage as the row has it."""
+"""Each row of the decision table through the socket, with the identity and the storage of the row."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ from sealgate.policy.facts import Encryption
 
 ROWS = rows(small=True)
 KEYS = ["default", "phi", "shared", "tenant-team-a", "tenant-ml-1", "main", "scratch", "curated"]
-# Nobody can have a proven identity that is empty: through the socket the row before it speaks.
+# A proven identity cannot be empty, so through the socket row 12 is decided like the row before it.
 CODES = {"12": "IDENTITY"}
 SOURCE, TARGET = "source", "target"
 
 
 @dataclass
 class Stage:
-    """Proxies by policy and identity, each started for the first row that needs it."""
+    """Proxies by policy and identity. Each is started for the first row that needs it."""
 
     home: Path
     stack: ExitStack
@@ -58,7 +58,7 @@ class Stage:
         return self.proxies[name]
 
     def vault(self, home: Path, identity) -> dict[str, object]:
-        """Keys from a server that proves the identity at its login."""
+        """Return settings for keys from a server that proves the identity at login."""
         if self.bao is None:
             self.bao = OpenBao(self.home / "bao").start()
             self.stack.callback(self.bao.stop)
@@ -111,7 +111,7 @@ def stage(tmp_path_factory) -> Iterator[Stage]:
 
 
 def plant(proxy: Proxy, key: str, plaintext: bytes, sealed_at: int | None, under: str = "") -> Path:
-    """An object as it would lie in storage, sealed at some time or never; `under` which key."""
+    """Store an object under `key`, sealed at `sealed_at` with the key `under`, or in plaintext if that is None."""
     stored = proxy.storage / key
     stored.parent.mkdir(parents=True, exist_ok=True)
     if sealed_at is None:
@@ -124,8 +124,8 @@ def plant(proxy: Proxy, key: str, plaintext: bytes, sealed_at: int | None, under
     return stored
 
 
-def arranged(proxy: Proxy, row: Row) -> None:
-    """What the row says is stored, and nothing else."""
+def arrange_storage(proxy: Proxy, row: Row) -> None:
+    """Store what the row says, and nothing else."""
     for left in proxy.storage.iterdir():
         shutil.rmtree(left)
     request, measures = row.request, row.measures
@@ -145,7 +145,7 @@ def arranged(proxy: Proxy, row: Row) -> None:
         plant(proxy, request.key, b"what was stored", None if measures.sealed is False else int(time.time()), under)
 
 
-def tried(argo: Argo, proxy: Proxy, row: Row) -> None:
+def attempt(argo: Argo, proxy: Proxy, row: Row) -> None:
     key = row.request.key
     match row.request.operation:
         case "Save":
@@ -163,13 +163,13 @@ def tried(argo: Argo, proxy: Proxy, row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
-def test_a_row_of_the_decision_table_is_so_through_the_socket(stage, row):
+def test_a_row_of_the_decision_table_holds_through_the_socket(stage, row):
     proxy = stage.proxy(row)
-    arranged(proxy, row)
+    arrange_storage(proxy, row)
     before = {path: path.read_bytes() for path in proxy.storage.rglob("*") if path.is_file()}
     expect, error = row.case.expect, None
     try:
-        tried(proxy.argo(), proxy, row)
+        attempt(proxy.argo(), proxy, row)
     except grpc.RpcError as raised:
         error = raised
     target = proxy.work / TARGET
@@ -198,4 +198,4 @@ def test_a_row_of_the_decision_table_is_so_through_the_socket(stage, row):
             assert (proxy.storage / row.request.key).exists() == (expect.decision == "skip")
     if expect.decision == "allow" and expect.proposed == "deny":
         warned = f"'{row.request.key}' is allowed, and would be denied" in proxy.output()
-        assert warned == (row.number == "31"), "a warning tells, a shadow is silent"
+        assert warned == (row.number == "31"), "mode warn logs, and mode shadow does not"

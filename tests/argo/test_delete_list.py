@@ -1,4 +1,4 @@
-"""Lines 39 to 45 of the checklist: Delete, ListObjects, IsDirectory."""
+"""Facts 39 to 45 of docs/argo-contract.md: Delete, ListObjects, IsDirectory."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ def argo(chain):
 
 @pytest.fixture
 def tree(chain, argo, key):
-    """A directory that is stored under `key`."""
+    """A local directory that is stored under `key`."""
     written = write_tree(chain.work / key.replace("/", "-"))
     argo.save(key, written)
     return written
 
 
-def test_39_what_is_not_there_is_deleted_as_often_as_asked(chain, argo, key):
+def test_39_deleting_a_missing_artifact_succeeds_every_time(chain, argo, key):
     argo.save_stream(key, b"some plaintext")
     for _ in range(6):
         argo.delete(key)
     assert not (chain.storage / key).exists()
 
 
-def test_40_a_directory_is_deleted_with_all_beneath_it(chain, argo, key, tree):
+def test_40_a_directory_is_deleted_with_everything_beneath_it(chain, argo, key, tree):
     argo.save_stream(f"{key}-beside", b"some plaintext")
     argo.delete(key)
     assert argo.list_objects(key) == []
@@ -47,7 +47,7 @@ def test_41_a_listing_has_every_object_by_its_full_and_plain_key(argo, key, tree
     assert argo.list_objects(key) == sorted(f"{key}/{name}" for name in files)
 
 
-def test_42_a_listing_that_argo_cannot_take_is_a_named_error(proxy, start, key):
+def test_42_a_listing_larger_than_argo_accepts_is_an_error(proxy, start, key):
     found = outcome(lambda: proxy.argo("fault: huge\n").list_objects(key))
     assert_own_line(found, "PERMISSION_DENIED", "ListObjects", key)
     assert proxy.argo().list_objects(key) == []
@@ -63,14 +63,14 @@ def test_43_an_empty_directory_has_an_empty_listing(chain, argo, key):
     assert argo.is_directory(key)
 
 
-def test_44_only_a_directory_is_one(argo, key, tree):
+def test_44_is_directory_is_true_for_directories_alone(argo, key, tree):
     assert argo.is_directory(key)
     assert argo.is_directory(f"{key}/deeper")
     assert not argo.is_directory(f"{key}/file")
     assert not argo.is_directory(f"{key}-missing")
 
 
-def test_44_a_downstream_that_cannot_tell_has_no_directories(proxy, key):
+def test_44_is_directory_is_false_where_the_downstream_lacks_it(proxy, key):
     assert not proxy.argo("fault: unimplemented\n").is_directory(key)
 
 

@@ -1,7 +1,7 @@
-"""Every way in which a downstream can be wrong, on every operation.
+"""Every fault of a downstream, on every operation.
 
-After each: the right status and text, nothing at the destination, nothing in the spool, nothing new in
-storage, and the next call works.
+After each fault the status and the text are as expected, the destination, the spool and the storage are unchanged,
+and the next call works.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from harness.content import blob, write_tree
 from harness.outcome import IN_THE_ANSWER, Outcome, assert_own_line, outcome
 from harness.stand import LARGE, OPERATIONS, Stand, filled
 
-# --- the downstream is not there -------------------------------------------------------------------------
+# --- the downstream is absent ----------------------------------------------------------------------------
 
 ABSENT = {
-    "nobody on the socket": {"socket": "/nowhere/socket", "startTimeout": "100ms"},
+    "no process on the socket": {"socket": "/nowhere/socket", "startTimeout": "100ms"},
     "no such command": {"command": ["/nowhere/plugin"]},
     "a command that may not be run": {"command": ["/etc/passwd"]},
     "a command that ends at once": {"command": ["true"], "startTimeout": "100ms"},
@@ -43,13 +43,13 @@ def test_an_absent_downstream_is_unavailable(start, key, absent, transfer):
 
 @pytest.fixture(params=["file", "stream"])
 def own(request, start, key) -> Stand:
-    """A proxy for one test: what dies often is restarted ever later."""
+    """A proxy for one test alone, because a downstream that dies often is restarted with growing delays."""
     return filled(start(settings={"spool": {"transfer": request.param}}, environment={"VENDOR_STREAMS": "1"}), key)
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_downstream_that_dies_is_unavailable_and_comes_back(own, operation):
-    fault = f"fault: die on {own.asked(operation)}\n"
+def test_a_downstream_that_dies_is_unavailable_and_restarted(own, operation):
+    fault = f"fault: die on {own.downstream_operation(operation)}\n"
     assert_own_line(own.attempt(operation, fault), "UNAVAILABLE", operation, own.key(operation))
     own.assert_clean()
 
@@ -61,18 +61,18 @@ def vendor_process(proxy: Proxy) -> psutil.Process:
     raise AssertionError(proxy.output())
 
 
-def test_a_downstream_that_was_killed_while_idle_is_started_again(own):
+def test_a_downstream_killed_while_idle_is_restarted(own):
     vendor = vendor_process(own.proxy)
     vendor.kill()
     vendor.wait()
     found = own.attempt("Save")
-    if found.code != "OK":  # the call was quicker than the news
+    if found.code != "OK":  # the call came before the proxy noticed
         assert_own_line(found, "UNAVAILABLE", "Save", own.new)
     (own.proxy.storage / own.new).unlink(missing_ok=True)
     own.assert_clean()
 
 
-def test_a_downstream_that_is_killed_midway_leaves_nothing(start, key):
+def test_a_downstream_killed_during_a_load_leaves_nothing(start, key):
     options = {"settings": {"spool": {"transfer": "stream"}}, "environment": {"VENDOR_STREAMS": "1"}}
     stand = filled(start(**options), key)
     argo = stand.proxy.argo("fault: hang-midway\n")
@@ -90,25 +90,25 @@ def test_a_downstream_that_is_killed_midway_leaves_nothing(start, key):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_hanging_downstream_ends_with_the_callers_deadline(stand, operation):
-    asked = stand.asked(operation)
+def test_a_call_to_a_hanging_downstream_ends_at_the_callers_deadline(stand, operation):
+    downstream = stand.downstream_operation(operation)
     ended = stand.proxy.storage / "hang-ended"
-    assert stand.attempt(operation, f"fault: hang on {asked}\n", timeout=0.7).code == "DEADLINE_EXCEEDED"
-    if f"hang on {asked} of {stand.key(operation)}\n" in stand.proxy.output():
+    assert stand.attempt(operation, f"fault: hang on {downstream}\n", timeout=0.7).code == "DEADLINE_EXCEEDED"
+    if f"hang on {downstream} of {stand.key(operation)}\n" in stand.proxy.output():
         assert eventually(ended.exists)
         ended.unlink()
     stand.assert_clean()
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_hanging_downstream_ends_with_its_caller(stand, operation):
-    asked = stand.asked(operation)
+def test_a_call_to_a_hanging_downstream_ends_when_the_caller_cancels(stand, operation):
+    downstream = stand.downstream_operation(operation)
     ended = stand.proxy.storage / "hang-ended"
-    argo = stand.proxy.argo(f"fault: hang on {asked}\n")
+    argo = stand.proxy.argo(f"fault: hang on {downstream}\n")
     failed: list[Outcome] = []
     call = threading.Thread(target=lambda: failed.append(outcome(stand.tries(argo)[operation])))
     call.start()
-    assert eventually(lambda: f"hang on {asked} of {stand.key(operation)}\n" in stand.proxy.output())
+    assert eventually(lambda: f"hang on {downstream} of {stand.key(operation)}\n" in stand.proxy.output())
     argo.close()
     call.join()
     assert failed[0].code == "CANCELLED"
@@ -117,7 +117,7 @@ def test_a_hanging_downstream_ends_with_its_caller(stand, operation):
     stand.assert_clean()
 
 
-# --- the downstream answers what it should not -----------------------------------------------------------
+# --- the downstream gives a wrong answer -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
@@ -128,8 +128,8 @@ def test_a_downstreams_own_status_passes_unchanged(stand, operation):
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_downstreams_own_refusal_passes_unchanged(stand, operation):
-    asked = stand.asked(operation)
-    fault = "refuse-early" if asked == "SaveStream" else f"refuse on {asked}"
+    downstream = stand.downstream_operation(operation)
+    fault = "refuse-early" if downstream == "SaveStream" else f"refuse on {downstream}"
     assert stand.attempt(operation, f"fault: {fault}\n") == Outcome(IN_THE_ANSWER, "quota of the vendor exceeded")
     stand.assert_clean()
 
@@ -139,7 +139,7 @@ LOADS = {"short": "DATA_LOSS", "nothing": "DATA_LOSS", "link": "DATA_LOSS"}
 
 @pytest.mark.parametrize("operation", ["Load", "OpenStream"])
 @pytest.mark.parametrize("fault", LOADS)
-def test_a_load_that_did_not_do_what_it_says_is_data_loss(by_files, operation, fault):
+def test_a_load_that_falsely_reports_success_is_data_loss(by_files, operation, fault):
     found = by_files.attempt(operation, f"fault: {fault} on Load\n")
     assert_own_line(found, LOADS[fault], operation, by_files.stored)
     by_files.assert_clean()
@@ -155,7 +155,7 @@ STREAMS = {
 
 @pytest.mark.parametrize("operation", ["Load", "OpenStream"])
 @pytest.mark.parametrize("fault", STREAMS)
-def test_a_stream_that_ends_early_is_no_artifact(by_streams, operation, fault):
+def test_a_stream_that_ends_early_is_an_error(by_streams, operation, fault):
     code, text = STREAMS[fault]
     found = by_streams.attempt(operation, f"fault: {fault} on OpenStream\n")
     if text is None:
@@ -166,7 +166,7 @@ def test_a_stream_that_ends_early_is_no_artifact(by_streams, operation, fault):
 
 
 @pytest.mark.parametrize("operation", ["Save", "SaveStream"])
-def test_a_confirmation_before_the_end_is_not_believed(by_streams, operation):
+def test_a_success_before_the_end_of_the_upload_is_an_error(by_streams, operation):
     found = by_streams.attempt(operation, "fault: confirm-early\n")
     assert_own_line(found, "DATA_LOSS", operation, by_streams.new)
     by_streams.assert_clean()
@@ -180,7 +180,7 @@ def test_an_upload_that_the_downstream_aborts_stores_nothing(by_streams, operati
 
 
 @pytest.mark.parametrize("fault", ["outside", "climb"])
-def test_a_listing_that_leads_out_is_not_loaded(by_streams, fault):
+def test_a_listing_with_keys_outside_the_directory_is_not_loaded(by_streams, fault):
     proxy = by_streams.proxy
     tree = write_tree(by_streams.source.with_name(f"{by_streams.source.name}-tree"))
     (tree / "nothing in it").rmdir()
@@ -190,14 +190,14 @@ def test_a_listing_that_leads_out_is_not_loaded(by_streams, fault):
     by_streams.assert_clean()
 
 
-def test_a_listing_larger_than_argo_takes_is_a_limit(stand):
+def test_a_listing_larger_than_the_limit_is_denied(stand):
     found = stand.attempt("ListObjects", "fault: huge\n")
     assert_own_line(found, "PERMISSION_DENIED", "ListObjects", stand.stored)
     assert "90000 names exceeds maxListing 10000" in found.text
     stand.assert_clean()
 
 
-def test_what_the_downstream_lacks_is_done_without_it(start, key):
+def test_operations_that_the_downstream_lacks_are_replaced(start, key):
     stand = filled(start(environment={"VENDOR_STREAMS": "1"}), key)
     lacking = "fault: unimplemented\n"
     assert stand.proxy.argo(lacking).open_stream(stand.stored) == blob(LARGE)
@@ -205,7 +205,7 @@ def test_what_the_downstream_lacks_is_done_without_it(start, key):
     stand.assert_clean()
 
 
-def test_without_streams_transfer_stream_says_what_to_change(start, key):
+def test_transfer_stream_without_streams_names_the_setting_to_change(start, key):
     stand = Stand(start(settings={"spool": {"transfer": "stream"}}), key)
     for operation in ("Save", "SaveStream"):
         found = stand.attempt(operation)
@@ -214,7 +214,7 @@ def test_without_streams_transfer_stream_says_what_to_change(start, key):
     assert not (stand.proxy.storage / stand.new).exists()
 
 
-def test_by_stream_alone_an_unimplemented_open_stream_passes_unchanged(by_streams):
+def test_with_transfer_stream_an_unimplemented_open_stream_passes_unchanged(by_streams):
     found = by_streams.attempt("OpenStream", "fault: unimplemented on OpenStream\n")
     assert found == Outcome("UNIMPLEMENTED", "no such thing here")
     by_streams.assert_clean()

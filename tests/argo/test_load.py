@@ -1,4 +1,4 @@
-"""Lines 20 to 29 of the checklist: Load."""
+"""Facts 20 to 29 of docs/argo-contract.md: Load."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sealgate.rpc import artifact_pb2 as pb
 def target(each, key):
     path = each.work / key.replace("/", "-")
     yield path
-    assert not [found for found in each.work.iterdir() if found.name.startswith(".")]  # nothing half made
+    assert not [found for found in each.work.iterdir() if found.name.startswith(".")]  # no temporary file
     assert not each.spools()
 
 
@@ -73,7 +73,7 @@ def test_22_an_empty_artifact_is_an_empty_file(each, key, target):
 
 
 @pytest.mark.parametrize("transfer", ["file", "stream"])
-def test_23_25_what_arrives_is_readable_by_others_whatever_the_umask(start, key, transfer):
+def test_23_25_loaded_files_are_readable_by_others_under_any_umask(start, key, transfer):
     options = {"settings": {"spool": {"transfer": transfer}}, "environment": {"VENDOR_STREAMS": "1"}}
     proxy = start(within=("sh", "-c", 'umask 077; exec "$@"', "sh"), **options)
     argo = proxy.argo()
@@ -89,7 +89,7 @@ def test_23_25_what_arrives_is_readable_by_others_whatever_the_umask(start, key,
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may become another user")
-def test_25_another_user_reads_what_arrived(make, public_home):
+def test_25_another_user_reads_a_loaded_file(make, public_home):
     proxy = make(public_home).start()
     argo = proxy.argo()
     argo.save_stream("a/b", b"some plaintext")
@@ -98,7 +98,7 @@ def test_25_another_user_reads_what_arrived(make, public_home):
     assert read.stdout == b"some plaintext"
 
 
-def test_24_a_gzipped_tar_stays_one(each, key, target):
+def test_24_a_gzipped_tar_is_unchanged(each, key, target):
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         entry = tarfile.TarInfo("file")
@@ -131,7 +131,7 @@ def test_26_nothing_is_written_through_a_link(each, key, tmp_path, where):
 
 
 @pytest.mark.parametrize("optional", [False, True])
-def test_27_a_missing_object_is_told_in_the_downstreams_words(each, key, target, optional):
+def test_27_a_missing_object_is_reported_in_the_downstreams_words(each, key, target, optional):
     argo = each.argo()
     artifact = argo.artifact(key)
     artifact.optional = optional
@@ -174,5 +174,5 @@ def test_29_a_cancelled_load_leaves_nothing_and_the_next_call_works(request, how
     assert target.read_bytes() == b"another one"
 
 
-def test_27_the_refusal_is_in_the_answer_and_no_status(each, key, target):
+def test_27_the_refusal_is_in_the_answer_and_not_a_status(each, key, target):
     assert outcome(lambda: each.argo().load(key, target)).code == IN_THE_ANSWER

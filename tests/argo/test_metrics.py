@@ -1,4 +1,4 @@
-"""Metrics of a whole proxy and a second copy of its trail, received over the network; and what is made of the names."""
+"""Metrics and copies of the audit trail that a running proxy exports, and the names in the chart's dashboard."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sealgate.telemetry import names
 ROOT = Path(__file__).parents[2]
 
 
-def exercised(proxy: Proxy) -> Proxy:
+def exercise(proxy: Proxy) -> Proxy:
     argo = proxy.argo()
     argo.save_stream("ns/a", bytes(100_000))
     argo.open_stream("ns/a")
@@ -41,7 +41,7 @@ def points(metric):
 def test_pushed_metrics_are_deltas_and_name_no_pod(tmp_path):
     with Collector() as collector:
         environment = {**collector.environment(), "ARGO_WORKFLOW_NAME": "train-7x2p", "ARGO_POD_NAME": "pod-1"}
-        proxy = exercised(Proxy(tmp_path, settings={"telemetry": {"metrics": "otlp"}}, environment=environment).start())
+        proxy = exercise(Proxy(tmp_path, settings={"telemetry": {"metrics": "otlp"}}, environment=environment).start())
         assert proxy.stop() == 0
         found = {metric.name: metric for metric in collector.metrics()}
         resources = str([m for m in collector.messages if "Metrics" in type(m).__name__])
@@ -67,7 +67,7 @@ def test_pushed_metrics_are_deltas_and_name_no_pod(tmp_path):
 
 
 @pytest.mark.parametrize("container", ["init-artifact-crypt", "artifact-plugin-crypt"])
-def test_in_a_container_that_is_killed_without_warning_metrics_leave_before_the_answer(tmp_path, container):
+def test_metrics_are_exported_before_the_answer_in_a_pod(tmp_path, container):
     with Collector() as collector:
         environment = {**collector.environment(), "ARGO_CONTAINER_NAME": container, "ARGO_POD_NAME": "pod"}
         environment["OTEL_METRIC_EXPORT_INTERVAL"] = "3600000"
@@ -79,7 +79,7 @@ def test_in_a_container_that_is_killed_without_warning_metrics_leave_before_the_
         assert names.CALL_DURATION in {metric.name for metric in collector.metrics()}
 
 
-def test_the_environment_says_how_often_metrics_are_pushed(tmp_path):
+def test_the_environment_sets_the_interval_of_metrics(tmp_path):
     with Collector() as collector:
         environment = {**collector.environment(), "OTEL_METRIC_EXPORT_INTERVAL": "50"}
         proxy = Proxy(tmp_path, settings={"telemetry": {"metrics": "otlp"}}, environment=environment).start()
@@ -89,14 +89,16 @@ def test_the_environment_says_how_often_metrics_are_pushed(tmp_path):
             argo.is_directory("ns/a")
             return len([metric for metric in collector.metrics() if metric.name == names.CALL_DURATION])
 
-        assert eventually(lambda: pushes() > 6, seconds=50), "every ten seconds it would have been five"
+        assert eventually(lambda: pushes() > 6, seconds=50), (
+            "with the default interval of ten seconds there would be five"
+        )
         proxy.stop()
 
 
 def test_a_histogram_leads_to_a_trace(tmp_path):
     with Collector() as collector:
         settings = {"telemetry": {"metrics": "otlp"}}
-        proxy = exercised(Proxy(tmp_path, settings=settings, environment=collector.environment()).start())
+        proxy = exercise(Proxy(tmp_path, settings=settings, environment=collector.environment()).start())
         assert proxy.stop() == 0
         assert eventually(collector.spans)
         (durations,) = [metric for metric in collector.metrics() if metric.name == names.CALL_DURATION]
@@ -110,12 +112,12 @@ def page(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = {"telemetry": {"metrics": "prometheus", "prometheus": {"port": port}}}
-    proxy = exercised(Proxy(tmp_path, settings=settings).start())
+    proxy = exercise(Proxy(tmp_path, settings=settings).start())
     yield lambda: urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
     assert proxy.stop() == 0
 
 
-def test_prometheus_finds_the_same_on_a_page(page):
+def test_prometheus_scrapes_the_same_metrics(page):
     text = page()
     assert re.search(
         r'rpc_server_call_duration_seconds_count\{.*rpc_method="artifact.ArtifactService/SaveStream".*\} 1', text
@@ -137,7 +139,7 @@ METRICS = {
 
 
 def emitted() -> set[str]:
-    """Every metric that the code has, by the name that Prometheus knows it by."""
+    """Return every metric of the code under its name in Prometheus."""
     units = {names.CALL_DURATION: "_seconds", names.VAULT_DURATION: "_seconds", names.ARTIFACT_SIZE: "_bytes"}
     plain = {value.replace(".", "_") + units.get(value, "_total") for value in METRICS}
     parts = {f"{name}{part}" for name in plain for part in ("_bucket", "_sum", "_count") if not name.endswith("_total")}
@@ -152,8 +154,8 @@ def expressions(kind: str) -> list[str]:
     return [rule["expr"] for group in rules["groups"] for rule in group["rules"]]
 
 
-def test_everything_that_is_counted_is_on_the_page_under_the_names_that_are_checked_against():
-    """In a process of its own: what Prometheus's library counts, it counts for the whole process."""
+def test_every_metric_is_exposed_under_its_expected_name():
+    """Run in a process of its own, because Prometheus's library has one registry for a process."""
     script = """
 import socket, urllib.request
 from sealgate.call import Call, Operation
@@ -167,7 +169,7 @@ call.keys.requests = call.keys.data_keys = call.keys.remembered = 1
 call.decision.effective, call.decision.would_deny = "allow", ("tenants/own-prefix",)
 metrics.ended(call, "OK", "")
 metrics.recorded("outcome")
-metrics.not_recorded("stdout", "nobody reads")
+metrics.not_recorded("stdout", "full")
 print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode())
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
@@ -176,7 +178,7 @@ print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).rea
 
 
 @pytest.mark.parametrize("kind", ["dashboard", "alerts"])
-def test_what_is_drawn_and_alerted_on_is_what_the_code_emits(kind):
+def test_the_dashboard_and_the_alerts_use_metrics_that_the_code_emits(kind):
     used = set()
     for expression in expressions(kind):
         found = set(re.findall(r"(?:sealgate|rpc_server)_\w+(?=\{|\[)", expression))
@@ -185,14 +187,14 @@ def test_what_is_drawn_and_alerted_on_is_what_the_code_emits(kind):
     assert used <= emitted(), used - emitted()
 
 
-def test_the_names_that_prometheus_sees_are_the_ones_that_are_checked_against(page):
+def test_prometheus_sees_only_expected_names(page):
     seen = set(re.findall(r"^((?:sealgate|rpc_server)_\w+)\{", page(), re.MULTILINE))
     assert seen
     assert seen <= emitted(), seen - emitted()
 
 
 @pytest.mark.parametrize("kind", ["dashboard", "alerts"])
-def test_the_labels_that_are_used_are_those_of_the_code(kind):
+def test_the_dashboard_and_the_alerts_use_labels_that_the_code_emits(kind):
     labels = {value.replace(".", "_") for value in vars(names).values() if isinstance(value, str)} | {
         "le",
         "rule",
@@ -208,7 +210,7 @@ def test_the_labels_that_are_used_are_those_of_the_code(kind):
 def test_a_copy_of_the_trail_goes_to_a_collector(tmp_path):
     with Collector() as collector:
         settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}}
-        proxy = exercised(Proxy(tmp_path, settings=settings, environment=collector.environment()).start())
+        proxy = exercise(Proxy(tmp_path, settings=settings, environment=collector.environment()).start())
         assert proxy.stop() == 0
         assert [record.body.string_value for record in collector.records()] == proxy.trail.read_text().splitlines()
         assert {record.event_name for record in collector.records()} == {"sealgate.artifact.access"}
@@ -223,9 +225,9 @@ def test_a_copy_alone_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("off", [{"OTEL_SDK_DISABLED": "true"}, {"OTEL_LOGS_EXPORTER": "none"}])
-def test_where_the_environment_wants_no_copy_there_is_none_and_calls_go_on(tmp_path, off):
+def test_calls_work_where_the_environment_disables_copies(tmp_path, off):
     settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}}
-    proxy = exercised(Proxy(tmp_path, settings=settings, environment={**Collector().environment(), **off}).start())
+    proxy = exercise(Proxy(tmp_path, settings=settings, environment={**Collector().environment(), **off}).start())
     assert proxy.stop() == 0
     assert len(proxy.trail.read_text().splitlines()) == 9
     assert f"no copies of the audit trail are exported: {next(iter(off))} disables them" in proxy.output()
@@ -238,9 +240,9 @@ def test_where_the_environment_wants_no_copy_there_is_none_and_calls_go_on(tmp_p
         ({"OTEL_METRICS_EXPORTER": "none"}, "OTEL_METRICS_EXPORTER disables them"),
     ],
 )
-def test_metrics_that_go_nowhere_are_told_of_once(tmp_path, environment, why):
+def test_metrics_without_a_destination_are_warned_about_once(tmp_path, environment, why):
     settings = {"telemetry": {"metrics": "otlp"}}
-    proxy = exercised(Proxy(tmp_path, settings=settings, environment=environment).start())
+    proxy = exercise(Proxy(tmp_path, settings=settings, environment=environment).start())
     assert proxy.stop() == 0
     assert proxy.output().count(f"WARNING sealgate: metrics are not exported: {why}") == 1
 
@@ -257,29 +259,29 @@ RESOURCE = "k8s.pod.name=pod-7,argo.workflow.name=train,deployment.environment=p
         ({"OTEL_RESOURCE_ATTRIBUTES": f"service.name=theirs,{RESOURCE}", "OTEL_SERVICE_NAME": "mine"}, "mine"),
     ],
 )
-def test_traces_metrics_and_copies_name_the_service_by_one_rule(tmp_path, environment, name):
+def test_traces_metrics_and_copies_name_the_service_alike(tmp_path, environment, name):
     settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}, "telemetry": {"metrics": "otlp"}}
     with Collector() as collector:
         proxy = Proxy(tmp_path, settings=settings, environment={**collector.environment(), **environment}).start()
         proxy.argo().is_directory("ns/a")
         assert proxy.stop() == 0
-        told = collector.resources()
-    assert set(told) == {"Trace", "Metrics", "Logs"}
-    assert {resource["service.name"] for resource in told.values()} == {name}
+        resources = collector.resources()
+    assert set(resources) == {"Trace", "Metrics", "Logs"}
+    assert {resource["service.name"] for resource in resources.values()} == {name}
     if "OTEL_RESOURCE_ATTRIBUTES" in environment:
-        assert {resource["deployment.environment"] for resource in told.values()} == {"prod"}
-        assert told["Trace"]["k8s.pod.name"] == "pod-7"
-        assert not {"k8s.pod.name", "argo.workflow.name"} & set(told["Metrics"])
+        assert {resource["deployment.environment"] for resource in resources.values()} == {"prod"}
+        assert resources["Trace"]["k8s.pod.name"] == "pod-7"
+        assert not {"k8s.pod.name", "argo.workflow.name"} & set(resources["Metrics"])
 
 
-def test_a_copy_that_does_not_arrive_holds_nobody_up(tmp_path):
+def test_a_copy_that_does_not_arrive_delays_no_call(tmp_path):
     settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}}
-    proxy = exercised(Proxy(tmp_path, settings=settings, environment=Collector().environment()).start())
+    proxy = exercise(Proxy(tmp_path, settings=settings, environment=Collector().environment()).start())
     assert proxy.stop() == 0
     assert len(proxy.trail.read_text().splitlines()) == 9
 
 
-def test_a_record_that_a_sink_does_not_take_is_counted(tmp_path):
+def test_a_record_that_a_sink_does_not_accept_is_counted(tmp_path):
     sinks = [{"type": "file", "path": str(tmp_path / "absent" / "audit.jsonl")}]
     settings = {"audit": {"sinks": sinks, "mode": "fail-open"}, "telemetry": {"metrics": "otlp"}}
     with Collector() as collector:
@@ -292,7 +294,7 @@ def test_a_record_that_a_sink_does_not_take_is_counted(tmp_path):
     assert point.as_int >= 1
 
 
-def test_a_record_that_no_sink_is_to_blame_for_is_counted_too(tmp_path):
+def test_a_record_that_could_not_be_signed_is_counted(tmp_path):
     settings = {
         "keys": {"provider": "vault", "vault": {"address": "http://127.0.0.1:1", "auth": {"method": "token"}}},
         "audit": {"signingKey": "audit"},
@@ -308,10 +310,10 @@ def test_a_record_that_no_sink_is_to_blame_for_is_counted_too(tmp_path):
     assert labels == {names.SINK: "none", names.REASON: "the certifying key does not answer"}
 
 
-def test_two_plugins_that_want_one_page_both_serve(tmp_path):
+def test_a_taken_port_of_the_metrics_page_does_not_stop_a_plugin(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         settings = {"telemetry": {"metrics": "prometheus", "prometheus": {"port": taken.getsockname()[1]}}}
-        proxy = exercised(Proxy(tmp_path, settings=settings).start())
+        proxy = exercise(Proxy(tmp_path, settings=settings).start())
         assert proxy.stop() == 0
     assert "ERROR sealgate: metrics are not exported: address already in use" in proxy.output()
     assert "Traceback" not in proxy.log.read_text()

@@ -1,4 +1,4 @@
-"""Lines 46 to 53 of the checklist: OpenStream."""
+"""Facts 46 to 53 of docs/argo-contract.md: OpenStream."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LARGE = (3 << 20) + 17
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_46_47_data_comes_in_small_frames_of_its_own(each, key, size):
+def test_46_47_data_is_sent_in_small_frames_without_an_end_or_an_error(each, key, size):
     argo = each.argo()
     argo.save_stream(key, blob(size))
     frames = list(argo.frames(key))
@@ -44,7 +44,7 @@ def test_48_49_a_stream_that_breaks_never_ends_cleanly(by_stream, key, fault):
     assert blob(LARGE).startswith(b"".join(received))
 
 
-def test_48_what_was_cut_in_storage_never_ends_cleanly(each, key):
+def test_48_a_truncated_object_never_ends_cleanly(each, key):
     each.argo().save_stream(key, blob(LARGE))
     stored = (each.storage / key).read_bytes()
     for length in (40, 1 << 20, 2 << 20, len(stored) - 1):
@@ -59,7 +59,7 @@ def test_50_an_empty_artifact_is_a_clean_end_without_data(each, key):
 
 
 @pytest.mark.parametrize("segment", range(4))
-def test_51_nothing_unverified_is_let_out(each, key, segment):
+def test_51_only_verified_data_is_sent(each, key, segment):
     each.argo().save_stream(key, blob(LARGE))
     stored = bytearray((each.storage / key).read_bytes())
     place = min((segment << 20) + (1 << 19), len(stored) - 1)
@@ -68,10 +68,10 @@ def test_51_nothing_unverified_is_let_out(each, key, segment):
     received: list[bytes] = []
     found = outcome(lambda: received.extend(each.argo().stream(key)))
     assert_own_line(found, "DATA_LOSS", "OpenStream", key)
-    let_out = b"".join(received)
-    assert blob(LARGE).startswith(let_out)
-    assert len(let_out) <= segment << 20
-    assert bool(let_out) == bool(segment)  # Argo answers 200 with the first byte
+    sent = b"".join(received)
+    assert blob(LARGE).startswith(sent)
+    assert len(sent) <= segment << 20
+    assert bool(sent) == bool(segment)  # Argo's server answers HTTP 200 with the first byte
 
 
 def test_52_aborted_streams_leave_neither_threads_nor_descriptors(each, key):
@@ -96,7 +96,7 @@ def test_52_aborted_streams_leave_neither_threads_nor_descriptors(each, key):
     assert each.argo().open_stream(key) == blob(LARGE)
 
 
-def test_52_a_cancelled_stream_ends_the_downstreams(by_stream, key):
+def test_52_a_cancelled_stream_cancels_that_of_the_downstream(by_stream, key):
     by_stream.argo().save_stream(key, blob(LARGE))
     ended = by_stream.storage / "hang-ended"
     stream = by_stream.argo("fault: hang on OpenStream\n").frames(key)
@@ -107,12 +107,12 @@ def test_52_a_cancelled_stream_ends_the_downstreams(by_stream, key):
 
 
 @pytest.mark.parametrize("sloppy", ["data-in-end", "empty-frames"])
-def test_53_a_sloppy_downstream_is_understood(by_stream, key, sloppy):
+def test_53_a_sloppy_downstream_is_read_completely(by_stream, key, sloppy):
     by_stream.argo().save_stream(key, blob(LARGE))
     assert by_stream.argo(f"fault: {sloppy}\n").open_stream(key) == blob(LARGE)
 
 
-def test_53_a_downstream_may_end_without_saying_so(by_stream, key):
+def test_53_a_downstream_may_omit_the_end_message(by_stream, key):
     by_stream.argo().save_stream(key, blob(LARGE))
     assert by_stream.argo("fault: no-end\n").open_stream(key) == blob(LARGE)
 
@@ -121,11 +121,11 @@ def test_51_a_missing_object_is_an_error_before_any_data(each, key):
     assert outcome(lambda: next(each.argo().stream(key))).code == IN_THE_ANSWER
 
 
-def test_52_a_reader_that_stands_still_hinders_nobody(by_stream, key):
+def test_52_a_reader_that_stops_does_not_block_others(by_stream, key):
     by_stream.argo().save_stream(key, blob(6 << 20))
-    still = [by_stream.argo().frames(key) for _ in range(20)]
-    assert all(next(stream).data for stream in still)
+    stopped = [by_stream.argo().frames(key) for _ in range(20)]
+    assert all(next(stream).data for stream in stopped)
     assert by_stream.argo().open_stream(key) == blob(6 << 20)
-    for stream in still:
+    for stream in stopped:
         assert isinstance(stream, grpc.Call)
         stream.cancel()

@@ -1,4 +1,4 @@
-"""Policies of a running process: what does not load, what is required, and faults while bytes flow."""
+"""Policies of a running process: invalid and missing ones, and denials during a transfer."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ def attempts(proxy):
         ),
     ],
 )
-def test_a_policy_that_does_not_load_is_what_every_call_answers(start, settings, text):
+def test_a_policy_that_does_not_load_fails_every_call(start, settings, text):
     proxy = start(settings=settings)
     for operation, found in attempts(proxy).items():
         assert_own_line(found, "FAILED_PRECONDITION", operation)
         assert text in found.text
-    assert proxy.argo().supports_save_stream(), "the process lives"
+    assert proxy.argo().supports_save_stream(), "the process still serves"
     with pytest.raises(grpc.RpcError) as raised:
         proxy.argo().is_directory("a")
     metadata = dict(raised.value.trailing_metadata())
@@ -45,7 +45,7 @@ def test_a_policy_that_does_not_load_is_what_every_call_answers(start, settings,
     assert metadata["sealgate-decision-id"] in raised.value.details()
 
 
-def test_documents_come_from_directories_files_and_the_configuration(start, tmp_path):
+def test_policies_come_from_directories_files_and_the_configuration(start, tmp_path):
     directory = tmp_path / "policies"
     directory.mkdir()
     (directory / "deny.yaml").write_text(
@@ -53,7 +53,7 @@ def test_documents_come_from_directories_files_and_the_configuration(start, tmp_
         "spec:\n  rules: [{name: no-pem, effect: deny, match: {keys: ['**/*.pem']}}]\n"
     )
     (directory / "deny.test.yaml").write_text("apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicyTest\n")
-    (directory / "README.md").write_text("nothing of a policy")
+    (directory / "README.md").write_text("not a policy")
     proxy = start(settings={"policies": [str(directory), document([ALLOW])]})
     argo = proxy.argo()
     argo.save_stream("a/x", b"plain")
@@ -66,7 +66,7 @@ LIMITED = document([{"effect": "allow", "limits": {"maxBytes": "3MiB"}}])
 
 
 @pytest.mark.parametrize("transfer", ["file", "stream"])
-def test_a_denial_midway_leaves_nothing_and_the_next_call_works(start, transfer):
+def test_a_denial_during_an_upload_leaves_nothing_and_the_next_call_works(start, transfer):
     proxy = start(
         settings={"policies": [LIMITED], "spool": {"transfer": transfer}}, environment={"VENDOR_STREAMS": "1"}
     )
@@ -74,14 +74,14 @@ def test_a_denial_midway_leaves_nothing_and_the_next_call_works(start, transfer)
     found = outcome(lambda: argo.save_stream("a/x", [os.urandom(1 << 20)] * 9))
     assert_own_line(found, "PERMISSION_DENIED", "SaveStream", "a/x")
     assert "exceeds maxBytes 3145728 (policy main, rule r0, LIMIT_BYTES)" in found.text
-    # The vendor removes what it has begun once it has seen that the call was cut off.
+    # The vendor's plugin removes its partial file after it has noticed the cancelled call.
     assert eventually(lambda: not [path for path in proxy.storage.rglob("*") if path.is_file()])
     argo.save_stream("a/x", b"plain")
     assert argo.open_stream("a/x") == b"plain"
     assert proxy.spools() == []
 
 
-def test_a_download_that_passes_its_limit_is_cut_off_with_its_reason(start, make):
+def test_a_download_beyond_its_limit_ends_with_the_reason(start, make):
     proxy = start(settings={"policies": [document([{**ALLOW, "match": {"operations": ["write"]}}])]})
     proxy.argo().save_stream("a/x", os.urandom(9 << 20))
     reader = make(home=proxy.home, settings={"policies": [LIMITED]}).start()

@@ -1,4 +1,4 @@
-"""Lines 1 to 19 of the checklist: the process and its socket. Lines 66 and 67: how Argo ends it."""
+"""Facts 1 to 19 of docs/argo-contract.md: the process and its socket. Facts 66 and 67: how Argo ends a plugin."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from sealgate.compose.starting import Starting
 from sealgate.errors import PluginError
 from sealgate.plugin import Artifact
 
-ARGOS_OWN = ("--loglevel", "debug", "--gloglevel", "6", "--kubeconfig=/kube/config")
+ARGUMENTS_OF_ARGO = ("--loglevel", "debug", "--gloglevel", "6", "--kubeconfig=/kube/config")
 EXECUTOR = (sys.executable, str(TESTS / "harness" / "argoexec.py"))
 
 
-def works(proxy: Proxy, key: str = "works") -> None:
+def assert_works(proxy: Proxy, key: str = "works") -> None:
     source, target = proxy.work / f"{key}-in", proxy.work / f"{key}-out"
     source.write_bytes(b"some plaintext")
     argo = proxy.argo()
@@ -39,15 +39,15 @@ def works(proxy: Proxy, key: str = "works") -> None:
     target.unlink()
 
 
-def test_01_arguments_behind_the_socket_are_ignored(start):
-    works(start(arguments=ARGOS_OWN))
+def test_01_arguments_after_the_socket_are_ignored(start):
+    assert_works(start(arguments=ARGUMENTS_OF_ARGO))
 
 
-def test_02_a_missing_directory_of_the_socket_is_made(make):
+def test_02_a_missing_directory_of_the_socket_is_created(make):
     proxy = make()
     assert not proxy.socket.parent.exists()
     proxy.start()
-    works(proxy)
+    assert_works(proxy)
     assert proxy.stop() == 0, proxy.output()
 
 
@@ -61,15 +61,15 @@ def test_03_a_stale_socket_is_replaced(make, left_behind):
     else:
         proxy.socket.touch()
     proxy.start()
-    works(proxy)
+    assert_works(proxy)
     assert proxy.stop() == 0, proxy.output()
 
 
-def test_03_a_killed_process_is_succeeded(start):
+def test_03_a_killed_process_can_be_started_again(start):
     proxy = start()
     proxy.kill()
     proxy.start()
-    works(proxy)
+    assert_works(proxy)
 
 
 def test_04_other_users_may_connect(start):
@@ -95,7 +95,7 @@ def test_05_a_connection_is_answered_once_the_socket_is_there(start):
             plain.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\x04" + bytes(5))
             return plain.recv(9)
 
-    assert settings_frame()[3] == 4  # the type of a SETTINGS frame
+    assert settings_frame()[3] == 4  # byte 3 is the type of a frame, and 4 is SETTINGS
 
 
 def test_06_little_is_loaded_before_the_socket_accepts():
@@ -131,7 +131,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("broken", BROKEN)
-def test_07_what_is_broken_is_answered_and_not_fatal(start, broken):
+def test_07_a_broken_installation_fails_the_calls_and_not_the_process(start, broken):
     proxy = start(**BROKEN[broken])
     source = proxy.work / "in"
     source.write_bytes(b"some plaintext")
@@ -145,18 +145,18 @@ def test_07_what_is_broken_is_answered_and_not_fatal(start, broken):
 
 
 @pytest.mark.parametrize("uid", [8737, 1_000_660_000, 0])
-def test_08_any_user_will_do(make, public_home, uid):
+def test_08_it_runs_as_any_user(make, public_home, uid):
     proxy = make(public_home, within=as_user(uid), environment={"HOME": "", "USER": "", "LOGNAME": ""})
     for path in (proxy.socket.parent.parent, proxy.work, proxy.storage, proxy.keyring):
         os.chown(path, uid, uid)
     proxy.start()
-    works(proxy)
+    assert_works(proxy)
     assert (proxy.storage / "works").stat().st_uid == uid
     assert proxy.stop() == 0, proxy.output()
 
 
 @pytest.mark.parametrize("kind", ["file", "tree"])
-def test_a_downstream_that_leaves_files_which_nobody_may_write_is_read_all_the_same(make, public_home, kind):
+def test_read_only_files_of_a_downstream_are_loaded(make, public_home, kind):
     proxy = make(public_home, within=as_user(8737), settings={"spool": {"transfer": "file"}})
     for path in (proxy.socket.parent.parent, proxy.work, proxy.storage, proxy.keyring):
         os.chown(path, 8737, 8737)
@@ -174,7 +174,7 @@ def test_09_only_the_sockets_directory_and_the_requests_paths_are_written(make):
     proxy = make()
     proxy.within = with_read_only_root(proxy.socket.parent.parent, proxy.work, proxy.storage)
     proxy.start()
-    works(proxy)
+    assert_works(proxy)
     proxy.argo().save_stream("streamed", [b"some plaintext"])
     assert proxy.argo().open_stream("streamed") == b"some plaintext"
     assert proxy.stop() == 0, proxy.output()
@@ -182,56 +182,56 @@ def test_09_only_the_sockets_directory_and_the_requests_paths_are_written(make):
 
 def test_10_no_capability_is_needed(start):
     proxy = start(within=without_privileges())
-    works(proxy)
+    assert_works(proxy)
     status = Path(f"/proc/{proxy.process.pid}/status").read_text()
     assert "CapEff:\t0000000000000000" in status
     assert "NoNewPrivs:\t1" in status
 
 
 def test_11_nothing_of_argos_environment_is_needed(start):
-    argos = {name: "" for name in os.environ if name.startswith(("ARGO_", "KUBERNETES_"))}
-    works(start(environment=argos))
+    variables = {name: "" for name in os.environ if name.startswith(("ARGO_", "KUBERNETES_"))}
+    assert_works(start(environment=variables))
 
 
 def test_13_sigterm_ends_an_idle_process_with_0(start):
     proxy = start()
-    works(proxy)
+    assert_works(proxy)
     assert proxy.stop() == 0
     assert not proxy.socket.exists()
 
 
-def test_13_sigterm_lets_a_call_finish_and_takes_no_new_one(start):
+def test_13_sigterm_finishes_a_call_and_refuses_new_ones(start):
     proxy = start()
     argo = proxy.argo()
     blob = os.urandom(12 << 20)
     argo.save_stream("big", blob)
     stream = argo.stream("big")
     received = next(stream)
-    for _ in range(2):  # the second one is harmless
+    for _ in range(2):  # the second one changes nothing
         proxy.process.send_signal(signal.SIGTERM)
     assert eventually(lambda: outcome(lambda: proxy.argo(timeout=5).is_directory("big")).code == "UNAVAILABLE")
     assert received + b"".join(stream) == blob
     assert proxy.process.wait(40) == 0
 
 
-def test_13_sigterm_ends_it_on_whichever_thread_it_arrives(start):
+def test_13_sigterm_works_on_every_thread(start):
     proxy = start()
-    works(proxy)
+    assert_works(proxy)
     tgkill = ctypes.CDLL(None, use_errno=True).tgkill
     others = [int(task) for task in os.listdir(f"/proc/{proxy.process.pid}/task") if int(task) != proxy.process.pid]
     assert tgkill(proxy.process.pid, others[-1], signal.SIGTERM) == 0
     assert proxy.process.wait(40) == 0
 
 
-def test_14_sigterm_to_the_whole_group_ends_it_with_0_and_without_noise(start):
+def test_14_sigterm_to_the_process_group_exits_0_without_errors_in_the_log(start):
     proxy = start(within=("setsid",))
-    works(proxy)
+    assert_works(proxy)
     before = len(proxy.output())
     os.killpg(proxy.process.pid, signal.SIGTERM)
     assert proxy.process.wait(40) == 0
-    noise = proxy.output()[before:]
-    assert "ERROR" not in noise, noise
-    assert "Traceback" not in noise, noise
+    log = proxy.output()[before:]
+    assert "ERROR" not in log, log
+    assert "Traceback" not in log, log
 
 
 def test_15_sigkill_right_after_a_load_loses_nothing(start):
@@ -248,29 +248,29 @@ def test_15_sigkill_right_after_a_load_loses_nothing(start):
 ORPHANS = '(sleep 0.2 &); (sleep 0.4 &); exec {vendor} "$0"'
 
 
-def test_16_as_process_one_it_buries_orphans_and_obeys_sigterm(start):
+def test_16_as_process_one_it_reaps_orphans_and_obeys_sigterm(start):
     vendor = " ".join(VENDOR)
     proxy = start(within=as_process_one(), downstream=["sh", "-c", ORPHANS.format(vendor=vendor)])
-    works(proxy)
+    assert_works(proxy)
     (first,) = psutil.Process(proxy.process.pid).children()
     assert Path(f"/proc/{first.pid}/status").read_text().split("NSpid:")[1].split()[1] == "1"
 
-    def kinds() -> set[str]:
+    def orphans() -> set[str]:
         found = set()
         for child in first.children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # it has been buried since
+            with contextlib.suppress(psutil.NoSuchProcess):  # it has been reaped since
                 if child.status() == psutil.STATUS_ZOMBIE or child.name() == "sleep":
                     found.add(child.name())
         return found
 
-    assert eventually(lambda: not kinds()), kinds()
-    works(proxy, "still")
+    assert eventually(lambda: not orphans()), orphans()
+    assert_works(proxy, "still")
     first.send_signal(signal.SIGTERM)
     assert proxy.process.wait(40) == 0
 
 
 @pytest.mark.parametrize("umask", ["000", "022"])
-def test_17_what_is_spooled_is_private_whatever_the_umask(start, umask):
+def test_17_the_spool_is_private_under_any_umask(start, umask):
     proxy = start(within=("sh", "-c", f'umask {umask}; exec "$@"', "sh"))
     tree = proxy.work / "tree"
     (tree / "deeper").mkdir(parents=True)
@@ -287,8 +287,8 @@ def test_17_what_is_spooled_is_private_whatever_the_umask(start, umask):
     call.join()
 
 
-@pytest.mark.parametrize("moment", ["at once", "once its socket is there"])
-def test_18_killed_before_anybody_called_it_leaves_nothing_but_its_socket(make, moment):
+@pytest.mark.parametrize("moment", ["at once", "once it has a socket"])
+def test_18_a_process_killed_before_its_first_call_leaves_only_its_socket(make, moment):
     proxy = make()
     if moment == "at once":
         environment = {**os.environ, "PYTHONPATH": str(TESTS.parent / "proxy")}
@@ -300,14 +300,14 @@ def test_18_killed_before_anybody_called_it_leaves_nothing_but_its_socket(make, 
     assert left <= {"socket", ".sealgate-downstream"}
     assert not [*proxy.storage.iterdir(), *proxy.work.iterdir()]
     proxy.start()
-    works(proxy)
+    assert_works(proxy)
     assert proxy.stop() == 0, proxy.output()
 
 
 def test_19_the_log_holds_no_configuration_no_key_and_no_content(start):
     proxy = start()
     argo = proxy.argo("secretKey: hunter2-of-the-author\nfault: refuse on Delete\n")
-    marker = b"plaintext-that-nobody-may-see"
+    marker = b"plaintext-of-an-artifact"
     source = proxy.work / "in"
     source.write_bytes(marker * 1000)
     argo.save("a/b", source)
@@ -331,10 +331,10 @@ def test_19_the_log_holds_no_configuration_no_key_and_no_content(start):
     assert not [secret for secret in ("hunter2", marker.decode(), *keys) if secret in proxy.output()]
 
 
-def ended_by_the_executor(proxy: Proxy, directory: Path) -> None:
-    works(proxy)
-    proxy.process.send_signal(signal.SIGTERM)  # the kubelet's, which the executor ignores
-    works(proxy, "still")
+def assert_the_executor_ends(proxy: Proxy, directory: Path) -> None:
+    assert_works(proxy)
+    proxy.process.send_signal(signal.SIGTERM)  # as the kubelet does, and the executor ignores
+    assert_works(proxy, "still")
     written = directory / "signal.new"
     written.write_text("15")
     written.rename(directory / "signal")
@@ -344,22 +344,22 @@ def ended_by_the_executor(proxy: Proxy, directory: Path) -> None:
     assert "ERROR" not in proxy.output()
 
 
-def test_66_argos_signal_file_ends_it_with_0(make, tmp_path):
+def test_66_the_signal_file_of_argo_ends_it_with_exit_code_0(make, tmp_path):
     proxy = make(within=(*EXECUTOR, str(tmp_path), "--"))
-    ended_by_the_executor(proxy.start(), tmp_path)
+    assert_the_executor_ends(proxy.start(), tmp_path)
 
 
-def test_67_in_a_pod_that_collects_garbage_it_ends_with_0(make, tmp_path):
+def test_67_it_exits_with_0_in_a_garbage_collection_pod(make, tmp_path):
     proxy = make(within=(*EXECUTOR, str(tmp_path), "--"))
     proxy.start()
     argo = proxy.argo()
     argo.save_stream("a/b", [b"some plaintext"])
     argo.delete("a/b")
     argo.delete("a/b")
-    ended_by_the_executor(proxy, tmp_path)
+    assert_the_executor_ends(proxy, tmp_path)
 
 
-def test_a_defect_at_the_start_is_what_calls_answer_and_its_text_is_not():
+def test_an_unexpected_error_at_the_start_fails_calls_without_its_text():
     def compose():
         raise ValueError("hunter2 of a library")
 

@@ -1,4 +1,4 @@
-"""Lines 59 to 65 of the checklist: what may come over the wire, and how much of it at once."""
+"""Facts 59 to 65 of docs/argo-contract.md: messages, keys, concurrent calls, and the texts of errors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_59_unknown_fields_are_ignored(proxy, key, operation):
 @pytest.mark.parametrize("without", WITHOUT)
 @pytest.mark.parametrize("operation", REQUESTS)
 def test_59_a_request_without_an_artifact_is_refused(proxy, operation, without):
-    # The two operations with streams take one message as well: a stream of one is sent alike.
+    # On the wire, a stream of one message equals a unary message: this covers the two operations with streams.
     message = REQUESTS[operation](WITHOUT[without]).SerializeToString()
     found = outcome(lambda: proxy.argo().raw(operation, message))
     assert_own_line(found, "INVALID_ARGUMENT", operation)
@@ -62,14 +62,14 @@ CONFIGURATIONS = [
 
 
 @pytest.mark.parametrize("configuration", CONFIGURATIONS, ids=ascii)
-def test_60_what_is_not_ours_goes_to_the_downstream_byte_for_byte(proxy, key, configuration):
+def test_60_other_configuration_reaches_the_downstream_byte_for_byte(proxy, key, configuration):
     written = f"{configuration}\nfault: record on IsDirectory\n"
     proxy.argo(written).is_directory(key)
     assert json.loads((proxy.storage / "record.json").read_text())["configuration"] == written
 
 
 @pytest.mark.parametrize("block", ["sealgate: {hunter: 2}", "sealgate: hunter2", "sealgate: [hunter2]"])
-def test_60_a_bad_block_of_ours_is_refused_by_artifact_and_not_by_content(proxy, key, block):
+def test_60_an_invalid_authors_block_is_refused_without_its_content(proxy, key, block):
     found = outcome(lambda: proxy.argo(f"{block}\npassword: swordfish\n").is_directory(key))
     assert_own_line(found, "INVALID_ARGUMENT", "IsDirectory", key)
     assert "swordfish" not in found.text
@@ -101,14 +101,14 @@ def test_61_a_key_with_a_second_spelling_is_refused(proxy, operation, name):
     assert not (proxy.storage / "b").exists()
 
 
-def test_61_the_longest_key_is_taken(proxy):
+def test_61_the_longest_key_is_accepted(proxy):
     longest = "/".join(["k" * 127] * 8)
     proxy.argo().save_stream(f"{longest}k", b"some plaintext")
     assert proxy.argo().open_stream(f"{longest}k") == b"some plaintext"
 
 
-def one_of_all(proxy, number: int) -> list[str]:
-    """Every operation on a key of its own, on connections of its own; the ones that were not right."""
+def failed_operations(proxy, number: int) -> list[str]:
+    """Try every operation on a key of its own, and return the names of those that gave a wrong answer."""
     argo, key, data = proxy.argo(), f"crowd/{number}", blob(300_000 + number, number)
     source, target = proxy.work / f"in-{number}", proxy.work / f"out-{number}"
     source.write_bytes(data)
@@ -117,27 +117,27 @@ def one_of_all(proxy, number: int) -> list[str]:
     else:
         argo.save_stream(key, data)
     argo.load(key, target)
-    right = {
+    correct = {
         "Load": target.read_bytes() == data,
         "OpenStream": argo.open_stream(key) == data,
         "IsDirectory": not argo.is_directory(key),
         "ListObjects": argo.list_objects(key) == [],
-        "a missing one": outcome(lambda: argo.open_stream(f"{key}-missing")).code == IN_THE_ANSWER,
-        "a bad one": outcome(lambda: argo.delete(f"{key}//x")).code == "INVALID_ARGUMENT",
+        "OpenStream of a missing key": outcome(lambda: argo.open_stream(f"{key}-missing")).code == IN_THE_ANSWER,
+        "Delete of an invalid key": outcome(lambda: argo.delete(f"{key}//x")).code == "INVALID_ARGUMENT",
     }
     argo.delete(key)
-    right["Delete"] = not (proxy.storage / key).exists()
+    correct["Delete"] = not (proxy.storage / key).exists()
     argo.close()
-    return [operation for operation, well in right.items() if not well]
+    return [operation for operation, passed in correct.items() if not passed]
 
 
-def test_62_a_hundred_callers_at_once_are_all_answered_right(each):
+def test_62_a_hundred_concurrent_callers_get_the_right_answers(each):
     with ThreadPoolExecutor(100) as crowd:
-        assert [wrong for wrong in crowd.map(lambda n: one_of_all(each, n), range(100)) if wrong] == []
+        assert [wrong for wrong in crowd.map(lambda n: failed_operations(each, n), range(100)) if wrong] == []
     assert not each.spools()
 
 
-def test_62_connections_that_nobody_uses_hinder_nobody(start):
+def test_62_idle_connections_do_not_block_others(start):
     proxy = start()
     idle = [socket.socket(socket.AF_UNIX) for _ in range(300)]
     for connection in idle:
@@ -150,33 +150,33 @@ def test_62_connections_that_nobody_uses_hinder_nobody(start):
         connection.close()
 
 
-def test_63_no_trace_is_needed(proxy, key):
+def test_63_a_call_without_a_trace_context_works(proxy, key):
     argo = proxy.argo("fault: record\n")
     argo.is_directory(key)
     assert "traceparent" not in json.loads((proxy.storage / "record.json").read_text())["metadata"]
 
 
-def test_64_the_bound_on_connecting_is_no_deadline(proxy, key):
+def test_64_the_connection_timeout_is_not_a_deadline(proxy, key):
     argo = proxy.argo("fault: record\n", timeout=None)
     artifact = argo.artifact(key)
     artifact.plugin.connection_timeout_seconds = 1
     argo.unary("IsDirectory", pb.IsDirectoryRequest(artifact=artifact), pb.IsDirectoryResponse)
     remaining = json.loads((proxy.storage / "record.json").read_text())["remaining"]
-    assert remaining is None or remaining > 10 * 365 * 86_400  # the library's own "none"
+    assert remaining is None or remaining > 10 * 365 * 86_400  # what grpcio has for no deadline
 
 
 @pytest.mark.parametrize("mark", ["i/o timeout", "connection reset by peer", "invalid connection"])
-def test_65_no_word_of_an_author_makes_a_lasting_fault_look_like_a_passing_one(proxy, mark):
+def test_65_an_authors_text_never_makes_a_lasting_error_look_transient(proxy, mark):
     key = f"tests/{mark}/x"
     found = outcome(lambda: proxy.argo().save(key, proxy.work / "not there"))
     assert found.code == "INVALID_ARGUMENT"
     assert mark not in found.text
-    for asked in (
+    for call in (
         lambda: proxy.argo().save("tests/x", proxy.work / mark / "not there"),
         lambda: proxy.argo(f"sealgate: {{key: '{mark}'}}\n").save_stream("tests/x", b"plain"),
         lambda: proxy.argo(f"sealgate: {{'{mark}': 1}}\n").save_stream("tests/x", b"plain"),
     ):
-        found = outcome(asked)
+        found = outcome(call)
         assert found.code == "INVALID_ARGUMENT"
         assert mark not in found.text
-        assert mark.replace(" ", "_") in found.text, "it is shown, in another spelling"
+        assert mark.replace(" ", "_") in found.text, "the author's text is shown, with underscores"

@@ -1,4 +1,4 @@
-"""Lines 30 to 38 of the checklist: Save. Line 12: what it may cost in memory."""
+"""Facts 30 to 38 of docs/argo-contract.md: Save. Fact 12: the memory that an artifact costs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.outcome import IN_THE_ANSWER, assert_own_line, outcome
 
 from sealgate.rpc import artifact_pb2 as pb
 
-AS_MUCH = 64 << 20
+MOST_GROWTH = 64 << 20
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_30_a_directory_is_sealed_and_comes_back(proxy, key):
     assert not proxy.spools()
 
 
-def test_30_a_directory_goes_by_stream_where_it_must(by_stream, key):
+def test_30_a_directory_is_saved_with_transfer_stream(by_stream, key):
     argo = by_stream.argo()
     tree = write_tree(by_stream.work / "a directory")
     (tree / "nothing in it").rmdir()
@@ -54,7 +54,7 @@ def test_30_a_directory_goes_by_stream_where_it_must(by_stream, key):
     assert read_tree(by_stream.work / "the directory") == read_tree(tree)
 
 
-def test_30_an_empty_directory_is_refused_where_only_streams_may_be_used(by_stream, key):
+def test_30_an_empty_directory_is_refused_with_transfer_stream(by_stream, key):
     tree = write_tree(by_stream.work / "with an empty one")
     found = outcome(lambda: by_stream.argo().save(key, tree))
     assert_own_line(found, "FAILED_PRECONDITION", "Save", key)
@@ -65,14 +65,14 @@ SECRETS = ["/proc/self/environ", "/etc/passwd", "../../keyring.json"]
 
 
 @pytest.mark.parametrize("secret", SECRETS)
-def test_31_a_link_that_leads_out_is_not_read(each, key, source, secret):
+def test_31_a_symbolic_link_out_of_the_roots_is_not_read(each, key, source, secret):
     source.symlink_to(secret)
     found = outcome(lambda: each.argo().save(key, source))
     assert_own_line(found, "INVALID_ARGUMENT", "Save", key)
     assert not (each.storage / key).exists()
 
 
-def test_31_a_directory_link_on_the_way_out_is_not_followed(each, key, source):
+def test_31_a_directory_link_out_of_the_roots_is_not_followed(each, key, source):
     source.symlink_to("/proc/self")
     found = outcome(lambda: each.argo().save(key, source / "environ"))
     assert_own_line(found, "INVALID_ARGUMENT", "Save", key)
@@ -87,7 +87,7 @@ def test_31_a_link_that_stays_inside_is_followed(each, key, source):
 
 
 @pytest.mark.parametrize("to", ["file", "/etc/passwd", "nowhere"])
-def test_32_a_directory_with_a_link_is_refused_by_name(each, key, source, to):
+def test_32_a_directory_with_a_link_is_refused_and_the_link_named(each, key, source, to):
     source.mkdir()
     (source / "file").write_bytes(b"some plaintext")
     (source / "link-in-it").symlink_to(to)
@@ -97,7 +97,7 @@ def test_32_a_directory_with_a_link_is_refused_by_name(each, key, source, to):
     assert not (each.storage / key).exists()
 
 
-def test_33_the_source_stays_as_it_was(each, key, source):
+def test_33_the_source_is_unchanged(each, key, source):
     source.write_bytes(blob(5000))
     source.chmod(0o640)
     os.utime(source, ns=(1, 2))
@@ -108,7 +108,7 @@ def test_33_the_source_stays_as_it_was(each, key, source):
     assert (after.st_mode, after.st_mtime_ns, after.st_ino) == (before.st_mode, before.st_mtime_ns, before.st_ino)
 
 
-def test_34_a_key_that_is_saved_again_is_never_half_replaced(each, key, source):
+def test_34_a_second_save_replaces_an_artifact_atomically(each, key, source):
     versions = [blob(700_000, seed) for seed in range(4)]
     sources = [source.with_name(f"{source.name}-{number}") for number in range(4)]
     for path, data in zip(sources, versions, strict=True):
@@ -132,7 +132,7 @@ def test_34_a_key_that_is_saved_again_is_never_half_replaced(each, key, source):
 
 
 @pytest.mark.parametrize(("how", "fault"), [("by_file", "refuse on Save"), ("by_stream", "refuse-early")])
-def test_35_what_the_downstream_refused_is_no_success(request, how, fault, key):
+def test_35_a_refusal_of_the_downstream_is_a_failure(request, how, fault, key):
     proxy = request.getfixturevalue(how)
     path = proxy.work / "refused"
     path.write_bytes(blob(3 << 20))
@@ -152,7 +152,7 @@ def test_36_a_log_has_a_name_and_no_path(either, key):
     assert json.loads((either.storage / "record.json").read_text())["artifact"] == "main-logs"
 
 
-def test_37_each_save_on_a_connection_of_its_own_that_stays_open(each, key, source):
+def test_37_each_save_has_a_connection_of_its_own_that_stays_open(each, key, source):
     argo = each.argo()
     source.write_bytes(b"some plaintext")
     for number in range(15):
@@ -166,13 +166,13 @@ def test_38_no_deadline_is_added_to_a_call_without_one(either, key):
     source.write_bytes(b"some plaintext")
     either.argo("fault: record\n", timeout=None).save(key, source)
     remaining = json.loads((either.storage / "record.json").read_text())["remaining"]
-    assert remaining is None or remaining > 10 * 365 * 86_400  # the library's own "none"
+    assert remaining is None or remaining > 10 * 365 * 86_400  # what grpcio has for no deadline
 
 
 # --- memory ---------------------------------------------------------------------------------------------
 
 
-def moves_in_bounded_memory(proxy, size: int) -> None:
+def assert_memory_is_bounded(proxy, size: int) -> None:
     argo = proxy.argo(timeout=None)
     small, large, out = proxy.work / "small", proxy.work / "large", proxy.work / "out"
     small.write_bytes(b"some plaintext")
@@ -192,7 +192,7 @@ def moves_in_bounded_memory(proxy, size: int) -> None:
     with Watch(proxy.process.pid) as open_stream:
         assert digest(argo.stream("large")) == wanted
     grown = {"Save": save.grown, "Load": load.grown, "OpenStream": open_stream.grown}
-    assert max(grown.values()) <= AS_MUCH, grown
+    assert max(grown.values()) <= MOST_GROWTH, grown
 
 
 def chunk_of_zeros(size: int):
@@ -211,7 +211,7 @@ def digest(chunks) -> str:
 @pytest.mark.parametrize("transfer", ["file", "stream"])
 def test_12_memory_does_not_grow_with_the_artifact(start, transfer):
     options = {"settings": {"spool": {"transfer": transfer}}, "environment": {"VENDOR_STREAMS": "1"}}
-    moves_in_bounded_memory(start(**options), 300 << 20)
+    assert_memory_is_bounded(start(**options), 300 << 20)
 
 
 @pytest.mark.parametrize("how", ["proxy", "by_file", "by_stream"])
@@ -223,7 +223,7 @@ def test_12_memory_does_not_grow_with_an_upload(request, how, key):
         argo.save_stream(key, chunk_of_zeros(300 << 20))
     assert (proxy.storage / key).stat().st_size > 300 << 20
     (proxy.storage / key).unlink()
-    assert watch.grown <= AS_MUCH
+    assert watch.grown <= MOST_GROWTH
 
 
 @pytest.mark.large
@@ -231,4 +231,4 @@ def test_12_memory_does_not_grow_with_an_upload(request, how, key):
 @pytest.mark.parametrize("transfer", ["file", "stream"])
 def test_30_more_than_4_gib_in_bounded_memory(start, transfer):
     options = {"settings": {"spool": {"transfer": transfer}}, "environment": {"VENDOR_STREAMS": "1"}}
-    moves_in_bounded_memory(start(**options), (5 << 30) + 1)
+    assert_memory_is_bounded(start(**options), (5 << 30) + 1)

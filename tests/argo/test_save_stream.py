@@ -1,4 +1,4 @@
-"""Lines 54 to 58 of the checklist: SaveStream and GetCapabilities."""
+"""Facts 54 to 58 of docs/argo-contract.md: GetCapabilities and SaveStream."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sealgate.rpc import artifact_pb2 as pb
 
 @pytest.fixture(params=["proxy", "by_file", "by_stream", "bundled"])
 def every(request):
-    """In front of a downstream without SaveStream too."""
+    """A proxy for each way to transfer ciphertext, and for each downstream, also one without SaveStream."""
     return request.getfixturevalue(request.param)
 
 
-def test_54_capabilities_need_nothing(start):
+def test_54_capabilities_need_no_configuration(start):
     proxy = start(environment={"SEALGATE_CONFIG_YAML": ""})
     assert proxy.argo().supports_save_stream()
 
@@ -55,39 +55,39 @@ def test_55_a_stream_without_an_artifact_is_refused(every, frames):
     assert_own_line(found, "INVALID_ARGUMENT", "SaveStream")
 
 
-def test_56_an_upload_that_the_caller_breaks_stores_nothing(every, key):
+def test_56_an_upload_that_the_caller_aborts_stores_nothing(every, key):
     argo = every.argo()
 
-    def broken():
+    def aborted():
         yield blob(FRAME)
         yield blob(100)
-        raise OSError("the caller's own trouble")
+        raise OSError("an error of the caller")
 
-    assert outcome(lambda: argo.save_stream(key, broken())).code != "OK"
+    assert outcome(lambda: argo.save_stream(key, aborted())).code != "OK"
     argo.save_stream(f"{key}-next", b"some plaintext")
     assert not (every.storage / key).exists()
     assert not every.spools()
 
 
-def test_56_a_broken_upload_leaves_what_was_there(every, key):
+def test_56_an_aborted_upload_leaves_the_earlier_artifact(every, key):
     argo = every.argo()
-    argo.save_stream(key, b"what was there")
+    argo.save_stream(key, b"an earlier artifact")
 
-    def broken():
+    def aborted():
         yield blob(FRAME)
-        raise OSError("the caller's own trouble")
+        raise OSError("an error of the caller")
 
-    assert outcome(lambda: argo.save_stream(key, broken())).code != "OK"
-    assert argo.open_stream(key) == b"what was there"
+    assert outcome(lambda: argo.save_stream(key, aborted())).code != "OK"
+    assert argo.open_stream(key) == b"an earlier artifact"
 
 
-def test_57_without_the_downstreams_save_stream_the_upload_is_spooled(proxy, key):
+def test_57_an_upload_is_spooled_for_a_downstream_without_save_stream(proxy, key):
     proxy.argo().save_stream(key, blob(3 << 20))
     assert (proxy.storage / key).read_bytes()[:8] == b"\x89SEAL\r\n\x1a"
     assert not proxy.spools()
 
 
-def test_57_the_spool_is_gone_after_a_refusal(proxy, key):
+def test_57_the_spool_is_empty_after_a_refusal(proxy, key):
     found = outcome(lambda: proxy.argo("fault: refuse on Save\n").save_stream(key, blob(3 << 20)))
     assert (found.code, found.text) == (IN_THE_ANSWER, "quota of the vendor exceeded")
     assert not proxy.spools()
@@ -97,7 +97,7 @@ def test_57_the_spool_is_gone_after_a_refusal(proxy, key):
 @pytest.mark.parametrize(
     ("fault", "code"), [("refuse-early", IN_THE_ANSWER), ("abort-midway", "ABORTED"), ("confirm-early", "DATA_LOSS")]
 )
-def test_58_an_early_end_of_the_downstream_ends_the_upload(by_stream, key, fault, code):
+def test_58_an_early_answer_of_the_downstream_ends_the_upload(by_stream, key, fault, code):
     endless = itertools.repeat(blob(FRAME))
     found = outcome(lambda: by_stream.argo(f"fault: {fault}\n").save_stream(key, endless))
     assert found.code == code, found
@@ -105,7 +105,7 @@ def test_58_an_early_end_of_the_downstream_ends_the_upload(by_stream, key, fault
     assert not (by_stream.storage / key).exists()
 
 
-def test_58_an_error_of_ours_ends_the_upload(every):
+def test_58_an_error_of_the_proxy_ends_the_upload(every):
     endless = itertools.repeat(blob(FRAME))
     found = outcome(lambda: every.argo().save_stream("a/../b", endless))
     assert_own_line(found, "INVALID_ARGUMENT", "SaveStream", "a/../b")

@@ -1,4 +1,4 @@
-"""Spans of a whole proxy, received over the network: each operation and outcome, span by span, parent by parent."""
+"""Spans that a running proxy exports, for each operation and outcome."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ def stand(traced, key) -> Stand:
 
 
 def id_of_last(proxy, operation, key):
-    """The decision id of the last call, by the trail."""
+    """Return the decision id of the last call of `operation`, from the audit trail."""
     found = [r for r in read(proxy.trail) if r.get("api", {}).get("operation") == operation]
     return found[-1]["metadata"]["correlation_uid"]
 
 
 def spans_of(collector, call_id, expected=None):
-    """The RPC's span of a call, and everything in its trace."""
+    """Return the server span of a call, and all other spans of its trace."""
 
     def roots():
         return [span for span in collector.spans() if span.attributes.get("sealgate.call.id") == call_id]
@@ -65,9 +65,9 @@ def spans_of(collector, call_id, expected=None):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_success_is_one_span_of_the_rpc_with_the_parts_below_it(stand, collector, operation):
+def test_a_success_is_one_server_span_with_its_parts_below_it(stand, collector, operation):
     assert stand.attempt(operation).code == "OK"
-    asked = {"policy", f"/artifact.ArtifactService/{stand.asked(operation)}"}
+    asked = {"policy", f"/artifact.ArtifactService/{stand.downstream_operation(operation)}"}
     expected = asked | ({"seal"} if operation.startswith("Save") else set())
     expected |= {"open"} if operation in {"Load", "OpenStream"} else set()
     root, below = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)), expected)
@@ -95,9 +95,9 @@ def test_a_success_is_one_span_of_the_rpc_with_the_parts_below_it(stand, collect
 
 @pytest.mark.parametrize("operation", OPERATIONS)
 def test_a_refusal_in_the_answer_is_an_error(stand, collector, operation):
-    fault = "refuse-early" if stand.asked(operation) == "SaveStream" else "refuse"
-    assert stand.attempt(operation, f"fault: {fault} on {stand.asked(operation)}").code != "OK"
-    asked = f"/artifact.ArtifactService/{stand.asked(operation)}"
+    fault = "refuse-early" if stand.downstream_operation(operation) == "SaveStream" else "refuse"
+    assert stand.attempt(operation, f"fault: {fault} on {stand.downstream_operation(operation)}").code != "OK"
+    asked = f"/artifact.ArtifactService/{stand.downstream_operation(operation)}"
     root, below = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)), {asked})
     (onward,) = [span for span in below if span.kind == "CLIENT" and span.name == asked]
     for span in (root, onward):
@@ -108,7 +108,7 @@ def test_a_refusal_in_the_answer_is_an_error(stand, collector, operation):
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_a_denial_is_the_callers_error_and_no_text_of_it_is_exported(traced, collector, operation):
+def test_a_denial_is_the_callers_error_and_its_text_is_not_exported(traced, collector, operation):
     stand = Stand(traced, f"denied/../{operation}")
     assert stand.attempt(operation).code == "INVALID_ARGUMENT"
     root, below = spans_of(collector, id_of_last(traced, operation, stand.key(operation)))
@@ -118,7 +118,7 @@ def test_a_denial_is_the_callers_error_and_no_text_of_it_is_exported(traced, col
     assert {span.name for span in below} == {"policy"}
 
 
-def test_an_error_of_the_server_is_one_and_names_no_artifact(stand, collector):
+def test_a_server_error_is_an_error_span_that_names_no_artifact(stand, collector):
     stored = stand.proxy.storage / stand.stored
     stored.write_bytes(stored.read_bytes()[:-5])
     for operation in ("Load", "OpenStream"):
@@ -133,7 +133,7 @@ def test_an_error_of_the_server_is_one_and_names_no_artifact(stand, collector):
 
 def test_a_reader_that_goes_away_is_cancelled(stand, collector):
     argo = stand.proxy.argo()
-    argo.save_stream(stand.stored, bytes(64 << 20))  # more than waits on its way to a reader
+    argo.save_stream(stand.stored, bytes(64 << 20))  # more than is buffered on the way to a reader
     frames = argo.frames(stand.stored)
     next(frames)
     frames.cancel()
@@ -142,16 +142,16 @@ def test_a_reader_that_goes_away_is_cancelled(stand, collector):
     assert root.attributes["rpc.response.status_code"] == "CANCELLED"
     assert root.status == "UNSET"
     assert not [span for span in below if "rpc.grpc.status_code" in span.attributes]
-    if stand.asked("OpenStream") == "OpenStream":
+    if stand.downstream_operation("OpenStream") == "OpenStream":
         (onward,) = [span for span in below if span.name == "/artifact.ArtifactService/OpenStream"]
         assert onward.attributes["rpc.response.status_code"] == "CANCELLED"
 
 
 @pytest.mark.parametrize("operation", ["IsDirectory", "OpenStream", "Save"])
-def test_a_downstream_that_dies_is_told_on_the_span_of_the_rpc_to_it(start_traced, collector, key, operation):
+def test_a_downstream_that_dies_is_an_error_on_the_client_span(start_traced, collector, key, operation):
     stand = filled(start_traced(), key)
-    assert stand.attempt(operation, f"fault: die on {stand.asked(operation)}").code == "UNAVAILABLE"
-    asked = f"/artifact.ArtifactService/{stand.asked(operation)}"
+    assert stand.attempt(operation, f"fault: die on {stand.downstream_operation(operation)}").code == "UNAVAILABLE"
+    asked = f"/artifact.ArtifactService/{stand.downstream_operation(operation)}"
     _, below = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)), {asked})
     (onward,) = [span for span in below if span.kind == "CLIENT" and span.name == asked]
     assert (onward.status, onward.message, onward.events) == ("ERROR", "", [])
@@ -160,9 +160,9 @@ def test_a_downstream_that_dies_is_told_on_the_span_of_the_rpc_to_it(start_trace
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_answer_after_the_deadline_is_no_success(stand, collector, operation):
+def test_an_answer_after_the_deadline_is_not_a_success(stand, collector, operation):
     before = len(read(stand.proxy.trail))
-    fault = f"fault: hang on {stand.asked(operation)}"
+    fault = f"fault: hang on {stand.downstream_operation(operation)}"
     assert stand.attempt(operation, fault, timeout=1).code == "DEADLINE_EXCEEDED"
 
     def recorded():
@@ -171,16 +171,16 @@ def test_an_answer_after_the_deadline_is_no_success(stand, collector, operation)
     assert eventually(recorded)
     (record,) = recorded()
     assert (record["status_code"], record["status_detail"]) == ("DEADLINE_EXCEEDED", "DeadlineExceeded")
-    asked = f"/artifact.ArtifactService/{stand.asked(operation)}"
+    asked = f"/artifact.ArtifactService/{stand.downstream_operation(operation)}"
     root, below = spans_of(collector, record["metadata"]["correlation_uid"], {asked})
     assert root.attributes["rpc.response.status_code"] == "DEADLINE_EXCEEDED"
     (onward,) = [span for span in below if span.kind == "CLIENT" and span.name == asked]
-    # A stream is ended by whichever is first: the deadline, or the end of the call that waited for it.
+    # The stream ends by the deadline or by the end of the call above it, whichever comes first.
     assert onward.attributes["rpc.response.status_code"] in {"DEADLINE_EXCEEDED", "CANCELLED"}
     assert onward.status == "ERROR"
 
 
-def test_the_callers_trace_goes_on(stand, collector):
+def test_the_callers_trace_continues(stand, collector):
     metadata = (("traceparent", TRACEPARENT), ("x-own", "1"), ("x-own", "2"))
     argo = stand.proxy.argo()
     request = pb.IsDirectoryRequest(artifact=argo.artifact(stand.stored))
@@ -193,7 +193,7 @@ def start(home, environment, **options):
     return Proxy(home, environment={"VENDOR_STREAMS": "1", **environment}, **options).start()
 
 
-def test_without_a_caller_that_traces_the_environment_is_the_parent(tmp_path, collector):
+def test_without_a_trace_context_the_environment_is_the_parent(tmp_path, collector):
     proxy = start(tmp_path, {**collector.environment(), "TRACEPARENT": TRACEPARENT})
     proxy.argo().is_directory("ns/of-the-environment")
     root, _ = spans_of(collector, id_of_last(proxy, "IsDirectory", ""))
@@ -201,7 +201,7 @@ def test_without_a_caller_that_traces_the_environment_is_the_parent(tmp_path, co
     proxy.stop()
 
 
-def test_over_http_the_same_arrives(tmp_path):
+def test_spans_are_exported_over_http(tmp_path):
     with Collector(http=True) as collector:
         proxy = start(tmp_path, collector.environment())
         proxy.argo().is_directory("ns/a")
@@ -211,7 +211,7 @@ def test_over_http_the_same_arrives(tmp_path):
 
 
 @pytest.mark.parametrize("container", ["init-artifact-crypt", "artifact-plugin-crypt"])
-def test_in_a_container_that_is_killed_without_warning_spans_leave_before_the_answer(tmp_path, collector, container):
+def test_spans_are_exported_before_the_answer_in_a_pod(tmp_path, collector, container):
     environment = {**collector.environment(), "ARGO_CONTAINER_NAME": container, "ARGO_POD_NAME": "pod"}
     proxy = start(tmp_path, environment)
     proxy.argo().is_directory("ns/a")
@@ -221,7 +221,7 @@ def test_in_a_container_that_is_killed_without_warning_spans_leave_before_the_an
     proxy.stop()
 
 
-def test_what_is_left_is_exported_at_the_end(tmp_path, collector):
+def test_remaining_spans_are_exported_at_the_end(tmp_path, collector):
     environment = {**collector.environment(), "ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_NODE_ID": "1"}
     proxy = start(tmp_path, environment)
     proxy.argo().is_directory("ns/a")
@@ -231,7 +231,7 @@ def test_what_is_left_is_exported_at_the_end(tmp_path, collector):
 
 @pytest.mark.parametrize("fault", ["absent", "hangs"])
 @pytest.mark.parametrize("container", ["init-artifact-crypt", "artifact-plugin-crypt"])
-def test_a_collector_that_is_away_fails_no_call_and_then_gets_what_comes(tmp_path, fault, container):
+def test_an_absent_collector_fails_no_call_and_gets_later_telemetry(tmp_path, fault, container):
     collector = Collector()
     if fault == "hangs":
         collector.start().hanging.set()
@@ -239,7 +239,7 @@ def test_a_collector_that_is_away_fails_no_call_and_then_gets_what_comes(tmp_pat
         **collector.environment(),
         "ARGO_CONTAINER_NAME": container,
         "ARGO_NODE_ID": "1",
-        "OTEL_EXPORTER_OTLP_TIMEOUT": "10000",  # milliseconds, which the library would take for seconds
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "10000",  # milliseconds; the library would read seconds
         "OTEL_METRIC_EXPORT_INTERVAL": "100",
     }
     settings = {"audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]}, "telemetry": {"metrics": "otlp"}}
@@ -266,7 +266,7 @@ def test_a_collector_that_is_away_fails_no_call_and_then_gets_what_comes(tmp_pat
 
 
 @pytest.mark.parametrize("variable", [None, "OTEL_SDK_DISABLED", "OTEL_TRACES_EXPORTER"])
-def test_nothing_of_opentelemetry_is_loaded_unless_there_is_somewhere_to_send_spans(tmp_path, collector, variable):
+def test_opentelemetry_is_loaded_only_with_a_destination_for_spans(tmp_path, collector, variable):
     environment = {"OTEL_SDK_DISABLED": {**collector.environment(), "OTEL_SDK_DISABLED": "true"}}
     environment |= {"OTEL_TRACES_EXPORTER": {**collector.environment(), "OTEL_TRACES_EXPORTER": "none"}, None: {}}
     proxy = start(tmp_path, {**environment[variable], "PYTHONPROFILEIMPORTTIME": "1"})
@@ -288,7 +288,7 @@ def test_nothing_of_opentelemetry_is_loaded_unless_there_is_somewhere_to_send_sp
     ],
     ids=lambda bad: ",".join(bad.values()),
 )
-def test_a_variable_that_the_library_does_not_take_stops_no_plugin(tmp_path, bad):
+def test_a_variable_that_the_library_refuses_does_not_stop_the_plugin(tmp_path, bad):
     settings = {
         "audit": {"sinks": [{"type": "stdout"}, {"type": "otlp"}]},
         "telemetry": {"metrics": "otlp"},

@@ -1,4 +1,4 @@
-"""The bench runs from one end to the other; how fast anything is, no test asks."""
+"""The bench runs from beginning to end. No test checks a speed."""
 
 import json
 import re
@@ -26,8 +26,8 @@ ROWS = (
     "IsDirectory, a trail on standard output",
     "IsDirectory, a trail in a file",
     "IsDirectory, a trail and traces",
-    "Delete of nothing, a trail on standard output",
-    "Delete of nothing, a trail and traces",
+    "Delete of a missing artifact, a trail on standard output",
+    "Delete of a missing artifact, a trail and traces",
     "Save of a file, a trail on standard output",
     "Load of a file, a trail and traces",
     "start to first connection",
@@ -50,9 +50,9 @@ def test_the_bench_measures_every_row(tmp_path):
     rows = json.loads(results.read_text())["rows"]
     assert {row["row"] for row in rows} >= set(ROWS)
     assert {row["against"] for row in rows if row["row"] == "seal a file"} == PEERS
-    for told in ("IsDirectory", "Delete of nothing", "Save of a file", "Load of a file"):
-        against = {row["against"] for row in rows if row["row"] == f"{told}, a trail and traces"}
-        assert against == {"nothing told", "a trail on standard output"}
+    for name in ("IsDirectory", "Delete of a missing artifact", "Save of a file", "Load of a file"):
+        against = {row["against"] for row in rows if row["row"] == f"{name}, a trail and traces"}
+        assert against == {"no trail", "a trail on standard output"}
     for row in rows:
         assert row["reason"] or row["met"], row
         assert row["target"] != "-" or row["met"] is None, row

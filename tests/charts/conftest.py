@@ -1,4 +1,4 @@
-"""The programs that judge the chart, and its renderings."""
+"""The programs that validate the chart, and its renderings."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def helm() -> Helm:
 
 @pytest.fixture(scope="session")
 def of(helm) -> Callable[[str], Rendered]:
-    """The rendering of one file of charts/sealgate/ci, once."""
+    """Return the rendering of a file in charts/sealgate/ci, and render each file once."""
     return cache(helm.of)
 
 
 @pytest.fixture(scope="session")
 def decide() -> Callable[..., list[list[str]]]:
-    """What an API server's own packages say to objects under a ValidatingAdmissionPolicy."""
+    """Return the messages with which an API server's packages refuse each object under an admission policy."""
     program = judge("admission")
 
     def decide(policy: dict[str, Any], *cases: dict[str, Any]) -> list[list[str]]:

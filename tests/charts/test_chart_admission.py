@@ -1,4 +1,4 @@
-"""The admission policy, decided by the packages that an API server is made of."""
+"""The admission policies, evaluated by the API server's own packages."""
 
 import copy
 
@@ -103,13 +103,13 @@ def policy(policies):
     return policies.the("ValidatingAdmissionPolicy", "-workflows")
 
 
-def test_what_goes_through_sealgate_is_admitted(decide, policy):
+def test_workflows_that_use_sealgate_are_admitted(decide, policy):
     cases = [{"object": found} for found in ADMITTED.values()]
     assert dict(zip(ADMITTED, decide(policy, *cases), strict=True)) == {name: [] for name in ADMITTED}
 
 
 @pytest.mark.parametrize("kind", ["Workflow", "WorkflowTemplate", "CronWorkflow", "ClusterWorkflowTemplate"])
-def test_what_goes_elsewhere_is_refused_for_that_reason_alone_in_every_kind(decide, policy, kind):
+def test_workflows_that_bypass_sealgate_are_refused_for_one_reason_in_every_kind(decide, policy, kind):
     def of_the_kind(found):
         return workflow(kind) | {"spec": {"workflowSpec": found["spec"]} if kind == "CronWorkflow" else found["spec"]}
 
@@ -137,7 +137,7 @@ SERVER = "system:serviceaccount:argo:argo-server"
 
 
 @pytest.mark.parametrize("field", STATUS)
-def test_what_argo_obeys_in_a_status_is_written_by_argo_alone(decide, policies, field):
+def test_status_fields_that_argo_obeys_are_written_by_argo_alone(decide, policies, field):
     policy = policies.the("ValidatingAdmissionPolicy", "-workflow-status")
     new = workflow() | {"status": {field: STATUS[field]}}
     other = workflow() | {"status": {field: {"other": "x"}, "phase": "Running"}}
@@ -146,7 +146,7 @@ def test_what_argo_obeys_in_a_status_is_written_by_argo_alone(decide, policies, 
     answers = decide(policy, *(case | {"user": "author"} for case in cases))
     assert [[field in text for text in answer] for answer in answers] == [[True]] * 3
     assert decide(policy, *(case | {"user": CONTROLLER} for case in cases)) == [[], [], []]
-    # A new one comes from Argo's server as its author sent it: with the auth mode `server`, in the server's name.
+    # With the auth mode `server`, Argo's server creates every author's workflow in its own name.
     by_server = decide(policy, *(case | {"user": SERVER} for case in cases))
     assert [len(answer) for answer in by_server] == [1, 0, 0]
     as_submitted = workflow() | {"status": {"startedAt": None, "finishedAt": None}}
@@ -154,7 +154,7 @@ def test_what_argo_obeys_in_a_status_is_written_by_argo_alone(decide, policies, 
     assert decide(policy, *(case | {"user": "author"} for case in admitted)) == [[], [], []]
 
 
-def test_the_controller_may_write_into_a_workflow_that_was_there_before_the_policy(decide, policy):
+def test_the_controller_may_update_a_workflow_older_than_the_policy(decide, policy):
     old = REFUSED["an output elsewhere"][0]
     new = copy.deepcopy(old) | {"status": {"phase": "Running"}}
     changed = copy.deepcopy(old)
@@ -164,7 +164,7 @@ def test_the_controller_may_write_into_a_workflow_that_was_there_before_the_poli
     assert answers[1]
 
 
-def test_a_specification_that_makes_no_sense_is_refused_and_not_let_through(decide, policy):
+def test_an_invalid_specification_is_refused(decide, policy):
     strange = workflow() | {"spec": {"templates": "none"}}
     (answer,) = decide(policy, {"object": strange})
     assert answer
@@ -185,7 +185,7 @@ def test_a_repository_that_the_values_list_and_each_name_of_the_plugin_are_admit
     assert decide(policy, {"object": listed}, {"object": pci}) == [[], []]
 
 
-def test_only_those_who_keep_sealgate_write_the_configmap_that_argo_takes_repositories_from(decide, policies):
+def test_only_maintainers_write_the_configmaps_of_artifact_repositories(decide, policies):
     policy = policies.the("ValidatingAdmissionPolicy", "-artifact-repositories")
     metadata = {"namespace": "team-a"}
     repositories = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata | {"name": "artifact-repositories"}}
@@ -199,7 +199,7 @@ def test_only_those_who_keep_sealgate_write_the_configmap_that_argo_takes_reposi
     assert [len(answer) for answer in answers] == [1, 0, 0]
 
 
-def test_the_policies_hold_in_the_tenants_namespaces(of):
+def test_the_admission_policies_apply_to_the_tenants_namespaces(of):
     bindings = [found for found in of("everything").objects() if found["kind"] == "ValidatingAdmissionPolicyBinding"]
     assert len(bindings) == 3
     for binding in bindings:

@@ -1,4 +1,4 @@
-"""The values for argo-helm's chart argo-workflows, taken by it: where SEALGATE_TEST_ARGO_HELM names a copy of it."""
+"""The values for argo-helm's chart argo-workflows, rendered by a copy of it that SEALGATE_TEST_ARGO_HELM names."""
 
 import os
 
@@ -10,7 +10,7 @@ pytestmark = pytest.mark.timeout(1800, func_only=False)
 
 
 @pytest.mark.parametrize("case", MATRIX)
-def test_argo_helm_makes_a_server_of_its_values(helm, of, case, tmp_path):
+def test_argo_helm_renders_a_server_with_the_values(helm, of, case, tmp_path):
     chart = os.environ.get("SEALGATE_TEST_ARGO_HELM")
     if not chart:
         pytest.skip("SEALGATE_TEST_ARGO_HELM names no copy of argo-helm's chart argo-workflows")
@@ -29,7 +29,7 @@ def test_argo_helm_makes_a_server_of_its_values(helm, of, case, tmp_path):
     volumes = {volume["name"] for volume in server["volumes"]}
     for container in server["containers"]:
         assert {mount["name"] for mount in container["volumeMounts"]} <= volumes
-    # Ours is the one that the controller reads, and theirs writes no other.
+    # The controller reads the ConfigMap of our chart, and argo-helm renders none.
     if of(case).has("ConfigMap", "workflow-controller-configmap"):
         (controller,) = theirs.the("Deployment", "-controller")["spec"]["template"]["spec"]["containers"]
         name = of(case).the("ConfigMap", "workflow-controller-configmap")["metadata"]["name"]

@@ -1,4 +1,4 @@
-"""Whom the chart lets do what: accounts, roles of Kubernetes, roles of Vault, the network."""
+"""The rights that the chart grants: accounts, roles in Kubernetes and in Vault, the network."""
 
 import secrets
 import subprocess
@@ -14,7 +14,7 @@ from sealgate import config
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 AUDIENCE = ["https://kubernetes.default.svc.cluster.local"]
-"""Of the token that a pod is given without asking for another."""
+"""The audience of a pod's default token."""
 
 
 @pytest.fixture(scope="module")
@@ -28,7 +28,7 @@ def vault(tmp_path_factory):
 
 @pytest.fixture
 def set_up(vault, tmp_path):
-    """Runs the chart's script as Vault's administrator would."""
+    """Run the chart's script as an administrator of Vault."""
 
     def set_up(rendered, namespace=""):
         vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], tmp_path, namespace)
@@ -43,7 +43,7 @@ def token(account, namespace, name):
     )
 
 
-def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more(of, vault, set_up):
+def test_the_vault_script_grants_a_save_and_a_load_and_nothing_more(of, vault, set_up):
     name = f"ns-{secrets.token_hex(4)}"
     vault.post(f"sys/namespaces/{name}")
     account = ServiceAccount()
@@ -51,7 +51,7 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
     vault.post("auth/cluster-1/config", {"jwt_validation_pubkeys": [account.public]}, namespace=name)
     rendered = of("everything")
     set_up(_in_namespace(rendered, name), name)
-    set_up(_in_namespace(rendered, name), name)  # again: it changes nothing and fails at nothing
+    set_up(_in_namespace(rendered, name), name)  # a second run succeeds and changes nothing
 
     def login(role, namespace, service_account):
         body = {"role": role, "jwt": token(account, namespace, service_account)}
@@ -80,11 +80,11 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
         assert signed["data"]["signature"].startswith("vault:v1:")
         with pytest.raises(ApiError, match="missing 'context'"):
             vault.post("sealing/transit/datakey/plaintext/pci", {}, namespace=name, token=auth["client_token"])
-        # By these names Sealgate looks for whom Vault has seen.
+        # Sealgate reads the proven identity from metadata of these names.
         seen = {"service_account_namespace": namespace, "service_account_name": who}
         assert seen.items() <= auth["metadata"].items()
 
-    # Garbage collection has its audit trail certified, and no business with any artifact.
+    # Garbage collection has its audit trail certified, and may use no data key.
     auth = login("artifacts-gc", "team-b", "artifact-gc")
     assert set(auth["policies"]) == {"default", "sealgate-certifier"}
     signed = vault.post("sealing/transit/sign/audit", {"input": "eA=="}, namespace=name, token=auth["client_token"])
@@ -104,7 +104,7 @@ def test_the_script_for_vault_makes_what_a_save_and_a_load_need_and_nothing_more
         ("artifacts-gc", "team-a", "steps"),
     ],
 )
-def test_nobody_else_gets_a_token(of, vault, set_up, role, namespace, who):
+def test_other_accounts_get_no_token(of, vault, set_up, role, namespace, who):
     name = f"ns-{secrets.token_hex(4)}"
     vault.post(f"sys/namespaces/{name}")
     account = ServiceAccount()
@@ -117,7 +117,7 @@ def test_nobody_else_gets_a_token(of, vault, set_up, role, namespace, who):
 
 @pytest.fixture
 def cluster(vault):
-    """Logs in by the method kubernetes, at a mount of its own, as an account of a cluster."""
+    """Return a function that logs in with the method kubernetes, at a mount of its own."""
     account = ServiceAccount()
     mount = f"kubernetes-{secrets.token_hex(4)}"
 
@@ -133,7 +133,7 @@ def cluster(vault):
 
 @pytest.fixture
 def with_executor(helm, cluster, set_up):
-    """Renders the case that has an executor, with more values, and runs its script."""
+    """Render the values with an executor's account and run the script for Vault."""
 
     def with_executor(*more):
         given = ",".join((f"configuration.keys.vault.auth.mount={cluster.mount}", *more))
@@ -144,8 +144,8 @@ def with_executor(helm, cluster, set_up):
     return with_executor
 
 
-def may(vault, auth):
-    """What of making data keys, opening them and signing a token may do."""
+def rights(vault, auth):
+    """Return which of `make`, `open` and `sign` a token may do."""
     made = vault.post("transit/datakey/plaintext/artifacts")["data"]
     found = set()
     for what, path, body in (
@@ -157,23 +157,21 @@ def may(vault, auth):
             vault.post(f"transit/{path}", body, token=auth["client_token"])
             found.add(what)
         except ApiError as fault:
-            assert fault.status == 403  # noqa: PT017 - which of them are refused is what is asked
+            assert fault.status == 403  # noqa: PT017 - the test compares which calls are refused
     return found
 
 
 @pytest.mark.parametrize("certified", [False, True])
-def test_an_executor_opens_data_keys_and_makes_none_and_a_step_the_other_way_round(
-    vault, cluster, with_executor, certified
-):
+def test_an_executor_only_opens_data_keys_and_a_step_only_makes_them(vault, cluster, with_executor, certified):
     with_executor(*(["configuration.audit.signingKey=audit"] if certified else []))
     sign = {"sign"} if certified else set()
-    assert may(vault, cluster("argo-artifacts", "argo-workflow")) == {"make"} | sign
-    assert may(vault, cluster("argo-artifacts-init", "executor")) == {"open"} | sign
-    assert may(vault, cluster("argo-artifacts-gc", "argo-artifact-gc")) == sign
-    assert may(vault, cluster("argo-artifacts-server", "argo-server", "argo")) == {"make", "open"} | sign
+    assert rights(vault, cluster("argo-artifacts", "argo-workflow")) == {"make"} | sign
+    assert rights(vault, cluster("argo-artifacts-init", "executor")) == {"open"} | sign
+    assert rights(vault, cluster("argo-artifacts-gc", "argo-artifact-gc")) == sign
+    assert rights(vault, cluster("argo-artifacts-server", "argo-server", "argo")) == {"make", "open"} | sign
 
 
-def test_each_account_gets_in_by_its_own_role_alone(cluster, with_executor):
+def test_each_account_logs_in_by_its_own_role_alone(cluster, with_executor):
     with_executor()
     roles = {
         "argo-artifacts": "argo-workflow",
@@ -181,36 +179,36 @@ def test_each_account_gets_in_by_its_own_role_alone(cluster, with_executor):
         "argo-artifacts-gc": "argo-artifact-gc",
         "argo-artifacts-server": "argo-server",
     }
-    for role, its in roles.items():
-        home = "argo" if its == "argo-server" else "team-a"
-        assert cluster(role, its, home)["client_token"]
-        for account in set(roles.values()) - {its}:
+    for role, own in roles.items():
+        home = "argo" if own == "argo-server" else "team-a"
+        assert cluster(role, own, home)["client_token"]
+        for account in set(roles.values()) - {own}:
             with pytest.raises(ApiError):
                 cluster(role, account, home)
         with pytest.raises(ApiError):
-            cluster(role, its, "team-b")
+            cluster(role, own, "team-b")
 
 
-def test_pods_without_init_containers_load_as_the_step_whatever_executor_there_is(vault, cluster, with_executor):
+def test_pods_without_init_containers_load_with_the_steps_account(vault, cluster, with_executor):
     rendered = with_executor("argo.layout=initless")
-    assert may(vault, cluster("argo-artifacts", "argo-workflow")) == {"make", "open"}
+    assert rights(vault, cluster("argo-artifacts", "argo-workflow")) == {"make", "open"}
     assert "argo-artifacts-init" not in rendered.text
     with pytest.raises(ApiError):
         cluster("argo-artifacts", "executor")
 
 
-def test_an_executor_that_is_the_step_s_own_account_has_its_role(vault, cluster, with_executor):
+def test_an_executor_with_the_steps_account_has_the_steps_role(vault, cluster, with_executor):
     rendered = with_executor("tenants.serviceAccounts.executor=argo-workflow")
-    assert may(vault, cluster("argo-artifacts", "argo-workflow")) == {"make", "open"}
+    assert rights(vault, cluster("argo-artifacts", "argo-workflow")) == {"make", "open"}
     assert "argo-artifacts-init" not in rendered.text
 
 
 def test_roles_have_the_names_that_the_values_give_them(vault, cluster, with_executor):
     roles = {name: f"the-{name}-s" for name in ("init", "gc", "server")}
     rendered = with_executor(*(f"configuration.keys.vault.auth.roles.{name}={role}" for name, role in roles.items()))
-    assert may(vault, cluster("the-init-s", "executor")) == {"open"}
-    assert may(vault, cluster("the-gc-s", "argo-artifact-gc")) == set()
-    assert may(vault, cluster("the-server-s", "argo-server", "argo")) == {"make", "open"}
+    assert rights(vault, cluster("the-init-s", "executor")) == {"open"}
+    assert rights(vault, cluster("the-gc-s", "argo-artifact-gc")) == set()
+    assert rights(vault, cluster("the-server-s", "argo-server", "argo")) == {"make", "open"}
     pod = config.parse(text(rendered.controller()["executor"]["env"]), "it").required_keys().vault.auth
     (server,) = (config.parse(text(env), "it").required_keys().vault.auth for env in _of_servers(rendered))
     assert (pod.role, pod.roles) == ("argo-artifacts", config.Roles(init="the-init-s", gc="the-gc-s"))
@@ -226,7 +224,7 @@ def test_the_roles_of_the_method_kubernetes_are_those_of_the_accounts(of, vault,
     assert pods["token_policies"] == ["sealgate-saver", "sealgate-loader"]
     gc = vault.api("GET", "auth/kubernetes/role/argo-artifacts-gc")["data"]
     assert gc["bound_service_account_names"] == ["argo-artifact-gc"]
-    assert not gc["token_policies"], "it logs in to tell who it is, and may do nothing"
+    assert not gc["token_policies"], "it logs in to prove its identity, and has no rights"
     server = vault.api("GET", "auth/kubernetes/role/argo-artifacts-server")["data"]
     assert server["bound_service_account_names"] == ["argo-server"]
     assert server["bound_service_account_namespaces"] == ["argo"]
@@ -239,7 +237,7 @@ def test_the_configuration_asks_for_the_roles_that_the_script_makes(of):
     assert all((server.role, server.roles) == ("artifacts-ui", config.Roles()) for server in servers)
 
 
-def test_every_key_that_a_policy_in_place_names_is_made_and_may_be_used(helm, vault, set_up, tmp_path):
+def test_every_key_of_an_inline_policy_is_created_and_usable(helm, vault, set_up, tmp_path):
     rules = [
         {"name": "a", "key": "a-mount/keys/tenant-a", "authorKeys": ["a-mount/keys/shared"]},
         {"name": "b", "key": "tenant-b"},
@@ -293,7 +291,7 @@ def test_without_vault_there_is_no_script(of):
     assert not of("by-hand").has("ConfigMap", "-vault-setup")
 
 
-def test_accounts_are_made_in_each_namespace_and_workflows_are_told_their_names(of):
+def test_accounts_are_created_in_each_namespace_and_named_in_workflow_defaults(of):
     rendered = of("everything")
     made = {
         (found["metadata"]["namespace"], found["metadata"]["name"])
@@ -317,7 +315,7 @@ def test_an_executor_has_the_secret_that_argo_mounts(of):
     assert not of("everything").has("Secret")
 
 
-def test_an_account_may_do_in_kubernetes_what_argo_asks_of_it_and_nothing_more(of):
+def test_an_account_has_the_kubernetes_rights_that_argo_needs_and_no_others(of):
     roles = {
         (found["metadata"]["namespace"], found["metadata"]["name"]): found["rules"]
         for found in of("everything").objects()
@@ -339,7 +337,7 @@ def test_an_account_may_do_in_kubernetes_what_argo_asks_of_it_and_nothing_more(o
         assert all(subject["namespace"] == binding["metadata"]["namespace"] for subject in binding["subjects"])
 
 
-def test_pods_of_workflows_and_of_garbage_collection_reach_what_is_listed_and_nothing_else(of):
+def test_workflow_and_garbage_collection_pods_reach_only_the_listed_destinations(of):
     policies = [found for found in of("everything").objects() if found["kind"] == "NetworkPolicy"]
     assert len(policies) == 4
     for policy in policies:
@@ -348,7 +346,7 @@ def test_pods_of_workflows_and_of_garbage_collection_reach_what_is_listed_and_no
         assert all(rule["to"] for rule in policy["spec"]["egress"])
 
 
-def test_vault_is_open_where_there_is_one(helm):
+def test_vault_is_reachable_where_it_is_the_key_provider(helm):
     given = ("--set", "networkPolicy.enabled=true")
 
     def open_to(case):
@@ -360,8 +358,8 @@ def test_vault_is_open_where_there_is_one(helm):
     assert open_to("local-keys") == set()
 
 
-def test_each_pod_is_held_by_one_network_policy(of):
-    """As Argo labels them; several policies would add up."""
+def test_each_pod_is_selected_by_one_network_policy(of):
+    """Pods have the labels that Argo sets. Several policies of one pod would allow the sum of their rules."""
     workflow = {"workflows.argoproj.io/workflow": "w"}
     collecting = workflow | {"workflows.argoproj.io/component": "artifact-gc"}
     agent = workflow | {"workflows.argoproj.io/component": "agent"}
@@ -391,11 +389,11 @@ def ports(policy):
 
 
 def _in_namespace(rendered, name):
-    """The namespace that the values name is a test's own here."""
+    """Replace the namespace of the values by one of this test."""
     return type(rendered)(rendered.text.replace("VAULT_NAMESPACE='platform'", f"VAULT_NAMESPACE='{name}'"))
 
 
-def test_the_script_is_the_one_that_init_writes(helm, tmp_path):
+def test_the_vault_script_equals_that_of_sealgate_init(helm, tmp_path):
     given = ("--address", "https://vault:8200", "--storage", "s3://b", "--namespace", "team-a", "--namespace", "team-b")
     more = ("--mount", "a/mount", "--key", "reports")
     subprocess.run([*SEALGATE, "init", tmp_path / "here", *given, *more], check=True, capture_output=True)

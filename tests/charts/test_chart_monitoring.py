@@ -1,4 +1,4 @@
-"""The dashboard and the alerts ask for metrics that exist, in queries that parse."""
+"""The queries of the dashboard and the alerts parse, and use metrics that exist."""
 
 import json
 import re
@@ -26,7 +26,7 @@ METRICS = {
     names.PLAINTEXT_READS + COUNTER: (names.POLICY,),
     names.DATA_KEYS + COUNTER: (names.SOURCE,),
 }
-"""The instruments of Sealgate and their attributes; Prometheus adds the unit, and has underscores for dots."""
+"""The instruments of Sealgate and their attributes. Prometheus adds the unit, and replaces dots by underscores."""
 METRICS = {
     metric.replace(".", "_"): {name.replace(".", "_") for name in attributes} for metric, attributes in METRICS.items()
 }
@@ -50,7 +50,7 @@ CASES = [pytest.param(query, text, id=title) for title, query, text in queries()
 
 
 @pytest.mark.parametrize(("query", "text"), CASES)
-def test_a_query_parses_and_asks_for_what_there_is(query, text):
+def test_a_query_parses_and_uses_existing_metrics(query, text):
     promql_parser.parse(query)
     (metric,) = set(re.findall(r"\b((?:rpc_server|sealgate)_\w+)[\[{]", query))
     name = re.sub(r"_(bucket|count|sum)$", "", metric)
@@ -59,7 +59,7 @@ def test_a_query_parses_and_asks_for_what_there_is(query, text):
     asked |= set(re.findall(r"(\w+)(?==~?\"|!=\")", query))
     assert asked - {"le"} <= METRICS[name]
     shown = set(re.findall(r"\{\{ ?(?:\$labels\.)?(\w+) ?\}\}", text))
-    assert shown <= asked, "a label that is shown is one that the query keeps"
+    assert shown <= asked, "the query must keep each label that is shown"
 
 
 ALERTS = CHART / "files" / "alerts.yaml"
@@ -68,10 +68,10 @@ FIRST_COUNTS = {
     "SealgatePlaintextReads": 'sealgate_plaintext_reads_total{sealgate_policy_name="migration"}',
     "SealgateTamperedArtifacts": 'rpc_server_call_duration_seconds_count{rpc_response_status_code="DATA_LOSS"}',
 }
-"""What must be told at its first count, and the series that begins with it."""
+"""Alerts that must fire at the first count, each with a series that begins at one."""
 
 
-def test_an_alert_that_asks_for_any_at_all_sees_a_series_that_begins_with_one():
+def test_an_alert_on_any_increase_notices_a_series_that_begins_at_one():
     rules = [rule for group in yaml.safe_load(ALERTS.read_text())["groups"] for rule in group["rules"]]
     asking = {rule["alert"]: rule["expr"] for rule in rules if "increase(" in rule["expr"]}
     assert set(asking) == set(FIRST_COUNTS)
@@ -80,13 +80,13 @@ def test_an_alert_that_asks_for_any_at_all_sees_a_series_that_begins_with_one():
 
 
 @pytest.mark.parametrize("alert", FIRST_COUNTS)
-def test_prometheus_itself_fires_at_the_first_count_and_then_rests(tmp_path, alert):
+def test_prometheus_fires_at_the_first_count_and_then_stops(tmp_path, alert):
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("no promtool here: the alerts were not tried")
+        pytest.skip("promtool is not installed, so the alerts are not tested")
 
     def firing(series, minute):
-        """Whether the alert fires, by a case that says that it does not."""
+        """Return whether the alert fires, by a test case of promtool that expects that it does not."""
         case = {
             "rule_files": [str(ALERTS)],
             "tests": [
@@ -117,7 +117,7 @@ def test_every_instrument_is_on_the_dashboard():
         assert metric in text, metric
 
 
-def test_the_alerts_are_a_rule_of_prometheus(of):
+def test_the_alerts_are_a_prometheus_rule(of):
     rule = of("everything").the("PrometheusRule")
     assert rule["apiVersion"] == "monitoring.coreos.com/v1"
     assert rule["metadata"]["labels"]["release"] == "prometheus"
@@ -134,13 +134,13 @@ def test_the_alerts_are_a_rule_of_prometheus(of):
             assert {"summary", "description"} == set(one["annotations"])
 
 
-def test_the_dashboard_is_where_grafana_looks(of):
+def test_the_dashboard_has_the_label_that_grafana_selects(of):
     found = of("everything").the("ConfigMap", "-dashboard")
     assert found["metadata"]["labels"]["grafana_dashboard"] == "1"
     assert found["metadata"]["namespace"] == "monitoring"
     assert json.loads(found["data"]["sealgate.json"])["uid"] == "sealgate"
 
 
-def test_without_being_asked_for_there_is_neither(of):
+def test_dashboard_and_alerts_are_off_by_default(of):
     assert not of("default").has("PrometheusRule")
     assert not of("default").has("ConfigMap", "-dashboard")

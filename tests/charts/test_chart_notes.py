@@ -1,4 +1,4 @@
-"""What a user reads after the installation: each command in it leads to something that was rendered."""
+"""The notes after the installation: each command in them uses something that was rendered."""
 
 import re
 import shutil
@@ -11,7 +11,7 @@ pytestmark = pytest.mark.timeout(900, func_only=False)
 
 @pytest.fixture(scope="module")
 def notes(helm, tmp_path_factory):
-    """The notes as helm prints them, which it does only with a cluster: so an object takes them, in a copy."""
+    """Return the notes of a case. Helm prints them only with a cluster, so a copy of the chart renders them."""
     chart = tmp_path_factory.mktemp("chart") / "sealgate"
     shutil.copytree(CHART, chart)
     text = (chart / "templates" / "NOTES.txt").read_text()
@@ -35,24 +35,24 @@ def test_each_configmap_and_key_that_the_notes_name_was_rendered(notes, of, case
         assert key.replace("\\", "") in found["data"], key
 
 
-def test_the_next_steps_are_those_that_are_left(notes):
+def test_the_notes_list_only_the_steps_that_apply(notes):
     assert "vault-setup" in notes("default")
     assert "vault-setup" not in notes("local-keys")
     assert "merge this into its ConfigMap" in notes("by-hand")
-    # With --logs helm looks for the pods in the release's namespace, and fails.
+    # With --logs helm searches for the pods in the release's namespace, and fails.
     assert "helm test release-name -n sealgate\n" in notes("default")
     assert "helm test" not in notes("by-hand")
     assert "admission.enabled" in notes("default")
     assert "admission.enabled" not in notes("everything")
 
 
-def test_nobody_is_told_that_argo_helm_s_controller_reads_what_it_does_not(notes):
+def test_the_notes_say_when_argo_helms_controller_reads_the_configmap(notes):
     text = " ".join(notes("default").split())
     assert "argo-helm's reads one of another name until step 4" in text
     assert "read anew by itself" not in text
     assert "names the accounts of the server and the controller: argo-server and argo." in text
 
 
-def test_a_context_that_keeps_nobody_apart_is_warned_of(notes):
+def test_the_notes_warn_of_a_context_that_does_not_separate_tenants(notes):
     assert "WARNING: keys.vault.context" in notes("everything")
     assert "WARNING" not in notes("default")

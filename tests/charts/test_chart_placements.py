@@ -1,4 +1,4 @@
-"""How the downstream gets into a pod: what is patched into the pods that Argo makes, and what Sealgate is told."""
+"""The placements of the downstream: the patches of Argo's pods, and the configuration of Sealgate."""
 
 import pytest
 import yaml
@@ -29,7 +29,7 @@ def test_a_child_needs_no_patch_of_any_pod(of, case):
     assert "podSpecPatch" not in defaults(of(case))["artifactGC"]
 
 
-def test_a_native_sidecar_starts_before_the_plugin_that_loads_and_is_no_regular_container(of, tmp_path):
+def test_a_native_sidecar_is_the_first_init_container(of, tmp_path):
     made = merged(of("native-sidecar"), pod(MAIN, SIDECAR, initContainers=[INIT], volumes=SHARED), tmp_path)
     require_kubernetes(made)
     first, *_ = made["spec"]["initContainers"]
@@ -38,19 +38,19 @@ def test_a_native_sidecar_starts_before_the_plugin_that_loads_and_is_no_regular_
     assert [one["name"] for one in made["spec"]["containers"]] == ["main", "artifact-plugin-crypt"]
 
 
-def test_a_native_sidecar_is_in_pods_of_garbage_collection_too(of):
+def test_a_native_sidecar_is_in_garbage_collection_pods_too(of):
     spec = defaults(of("native-sidecar"))
     assert spec["artifactGC"]["podSpecPatch"] == spec["podSpecPatch"]
 
 
-def test_a_patch_of_every_pod_names_no_container_that_a_pod_may_not_have(of):
-    # The API server refuses a pod where a patch names a container that is not there, and gives it no image.
+def test_a_patch_of_every_pod_names_no_container_that_a_pod_may_lack(of):
+    # A patch for a missing container creates one without an image, and the API server refuses the pod.
     for found in yaml.safe_load(defaults(of("native-sidecar"))["podSpecPatch"])["initContainers"]:
         assert found["image"]
     assert "containers" not in yaml.safe_load(defaults(of("native-sidecar"))["podSpecPatch"])
 
 
-def test_sealgate_and_a_native_sidecar_meet_at_one_socket_with_a_spool_that_both_see(of):
+def test_sealgate_and_a_native_sidecar_share_a_socket_and_a_spool(of):
     rendered = of("native-sidecar")
     (vendor,) = yaml.safe_load(defaults(rendered)["podSpecPatch"])["initContainers"]
     (server,) = [one for one in rendered.server()["extraContainers"] if one["name"] == "sealgate-downstream"]
@@ -79,16 +79,16 @@ def test_an_image_volume_is_read_only_and_mounted_where_the_command_is(of, tmp_p
 
 
 def test_a_vendor_is_not_registered_with_argo(of):
-    # Argo's server would look for its socket, and end without it.
+    # Argo's server would wait for the vendor's socket, and exit without it.
     assert [driver["name"] for driver in of("native-sidecar").controller()["artifactDrivers"]] == ["crypt"]
 
 
-def test_what_the_downstream_is_told_about_storage_comes_from_argo_s_repository(of):
-    told = of("vendor-child").controller()["artifactRepository"]["plugin"]["configuration"]
-    assert yaml.safe_load(told)["bucket"] == "artifacts"
+def test_the_downstreams_configuration_comes_from_argos_repository(of):
+    configuration = of("vendor-child").controller()["artifactRepository"]["plugin"]["configuration"]
+    assert yaml.safe_load(configuration)["bucket"] == "artifacts"
 
 
-def test_what_the_controller_had_before_stays(of):
+def test_the_controllers_other_configuration_is_kept(of):
     given = of("everything").controller()
     assert given["parallelism"] == 100
     assert "plain-s3" in [driver["name"] for driver in given["artifactDrivers"]]
@@ -99,7 +99,7 @@ def test_what_the_controller_had_before_stays(of):
     }
 
 
-def test_the_server_s_environment_stands_above_that_of_pods(of):
+def test_the_servers_environment_overrides_that_of_pods(of):
     for container in of("everything").server()["extraContainers"]:
         assert {"name": "AWS_REGION", "value": "eu-west-1"} in container["env"]
     assert {"name": "AWS_REGION", "value": "eu-central-1"} in of("everything").controller()["executor"]["env"]
@@ -113,7 +113,7 @@ def test_each_name_of_the_plugin_has_a_driver_and_a_container_beside_the_server(
 
 
 @pytest.mark.parametrize("case", MATRIX)
-def test_the_patch_of_argo_s_server_adds_and_takes_nothing_away(of, case, tmp_path):
+def test_the_patch_of_argos_server_only_adds(of, case, tmp_path):
     own = {
         "name": "argo-server",
         "image": "argocli",
@@ -145,10 +145,10 @@ def test_the_patch_of_argo_s_server_adds_and_takes_nothing_away(of, case, tmp_pa
     assert own["volumeMounts"][0] in theirs["volumeMounts"]
     assert list(containers.values()) == of(case).server()["extraContainers"]
     assert {volume["name"] for volume in spec["volumes"]} > {"tmp"}
-    assert patched(after, patch, tmp_path) == after, "again, it changes nothing"
+    assert patched(after, patch, tmp_path) == after, "a second patch changes nothing"
 
 
-def test_all_that_read_each_other_s_files_run_as_one_user(of):
+def test_containers_that_share_files_run_as_one_user(of):
     rendered = of("native-sidecar")
     executor = rendered.controller()["executor"]["securityContext"]["runAsUser"]
     (vendor,) = yaml.safe_load(defaults(rendered)["podSpecPatch"])["initContainers"]
@@ -157,6 +157,6 @@ def test_all_that_read_each_other_s_files_run_as_one_user(of):
 
 
 @pytest.mark.parametrize("case", MATRIX)
-def test_argo_can_make_the_socket_s_directory_in_an_init_container(of, case):
+def test_argo_can_create_the_sockets_directory_in_an_init_container(of, case):
     security = of(case).controller()["executor"].get("securityContext", {})
     assert not security.get("readOnlyRootFilesystem")

@@ -1,4 +1,4 @@
-"""Every file of charts/sealgate/ci, rendered: what linters, Kubernetes, Argo and Sealgate itself say to it."""
+"""Every file of charts/sealgate/ci, rendered and checked by linters, Kubernetes, Argo and Sealgate."""
 
 import os
 import re
@@ -13,7 +13,7 @@ from sealgate import config, identity
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 SNAPSHOTS = ROOT / "tests" / "charts" / "snapshots"
-OF_OTHERS = {"PrometheusRule"}  # no schema of Kubernetes'; test_chart_monitoring.py looks at it
+OF_OTHERS = {"PrometheusRule"}  # not an object of Kubernetes; test_chart_monitoring.py checks it
 
 
 @pytest.fixture(params=MATRIX)
@@ -24,7 +24,7 @@ def case(request):
 @pytest.fixture(params=KUBERNETES)
 def kubernetes(request, case):
     if case == "image-volume" and request.param == "1.30.0":
-        pytest.skip("Kubernetes 1.30 has no image volumes; test_chart_values.py sees it refused")
+        pytest.skip("Kubernetes 1.30 has no image volumes; test_chart_values.py checks that it is refused")
     return request.param
 
 
@@ -35,11 +35,13 @@ def test_helm_lint_finds_nothing(helm, case, kubernetes):
     assert "[ERROR]" not in done.stdout
 
 
-def test_the_rendering_is_the_one_that_was_looked_at(of, case):
+def test_the_rendering_equals_its_snapshot(of, case):
     snapshot = SNAPSHOTS / f"{case}.yaml"
     if os.environ.get("SEALGATE_UPDATE_SNAPSHOTS"):
         snapshot.write_text(of(case).text)
-    assert of(case).text == snapshot.read_text(), "if it should be so, run `make snapshots` and look at the difference"
+    assert of(case).text == snapshot.read_text(), (
+        "if the change is intended, run `make snapshots` and review the difference"
+    )
 
 
 def test_every_object_fits_kubernetes_own_schema(of, case, kubernetes):
@@ -56,21 +58,21 @@ def test_no_two_objects_have_one_name(of, case):
     assert len(names) == len(set(names))
 
 
-def test_a_configmap_of_the_controller_has_one_key_as_argo_wants_it(of, case):
+def test_the_controllers_configmap_has_one_key(of, case):
     if of(case).has("ConfigMap", "workflow-controller-configmap"):
         assert list(of(case).the("ConfigMap", "workflow-controller-configmap")["data"]) == ["config"]
 
 
-def test_argo_parses_the_controller_s_configuration(of, case):
+def test_argo_parses_the_controllers_configuration(of, case):
     require_controller(of(case).controller())
 
 
-def test_a_setting_that_argo_does_not_know_would_be_seen(of):
+def test_an_unknown_setting_of_argo_is_refused(of):
     with pytest.raises(AssertionError, match="nothingOfArgo"):
         require_controller({**of("default").controller(), "nothingOfArgo": 1})
 
 
-def test_what_argo_helm_s_server_gets_makes_a_pod(of, case):
+def test_the_values_for_argo_helms_server_make_a_valid_pod(of, case):
     server = of(case).server()
     own = {"name": "argo-server", "image": "argocli", "env": server["extraEnv"], "volumeMounts": server["volumeMounts"]}
     require_kubernetes(pod(own, *server["extraContainers"], volumes=server["volumes"]))
@@ -88,17 +90,17 @@ def test_the_patch_of_argo_server_is_the_same_as_argo_helm_s_values(of, case):
     require_kubernetes(pod({**own, "image": "argocli"}, *others, volumes=patched["volumes"]))
 
 
-def test_argo_server_finds_each_of_the_drivers_with_its_image_and_its_socket(of, case):
-    # Argo's server ends at its start where one of them is missing.
+def test_argos_server_has_a_container_for_each_driver(of, case):
+    # Argo's server exits at its start if a container is missing.
     containers = of(case).server()["extraContainers"]
     for driver in of(case).controller()["artifactDrivers"]:
         if driver["name"] == "plain-s3":
-            continue  # not ours; everything.yaml shows that other drivers stay
+            continue  # another driver; everything.yaml has it to check that it is kept
         (container,) = [one for one in containers if one["args"] == [f"/tmp/artifact-plugins/{driver['name']}/socket"]]
         assert container["image"] == driver["image"]
 
 
-def test_the_entrypoint_that_argo_is_told_is_the_image_s(of, case):
+def test_the_configured_entrypoint_equals_that_of_the_image(of, case):
     images = of(case).controller()["images"]
     (entrypoint,) = re.findall(
         r"^ENTRYPOINT (.*)$", (ROOT / "Dockerfile").read_text().split("AS vendor")[0], re.MULTILINE
@@ -121,7 +123,7 @@ def test_every_configuration_that_is_rendered_is_valid(of, case):
         assert "$(" not in text
 
 
-def test_identity_comes_from_the_pod_s_own_fields(of, case):
+def test_identity_comes_from_the_pods_own_fields(of, case):
     environment = {one["name"]: one for one in of(case).controller()["executor"]["env"]}
     fields = {
         name: one["valueFrom"]["fieldRef"]["fieldPath"] for name, one in environment.items() if "valueFrom" in one
@@ -147,7 +149,7 @@ def test_the_doctor_runs_in_each_namespace_with_the_workflows_own_account_and_co
         account = of(case).controller()["workflowDefaults"]["spec"]["serviceAccountName"]
         assert found["spec"]["serviceAccountName"] == account
         written = {one["name"]: one for one in of(case).controller()["executor"]["env"]}
-        # An executor of its own loads, and the step's account then only saves.
+        # An executor's account loads, and the step's account then only saves.
         parts = [("saver", "sidecar"), ("loader", "init")] if case == "vendor-child" else [("both", "sidecar")]
         wanted = [(*part, name) for part in parts for name in names]
         for (role, component, name), container in zip(wanted, found["spec"]["containers"], strict=True):
@@ -158,24 +160,24 @@ def test_the_doctor_runs_in_each_namespace_with_the_workflows_own_account_and_co
             for one in container["env"]:
                 assert one["name"].startswith("ARGO_") or written[one["name"]] == one
             known = identity.asserted(given | {"SEALGATE_NAMESPACE": "team-a", "SEALGATE_SERVICE_ACCOUNT": account})
-            assert known.component == component, "whose policies are to hold, and whose role in Vault"
+            assert known.component == component, "policies and the role in Vault depend on the component"
             tokens = [mount["mountPath"] for mount in container["volumeMounts"] if mount["name"] == "executor-token"]
             assert tokens == ([str(identity.SERVICE_ACCOUNT)] if component == "init" else [])
         _require_mounts(found["spec"])
 
 
 @pytest.mark.parametrize("elsewhere", ["local-keys", "image-volume"])
-def test_one_doctor_saves_and_loads_where_an_executor_has_no_role_of_its_own(helm, elsewhere):
+def test_one_doctor_saves_and_loads_where_the_executor_has_no_role(helm, elsewhere):
     case = ("--values", f"{CHART}/ci/{elsewhere}.yaml")
     rendered = helm.rendered(*case, "--set", "tenants.serviceAccounts.executor=executor")
     (container,) = rendered.the("Pod", "-doctor")["spec"]["containers"]
     assert "--role=both" in container["args"]
 
 
-def test_what_the_doctor_prints_is_shown_though_its_pod_is_gone(of, case):
+def test_the_doctors_output_is_shown_after_its_pod_is_deleted(of, case):
     for found in of(case).objects():
         if found["kind"] == "Pod":
-            # With --logs helm looks for them in the release's namespace, and fails.
+            # With --logs helm searches for them in the release's namespace, and fails.
             assert found["metadata"]["annotations"]["helm.sh/hook-output-log-policy"] == "hook-succeeded,hook-failed"
 
 
@@ -185,7 +187,7 @@ def _require_mounts(spec):
         assert {mount["name"] for mount in container.get("volumeMounts", [])} <= volumes, container["name"]
 
 
-def test_chart_and_program_have_one_version():
+def test_chart_and_program_have_the_same_version():
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     assert (chart["version"], chart["appVersion"]) == (version, version)

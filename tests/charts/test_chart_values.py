@@ -1,4 +1,4 @@
-"""Values that are wrong are refused, and the refusal names them."""
+"""Wrong values are refused, and the error names them."""
 
 import copy
 import json
@@ -107,7 +107,7 @@ REFUSED = [
     ({"configuration": {"keys": {"cahce": {"ttl": "1m"}}}}, "cahce"),
     ({"configuration": {"audit": {"sigingKey": "a"}}}, "sigingKey"),
     ({"configuration": {"keys": {"vault": {"address": "https://$(id)"}}}}, "address"),
-    # What a section of a plugin says would go into the script for Vault, too.
+    # The section of a plugin goes into the script for Vault, too.
     (section(key="pci; touch /tmp/x;"), "key"),
     (section(key="pci\ntouch /tmp/x"), "key"),
     (section(mount="a'; id; '"), "mount"),
@@ -119,16 +119,19 @@ REFUSED = [
     (policy(key="tenant-${identity.namespace}"), "names the key tenant-${identity.namespace}"),
     (policy(authorKeys=["$(id)"]), "$("),
     (policy(authorKeys=["a b"]), "names the key a b"),
-    # The chart would lie beneath these, and nobody would be told.
+    # These would silently override what the chart sets.
     (defaults(serviceAccountName="x"), "workflowDefaults has serviceAccountName"),
     (defaults(executor={"serviceAccountName": "x"}), "workflowDefaults has executor.serviceAccountName"),
     (defaults(artifactGC={"serviceAccountName": "x"}), "workflowDefaults has artifactGC.serviceAccountName"),
     (
         {"argo": {"controller": {"config": {"executor": {"securityContext": {"runAsUser": 1}}}}}},
-        "argo.executor.securityContext is what says it",
+        "use argo.executor.securityContext",
     ),
-    # Whoever may read ConfigMaps would read these.
-    ({"environment": [{"name": "VAULT_TOKEN", "value": "s.x"}]}, "VAULT_TOKEN would be there for everybody"),
+    # These would be readable in ConfigMaps.
+    (
+        {"environment": [{"name": "VAULT_TOKEN", "value": "s.x"}]},
+        "VAULT_TOKEN would be readable in ConfigMaps and pods",
+    ),
     ({"environment": [{"name": "AWS_SECRET_ACCESS_KEY", "value": "x"}]}, "secretKeyRef"),
     ({"environment": [{"name": "OTEL_EXPORTER_OTLP_HEADERS", "value": "a=b"}]}, "secretKeyRef"),
     ({"environment": [{"name": "HTTPS_PROXY", "value": "http://u:pw@proxy:3128"}]}, "secretKeyRef"),
@@ -139,8 +142,8 @@ REFUSED = [
         {"argo": {"controller": {"config": {"executor": {"env": [{"name": "VAULT_TOKEN", "value": "x"}]}}}}},
         "executor.env: VAULT_TOKEN",
     ),
-    ({"configuration": {"keys": {"vault": {"address": "https://root:x@vault"}}}}, "what stands before the @"),
-    (section(address="https://root:x@vault"), "what stands before the @"),
+    ({"configuration": {"keys": {"vault": {"address": "https://root:x@vault"}}}}, "remove the part before the @"),
+    (section(address="https://root:x@vault"), "remove the part before the @"),
 ]
 
 
@@ -175,7 +178,7 @@ def test_an_image_volume_is_refused_where_kubernetes_has_none(helm):
     assert "imageVolume needs Kubernetes 1.31" in done.stderr
 
 
-def test_the_schema_of_the_configuration_knows_what_the_program_knows_and_nothing_else():
+def test_the_schema_has_the_configuration_fields_of_the_program():
     schema = json.loads((CHART / "values.schema.json").read_text())
     of_the_chart = {"apiVersion", "kind", "command", "socket"}
 
@@ -197,13 +200,13 @@ def test_the_schema_of_the_configuration_knows_what_the_program_knows_and_nothin
 
 
 def kinds(annotated):
-    """The structs in a type."""
+    """Return the structs in a type."""
     found = [annotated, *typing.get_args(annotated)]
     found += [inner for one in found[1:] for inner in typing.get_args(one)]
     return [one for one in found if isinstance(one, type) and issubclass(one, msgspec.Struct)]
 
 
-def test_no_value_is_missed_where_a_null_takes_it_away():
+def test_a_value_that_is_set_to_null_is_refused():
     schema = jsonschema.Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     may_be_null = {"argo.executor.securityContext"}

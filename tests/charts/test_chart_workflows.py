@@ -1,4 +1,4 @@
-"""The examples: Argo parses them, the admission policy lets them through, and what their comments say holds."""
+"""The examples: Argo parses them, the admission policy admits them, and their comments are correct."""
 
 import subprocess
 
@@ -19,7 +19,7 @@ def documents(path):
 
 
 def locations(found):
-    """Every location of an artifact in a document."""
+    """Yield every location of an artifact in a document."""
     if isinstance(found, dict):
         yield from ([found["plugin"]] if "plugin" in found else [])
         for value in found.values():
@@ -30,13 +30,13 @@ def locations(found):
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_argo_parses_it(path):
+def test_argo_parses_an_example(path):
     for document in documents(path):
         require_workflow(document)
 
 
 @pytest.mark.parametrize("change", ["spec.nothing", "spec.templates.0.container.nothing", "spec.templates.0.nothing"])
-def test_a_field_that_argo_does_not_know_would_be_seen(change):
+def test_an_unknown_field_of_an_example_is_refused(change):
     document = documents(EXAMPLES[0])[0]
     *way, last = change.split(".")
     found = document
@@ -53,7 +53,7 @@ def test_a_field_that_argo_does_not_know_would_be_seen(change):
 
 @pytest.fixture(scope="module")
 def installed(helm, tmp_path_factory):
-    """The chart as the comment of one-prefix.yaml says."""
+    """The chart with the values in the comment of one-prefix.yaml."""
     comment = (ROOT / "examples" / "one-prefix.yaml").read_text().split("#\n")[1]
     values = tmp_path_factory.mktemp("values") / "values.yaml"
     values.write_text("\n".join(line.removeprefix("#   ") for line in comment.splitlines()))
@@ -61,19 +61,19 @@ def installed(helm, tmp_path_factory):
     return helm.rendered(*default, "--set", "admission.enabled=true")
 
 
-def test_every_example_is_admitted_where_artifacts_must_go_through_sealgate(decide, installed):
+def test_every_example_passes_the_admission_policy(decide, installed):
     policy = installed.the("ValidatingAdmissionPolicy", "-workflows")
     found = [document for path in EXAMPLES for document in documents(path)]
     assert decide(policy, *({"object": document} for document in found)) == [[]] * len(found)
 
 
-def test_every_plugin_that_an_example_names_is_one_of_the_chart_s(installed):
+def test_every_plugin_that_an_example_names_is_installed_by_the_chart(installed):
     drivers = {driver["name"] for driver in installed.controller()["artifactDrivers"]}
     named = [location for path in EXAMPLES for location in locations(documents(path))]
     assert len(named) >= 3
     for location in named:
         assert location["name"] in drivers
-        assert location["configuration"].strip(), "Argo takes an artifact without one for one of the default repository"
+        assert location["configuration"].strip(), "without one, Argo uses the default repository"
 
 
 def test_every_key_of_an_example_is_canonical():
@@ -85,7 +85,7 @@ def test_every_key_of_an_example_is_canonical():
 
 @pytest.fixture(scope="module")
 def policy(tmp_path_factory):
-    """The one that `sealgate init` writes."""
+    """The policies that `sealgate init` writes."""
     place = tmp_path_factory.mktemp("init") / "first"
     given = ("--address", "https://vault:8200", "--storage", "s3://b", "--namespace", "team-a")
     subprocess.run([*SEALGATE, "init", place, *given], check=True, capture_output=True)
@@ -93,7 +93,7 @@ def policy(tmp_path_factory):
 
 
 @pytest.mark.parametrize("operation", ["Save", "Load", "Delete"])
-def test_every_key_of_an_example_is_one_that_the_policy_of_init_allows(policy, operation):
+def test_the_policy_of_init_allows_every_key_of_an_example(policy, operation):
     for location in [location for path in EXAMPLES for location in locations(documents(path))]:
         key = location["key"].replace("{{workflow.namespace}}", "team-a").replace("{{workflow.name}}", "w-x2k9p")
         asked = ["--op", operation, "--key", key, "--namespace", "team-a", "--component", "sidecar", "--attested"]
@@ -102,7 +102,7 @@ def test_every_key_of_an_example_is_one_that_the_policy_of_init_allows(policy, o
         assert explained.stdout.startswith("ALLOW"), (key, explained.stdout)
 
 
-def test_the_service_account_of_garbage_collection_is_the_chart_s(installed):
+def test_the_service_account_of_garbage_collection_is_created_by_the_chart(installed):
     (document,) = documents(ROOT / "examples" / "garbage-collection.yaml")
     accounts = {found["metadata"]["name"] for found in installed.objects() if found["kind"] == "ServiceAccount"}
     assert document["spec"]["artifactGC"]["serviceAccountName"] in accounts

@@ -1,4 +1,4 @@
-"""What the documents show works as they show it."""
+"""The configurations, policies and commands in the documents work."""
 
 import json
 import os
@@ -28,7 +28,7 @@ BIN = Path(sys.executable).parent
 
 
 def blocks(language):
-    """Those of all pages, but for what test_without_sealgate.py runs."""
+    """Return the code blocks of all pages, except for those that test_without_sealgate.py runs."""
     found = [
         (page, text)
         for page in PAGES
@@ -59,7 +59,7 @@ def test_a_test_document_passes(text, tmp_path):
 
 
 WITH_VAULT = re.compile(r"^\$ vault ", re.MULTILINE)
-"""Walk-throughs that need a server: tests/keys/vault runs them."""
+"""Walk-throughs that need a server, which tests/keys/vault runs."""
 
 
 @pytest.mark.parametrize("text", [case for case in blocks("console") if not WITH_VAULT.search(case.values[0])])
@@ -87,7 +87,7 @@ def test_the_commands_of_a_walk_through_succeed_in_turn(text, tmp_path):
 
 
 @pytest.mark.parametrize("text", blocks("sh"))
-def test_every_make_target_and_sealgate_command_that_is_named_exists(text):
+def test_every_named_make_target_and_command_exists(text):
     for target in re.findall(r"^make ([a-z-]+)", text, re.MULTILINE):
         subprocess.run(["make", "--dry-run", target], cwd=ROOT, check=True, capture_output=True)
     for command in re.findall(r"^sealgate ([a-z]+)", text, re.MULTILINE):

@@ -1,4 +1,4 @@
-"""The pages docs/install-*.md, done as they say, as far as a machine without a cluster and an engine goes."""
+"""The pages docs/install-*.md, followed as far as it works without a cluster and without an engine."""
 
 import re
 import shlex
@@ -35,7 +35,7 @@ def blocks(page, language, what=None):
 
 
 def commands(text):
-    """Each command of a block, continued lines joined, without its comment."""
+    """Return the commands of a block, with continued lines joined and without comments."""
     return [line for line in text.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
 
 
@@ -50,7 +50,7 @@ def program():
 
 @pytest.fixture
 def values(tmp_path):
-    """The values of a page, behind those that `sealgate init` writes as the page has it."""
+    """Return the options for helm with the values of `sealgate init` and those of a page."""
 
     def values(name):
         (line,) = [line for block in blocks(page("helm"), "sh") for line in commands(block) if "sealgate init" in line]
@@ -63,7 +63,7 @@ def values(tmp_path):
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
-def test_what_no_test_runs_says_so(path):
+def test_commands_that_no_test_runs_are_marked(path):
     text = path.read_text()
     for found in BLOCK.finditer(text):
         before = text[: found.start()].rstrip().splitlines()[-1]
@@ -72,7 +72,7 @@ def test_what_no_test_runs_says_so(path):
 
 
 @pytest.mark.parametrize("name", ["helm", "vendor"])
-def test_the_values_of_a_page_render_what_kubernetes_argo_and_sealgate_take(program, values, name):
+def test_the_values_of_a_page_render_valid_objects_and_configurations(program, values, name):
     rendered = Helm(program).rendered(*values(name))
     for found in rendered.objects():
         require_kubernetes(found)
@@ -84,7 +84,7 @@ def test_the_values_of_a_page_render_what_kubernetes_argo_and_sealgate_take(prog
         assert [document.metadata.name for document in load_policies(settings).documents] == ["own-namespace"]
 
 
-def test_the_policy_of_init_decides_in_what_is_rendered_as_it_says(program, values, tmp_path):
+def test_the_rendered_policy_of_init_allows_the_own_namespace_alone(program, values, tmp_path):
     (text, *_) = Helm(program).rendered(*values("helm")).texts_of_configurations()
     (document,) = yaml.safe_load(text)["policies"]
     (tmp_path / "policy.yaml").write_text(yaml.safe_dump(document))
@@ -126,7 +126,7 @@ def test_the_commands_of_the_page_on_helm_succeed_in_turn(program, tmp_path):
                 line, shell=True, cwd=clone, env=environment, capture_output=True, text=True, check=False
             )
             assert done.returncode == 0, (line, done.stdout, done.stderr)
-        assert "argo-workflow" in done.stdout, "the last one shows the role"
+        assert "argo-workflow" in done.stdout, "the last command prints the role"
         server = openbao.api("GET", "auth/kubernetes/role/argo-artifacts-server")["data"]
         assert server["bound_service_account_names"] == ["argo-server"]
     finally:
@@ -135,7 +135,7 @@ def test_the_commands_of_the_page_on_helm_succeed_in_turn(program, tmp_path):
     assert {"ConfigMap", "ServiceAccount", "Role"} <= {found["kind"] for found in rendered}
 
 
-def test_commands_for_a_cluster_name_what_is_there(program, values, tmp_path):
+def test_commands_for_a_cluster_name_existing_objects_and_files(program, values, tmp_path):
     command = Helm(program).run("template sealgate", *values("helm"))
     objects = [found for found in yaml.safe_load_all(command.stdout) if found]
     names = {(found["metadata"].get("namespace"), found["metadata"]["name"]): found for found in objects}
@@ -149,11 +149,11 @@ def test_commands_for_a_cluster_name_what_is_there(program, values, tmp_path):
         for namespace in re.findall(r"kubectl -n (\S+) create", line):
             assert namespace in yaml.safe_load((tmp_path / "first/values.yaml").read_text())["tenants"]["namespaces"]
         if "helm test" in line:
-            assert "--logs" not in line, "helm looks for them in the release's namespace, and fails"
+            assert "--logs" not in line, "helm would search the release's namespace, and fail"
 
 
-def test_the_configmap_of_argo_s_manifests_is_empty_before_helm_takes_it_over(tmp_path):
-    # Argo refuses another key beside `config`, and Helm would leave it there.
+def test_the_configmap_of_argos_manifests_is_emptied_before_helm_takes_it_over(tmp_path):
+    # Argo refuses any key besides `config`, and Helm would keep the other keys.
     (line,) = [
         line for block in blocks(page("helm"), "sh", "cluster") for line in commands(block) if "patch configmap" in line
     ]
@@ -186,11 +186,11 @@ def test_commands_for_an_engine_name_targets_and_arguments_of_the_dockerfile():
         assert set(re.findall(r"--target (\S+)", line)) <= targets
         given = set(re.findall(r"--build-arg (\w+)=", line))
         assert given <= arguments
-        assert "VERSION" in given or " build " not in line, "else the image's label says that its version is unknown"
+        assert "VERSION" in given or " build " not in line, "without it the label of the image has no version"
     assert set(re.findall(r"--build-arg (\w+)=…", page("image").read_text())) <= arguments
 
 
-def test_the_dockerfile_of_the_page_does_what_the_target_does(tmp_path):
+def test_the_dockerfile_of_the_page_equals_the_target(tmp_path):
     (text,) = blocks(page("image"), "Dockerfile")
     (tmp_path / "Dockerfile").write_text(text)
     shown = {
@@ -204,15 +204,15 @@ def test_the_dockerfile_of_the_page_does_what_the_target_does(tmp_path):
     assert (found.returncode, found.stdout) == (0, "")
 
 
-def test_make_image_says_what_is_missing_where_no_engine_is():
+def test_make_image_without_an_engine_says_what_is_missing():
     done = subprocess.run(["make", "image", "ENGINE="], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "docker, podman or buildah" in done.stderr
 
 
-def test_every_example_is_named_by_a_page_or_the_readme():
+def test_every_example_begins_with_a_comment():
     text = "".join(path.read_text() for path in (*PAGES, ROOT / "README.md"))
     assert "examples/" in text
     for path in (ROOT / "examples").glob("*.yaml"):
         first = path.read_text().splitlines()[0]
-        assert first.startswith("# "), f"{path.name} says what it shows"
+        assert first.startswith("# "), f"{path.name} does not begin with a comment"

@@ -1,4 +1,4 @@
-"""The table that tests write into a page."""
+"""The table of a page that tests write."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def page(tmp_path):
     return path
 
 
-def test_rows_of_writers_at_the_same_time_are_all_there_in_the_order_of_the_names(page):
+def test_rows_of_concurrent_writers_are_kept_in_the_order_of_the_names(page):
     def write(name):
         Table(page, NAMES).replace(name, [[f"text of {name}"], [""]])
         return Table(page, NAMES).rows(name)
@@ -30,7 +30,7 @@ def test_rows_of_writers_at_the_same_time_are_all_there_in_the_order_of_the_name
     assert page.read_text().endswith("| fault 19 | text of fault 19 |\n| fault 19 |  |\n\nEnd.\n")
 
 
-def test_what_is_written_again_is_the_same_page(page):
+def test_writing_the_same_rows_again_changes_nothing(page):
     Table(page, NAMES).replace("fault 3", [["new"]])
     once = page.read_text()
     Table(page, NAMES).replace("fault 3", [["new"]])

@@ -1,4 +1,4 @@
-"""The walk-through of docs/recovery.md opens what a real `sealgate serve` stored: its own code, curl, OpenBao, Tink."""
+"""The walk-through of docs/recovery.md, on artifacts of `sealgate serve`, with its own code, curl, OpenBao, Tink."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ MODEL, SCORES = blob((3 << 20) + 17), b"name,score\n" * 1000
 
 @pytest.fixture
 def transit(openbao):
-    """By the names that the page has."""
+    """A mount and keys with the names of the page."""
     yield openbao.transit(mount="transit")
     openbao.api("DELETE", "sys/mounts/transit")
 
 
 @pytest.fixture(params=["", "team-a"], ids=["plain key", "derived key"])
 def stored(request, transit, tmp_path):
-    """A directory with two objects as they lie in storage, and the messages' definition."""
+    """A directory with two stored objects and the definition of the messages."""
     if request.param:
         transit.delete_key()
         transit.create_key("artifacts", derived=True)
@@ -57,7 +57,7 @@ def stored(request, transit, tmp_path):
 
 @pytest.fixture
 def run(transit, stored):
-    """Run a command as the page's reader does, with a token that may open data keys and nothing else."""
+    """Run a command of the page with a token that may only open data keys."""
     assert shutil.which("curl"), "curl is missing, and the walk-through needs it: apt-get install curl"
     environment = {
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -82,7 +82,7 @@ def test_the_walk_through_opens_a_file_and_a_file_of_a_directory(stored, run):
         "model.sealed", "scores.sealed", "model.bin", "scores.csv",
     }  # fmt: skip
 
-    # And it refuses what Sealgate refuses.
+    # The programs of the page refuse what Sealgate refuses.
     last = (stored / "model.sealed").read_bytes()
     (stored / "model.sealed").write_bytes(last[:-1] + bytes([last[-1] ^ 1]))
     (stored / "model.bin").unlink()
@@ -94,7 +94,7 @@ def test_the_walk_through_opens_a_file_and_a_file_of_a_directory(stored, run):
 
 
 def walk_through(place: Path) -> list[str]:
-    """Save the page's programs to `place`, and return its commands in turn."""
+    """Write the programs of the page to `place`, and return its commands in order."""
     commands: list[str] = []
     for language, text in BLOCK.findall(PAGE.read_text().partition("\n## Without Sealgate\n")[2]):
         if language == "python":

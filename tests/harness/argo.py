@@ -1,4 +1,4 @@
-"""A client that decides as Argo's own does: the same order of questions to every answer."""
+"""A client of a plugin that checks answers in the same order as Argo's (docs/argo-contract.md)."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ import grpc
 
 from sealgate.rpc import artifact_pb2 as pb
 
-CONFIGURATION = "{}"  # Argo's own validation wants a configuration that is not empty
+CONFIGURATION = "{}"  # Argo requires a configuration that is not empty
 FRAME = 2 << 20
 
 
 class Failed(Exception):
-    """The call failed in the answer itself: `success: false`, or an `error`."""
+    """The answer of a call reports a failure: `success: false`, or an `error`."""
 
 
 class Argo:
-    """One driver: like Argo's, it opens a connection for each operation and closes none unless told to."""
+    """A client that opens a connection for each operation, like Argo's, and closes them all in `close`."""
 
     def __init__(self, socket: Path, configuration: str = CONFIGURATION, timeout: float | None = 60) -> None:
         self._socket = socket
@@ -62,7 +62,7 @@ class Argo:
         return b"".join(self.stream(key))
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """The data that Argo would pass on: it looks for an error, then for the end, and only then at data."""
+        """Yield the data that Argo would pass on: it checks for an error, then for the end, then for data."""
         for frame in self.frames(key):
             if frame.error:
                 raise Failed(frame.error)
@@ -80,7 +80,7 @@ class Argo:
         return stub(request, timeout=self._timeout)
 
     def save_stream(self, key: str, chunks: Iterable[bytes] | bytes) -> None:
-        """Bytes are cut as Argo cuts them, into frames of 2 MiB; chunks become one frame each."""
+        """Upload bytes in frames of 2 MiB, as Argo does, or each of `chunks` in a frame of its own."""
         if isinstance(chunks, bytes):
             chunks = [chunks[start : start + FRAME] for start in range(0, len(chunks), FRAME)]
 
@@ -101,7 +101,7 @@ class Argo:
 
     @staticmethod
     def begin_save_stream(channel: grpc.Channel, frames: Iterator[pb.SaveStreamArtifactRequest]):
-        """An upload that is under way, to be cut off."""
+        """Begin an upload that the caller can cancel."""
         stub = channel.stream_unary(
             "/artifact.ArtifactService/SaveStream",
             request_serializer=pb.SaveStreamArtifactRequest.SerializeToString,
@@ -126,11 +126,11 @@ class Argo:
         return self._stub(method, request, answer)(request, timeout=timeout or self._timeout, metadata=metadata)
 
     def begin(self, method, request, answer):
-        """A call that is under way, to be cancelled."""
+        """Begin a call that the caller can cancel."""
         return self._stub(method, request, answer).future(request, timeout=self._timeout)
 
     def raw(self, method: str, message: bytes, metadata=()) -> bytes:
-        """A call with a message that may be no message."""
+        """Call `method` with bytes that need not be a valid message."""
         stub = self.channel().unary_unary(f"/artifact.ArtifactService/{method}")
         return stub(message, timeout=self._timeout, metadata=metadata)
 

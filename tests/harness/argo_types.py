@@ -1,4 +1,4 @@
-"""What Argo and Kubernetes parse, strictly: Argo by its own types, of the version that tests/charts/go/go.mod names."""
+"""Strict validation by Argo's types (of the version in tests/charts/go/go.mod) and by Kubernetes' schemas."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from harness.golang import judge
 
 
 def require_controller(config: dict[str, Any]) -> None:
-    """Refuse what Argo's controller would refuse."""
-    # Argo 4.1 has this field, and the module proxies have no version of its types that does.
+    """Fail if Argo's controller would refuse the configuration."""
+    # Argo 4.1 has this field, and no published version of its types has it.
     assert config.get("initlessPod", {"enabled": True}) == {"enabled": True}
     _parse("Config", {name: value for name, value in config.items() if name != "initlessPod"})
-    # Only these of a container does Argo copy into a plugin's.
+    # Argo copies only these fields into a plugin's container (docs/argo-contract.md, 70).
     assert set(config["executor"]) <= {"args", "env", "image", "imagePullPolicy", "resources", "securityContext"}
     require_kubernetes(pod({"name": "executor", "image": "argoexec", **config["executor"]}))
     defaults = {"apiVersion": "argoproj.io/v1alpha1", "kind": "Workflow", "metadata": {}, **config["workflowDefaults"]}
@@ -23,7 +23,7 @@ def require_controller(config: dict[str, Any]) -> None:
 
 
 def require_workflow(document: dict[str, Any]) -> None:
-    """Refuse unknown fields and wrong types of a workflow or a template."""
+    """Fail on unknown fields and wrong types of a workflow or a template."""
     assert document["apiVersion"] == "argoproj.io/v1alpha1"
     _parse(document["kind"], document)
 
@@ -35,7 +35,7 @@ def _parse(kind: str, document: dict[str, Any]) -> None:
 
 
 def require_kubernetes(document: dict[str, Any], version: str = "1.37") -> None:
-    """Validate against Kubernetes' published schemas, unknown fields refused."""
+    """Fail if `document` does not fit Kubernetes' published schemas, or has an unknown field."""
     kubernetes_validate.validate(document, version, strict=True)
 
 

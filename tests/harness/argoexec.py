@@ -1,8 +1,8 @@
-"""Does to a plugin what Argo's own executor does: `argoexec.py DIRECTORY -- COMMAND…`.
+"""Run a plugin as Argo's executor does (docs/argo-contract.md, 66 and 67): `argoexec.py DIRECTORY -- COMMAND…`.
 
-The command runs in a process group of its own, with a umask of 0. SIGTERM to this process is ignored. A
-signal's number written to DIRECTORY/signal goes to the whole group, and the command's exit code ends up
-in DIRECTORY/exitcode and is this process's own.
+The command runs in a process group of its own with umask 0. SIGTERM to this process is ignored. The number of a
+signal in the file DIRECTORY/signal is sent to the group. The command's exit code is written to DIRECTORY/exitcode and
+is that of this process.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 
 def main(directory: Path, command: list[str]) -> int:
     os.umask(0)
-    signal.signal(signal.SIGTERM, lambda *_: None)  # unlike an ignored one, the command does not inherit it
+    signal.signal(signal.SIGTERM, lambda *_: None)  # the command would inherit SIG_IGN
     wanted = directory / "signal"
     child = subprocess.Popen(command, process_group=0)
     while child.poll() is None:

@@ -1,4 +1,4 @@
-"""A proxy as Argo starts it: a real process, a real socket, a downstream behind it."""
+"""A proxy as Argo starts it: a process that serves a socket, with a downstream behind it."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def write_keyring(path: Path, versions: int = 1) -> Path:
 
 
 class Proxy:
-    """`sealgate serve` in front of a downstream, with a home of its own.
+    """`sealgate serve` in front of a downstream, with a home directory of its own.
 
-    Its home holds `work` (the allowed root), `storage` (what the downstream stores), `keyring.json`,
-    `log` (what the process wrote on standard error), `audit.jsonl` (what it wrote on standard output), and
-    the socket's directory. It is started by the command `within`.
+    The home contains `work` (the allowed root), `storage` (the downstream's objects), `keyring.json`, `log` (standard
+    error) and `audit.jsonl` (standard output). The socket is in a directory with a shorter path. The command `within`
+    is put before that of the process.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Proxy:
         self.storage = home / "storage"
         for directory in (self.work, self.storage):
             directory.mkdir(exist_ok=True)
-        # A socket's path may have 107 bytes: pytest's own directories are too deep for it.
+        # The path of a socket may have 107 bytes; those of pytest's directories are longer.
         self._short = tempfile.TemporaryDirectory(prefix="sg-")
         self.socket = Path(self._short.name) / "crypt" / "socket"
         self.keyring = home / "keyring.json"
@@ -70,9 +70,9 @@ class Proxy:
         self.log = home / "log"
         self.trail = home / "audit.jsonl"
         self.output_to: int | None = None
-        """A descriptor in place of the trail."""
+        """File descriptor that takes standard output instead of `trail`."""
         self.log_to: int | None = None
-        """A descriptor in place of the log."""
+        """File descriptor that takes standard error instead of `log`."""
         self._environment = dict(environment or {})
         self._arguments = arguments
         self.within = within
@@ -100,7 +100,7 @@ class Proxy:
         return self
 
     def await_socket(self) -> None:
-        """Wait as Argo does: until the socket is there and accepts."""
+        """Wait until the socket accepts connections."""
         until = time.monotonic() + STARTED_WITHIN
         while not self._accepts():
             assert time.monotonic() < until, self.output()
@@ -117,11 +117,11 @@ class Proxy:
         return client
 
     def output(self) -> str:
-        """The log as a reader would have it: level, logger and event, a line each."""
+        """Return the log with level, logger and event of each record in a line."""
         return "".join(map(_readable, self.log.read_text(errors="replace").splitlines(keepends=True)))
 
     def stop(self) -> int:
-        """End it as Argo does, and return its exit code."""
+        """End the process by SIGTERM, and return its exit code."""
         for client in self.clients:
             client.close()
         self.clients.clear()
@@ -138,13 +138,13 @@ class Proxy:
         return code
 
     def kill(self) -> None:
-        """SIGKILL, as the end of a pod's process namespace is."""
+        """End the process by SIGKILL, as the end of an init container does."""
         assert self.process is not None
         self.process.kill()
         self.process.wait()
 
     def spools(self) -> list[Path]:
-        """What lies in spools now, other than locks."""
+        """Return everything in spools but their locks."""
         beside = self.socket.parent
         return [path for path in beside.glob(".sealgate-spool-*/*") if path.name != "lock"]
 
@@ -158,7 +158,7 @@ def _readable(line: str) -> str:
 
 
 def eventually(condition, seconds: float = 20.0) -> bool:
-    """Whether `condition` comes true; generous, because a busy machine is no fault."""
+    """Return whether `condition` becomes true within `seconds`, which are many because a machine may be busy."""
     until = time.monotonic() + seconds
     while not condition():
         if time.monotonic() >= until:

@@ -1,4 +1,4 @@
-"""Images as directories, run as a pod runs them: read-only, as any user, with no capability."""
+"""Images as directories, which tests run like a pod does: read-only, as any user, without capabilities."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ shift; exec "$@"
 """
 _INSIDE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-ec", _SETUP, "-")
 _CHROOT = shutil.which("chroot", path="/usr/sbin:/usr/bin:/sbin:/bin") or "chroot"
-"""Looked up here: the PATH of an image is not the machine's."""
+"""The path of chroot, looked up here because the PATH of an image differs from the machine's."""
 _NOT_PRIVILEGED = ("setpriv", "--no-new-privs", "--bounding-set=-all,+sys_chroot,+setuid,+setgid", "--inh-caps=-all")
 
 
 class Image:
-    """An image as a directory, run as a pod runs it: read-only, as any user, with no capability."""
+    """An image in a directory, run read-only, as any user, without capabilities."""
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -50,7 +50,7 @@ class Image:
         mounts: Mapping[str, Path] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
-        """One command in it, to its end."""
+        """Run one command in the image to its end."""
         with tempfile.TemporaryDirectory() as tmp:
             Path(tmp).chmod(0o1777)
             places = mounts or {"/tmp": Path(tmp)}
@@ -68,7 +68,7 @@ class Image:
         socket: Path,
         uid: int = 8737,
     ) -> Iterator[None]:
-        """A container of it, once its socket is there. What the machine has of `mounts` becomes the user's."""
+        """Run a container and yield once its socket exists. The directories in `mounts` are given to the user `uid`."""
         _hand_over(mounts, uid)
         with tempfile.TemporaryFile() as log:
             command = self.command(mounts, arguments, uid)
@@ -76,8 +76,8 @@ class Image:
             try:
                 until = time.monotonic() + 60
                 while not socket.exists():
-                    assert process.poll() is None, "it ended"
-                    assert time.monotonic() < until, "there is no socket"
+                    assert process.poll() is None, "the container has ended"
+                    assert time.monotonic() < until, "the socket does not appear"
                     time.sleep(0.01)
                 yield
             except BaseException as fault:
@@ -90,7 +90,7 @@ class Image:
 
     @contextmanager
     def served(self, uid: int, downstream: list[str], **environment: str) -> Iterator[tuple[Argo, Path]]:
-        """The entrypoint, started as Argo starts it; and the image's /tmp as the machine sees it."""
+        """Start the entrypoint like Argo does, and yield a client and the path of the container's /tmp."""
         with shared_tmp() as tmp:
             settings = {
                 "apiVersion": "sealgate/v1alpha1",
@@ -115,7 +115,7 @@ def _hand_over(mounts: Mapping[str, Path], uid: int) -> None:
 
 @contextmanager
 def shared_tmp() -> Iterator[Path]:
-    """What a container has at /tmp: a keyring, a store, and the directories that Argo makes."""
+    """Make a directory for a container's /tmp, with a keyring, a store, and the directories that Argo creates."""
     with tempfile.TemporaryDirectory(prefix="sg-") as place:
         tmp = Path(place)
         for name in ("argo/outputs", "storage", "artifact-plugins/crypt"):

@@ -1,8 +1,8 @@
-"""Carries out a Dockerfile without an engine, in directories and a chroot: what it says, as far as that goes.
+"""Build a Dockerfile without an engine, in directories and a chroot.
 
-Two things stand in for what only an engine has. The base of a stage that has RUN steps is this machine, beneath a
-layer that takes what they write; its Python takes the place of the base's. The base of every other stage is an
-empty directory: what runs there needs nothing of any image.
+Base images are replaced. A stage with RUN instructions has this machine as its base, with an overlay that takes what
+they write and with this machine's Python. Every other stage has an empty directory as its base, because what runs
+there needs nothing of its image.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _CHROOT = 'mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/
 
 @dataclass
 class Stage:
-    """What one FROM and the instructions after it make."""
+    """The result of one FROM and the instructions after it."""
 
     root: Path
     base: str
@@ -35,7 +35,7 @@ class Stage:
 
 
 def overlay_works(place: Path) -> bool:
-    """Whether this user may lay a layer over the machine's root."""
+    """Return whether this user may mount an overlay over the machine's root."""
     for name in ("upper", "work", "merged"):
         (place / name).mkdir(parents=True, exist_ok=True)
     command = ["unshare", "--mount", "sh", "-c", _CHROOT, "-", str(place)]
@@ -43,14 +43,14 @@ def overlay_works(place: Path) -> bool:
 
 
 def instructions(dockerfile: Path) -> list[tuple[str, str]]:
-    """Each instruction with its argument, continued lines joined."""
+    """Return each instruction with its argument, with continued lines joined."""
     lines = (line for line in dockerfile.read_text().splitlines() if not line.startswith("#"))
     joined = re.sub(r"\\\n\s*", "", "\n".join(lines))
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line)]
 
 
 class Build:
-    """Builds the stages of a Dockerfile that are asked for, and those that they need."""
+    """Builds stages of a Dockerfile on demand, and those that they depend on."""
 
     def __init__(self, place: Path, context: Path, images: dict[str, Stage], arguments: dict[str, str]) -> None:
         self._place = place
@@ -109,7 +109,7 @@ class Build:
         elif word == "USER":
             stage.user = rest
         elif word == "ENTRYPOINT":
-            stage.entrypoint = json.loads(rest)  # the shell form is no JSON
+            stage.entrypoint = json.loads(rest)  # fails for the shell form
         elif word == "RUN":
             self._run(stage, rest)
         else:
@@ -121,7 +121,7 @@ class Build:
         origin = self._context
         if "from" in options:
             found = self.stage(options["from"])
-            # A stage with steps has the machine beneath it.
+            # What a stage with RUN instructions does not contain is on this machine.
             origin = found.root
         into = stage.root / target.lstrip("/") if target.startswith("/") else stage.root / stage.workdir[1:] / target
         for source in sources:

@@ -1,4 +1,4 @@
-"""Programs that are built from Go modules, once for this virtual environment."""
+"""Programs built from Go modules, once for each virtual environment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _HELM = "helm.sh/helm/v3/cmd/helm"
 
 
 def installed(package: str, version: str) -> Path:
-    """The program of a public module."""
+    """Return the path of the program of a public module, and install it at the first call."""
     with _place() as (go, place):
         program = place / f"{package.rsplit('/', 1)[-1]}-{version}"
         if not program.exists():
@@ -29,7 +29,7 @@ def installed(package: str, version: str) -> Path:
 
 
 def judge(name: str) -> Path:
-    """What judges the chart: `helm`, `argo` or `admission`, of one module, so that they share what they are made of."""
+    """Return the path of `helm`, `argo` or `admission`, which validate the chart and are built from one module."""
     sources = (CHARTS / "go.mod", CHARTS / "go.sum", *sorted(CHARTS.glob("*/*.go")))
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     with _place() as (go, place):
@@ -46,7 +46,7 @@ def judge(name: str) -> Path:
 def _place() -> Iterator[tuple[str, Path]]:
     go = shutil.which("go")
     if go is None:
-        pytest.skip("there is no Go to build with")
+        pytest.skip("Go is not installed, and it builds the programs that validate the chart")
     place = Path(sys.prefix, "go", "bin")
     place.mkdir(parents=True, exist_ok=True)
     with (place / ".lock").open("w") as lock:

@@ -1,4 +1,4 @@
-"""What takes long to make is made by one of the processes of a run, and used by all."""
+"""Expensive fixtures that one process of a test run makes for all of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 
 def made_once(factory: pytest.TempPathFactory, worker: str, name: str, make: Callable[[Path], Any]) -> Any:
-    """What `make` returned, as JSON keeps it: called with a directory of its own by whoever comes first."""
+    """Return the JSON result of `make`, which the first process calls with a directory for it."""
     base = factory.getbasetemp()
     place = (base if worker == "master" else base.parent) / name
     place.mkdir(exist_ok=True)

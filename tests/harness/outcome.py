@@ -1,4 +1,4 @@
-"""What a failed call told its caller, and what every such text must be like."""
+"""The outcome of a call, and the rules that the text of every error keeps."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import grpc
 from harness.argo import Failed
 
-# What Argo's `retryPolicy: OnTransientError` looks for in a message.
+# Fact 65 of docs/argo-contract.md, written out here so that a change of the product's list shows.
 TRANSIENT = (
     "i/o timeout",
     "connect: connection refused",
@@ -57,12 +57,12 @@ def outcome(do: Callable[[], object]) -> Outcome:
 
 
 def assert_own_line(found: Outcome, code: str, operation: str, key: str = "") -> None:
-    """The text is one of ours: one line, what was tried, on what, a decision id, and honest about retries."""
+    """Check an error of Sealgate: one line with operation, key and decision id, retryable only if it can pass."""
     text = found.text
     assert found.code == code, found
     assert text.isprintable(), text
     assert len(text) <= 1024, text
-    if code == "PERMISSION_DENIED" and "(vault)" not in text:  # a policy's, and not the key service's
+    if code == "PERMISSION_DENIED" and "(vault)" not in text:  # a denial of a policy, and not of the key service
         assert len(text.encode()) <= 400, text
         operation = f"denied {operation}"
     assert text.startswith(f'{operation} "{key[:120]}' if key else operation), text

@@ -1,4 +1,4 @@
-"""A page of the documents with a table that tests fill: each test owns the rows that begin with its name."""
+"""A page of the documents with a table that tests write. Each test owns the rows that begin with its name."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from pathlib import Path
 
 
 class Table:
-    """The one table of a page. What stands around it is written by hand."""
+    """The only table of a page. The text around it is written by hand."""
 
     def __init__(self, page: Path, names: Sequence[str]) -> None:
         self._page = page
         self._names = names
 
     def rows(self, name: str) -> list[list[str]]:
-        """The cells that follow `name`, row by row."""
+        """Return the cells after `name` of each of its rows."""
         return [cells[1:] for cells in self._cells() if cells[0] == name]
 
     def names(self) -> list[str]:
-        """The first cell of each row, each once, as they come."""
+        """Return the first cells of the rows in their order, without repetitions."""
         return list(dict.fromkeys(cells[0] for cells in self._cells()))
 
     def replace(self, name: str, rows: Sequence[Sequence[str]]) -> None:
-        """Put other rows in place of those of `name`; tests of other processes may do the same at the same time."""
+        """Replace the rows of `name`. Tests in other processes may write the page at the same time."""
         with self._page.open("r+") as page:
             fcntl.flock(page, fcntl.LOCK_EX)
             lines = page.read().splitlines()

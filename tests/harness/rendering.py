@@ -1,4 +1,4 @@
-"""The chart, rendered by the real helm, and what its texts say."""
+"""The chart as helm renders it, and the documents inside its objects."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "sealgate"
 MATRIX = sorted(path.stem for path in (CHART / "ci").glob("*.yaml"))
 KUBERNETES = ("1.34.0", "1.30.0", "1.37.0")
-"""The one that is rendered for, the oldest that the chart takes, and the newest that there is a schema of."""
+"""The default of these tests, the oldest version that the chart accepts, and the newest with a published schema."""
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """One rendering: its text, and its objects."""
+    """A rendering of the chart."""
 
     text: str
 
@@ -38,17 +38,17 @@ class Rendered:
         return yaml.safe_load(self.the("ConfigMap", "-fragments")["data"][name])
 
     def controller(self) -> dict[str, Any]:
-        """The controller's configuration, as it is written or as it is to be merged."""
+        """Return the controller's configuration, from its ConfigMap or from the fragment to merge."""
         if "controller.yaml" in self.the("ConfigMap", "-fragments")["data"]:
             return self.fragment("controller.yaml")
         return yaml.safe_load(self.the("ConfigMap", "workflow-controller-configmap")["data"]["config"])
 
     def server(self) -> dict[str, Any]:
-        """What argo-helm's `server` gets."""
+        """Return the value `server` for the chart of argo-helm."""
         return self.fragment("argo-helm-values.yaml")["server"]
 
     def texts_of_configurations(self) -> Iterable[str]:
-        """SEALGATE_CONFIG_YAML wherever it is given."""
+        """Yield every value of SEALGATE_CONFIG_YAML."""
         containers = [self.controller()["executor"], *self.server()["extraContainers"]]
         for pod in (one for one in self.objects() if one["kind"] == "Pod"):
             containers += pod["spec"]["containers"]
@@ -57,7 +57,7 @@ class Rendered:
 
 
 def patched(document: dict[str, Any], patch: str, place: Path) -> dict[str, Any]:
-    """A strategic merge, by kubectl: the code that the API server uses, and Argo for `podSpecPatch`."""
+    """Return `document` with a strategic merge patch, by the code that the API server and Argo use."""
     (place / "document.yaml").write_text(yaml.safe_dump(document))
     (place / "patch.yaml").write_text(patch)
     files = ["--filename", place / "document.yaml", "--patch-file", place / "patch.yaml"]
@@ -77,14 +77,14 @@ def patched(document: dict[str, Any], patch: str, place: Path) -> dict[str, Any]
 
 
 class Helm:
-    """The program, and the chart that it works on."""
+    """The program helm, and a chart."""
 
     def __init__(self, program: Path, chart: Path = CHART) -> None:
         self._program = program
         self._chart = chart
 
     def of_chart(self, chart: str) -> Helm:
-        """The same program on another chart."""
+        """Return the same program with another chart."""
         return Helm(self._program, Path(chart))
 
     def run(self, verb: str, *arguments: str, kubernetes: str = KUBERNETES[0]) -> subprocess.CompletedProcess[str]:

@@ -1,4 +1,4 @@
-"""A proxy with something stored, on which every operation can be tried, well or with a fault."""
+"""A proxy with a stored artifact, on which tests try every operation, with and without faults."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OPERATIONS = ["Load", "OpenStream", "Save", "SaveStream", "Delete", "ListObjects
 
 
 class Stand:
-    """A proxy with one stored artifact, whose seven operations can be tried."""
+    """A proxy, the key `stored` of an artifact that exists once `fill` was called, and the key `new` of one to save."""
 
     def __init__(self, proxy: Proxy, key: str) -> None:
         self.proxy = proxy
@@ -30,8 +30,8 @@ class Stand:
     def key(self, operation: str) -> str:
         return self.new if operation.startswith("Save") else self.stored
 
-    def asked(self, operation: str) -> str:
-        """Which operation of the downstream does the work of this one of the proxy's."""
+    def downstream_operation(self, operation: str) -> str:
+        """Return the operation of the downstream that the proxy calls for `operation`."""
         by_file = {"OpenStream": "Load", "SaveStream": "Save"}
         by_stream = {"Load": "OpenStream", "Save": "SaveStream"}
         return (by_file if self.proxy.settings["spool"]["transfer"] == "file" else by_stream).get(operation, operation)
@@ -51,7 +51,7 @@ class Stand:
         return outcome(self.tries(self.proxy.argo(configuration, timeout))[operation])
 
     def assert_clean(self) -> None:
-        """Nothing came of it, and everything works again."""
+        """Check that a failed call has left nothing, and that the next one works."""
         assert not self.target.exists()
         assert not (self.proxy.storage / self.new).exists()
         assert eventually(lambda: not self.proxy.spools()), self.proxy.spools()

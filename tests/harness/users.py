@@ -1,4 +1,4 @@
-"""Commands that start a process with less than this one has; each says why where it cannot."""
+"""Commands that start a process with fewer rights. Each skips the test with a reason where it does not work."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 _READS_ANYTHING = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
-"""For an interpreter that lies in somebody's private home. It lets nobody write."""
+"""A right to read, for an interpreter in a private home directory. It allows no writing."""
 
 
 def as_user(uid: int) -> tuple[str, ...]:
-    """Another user, with no entry in the user database and no home."""
+    """Return a command for another user, without an entry in the user database and without a home."""
     plain = ("setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups")
     if os.geteuid() != 0:
         pytest.skip("only root may become another user")
@@ -23,31 +23,31 @@ def as_user(uid: int) -> tuple[str, ...]:
 
 
 def without_privileges() -> tuple[str, ...]:
-    """No capability, now or ever."""
+    """Return a command without capabilities that cannot gain any."""
     return _usable(("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"))
 
 
 def with_read_only_root(*writable: Path) -> tuple[str, ...]:
-    """A root file system that takes no writes, but for the directories `writable`."""
+    """Return a command with a read-only root file system, except for the directories `writable`."""
     keep = " && ".join(f'mount --bind "{path}" "{path}"' for path in writable)
     script = f'{keep} && mount -o remount,ro,bind / && exec "$@"'
     return _usable(("unshare", "--mount", "sh", "-c", script, "sh"))
 
 
 def with_small_disk(at: Path, *, full: bool = False) -> tuple[str, ...]:
-    """A file system of 1 MiB at a directory that exists, and nothing left on it if it is to be full."""
+    """Return a command with a file system of 1 MiB mounted at `at`, which is filled up if `full`."""
     fill = f'; head -c 2M /dev/zero > "{at}/filler" 2>/dev/null' if full else ""
     return _usable(("unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o size=1m none "{at}"{fill}; exec "$@"', "sh"))
 
 
 def as_process_one() -> tuple[str, ...]:
-    """The first process of a process namespace, as a container's is."""
+    """Return a command that is process 1 of a process namespace, like that of a container."""
     return _usable(("unshare", "--pid", "--fork", "--kill-child", "--mount-proc"))
 
 
 def _usable(*commands: tuple[str, ...]) -> tuple[str, ...]:
-    # The first process may do more than those that it starts.
-    script = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', 'import proxy']))"
+    # The rights of a process may differ from those of its children, so a child imports the package.
+    script = "import subprocess, sys; sys.exit(subprocess.call([sys.executable, '-c', 'import sealgate']))"
     for command in commands:
         with contextlib.suppress(FileNotFoundError):
             if (

@@ -1,9 +1,9 @@
-"""A vendor's plugin: files in a directory, the six RPCs of Argo v4.0, and faults on request.
+"""A vendor's plugin with the six RPCs of Argo v4.0, which stores files in a directory: `python vendor.py SOCKET`.
 
-`python vendor.py SOCKET`; VENDOR_ROOT is where it stores, VENDOR_STREAMS=1 adds SaveStream. It shares no
-code with the proxy but the messages. A test asks for a fault by the artifact's configuration, which the
-proxy passes on byte for byte: `fault: early-end` and so on. Without one it behaves as a decent plugin
-does, which the tests of the bundled backend check it against.
+VENDOR_ROOT is the directory, and VENDOR_STREAMS=1 adds SaveStream. It shares nothing with the proxy but the messages.
+A test requests a fault in the artifact's configuration, which the proxy passes on byte for byte: `fault: early-end`,
+or `fault: hang on Save` for one operation. Without a fault it behaves correctly, and the tests of the bundled backend
+compare it with that.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Vendor:
         if fault == "refuse":
             return pb.SaveArtifactResponse(error=REFUSAL)
         if fault == "repeat":
-            print(request.output_artifact.plugin.configuration, flush=True)  # noqa: T201 - as a careless vendor's would
+            print(request.output_artifact.plugin.configuration, flush=True)  # noqa: T201 - some vendors print requests
             return pb.SaveArtifactResponse(error=f"no bucket for {request.output_artifact.plugin.configuration}")
         if fault == "forget":
             return pb.SaveArtifactResponse(success=True)
@@ -87,7 +87,7 @@ class Vendor:
         if fault == "refuse":
             return pb.ListObjectsResponse(error=REFUSAL)
         if fault == "outside":
-            return pb.ListObjectsResponse(objects=["somebody/else"])
+            return pb.ListObjectsResponse(objects=["another/directory"])
         if fault == "climb":
             return pb.ListObjectsResponse(objects=[f"{key}/../escaped"])
         if fault == "huge":
@@ -103,7 +103,7 @@ class Vendor:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such thing here")
         return pb.IsDirectoryResponse(is_directory=stored.is_dir())
 
-    def open_stream(self, request: pb.OpenStreamRequest, context: grpc.ServicerContext):  # noqa: C901 - a fault a line
+    def open_stream(self, request: pb.OpenStreamRequest, context: grpc.ServicerContext):  # noqa: C901 - one line for each fault
         fault, stored, _ = self._begin("OpenStream", request.artifact, context)
         if fault == "unimplemented":
             context.abort(grpc.StatusCode.UNIMPLEMENTED, "no such thing here")
@@ -152,16 +152,16 @@ class Vendor:
             with partial.open("wb") as file:
                 for frame in requests:
                     file.write(frame.chunk)
-                    if fault == "grow":  # as somebody does who writes on while his file is saved
+                    if fault == "grow":  # as a workload that still writes while its file is saved
                         with (ROOT.parent / "work" / "growing").open("ab") as source:
                             source.write(frame.chunk)
                     if fault == "abort-midway":
                         context.abort(grpc.StatusCode.ABORTED, "the vendor gave up")
-            # The library ends a cancelled stream as it ends a whole one, and tells a moment later.
+            # grpcio reports a cancelled stream as ended first, and as cancelled a moment later.
             if gone.wait(0.2):
                 return pb.SaveArtifactResponse(error="cancelled")
             partial.replace(stored)
-            if fault == "swap":  # as somebody does who would have another file saved
+            if fault == "swap":  # as a workload that exchanges a file for a link
                 exchanged = ROOT.parent / "work" / "tree" / "b"
                 exchanged.unlink(missing_ok=True)
                 exchanged.symlink_to("/etc/passwd")
@@ -176,7 +176,7 @@ class Vendor:
                 fault, _, only = line.removeprefix("fault: ").partition(" on ")
                 fault = fault if only in {"", method} else ""
         if fault:
-            print(f"{fault} on {method} of {key}", flush=True)  # noqa: T201 - a test waits for it in the log
+            print(f"{fault} on {method} of {key}", flush=True)  # noqa: T201 - tests wait for this line in the log
         if fault == "record":
             facts = {
                 "method": method,
@@ -194,7 +194,7 @@ class Vendor:
             while context.is_active():
                 time.sleep(0.01)
             (ROOT / "hang-ended").touch()
-            context.abort(grpc.StatusCode.CANCELLED, "nobody waits any more")
+            context.abort(grpc.StatusCode.CANCELLED, "the caller has gone")
         if fault == "status":
             context.abort(grpc.StatusCode.ALREADY_EXISTS, "the vendor's own words")
         return fault, ROOT / key, key
@@ -235,7 +235,7 @@ def main(socket: str) -> None:
     )
     server.add_insecure_port(f"unix:{socket}")
     server.start()
-    print("vendor plugin is listening", flush=True)  # noqa: T201 - as a vendor's plugin would
+    print("vendor plugin is listening", flush=True)  # noqa: T201 - vendors' plugins print such lines
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
     server.wait_for_termination()
 

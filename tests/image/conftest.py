@@ -1,4 +1,4 @@
-"""The image, built once for all processes of a run, by the steps of the Dockerfile."""
+"""The images of the Dockerfile, built once for all processes of a test run."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ TARGETS = ("sealgate", "with-vendor", "in-vendor", "default")
 
 @pytest.fixture
 def shared() -> Iterator[Path]:
-    """A container's /tmp, as the machine sees it."""
+    """A container's /tmp, as a directory of this machine."""
     with shared_tmp() as tmp:
         yield tmp
 
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory, worker_id) -> dict[str, Image]:
-    """Every target of the Dockerfile, by name."""
+    """Return the image of every target of the Dockerfile by name."""
     if os.geteuid() != 0 or not overlay_works(tmp_path_factory.mktemp("probe")):
         pytest.skip("a chroot and an overlay mount need root")
     stages = made_once(tmp_path_factory, worker_id, "image", _built)
@@ -40,7 +40,7 @@ def _built(place: Path) -> dict[str, object]:
     shutil.rmtree(vendor, ignore_errors=True)
     (vendor / "usr/share/vendor").mkdir(parents=True)
     (vendor / "usr/share/vendor/data").write_text("the vendor's own")
-    # A program that needs an interpreter, and finds one only where ours is: what a file of the vendor's would be.
+    # The vendor's program is a script that runs with the only interpreter in the image, that of Sealgate.
     program = (ROOT / "tests/harness/vendor.py").read_text()
     (vendor / "artifact-server").write_text(f"#!/opt/sealgate/bin/python3\n{program}")
     (vendor / "artifact-server").chmod(0o755)

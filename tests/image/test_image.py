@@ -1,4 +1,4 @@
-"""The image: each step of the Dockerfile carried out in a chroot, and what comes of it run as a pod runs it."""
+"""The images: each instruction of the Dockerfile executed in a chroot, and the results run like in a pod."""
 
 import os
 import subprocess
@@ -32,7 +32,7 @@ def test_every_package_that_a_step_installs_is_checked_by_hash():
         assert "--require-hashes" in part or ("--no-index" in part and "--no-deps" in part), part
 
 
-def test_it_says_who_it_runs_as_and_what_in_a_form_that_needs_no_shell(images):
+def test_it_has_a_user_and_an_entrypoint_that_needs_no_shell(images):
     for target in ("sealgate", "with-vendor", "in-vendor", "default"):
         stage = images[target].stage
         assert stage.entrypoint == ["sealgate", "serve"]
@@ -44,7 +44,7 @@ def test_it_says_who_it_runs_as_and_what_in_a_form_that_needs_no_shell(images):
         assert stage.labels["org.opencontainers.image.licenses"] == "Apache-2.0"
 
 
-def test_it_holds_no_tool_and_no_test(images):
+def test_it_contains_no_build_tools_and_no_tests(images):
     site = next((images["sealgate"].root / "opt/sealgate/lib").glob("python3.*/site-packages"))
     names = {path.name.split("-")[0].lower() for path in site.iterdir()}
     assert {"sealgate", "grpc", "cryptography"} <= names
@@ -54,27 +54,27 @@ def test_it_holds_no_tool_and_no_test(images):
     assert {path.name for path in (images["sealgate"].root / "opt/sealgate/bin").iterdir()} == {"python3", "sealgate"}
 
 
-def test_every_module_is_compiled_and_never_looked_up_in_its_source(images):
+def test_every_module_is_compiled_and_not_checked_against_its_source(images):
     modules = list((images["sealgate"].root / "opt/sealgate").rglob("*.py"))
     assert len(modules) > 500
     for module in modules:
         compiled = list((module.parent / "__pycache__").glob(f"{module.stem}.cpython-*.pyc"))
         assert len(compiled) == 1, module
-        assert compiled[0].read_bytes()[4:8] == b"\x01\0\0\0", module  # by hash, unchecked
+        assert compiled[0].read_bytes()[4:8] == b"\x01\0\0\0", module  # flags of a .pyc file: by hash, unchecked
 
 
-def test_no_file_names_the_directory_that_it_was_built_in(images):
+def test_no_file_contains_the_path_of_the_build_directory(images):
     for compiled in (images["sealgate"].root / "opt/sealgate").rglob("proxy/**/*.pyc"):
         assert b"/laid-out" not in compiled.read_bytes()
 
 
-def test_tmp_is_there_for_everybody(images):
+def test_tmp_is_writable_for_every_user(images):
     for target in ("sealgate", "in-vendor"):
         assert (images[target].root / "tmp").stat().st_mode & 0o7777 == 0o1777
 
 
 @pytest.mark.parametrize("uid", USERS)
-def test_it_serves_as_any_user_with_a_read_only_root_and_nothing_else_in_its_image(images, uid):
+def test_it_serves_as_any_user_with_a_read_only_root_in_an_empty_image(images, uid):
     with images["default"].served(uid, BACKEND) as (argo, tmp):
         content = os.urandom(3_000_000)
         (tmp / "argo/outputs/a.bin").write_bytes(content)
@@ -86,7 +86,7 @@ def test_it_serves_as_any_user_with_a_read_only_root_and_nothing_else_in_its_ima
 
 
 @pytest.mark.parametrize(("target", "program"), [("with-vendor", "/vendor/plugin"), ("in-vendor", "/artifact-server")])
-def test_a_vendor_s_plugin_is_wrapped_both_ways(images, target, program):
+def test_a_vendors_plugin_is_wrapped_in_both_targets(images, target, program):
     with images[target].served(8737, [program], VENDOR_ROOT="/tmp/storage") as (argo, tmp):
         (tmp / "argo/outputs/a.txt").write_text("confidential")
         argo.save("ns/a.txt", Path("/tmp/argo/outputs/a.txt"))
@@ -97,14 +97,14 @@ def test_a_vendor_s_plugin_is_wrapped_both_ways(images, target, program):
         assert (tmp / "argo/outputs/b.txt").read_text() == "confidential"
 
 
-def test_what_a_vendor_s_image_has_stays_as_it_was(images):
+def test_the_files_of_a_vendors_image_are_unchanged(images):
     root = images["in-vendor"].root
     assert (root / "usr/share/vendor/data").read_text() == "the vendor's own"
     assert not (root / "vendor").exists()
     assert images["in-vendor"].stage.environment["PATH"] == "/opt/sealgate/bin:/usr/share/vendor/bin:/usr/bin"
 
 
-def test_its_interpreter_loads_its_own_libraries_alone(images):
+def test_its_interpreter_loads_only_its_own_libraries(images):
     parts = "ssl, grpc, obstore, cryptography.hazmat.bindings._rust, hvac, yaml, msgspec"
     show = f"import {parts}; print(open('/proc/self/maps').read())"
     maps = images["sealgate"].run("/opt/sealgate/bin/python3", "-c", show)
@@ -114,13 +114,13 @@ def test_its_interpreter_loads_its_own_libraries_alone(images):
     assert all(path.startswith("/opt/sealgate/") for path in loaded), loaded
 
 
-def test_every_command_runs_in_it(images):
+def test_the_demo_runs_in_it(images):
     shown = images["sealgate"].run("sealgate", "demo")
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "Every step had the result that it describes." in shown.stdout
 
 
-def test_init_finds_the_policies_that_the_image_carries(images):
+def test_init_finds_the_policies_in_the_image(images):
     options = ("--address", "https://vault:8200", "--storage", "s3://b", "--namespace", "team-a")
     done = images["sealgate"].run("sealgate", "init", "/tmp/first", *options)
     assert done.returncode == 0, done.stderr

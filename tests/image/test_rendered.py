@@ -1,4 +1,4 @@
-"""Containers as the chart renders them, run from the image: what is rendered is what the program takes."""
+"""Containers that run from the image with the settings that the chart renders."""
 
 import os
 from contextlib import ExitStack, closing, contextmanager
@@ -24,7 +24,7 @@ FILES = "environment[0].name=SEALGATE_BACKEND_URL,environment[0].value=file:///t
 
 
 def variables(container):
-    """The environment that a kubelet makes of a list of EnvVar."""
+    """Return the environment that a kubelet makes of a list of EnvVar."""
     return {
         one["name"]: one["value"] if "value" in one else OF_THE_POD[one["valueFrom"]["fieldRef"]["fieldPath"]]
         for one in container.get("env", [])
@@ -59,7 +59,7 @@ def helm():
 
 
 @pytest.mark.parametrize("where", ["pod", "server"])
-def test_a_child_of_the_image_serves_with_what_was_rendered(images, shared, helm, where):
+def test_a_child_in_the_image_serves_with_the_rendered_environment(images, shared, helm, where):
     rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", LOCAL, "--set", FILES)
     (server,) = rendered.server()["extraContainers"]
     container = server if where == "server" else rendered.controller()["executor"]
@@ -73,7 +73,7 @@ def test_a_child_of_the_image_serves_with_what_was_rendered(images, shared, helm
 
 
 @pytest.mark.parametrize("where", ["pod", "server"])
-def test_a_vendor_s_container_and_sealgate_meet_where_it_was_rendered(images, shared, helm, where):
+def test_a_vendors_container_and_sealgate_share_the_rendered_socket(images, shared, helm, where):
     rendered = helm.rendered(*NATIVE, "--set", LOCAL)
     patch = yaml.safe_load(rendered.controller()["workflowDefaults"]["spec"]["podSpecPatch"])
     containers = {one["name"]: one for one in (*patch["initContainers"], *rendered.server()["extraContainers"])}
@@ -84,20 +84,20 @@ def test_a_vendor_s_container_and_sealgate_meet_where_it_was_rendered(images, sh
     else:
         vendor, environment = containers["sealgate-downstream"], variables(sealgate)
     (mount,) = vendor["volumeMounts"]
-    met = shared / "met"
+    meeting = shared / "meeting"
     store = shared / "vendor-storage"
-    for path in (met, store):
+    for path in (meeting, store):
         path.mkdir()
     socket = shared / "artifact-plugins/crypt/socket"
     with ExitStack() as stack:
-        # The stand-in for a vendor's image has its program, and the paths that both containers share.
-        mounts = {"/tmp": store, mount["mountPath"]: met}
+        # The target with-vendor replaces the vendor's image: it contains the program and the shared paths.
+        mounts = {"/tmp": store, mount["mountPath"]: meeting}
         entry = ["/vendor/plugin", *vendor["args"]]
         user = vendor["securityContext"]["runAsUser"]
-        second = met / "sealgate-downstream.sock"
+        second = meeting / "sealgate-downstream.sock"
         given = variables(vendor) | {"VENDOR_ROOT": "/tmp"}
         stack.enter_context(images["with-vendor"].started(mounts, entry, given, second, user))
-        mounts = {"/tmp": shared, mount["mountPath"]: met}
+        mounts = {"/tmp": shared, mount["mountPath"]: meeting}
         arguments = [*images["default"].stage.entrypoint, *sealgate["args"]]
         user = sealgate["securityContext"]["runAsUser"]
         stack.enter_context(images["default"].started(mounts, arguments, environment, socket, user))
@@ -106,7 +106,7 @@ def test_a_vendor_s_container_and_sealgate_meet_where_it_was_rendered(images, sh
 
 @contextmanager
 def pod_of(cluster, namespace, account):
-    """A container's /tmp, and what it has mounted: a token of its service account among it."""
+    """Yield a container's /tmp and its mounts, with a token of its service account."""
     with shared_tmp() as tmp:
         token = tmp / "service-account"
         token.mkdir()
@@ -119,7 +119,7 @@ def pod_of(cluster, namespace, account):
 
 @pytest.fixture
 def kubernetes_login(vault):
-    """Vault's method kubernetes, with a cluster."""
+    """The auth method kubernetes of Vault, with a cluster."""
     cluster = ServiceAccount()
     with token_reviewer() as reviewer:
         enable_kubernetes(vault.post, "kubernetes", f"http://127.0.0.1:{reviewer.server_port}", cluster)
@@ -128,7 +128,7 @@ def kubernetes_login(vault):
 
 
 def installed(helm, vault, place, *more):
-    """A rendering around that Vault, whose script has run there."""
+    """Render the chart for `vault`, run its script there, and return the rendering."""
     given = ",".join((f"configuration.keys.vault.address={vault.address}", FILES, *more))
     rendered = helm.rendered("--values", f"{CHART}/ci/default.yaml", "--set", given)
     vault.administered(rendered.the("ConfigMap", "-vault-setup")["data"]["setup.sh"], place)
@@ -137,7 +137,7 @@ def installed(helm, vault, place, *more):
 
 @contextmanager
 def running(image, cluster, container, account, namespace="team-a", **more):
-    """The plugin as that account, and what it shares with Argo."""
+    """Run the plugin with a service account, and yield a client and the container's /tmp."""
     with pod_of(cluster, namespace, account) as (tmp, mounts):
         socket = tmp / "artifact-plugins/crypt/socket"
         arguments = [*image.stage.entrypoint, "/tmp/artifact-plugins/crypt/socket"]
@@ -146,7 +146,7 @@ def running(image, cluster, container, account, namespace="team-a", **more):
 
 
 def put(tmp, stored):
-    """What another pod has stored."""
+    """Store an object as if another pod had saved it."""
     (tmp / "storage/team-a").mkdir()
     (tmp / "storage/team-a/a.bin").write_bytes(stored)
     os.chown(tmp / "storage/team-a", 8737, 8737)
@@ -160,7 +160,7 @@ def no_permission():
 
 
 @pytest.mark.parametrize("executor", ["", "executor"])
-def test_the_test_of_the_chart_succeeds(images, helm, vault, kubernetes_login, tmp_path, executor):
+def test_helm_tests_doctor_succeeds(images, helm, vault, kubernetes_login, tmp_path, executor):
     rendered = installed(helm, vault, tmp_path, f"tenants.serviceAccounts.executor={executor}")
     doctor = rendered.the("Pod", "-doctor")
     accounts = ["argo-workflow", *([executor] if executor else [])]
@@ -168,8 +168,8 @@ def test_the_test_of_the_chart_succeeds(images, helm, vault, kubernetes_login, t
         with pod_of(kubernetes_login, "team-a", account) as (tmp, mounts):
             downward = tmp / "downward"
             downward.mkdir()
-            told = doctor["metadata"]["annotations"]["sealgate/artifact-configuration"]
-            (downward / "artifact-configuration").write_text(told)
+            configuration = doctor["metadata"]["annotations"]["sealgate/artifact-configuration"]
+            (downward / "artifact-configuration").write_text(configuration)
             done = images["default"].run(
                 *container["command"],
                 *container["args"],
@@ -181,9 +181,7 @@ def test_the_test_of_the_chart_succeeds(images, helm, vault, kubernetes_login, t
             assert not any(path.is_file() for path in (tmp / "storage").rglob("*"))
 
 
-def test_an_executor_loads_what_a_step_saves_and_neither_can_do_the_other_s_work(
-    images, helm, vault, kubernetes_login, tmp_path
-):
+def test_an_executor_loads_what_a_step_saves_and_neither_can_do_both(images, helm, vault, kubernetes_login, tmp_path):
     rendered = installed(helm, vault, tmp_path, "tenants.serviceAccounts.executor=executor")
     pod = rendered.controller()["executor"]
     step = {"ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_NODE_ID": "w-1"}
@@ -205,7 +203,7 @@ def test_an_executor_loads_what_a_step_saves_and_neither_can_do_the_other_s_work
         (tmp / "argo/outputs/a.bin").write_bytes(content)
         with no_permission():
             argo.save("team-a/c.bin", given)
-    # The step's own account, which says the truth, and then that it is an executor.
+    # The step's account may not load, also when it claims to be the executor.
     for component in (step, load):
         with started("argo-workflow", component) as (argo, tmp):
             put(tmp, stored)
@@ -214,17 +212,17 @@ def test_an_executor_loads_what_a_step_saves_and_neither_can_do_the_other_s_work
             assert not (tmp / "argo/outputs/b.bin").exists()
 
 
-def test_a_first_installation_by_init_works_from_the_policy_to_the_store(images, vault, kubernetes_login, tmp_path):
+def test_an_installation_by_init_saves_loads_and_denies(images, vault, kubernetes_login, tmp_path):
     image = images["default"]
     with pod_of(kubernetes_login, "team-a", "argo-workflow") as (tmp, mounts):
         given = ("--address", vault.address, "--storage", "file:///tmp/storage")
-        made = image.run("sealgate", "init", "/tmp/first", *given, mounts=mounts)  # the namespace it finds by itself
+        made = image.run("sealgate", "init", "/tmp/first", *given, mounts=mounts)  # it detects the namespace
         assert made.returncode == 0, made.stderr
         vault.administered((tmp / "first/vault.sh").read_text(), tmp_path)
         environment = {"SEALGATE_CONFIG": "/tmp/first/sealgate.yaml", "SEALGATE_BACKEND_URL": "file:///tmp/storage"}
         options = made.stdout.rpartition(" sealgate doctor ")[2].split()
-        looked = image.run("sealgate", "doctor", *options, mounts=mounts, environment=environment)
-        assert looked.returncode == 0, looked.stdout + looked.stderr
+        checked = image.run("sealgate", "doctor", *options, mounts=mounts, environment=environment)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
         socket = tmp / "artifact-plugins/crypt/socket"
         environment |= {"ARGO_CONTAINER_NAME": "artifact-plugin-crypt", "ARGO_NODE_ID": "w-1"}  # a pod, not the server
         with (
@@ -237,7 +235,7 @@ def test_a_first_installation_by_init_works_from_the_policy_to_the_store(images,
             assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
 
 
-def test_each_identity_gets_from_vault_what_it_needs_by_what_was_rendered(images, helm, vault, tmp_path):
+def test_each_rendered_identity_gets_its_rights_from_vault(images, helm, vault, tmp_path):
     cluster = ServiceAccount()
     vault.post("sys/auth/jwt", {"type": "jwt"})
     vault.post("auth/jwt/config", {"jwt_validation_pubkeys": [cluster.public]})

@@ -1,4 +1,4 @@
-"""A release: the same bytes whoever builds it, a list of its parts, and one version."""
+"""A release: reproducible bytes, a list of its parts, and one version."""
 
 import io
 import json
@@ -21,7 +21,7 @@ VERSION = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["versi
 
 
 def release(place, **environment):
-    """`make release` in a copy of what git knows, with this environment's tools."""
+    """Run `make release` in a copy of the files in git, with the tools of this environment."""
     place.mkdir()
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
@@ -64,7 +64,7 @@ def test_two_builds_in_two_places_give_the_same_bytes(releases):
         assert one[name] == another[name], name
 
 
-def test_the_list_of_parts_is_what_the_lock_holds(releases):
+def test_the_list_of_parts_equals_the_lock(releases):
     parts = json.loads(releases[0][f"sealgate-{VERSION}.cdx.json"])
     assert parts["bomFormat"] == "CycloneDX"
     assert parts["metadata"]["component"]["version"] == VERSION
@@ -72,7 +72,7 @@ def test_the_list_of_parts_is_what_the_lock_holds(releases):
     assert {(part["name"], part["version"]) for part in parts["components"]} == locked
 
 
-def test_the_wheel_holds_the_program_and_what_it_reads(releases):
+def test_the_wheel_contains_the_program_and_its_data_files(releases):
     names = zipfile.ZipFile(io.BytesIO(releases[0][f"sealgate-{VERSION}-py3-none-any.whl"])).namelist()
     assert {"sealgate/policies/vault/saver.hcl", "sealgate/cli/__init__.py", "sealgate/py.typed"} <= set(names)
     assert {name.split("/")[0] for name in names} == {"sealgate", f"sealgate-{VERSION}.dist-info"}
@@ -94,9 +94,9 @@ def test_the_source_archive_builds_the_same_wheel(releases, tmp_path):
     assert (source / "dist" / wheel).read_bytes() == releases[0][wheel]
 
 
-def test_the_program_says_its_version():
-    told = subprocess.run([*SEALGATE, "--version"], capture_output=True, text=True, check=True)
-    assert told.stdout == f"sealgate {VERSION}\n"
+def test_the_program_prints_its_version():
+    printed = subprocess.run([*SEALGATE, "--version"], capture_output=True, text=True, check=True)
+    assert printed.stdout == f"sealgate {VERSION}\n"
 
 
 def test_the_changelog_begins_with_this_version():

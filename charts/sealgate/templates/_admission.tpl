@@ -1,4 +1,4 @@
-{{- /* CEL: whether the input artifacts of `.of`, which may have none, come through Sealgate or from where they may. */ -}}
+{{- /* CEL: whether all input artifacts of `.of`, if any, come through Sealgate or from an allowed source. */ -}}
 {{- define "sealgate.admission.inputs" -}}
 (!has({{ .of }}.artifacts) || {{ .of }}.artifacts.all(a, {{ include "sealgate.admission.input" . }}))
 {{- end -}}
@@ -9,18 +9,18 @@
 {{- range $refused }}!has(a.{{ . }}) && {{ end }}{{ include "sealgate.admission.plugin" (dict "of" "a" "root" .root) }}
 {{- end -}}
 
-{{- /* CEL: whether a location names this plugin, or none. */ -}}
+{{- /* CEL: whether a location names this plugin, or no plugin. */ -}}
 {{- define "sealgate.admission.plugin" -}}
 (!has({{ .of }}.plugin) || !has({{ .of }}.plugin.name) || {{ .of }}.plugin.name in [{{ range include "sealgate.names" .root | fromYamlArray }}{{ . | squote }}, {{ end }}''])
 {{- end -}}
 
-{{- /* CEL: whether nothing is written elsewhere. */ -}}
+{{- /* CEL: whether a location for an output names no other storage. */ -}}
 {{- define "sealgate.admission.output" -}}
 {{- $of := .of -}}
 {{- range list "s3" "gcs" "azure" "oss" "hdfs" "artifactory" "raw" "git" "http" }}!has({{ $of }}.{{ . }}) && {{ end }}{{ include "sealgate.admission.plugin" . }}
 {{- end -}}
 
-{{- /* CEL: whether a call's arguments, and those of its hooks, come through Sealgate. */ -}}
+{{- /* CEL: whether the artifacts in the arguments of a step or task, and of its hooks, come through Sealgate. */ -}}
 {{- define "sealgate.admission.call" -}}
 {{- $hook := printf "%s.hooks[h].arguments" .of -}}
 (!has({{ .of }}.arguments) || {{ include "sealgate.admission.inputs" (dict "of" (printf "%s.arguments" .of) "root" .root) }}) &&

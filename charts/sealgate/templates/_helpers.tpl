@@ -11,18 +11,18 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 
-{{- /* Every name of the plugin, as a list. */ -}}
+{{- /* All names of the plugin, as a list. */ -}}
 {{- define "sealgate.names" -}}
 {{- prepend .Values.plugin.additionalNames .Values.plugin.name | uniq | toYaml -}}
 {{- end -}}
 
-{{- /* The account of Argo's executor, where Loads run under it: in init containers, which have its token. Elsewhere a step's pod loads for itself. */ -}}
+{{- /* The executor's account, if Loads use it: init containers have its token. Otherwise a step's own account loads, and this is empty. */ -}}
 {{- define "sealgate.executor" -}}
 {{- $accounts := .Values.tenants.serviceAccounts -}}
 {{- if and (eq .Values.argo.layout "init") (ne $accounts.executor $accounts.workflow) }}{{ $accounts.executor }}{{ end -}}
 {{- end -}}
 
-{{- /* The roles in Vault of those who do not log in by that of a step's pod: a mapping from component to role. */ -}}
+{{- /* Roles in Vault besides that of a step's pod: a mapping from component to role. */ -}}
 {{- define "sealgate.roles" -}}
 {{- $auth := dig "vault" "auth" dict .Values.configuration.keys -}}
 {{- $roles := dict -}}
@@ -34,12 +34,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $roles | toYaml -}}
 {{- end -}}
 
-{{- /* Where a native sidecar and Sealgate meet: mounted in every container of a workflow's pod; of their own in the server's. */ -}}
+{{- /* The directory that a native sidecar and Sealgate share. In a workflow's pod every container has it; beside the server they have their own. */ -}}
 {{- define "sealgate.meeting" -}}
 {{- if eq .place "server" }}/sealgate-downstream{{ else }}/var/run/argo{{ end -}}
 {{- end -}}
 
-{{- /* One configuration, as text. `place` is pod or server. */ -}}
+{{- /* The configuration of Sealgate as text. `place` is pod or server. */ -}}
 {{- define "sealgate.configuration" -}}
 {{- $values := .root.Values -}}
 {{- $configuration := deepCopy $values.configuration -}}
@@ -63,8 +63,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   {{- end -}}
 {{- end -}}
 {{- $text := merge (dict "apiVersion" "sealgate/v1alpha1" "kind" "Sealgate") $configuration | toYaml -}}
-{{- if contains "{{" $text }}{{ fail "configuration: it holds {{, which Argo would take for a template of its own" }}{{ end -}}
-{{- if contains "$(" $text }}{{ fail "configuration: it holds $(, which Kubernetes would take for a variable" }}{{ end -}}
+{{- if contains "{{" $text }}{{ fail "configuration: it contains {{, which Argo would replace as a template variable" }}{{ end -}}
+{{- if contains "$(" $text }}{{ fail "configuration: it contains $(, which Kubernetes would replace as a variable" }}{{ end -}}
 {{- $text -}}
 {{- end -}}
 
@@ -83,12 +83,12 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   {{- $given = concat $kept .root.Values.argo.server.environment -}}
 {{- end -}}
 {{- range $given -}}
-  {{- if has .name (list "SEALGATE_CONFIG" "SEALGATE_CONFIG_YAML" "SEALGATE_NAMESPACE" "SEALGATE_SERVICE_ACCOUNT") }}{{ fail (printf "environment: %s is set by the chart" .name) }}{{ end -}}
+  {{- if has .name (list "SEALGATE_CONFIG" "SEALGATE_CONFIG_YAML" "SEALGATE_NAMESPACE" "SEALGATE_SERVICE_ACCOUNT") }}{{ fail (printf "environment: %s is set by the chart; remove it" .name) }}{{ end -}}
 {{- end -}}
 {{- concat $own $given | toYaml -}}
 {{- end -}}
 
-{{- /* A vendor's container beside Sealgate. `place` is pod or server. */ -}}
+{{- /* The vendor's container beside Sealgate. `place` is pod or server. */ -}}
 {{- define "sealgate.vendor" -}}
 {{- $volume := ternary "sealgate-downstream" "var-run-argo" (eq .place "server") -}}
 {{- $meeting := include "sealgate.meeting" . -}}
@@ -104,7 +104,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $container | toYaml -}}
 {{- end -}}
 
-{{- /* What pods must be patched with, or nothing. */ -}}
+{{- /* The patch of every pod, or nothing. */ -}}
 {{- define "sealgate.podSpecPatch" -}}
 {{- if eq .Values.downstream.placement "nativeSidecar" -}}
 {{- dict "initContainers" (list (include "sealgate.vendor" (dict "root" . "place" "pod") | fromYaml)) | toYaml -}}
@@ -117,14 +117,14 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- end -}}
 
-{{- /* The controller's configuration: what the values give, with Sealgate in it. */ -}}
+{{- /* The controller's configuration: that of the values, with Sealgate added. */ -}}
 {{- define "sealgate.controller" -}}
 {{- $config := deepCopy .Values.argo.controller.config -}}
 {{- $image := include "sealgate.image" . -}}
 {{- $names := include "sealgate.names" . | fromYamlArray -}}
 {{- $drivers := list -}}
 {{- range $names }}{{ $drivers = append $drivers (dict "name" . "image" $image "connectionTimeoutSeconds" (int $.Values.plugin.connectionTimeoutSeconds)) }}{{ end -}}
-{{- range $config.artifactDrivers }}{{ if has .name $names }}{{ fail (printf "argo.controller.config: artifactDrivers has %s already" .name) }}{{ end }}{{ end -}}
+{{- range $config.artifactDrivers }}{{ if has .name $names }}{{ fail (printf "argo.controller.config: artifactDrivers has %s already; the chart adds it, so remove it" .name) }}{{ end }}{{ end -}}
 {{- $_ := set $config "artifactDrivers" (concat $drivers ($config.artifactDrivers | default list)) -}}
 {{- $_ := set $config "images" (merge (dict $image (dict "entrypoint" (list "sealgate" "serve"))) ($config.images | default dict)) -}}
 {{- $executor := $config.executor | default dict -}}
@@ -132,16 +132,16 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $set := list -}}
 {{- range $environment }}{{ $set = append $set .name }}{{ end -}}
 {{- include "sealgate.check.secrets" (dict "where" "argo.controller.config: executor.env" "list" $executor.env) -}}
-{{- range $executor.env }}{{ if has .name $set }}{{ fail (printf "argo.controller.config: executor.env has %s, which would stand above what the chart and environment set" .name) }}{{ end }}{{ end -}}
-{{- if hasKey $config "initlessPod" }}{{ fail "argo.controller.config: initlessPod is set, and argo.layout is what says it" }}{{ end -}}
+{{- range $executor.env }}{{ if has .name $set }}{{ fail (printf "argo.controller.config: executor.env has %s, which the chart or `environment` sets; remove it" .name) }}{{ end }}{{ end -}}
+{{- if hasKey $config "initlessPod" }}{{ fail "argo.controller.config: initlessPod is set; remove it and use argo.layout" }}{{ end -}}
 {{- $_ := set $executor "env" (concat $environment ($executor.env | default list)) -}}
-{{- if $executor.securityContext }}{{ fail "argo.controller.config: executor.securityContext is set, and argo.executor.securityContext is what says it" }}{{ end -}}
+{{- if $executor.securityContext }}{{ fail "argo.controller.config: executor.securityContext is set; remove it and use argo.executor.securityContext" }}{{ end -}}
 {{- if .Values.argo.executor.securityContext }}{{ $_ := set $executor "securityContext" .Values.argo.executor.securityContext }}{{ end -}}
 {{- $_ := set $config "executor" $executor -}}
 {{- if eq .Values.argo.layout "initless" }}{{ $_ := set $config "initlessPod" (dict "enabled" true) }}{{ end -}}
 {{- with .Values.argo.repository -}}
   {{- if .default -}}
-    {{- if $config.artifactRepository }}{{ fail "argo.controller.config: artifactRepository is set, and argo.repository.default wants to be it" }}{{ end -}}
+    {{- if $config.artifactRepository }}{{ fail "argo.controller.config: artifactRepository is set; remove it, or set argo.repository.default: false" }}{{ end -}}
     {{- $plugin := dict "name" $.Values.plugin.name "configuration" .configuration "keyFormat" .keyFormat -}}
     {{- $_ := set $config "artifactRepository" (dict "archiveLogs" .archiveLogs "plugin" $plugin) -}}
   {{- end -}}
@@ -154,10 +154,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- end -}}
 {{- $given := dig "workflowDefaults" "spec" dict $config -}}
 {{- range $name, $found := dict "serviceAccountName" $given.serviceAccountName "executor.serviceAccountName" (dig "executor" "serviceAccountName" "" $given) "artifactGC.serviceAccountName" (dig "artifactGC" "serviceAccountName" "" $given) -}}
-  {{- if $found }}{{ fail (printf "argo.controller.config: workflowDefaults has %s, and tenants.serviceAccounts is what says it" $name) }}{{ end -}}
+  {{- if $found }}{{ fail (printf "argo.controller.config: workflowDefaults has %s; remove it and use tenants.serviceAccounts" $name) }}{{ end -}}
 {{- end -}}
 {{- with include "sealgate.podSpecPatch" . -}}
-  {{- if or $given.podSpecPatch (dig "artifactGC" "podSpecPatch" "" $given) }}{{ fail "argo.controller.config: workflowDefaults has a podSpecPatch, and downstream.placement needs it" }}{{ end -}}
+  {{- if or $given.podSpecPatch (dig "artifactGC" "podSpecPatch" "" $given) }}{{ fail "argo.controller.config: workflowDefaults has a podSpecPatch, which downstream.placement sets; remove it, or use the placement child" }}{{ end -}}
   {{- $_ := set $spec "podSpecPatch" . -}}
   {{- $_ := set $spec.artifactGC "podSpecPatch" . -}}
 {{- end -}}
@@ -165,7 +165,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $config | toYaml -}}
 {{- end -}}
 
-{{- /* Containers, volumes and mounts of Argo's server: a container for each name, because each has a socket. */ -}}
+{{- /* Containers beside Argo's server: one for each name, because each name has its own socket. */ -}}
 {{- define "sealgate.server.containers" -}}
 {{- $native := eq .Values.downstream.placement "nativeSidecar" -}}
 {{- $containers := list -}}
@@ -201,73 +201,73 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $mounts | toYaml -}}
 {{- end -}}
 
-{{- /* What a reader of the values could not see by their schema. */ -}}
+{{- /* Checks of the values that the schema cannot express. */ -}}
 {{- define "sealgate.check" -}}
 {{- if eq .Values.downstream.placement "child" -}}
-  {{- if .Values.downstream.image }}{{ fail "downstream.image: a child runs in Sealgate's own image; see docs/install-image.md" }}{{ end -}}
+  {{- if .Values.downstream.image }}{{ fail "downstream.image: a child runs in Sealgate's own image; remove it and build an image as in docs/install-image.md" }}{{ end -}}
 {{- else if not .Values.downstream.image -}}
-  {{- fail (printf "downstream.image: the placement %s needs it" .Values.downstream.placement) -}}
+  {{- fail (printf "downstream.image: it is empty, and the placement %s needs it" .Values.downstream.placement) -}}
 {{- end -}}
 {{- if eq .Values.downstream.placement "imageVolume" -}}
-  {{- if semverCompare "<1.31-0" .Capabilities.KubeVersion.Version }}{{ fail (printf "downstream.placement: imageVolume needs Kubernetes 1.31, and this is %s" .Capabilities.KubeVersion.Version) }}{{ end -}}
-  {{- if not (hasPrefix "/vendor/" (first .Values.downstream.command)) }}{{ fail (printf "downstream.command: the image is mounted at /vendor, and %s does not lie there" (first .Values.downstream.command)) }}{{ end -}}
-  {{- if .Values.plugin.additionalNames }}{{ fail "plugin.additionalNames: imageVolume patches the container of one name only" }}{{ end -}}
+  {{- if semverCompare "<1.31-0" .Capabilities.KubeVersion.Version }}{{ fail (printf "downstream.placement: imageVolume needs Kubernetes 1.31 or later, and this is %s" .Capabilities.KubeVersion.Version) }}{{ end -}}
+  {{- if not (hasPrefix "/vendor/" (first .Values.downstream.command)) }}{{ fail (printf "downstream.command: the image is mounted at /vendor, and %s is not beneath it" (first .Values.downstream.command)) }}{{ end -}}
+  {{- if .Values.plugin.additionalNames }}{{ fail "plugin.additionalNames: imageVolume can patch the container of one name only; remove the other names" }}{{ end -}}
   {{- if or (ne .Values.argo.layout "initless") (not .Values.argo.repository.default) (not .Values.argo.repository.archiveLogs) -}}
-    {{- fail "downstream.placement: imageVolume patches a container that only argo.layout initless with argo.repository.default and archiveLogs puts into every pod" -}}
+    {{- fail "downstream.placement: imageVolume patches a container that every pod must have; set argo.layout: initless, argo.repository.default: true and argo.repository.archiveLogs: true" -}}
   {{- end -}}
 {{- end -}}
-{{- if has .Values.plugin.name (list "downstream" "vendor") }}{{ fail (printf "plugin.name: %s is taken by a container or a volume of the chart" .Values.plugin.name) }}{{ end -}}
-{{- range .Values.plugin.additionalNames }}{{ if has . (list "downstream" "vendor" $.Values.plugin.name) }}{{ fail (printf "plugin.additionalNames: %s is taken" .) }}{{ end }}{{ end -}}
+{{- if has .Values.plugin.name (list "downstream" "vendor") }}{{ fail (printf "plugin.name: %s is taken by a container or a volume of the chart; choose another name" .Values.plugin.name) }}{{ end -}}
+{{- range .Values.plugin.additionalNames }}{{ if has . (list "downstream" "vendor" $.Values.plugin.name) }}{{ fail (printf "plugin.additionalNames: %s is taken; choose another name" .) }}{{ end }}{{ end -}}
 {{- range keys (.Values.configuration.plugins | default dict) }}{{ if not (has . (include "sealgate.names" $ | fromYamlArray)) }}{{ fail (printf "configuration.plugins: %s is neither plugin.name nor among plugin.additionalNames" .) }}{{ end }}{{ end -}}
-{{- if not .Values.tenants.namespaces }}{{ fail "tenants.namespaces: it is empty, so every workflow would be told a service account that nobody has made; name the namespaces in which workflows run" }}{{ end -}}
-{{- if and (has "Deny" .Values.admission.actions) (has "Warn" .Values.admission.actions) }}{{ fail "admission.actions: Kubernetes takes Deny or Warn, and not both; what is denied is told anyway" }}{{ end -}}
-{{- if and (eq .Values.argo.layout "init") (dig "readOnlyRootFilesystem" false (.Values.argo.executor.securityContext | default dict)) }}{{ fail "argo.executor.securityContext: readOnlyRootFilesystem lets no artifact in, because Argo makes the socket's directory in the root of init containers; leave it out, or take argo.layout initless" }}{{ end -}}
+{{- if not .Values.tenants.namespaces }}{{ fail "tenants.namespaces: it is empty, so no namespace would have the service accounts that workflows use; list the namespaces in which workflows run" }}{{ end -}}
+{{- if and (has "Deny" .Values.admission.actions) (has "Warn" .Values.admission.actions) }}{{ fail "admission.actions: Kubernetes does not accept Deny together with Warn; remove Warn, because a denial shows the message anyway" }}{{ end -}}
+{{- if and (eq .Values.argo.layout "init") (dig "readOnlyRootFilesystem" false (.Values.argo.executor.securityContext | default dict)) }}{{ fail "argo.executor.securityContext: with readOnlyRootFilesystem no artifact can be loaded, because Argo creates the socket's directory in the root file system of init containers; remove it, or set argo.layout: initless" }}{{ end -}}
 {{- range $where, $list := dict "environment" .Values.environment "downstream.environment" .Values.downstream.environment "argo.server.environment" .Values.argo.server.environment -}}
   {{- include "sealgate.check.secrets" (dict "where" $where "list" $list) -}}
 {{- end -}}
 {{- range $where, $keys := merge (dict "configuration" .Values.configuration.keys) (include "sealgate.plugins.keys" . | fromYaml) -}}
-  {{- if contains "@" (dig "vault" "address" "" $keys) }}{{ fail (printf "%s: keys.vault.address has a user in it, whom everybody would see; leave out what stands before the @" $where) }}{{ end -}}
+  {{- if contains "@" (dig "vault" "address" "" $keys) }}{{ fail (printf "%s: keys.vault.address contains a user, which would be readable in ConfigMaps and pods; remove the part before the @" $where) }}{{ end -}}
 {{- end -}}
 {{- if eq .Values.configuration.keys.provider "vault" -}}
   {{- $auth := .Values.configuration.keys.vault.auth -}}
-  {{- if and (not (has $auth.method (list "kubernetes" "jwt"))) (or $auth.role $auth.roles) }}{{ fail (printf "configuration.keys.vault.auth: the method %s has no role; set role: null" $auth.method) }}{{ end -}}
+  {{- if and (not (has $auth.method (list "kubernetes" "jwt"))) (or $auth.role $auth.roles) }}{{ fail (printf "configuration.keys.vault.auth: the method %s has no role; set role: null and remove roles" $auth.method) }}{{ end -}}
   {{- $given := $auth.roles | default dict -}}
-  {{- if $given.sidecar }}{{ fail "configuration.keys.vault.auth.roles.sidecar: a step's pod logs in by role, which is what says it" }}{{ end -}}
-  {{- if and $given.init (not (include "sealgate.executor" .)) }}{{ fail "configuration.keys.vault.auth.roles.init: it is for an account of Argo's executor in pods with init containers, and there is none; set tenants.serviceAccounts.executor and argo.layout: init, or leave it out" }}{{ end -}}
+  {{- if $given.sidecar }}{{ fail "configuration.keys.vault.auth.roles.sidecar: the role of a step's pod is configuration.keys.vault.auth.role; set that instead" }}{{ end -}}
+  {{- if and $given.init (not (include "sealgate.executor" .)) }}{{ fail "configuration.keys.vault.auth.roles.init: the role is for the executor's account in pods with init containers, and these values have none; set tenants.serviceAccounts.executor and argo.layout: init, or remove the role" }}{{ end -}}
   {{- $names := list $auth.role -}}
   {{- range include "sealgate.roles" . | fromYaml -}}
-    {{- if has . $names }}{{ fail (printf "configuration.keys.vault.auth: two of role and roles are %s, and the one would lock the other out" .) }}{{ end -}}
+    {{- if has . $names }}{{ fail (printf "configuration.keys.vault.auth: two of role and roles are %s, and a role admits one account only; give them different names" .) }}{{ end -}}
     {{- $names = append $names . -}}
   {{- end -}}
   {{- include "sealgate.check.plugins" . -}}
   {{- if eq $auth.method "jwt" -}}
-    {{- if and .Values.vault.setup (not .Values.vault.audience) }}{{ fail "vault.audience: the method jwt needs it; it is aud in a pod's token, mostly the issuer of the cluster (kubectl get --raw /.well-known/openid-configuration)" }}{{ end -}}
-    {{- if .Values.tenants.serviceAccounts.executor }}{{ fail "tenants.serviceAccounts.executor: Argo gives it a token from a Secret, which has no audience, so it cannot log in by the method jwt; use kubernetes, or no executor" }}{{ end -}}
+    {{- if and .Values.vault.setup (not .Values.vault.audience) }}{{ fail "vault.audience: it is empty, and the method jwt needs it; set aud of a pod's token, usually the cluster's issuer (kubectl get --raw /.well-known/openid-configuration)" }}{{ end -}}
+    {{- if .Values.tenants.serviceAccounts.executor }}{{ fail "tenants.serviceAccounts.executor: its token comes from a Secret and has no audience, so it cannot log in with the method jwt; use the method kubernetes, or remove the executor" }}{{ end -}}
   {{- end -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* Where each plugin has keys of its own: a mapping from configuration.plugins.NAME to its section `keys`. */ -}}
+{{- /* The sections `keys` of plugins: a mapping from configuration.plugins.NAME to the section. */ -}}
 {{- define "sealgate.plugins.keys" -}}
 {{- $found := dict -}}
 {{- range $name, $section := .Values.configuration.plugins }}{{ $_ := set $found (printf "configuration.plugins.%s" $name) (dig "keys" dict ($section | default dict)) }}{{ end -}}
 {{- $found | toYaml -}}
 {{- end -}}
 
-{{- /* The sections of plugins may name another key. Whatever else of Vault's they change, something here would not know. */ -}}
+{{- /* The section of a plugin may name another key. Other settings of Vault would not reach the script of vault.setup. */ -}}
 {{- define "sealgate.check.plugins" -}}
 {{- range $where, $keys := include "sealgate.plugins.keys" . | fromYaml -}}
-  {{- if dig "vault" "auth" "" $keys }}{{ fail (printf "%s.keys.vault.auth: Argo's server would log in by it, too; leave auth to configuration.keys" $where) }}{{ end -}}
+  {{- if dig "vault" "auth" "" $keys }}{{ fail (printf "%s.keys.vault.auth: Argo's server would log in with it, too; set auth in configuration.keys alone" $where) }}{{ end -}}
   {{- range list "address" "namespace" "mount" "context" -}}
-    {{- if and $.Values.vault.setup (dig "vault" . "" $keys) }}{{ fail (printf "%s.keys.vault.%s: the script of vault.setup knows the one of configuration.keys alone; leave it out, or set vault.setup: false and set up Vault by hand" $where .) }}{{ end -}}
+    {{- if and $.Values.vault.setup (dig "vault" . "" $keys) }}{{ fail (printf "%s.keys.vault.%s: the script of vault.setup uses only that of configuration.keys; remove it, or set vault.setup: false and set up Vault by hand" $where .) }}{{ end -}}
   {{- end -}}
 {{- end -}}
 {{- range $name, $section := .Values.configuration.plugins -}}
-  {{- if and $.Values.vault.setup (dig "audit" "signingKey" "" ($section | default dict)) }}{{ fail (printf "configuration.plugins.%s.audit.signingKey: the script of vault.setup knows the one of configuration.audit alone; leave it out, or set vault.setup: false and set up Vault by hand" $name) }}{{ end -}}
+  {{- if and $.Values.vault.setup (dig "audit" "signingKey" "" ($section | default dict)) }}{{ fail (printf "configuration.plugins.%s.audit.signingKey: the script of vault.setup uses only that of configuration.audit; remove it, or set vault.setup: false and set up Vault by hand" $name) }}{{ end -}}
 {{- end -}}
 {{- end -}}
 
-{{- /* Every key of Vault that the configuration and the policies in place name, as a list. */ -}}
+{{- /* Every key in Vault that the configuration and its inline policies name, as a list. */ -}}
 {{- define "sealgate.vault.keys" -}}
 {{- $vault := .Values.configuration.keys.vault -}}
 {{- $names := list ($vault.key | default "artifacts") -}}
@@ -281,7 +281,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   {{- range dig "spec" "encryption" list $policy -}}
     {{- range concat (list .key | compact) (.authorKeys | default list) -}}
       {{- $name := trimPrefix $prefix . -}}
-      {{- if not (regexMatch "^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$" $name) }}{{ fail (printf "configuration.policies: %s names the key %s, which the script of vault.setup cannot make; set vault.setup: false, and set up Vault by hand" $policy.metadata.name .) }}{{ end -}}
+      {{- if not (regexMatch "^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?$" $name) }}{{ fail (printf "configuration.policies: %s names the key %s, which the script of vault.setup cannot create; set vault.setup: false and set up Vault by hand" $policy.metadata.name .) }}{{ end -}}
       {{- $names = append $names $name -}}
     {{- end -}}
   {{- end -}}
@@ -289,10 +289,10 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 {{- $names | uniq | toYaml -}}
 {{- end -}}
 
-{{- /* Whoever may read ConfigMaps and pods reads these lists. */ -}}
+{{- /* Values in these lists are readable in ConfigMaps and pods, so secrets in them are refused. */ -}}
 {{- define "sealgate.check.secrets" -}}
 {{- range .list -}}
-  {{- if and .value (regexMatch "(?i)(TOKEN|SECRET|PASSWORD|PASSPHRASE|_KEY|_KEY_BASE64|_HEADERS|CONNECTION_STRING)$" .name) }}{{ fail (printf "%s: %s would be there for everybody to read; write it as valueFrom: {secretKeyRef: {name: …, key: …}}" $.where .name) }}{{ end -}}
-  {{- if regexMatch "://[^/?#\\s]*@|(?i)(secret_access_key|session_token|service_account_key|account_key|sas_key)\\s*[:=]" (.value | default "") }}{{ fail (printf "%s: %s holds a secret that would be there for everybody to read; write it as valueFrom: {secretKeyRef: {name: …, key: …}}" $.where .name) }}{{ end -}}
+  {{- if and .value (regexMatch "(?i)(TOKEN|SECRET|PASSWORD|PASSPHRASE|_KEY|_KEY_BASE64|_HEADERS|CONNECTION_STRING)$" .name) }}{{ fail (printf "%s: %s would be readable in ConfigMaps and pods; write it as valueFrom: {secretKeyRef: {name: …, key: …}}" $.where .name) }}{{ end -}}
+  {{- if regexMatch "://[^/?#\\s]*@|(?i)(secret_access_key|session_token|service_account_key|account_key|sas_key)\\s*[:=]" (.value | default "") }}{{ fail (printf "%s: %s contains a secret that would be readable in ConfigMaps and pods; write it as valueFrom: {secretKeyRef: {name: …, key: …}}" $.where .name) }}{{ end -}}
 {{- end -}}
 {{- end -}}

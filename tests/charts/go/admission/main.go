@@ -1,5 +1,5 @@
-// Decides as an API server does: reads a ValidatingAdmissionPolicy and objects from standard input, and says for each
-// object which validations refuse it, with the packages that an API server is made of.
+// Evaluates a ValidatingAdmissionPolicy with the API server's own packages. It reads the policy and objects from standard
+// input, and writes for each object the messages of the validations that refuse it.
 package main
 
 import (
@@ -49,7 +49,7 @@ func main() {
 	check(json.NewEncoder(os.Stdout).Encode(answers))
 }
 
-// An expression of the policy; its name is that of a variable, or what a refusal says.
+// An expression of the policy. Its name is that of a variable, or the message of a refusal.
 type expression struct{ name, text string }
 
 func (e expression) GetExpression() string { return e.text }
@@ -58,8 +58,8 @@ func (e expression) ReturnTypes() []*cel.Type {
 	return []*cel.Type{cel.AnyType}
 }
 
-// compile does what the API server does to a policy that is written; an expression that does not compile ends the
-// program, where the API server would refuse the policy.
+// compile compiles a policy like the API server does when it is written. An expression that does not compile ends the
+// program; the API server would refuse the policy.
 func compile(policy *admissionv1.ValidatingAdmissionPolicy) func(object, old map[string]any, name string) []string {
 	declared := plugincel.OptionalVariableDeclarations{HasAuthorizer: true, StrictCost: true}
 	mode := environment.NewExpressions

@@ -1,4 +1,4 @@
-// Parses standard input strictly, as the controller does its configuration: `argo-parser KIND`.
+// Parses standard input strictly, like the controller parses its configuration: `argo KIND`.
 package main
 
 import (

@@ -1,4 +1,4 @@
-"""What it costs to tell: the audit trail and the traces, each against the same proxy without them."""
+"""The cost of the audit trail and of traces, each against the same proxy without them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.measure import Row, Side, ratio, say, take_turns
 from bench.setting import Setting, random_file, remove
 
 _NOTHING, _TRAIL, _FILE, _TRACES = (
-    "nothing told",
+    "no trail",
     "a trail on standard output",
     "a trail in a file",
     "a trail and traces",
@@ -20,8 +20,8 @@ _NOTHING, _TRAIL, _FILE, _TRACES = (
 
 
 def rows(setting: Setting) -> Iterator[Row]:
-    """A small call, and a Save and a Load of the file, on proxies that tell more and more."""
-    home = setting.directory("telling")
+    """Measure two small calls, and Save and Load of a file, with and without a trail and traces."""
+    home = setting.directory("observability")
     with ExitStack() as stack:
         downstream = stack.enter_context(processes.backend(home / "backend"))
         alone = stack.enter_context(Client(downstream.socket))
@@ -41,12 +41,12 @@ def rows(setting: Setting) -> Iterator[Row]:
 
 def _small_calls(setting: Setting, home: Path, alone: Client, clients: dict[str, Client]) -> Iterator[Row]:
     alone.save("bench/one/file", random_file(home / "one", 4096))
-    asked: dict[str, Callable[[Client], object]] = {
+    calls: dict[str, Callable[[Client], object]] = {
         "IsDirectory": lambda client: client.is_directory("bench/one"),
-        "Delete of nothing": lambda client: client.delete("bench/absent"),
+        "Delete of a missing artifact": lambda client: client.delete("bench/absent"),
     }
-    """One leaves one record, the other, which has effects, two."""
-    for operation, ask in asked.items():
+    """IsDirectory leaves one record, and Delete, which has effects, two."""
+    for operation, ask in calls.items():
         say(f"{operation} with a trail and traces, {setting.calls} calls at a time")
         seconds: dict[str, list[float]] = {name: [] for name in clients}
         for number in range(-1, setting.runs):
@@ -78,6 +78,6 @@ def _large_calls(setting: Setting, home: Path, alone: Client, clients: dict[str,
 
 
 def _compared(what: str, seconds: Mapping[str, list[float]], unit: str = "s") -> Iterator[Row]:
-    """Each that tells something beside the one that tells nothing, and traces beside the trail alone."""
+    """Compare each proxy with the one without a trail, and traces with the trail alone."""
     for name, other in ((_TRAIL, _NOTHING), (_FILE, _NOTHING), (_TRACES, _NOTHING), (_TRACES, _TRAIL)):
         yield ratio(f"{what}, {name}", (name, other), seconds, None, unit=unit)

@@ -1,4 +1,4 @@
-"""The rows that the decision table lacks, through the socket: directories, links, trials, and facts that come late."""
+"""Policies through the socket where the decision table has no row: directories, links, trials, late facts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Begin = Callable[..., Proxy]
 
 @pytest.fixture
 def begin(start) -> Begin:
-    """A proxy with these documents."""
+    """Start a proxy with these policies."""
 
     def begin(*documents: dict, transfer: str = "stream", environment: dict[str, str] | None = None, **settings):
         return start(
@@ -52,7 +52,7 @@ def refused(do: Callable[[], object], operation: str, says: str, code: str = "PE
 NO_SECRETS = document([ALLOW, {"effect": "deny", "match": {"keys": ["**/secret/**"]}}])
 
 
-def test_a_delete_and_a_load_above_a_denied_child_touch_nothing(begin):
+def test_a_delete_or_a_load_of_a_directory_with_a_denied_child_changes_nothing(begin):
     proxy = begin(NO_SECRETS)
     for key in ("t/a", "t/secret/x"):
         plant(proxy, key, b"stored", NOW)
@@ -67,14 +67,14 @@ def test_a_delete_and_a_load_above_a_denied_child_touch_nothing(begin):
     assert list(proxy.work.iterdir()) == []
 
 
-def test_a_listing_names_only_what_may_be_read(begin):
+def test_a_listing_names_only_readable_objects(begin):
     proxy = begin(NO_SECRETS)
     for key in ("t/a", "t/secret/x"):
         plant(proxy, key, b"stored", NOW)
     assert proxy.argo().list_objects("t") == ["t/a"]
 
 
-def test_a_collection_of_a_directory_with_one_retained_child_succeeds_and_keeps_all_of_it(begin):
+def test_collecting_a_directory_with_a_retained_child_succeeds_and_deletes_nothing(begin):
     keep = {"effect": "require", "match": {"keys": ["r/**"]}, "require": {"minAge": "30d"}, "onDelete": "skip"}
     proxy = begin(document([ALLOW, keep]), environment=GC)
     plant(proxy, "r/t/old", b"stored", NOW - 31 * DAY)
@@ -92,7 +92,7 @@ SIZES = [{**ALLOW, "limits": {"maxBytes": f"{size}MiB"}} for size in (1, 3, 2)]
 
 
 @WAYS
-def test_a_grant_that_survives_is_enough_and_the_last_one_is_named(begin, transfer):
+def test_one_sufficient_grant_is_enough_and_the_largest_is_named_in_a_refusal(begin, transfer):
     proxy = begin(document(SIZES), transfer=transfer)
     proxy.argo().save_stream("a", [bytes(MIB)] * 3)
     found = refused(
@@ -102,10 +102,10 @@ def test_a_grant_that_survives_is_enough_and_the_last_one_is_named(begin, transf
     assert eventually(lambda: stored(proxy) == {"a"})
 
 
-def test_a_file_that_grows_while_it_is_read_is_counted_by_what_was_read(begin):
+def test_a_file_that_grows_during_a_save_is_limited_by_the_bytes_read(begin):
     proxy = begin(document([{**ALLOW, "limits": {"maxBytes": "33MiB"}}]))
     source = proxy.work / "growing"
-    source.write_bytes(bytes(32 * MIB))  # more than what is under way at any time
+    source.write_bytes(bytes(32 * MIB))  # more than is buffered between the proxy and the downstream
     growing = proxy.argo("fault: grow on SaveStream\n")
     refused(lambda: growing.save("a", source), "Save", "(policy main, rule r0, LIMIT_BYTES)")
     assert source.stat().st_size > 33 * MIB
@@ -126,32 +126,32 @@ def test_a_sparse_file_of_a_terabyte_is_refused_before_it_is_read(begin, transfe
 
 
 @WAYS
-def test_a_downstream_that_sends_more_than_it_stores_gives_its_caller_nothing_more(begin, transfer):
+def test_bytes_that_a_downstream_sends_beyond_the_object_are_not_passed_on(begin, transfer):
     proxy = begin(document([SIZES[1]]), transfer=transfer)
-    proxy.argo().save_stream("a", b"all there is")
+    proxy.argo().save_stream("a", b"the whole object")
     fault = proxy.argo("fault: more on OpenStream\n")
     got: list[bytes] = []
     found = outcome(lambda: got.extend(fault.stream("a")))
     if transfer == "stream":
         assert_own_line(found, "DATA_LOSS", "OpenStream", "a")
-        assert b"".join(got) in {b"", b"all there is"}
+        assert b"".join(got) in {b"", b"the whole object"}
         assert_own_line(outcome(lambda: fault.load("a", proxy.work / "loaded")), "DATA_LOSS", "Load", "a")
         assert list(proxy.work.iterdir()) == []
-    else:  # its stream is never asked for
+    else:  # OpenStream of the downstream is not called
         assert found == Outcome("OK")
-        assert b"".join(got) == b"all there is"
-    assert proxy.argo().open_stream("a") == b"all there is"
+        assert b"".join(got) == b"the whole object"
+    assert proxy.argo().open_stream("a") == b"the whole object"
 
 
 # --- local paths ------------------------------------------------------------------------------------------
 
 
 @WAYS
-def test_what_a_link_leads_to_outside_of_the_roots_is_neither_saved_nor_written(begin, transfer):
+def test_links_out_of_the_roots_are_neither_read_nor_written_through(begin, transfer):
     proxy = begin(document([ALLOW]), transfer=transfer)
     outside = proxy.home / "outside"
     outside.mkdir()
-    (outside / "file").write_bytes(b"not to be saved")
+    (outside / "file").write_bytes(b"outside of the roots")
     (proxy.work / "file").symlink_to(outside / "file")
     (proxy.work / "directory").symlink_to(outside)
     argo = proxy.argo()
@@ -163,7 +163,7 @@ def test_what_a_link_leads_to_outside_of_the_roots_is_neither_saved_nor_written(
     assert stored(proxy) == {"a"}
 
 
-def test_a_link_that_is_put_in_while_a_directory_is_saved_is_not_followed(begin):
+def test_a_link_created_during_the_save_of_a_directory_is_not_followed(begin):
     proxy = begin(document([ALLOW]))
     tree = proxy.work / "tree"
     tree.mkdir()
@@ -176,13 +176,13 @@ def test_a_link_that_is_put_in_while_a_directory_is_saved_is_not_followed(begin)
 
 
 @WAYS
-def test_a_pipe_is_refused_and_never_waited_for(begin, transfer):
+def test_a_pipe_is_refused_without_waiting_for_it(begin, transfer):
     proxy = begin(document([ALLOW]), transfer=transfer)
     os.mkfifo(proxy.work / "pipe")
     refused(lambda: proxy.argo().save("a", proxy.work / "pipe"), "Save", "a pipe", "INVALID_ARGUMENT")
 
 
-def test_a_rule_about_paths_means_the_path_that_is_reached(begin, make):
+def test_a_rule_about_paths_applies_to_the_resolved_path(begin, make):
     proxy: Proxy = make()
     private = {"effect": "deny", "match": {"localPaths": [f"{proxy.work}/private/**"]}}
     proxy.settings["policies"] = [document([ALLOW, private])]
@@ -207,19 +207,19 @@ def test_rules_of_two_documents_are_pooled(begin):
 
 
 @pytest.mark.parametrize("mode", ["warn", "shadow"])
-def test_a_document_on_trial_denies_nothing_and_only_a_warning_tells(begin, mode):
+def test_a_policy_on_trial_denies_nothing_and_is_logged_in_mode_warn_alone(begin, mode):
     proxy = begin(document([{"effect": "deny", "match": {"keys": ["a/**"]}}], enforcement=mode))
     argo = proxy.argo()
     argo.save_stream("a/x", b"plain")
     assert argo.open_stream("a/x") == b"plain"
-    told = "'a/x' is allowed, and would be denied if the policy were enforced: main/r0"
-    assert (told in proxy.output()) == (mode == "warn")
+    warning = "'a/x' is allowed, and would be denied if the policy were enforced: main/r0"
+    assert (warning in proxy.output()) == (mode == "warn")
     plant(proxy, "a/planted", b"never sealed", None)
     refused(lambda: argo.open_stream("a/planted"), "OpenStream", "PLAINTEXT")
 
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])
-def test_a_rule_that_cannot_be_evaluated_does_what_the_document_says(begin, on_error):
+def test_on_error_decides_about_a_rule_that_cannot_be_evaluated(begin, on_error):
     unknown = {"effect": "deny", "match": {"identity": {"serviceAccounts": ["robot"]}}}
     argo = begin(document([ALLOW, unknown], onError=on_error)).argo()
     if on_error == "allow":
@@ -229,7 +229,7 @@ def test_a_rule_that_cannot_be_evaluated_does_what_the_document_says(begin, on_e
 
 
 @pytest.mark.parametrize("on_error", ["deny", "allow"])
-def test_a_condition_that_comes_to_an_error_does_what_the_document_says(begin, on_error):
+def test_on_error_decides_about_a_condition_that_fails(begin, on_error):
     pytest.importorskip("cel_expr_python", reason="the extra for conditions is not installed")
     argo = begin(document([ALLOW, {"effect": "deny", "when": "segments[3] == 'x'"}], onError=on_error)).argo()
     if on_error == "allow":
@@ -244,7 +244,7 @@ def test_a_condition_that_comes_to_an_error_does_what_the_document_says(begin, o
 
 
 @WAYS
-def test_what_is_write_once_is_not_replaced_whichever_operation_asks(begin, transfer):
+def test_a_write_once_object_is_replaced_by_no_operation(begin, transfer):
     proxy = begin(document([ALLOW, {"effect": "require", "require": {"overwrite": "deny"}}]), transfer=transfer)
     argo, source = proxy.argo(), proxy.work / "source"
     source.write_bytes(b"second")
@@ -258,7 +258,7 @@ def test_what_is_write_once_is_not_replaced_whichever_operation_asks(begin, tran
     assert stored(proxy) == {"a"}
 
 
-def test_an_author_chooses_only_a_key_that_is_listed_and_only_of_this_mount(begin):
+def test_an_author_chooses_only_a_listed_key_of_the_configured_mount(begin):
     chosen = {"key": "default", "authorKeys": ["transit/keys/default"]}
     proxy = begin(document([ALLOW], encryption=[chosen]))
     for key in ("default", "transit/keys/default"):
@@ -269,7 +269,7 @@ def test_an_author_chooses_only_a_key_that_is_listed_and_only_of_this_mount(begi
     assert stored(proxy) == {"a"}
 
 
-def test_what_one_tenant_sealed_is_not_opened_for_another(begin, make):
+def test_an_artifact_sealed_for_one_tenant_is_not_opened_for_another(begin, make):
     policy = document([ALLOW], encryption=[{"key": "default", "context": {"tenant": "${identity.namespace}"}}])
     proxy = begin(policy, environment={"SEALGATE_NAMESPACE": "team-a"})
     proxy.argo().save_stream("a", b"plain")

@@ -1,4 +1,4 @@
-"""What each operation leaves behind, by each way to end: its records, its spans and its metrics, and nothing else."""
+"""The records, spans and metrics of each operation, for each way in which it can end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ENDINGS = {
 
 
 @pytest.fixture(scope="module", params=["file", "stream"])
-def told(request, tmp_path_factory, collector):
+def observed(request, tmp_path_factory, collector):
     environment = {
         **collector.environment(),
         "VENDOR_STREAMS": "1",
@@ -33,23 +33,23 @@ def told(request, tmp_path_factory, collector):
         "OTEL_METRIC_EXPORT_INTERVAL": "50",
     }
     settings = {"spool": {"transfer": request.param}, "telemetry": {"metrics": "otlp"}}
-    proxy = Proxy(tmp_path_factory.mktemp("told"), settings=settings, environment=environment).start()
+    proxy = Proxy(tmp_path_factory.mktemp("observed"), settings=settings, environment=environment).start()
     yield proxy
     assert proxy.stop() == 0
 
 
 @pytest.fixture(scope="module")
-def beside(told):
-    """A proxy with the same storage and keys that tells nobody: what is stored by it is not counted."""
-    proxy = Proxy(told.home, environment={"VENDOR_STREAMS": "1"})
-    proxy.trail, proxy.log = proxy.home / "beside.jsonl", proxy.home / "beside.log"
+def unobserved(observed):
+    """A proxy with the same storage and keys that exports nothing, to store artifacts that are not counted."""
+    proxy = Proxy(observed.home, environment={"VENDOR_STREAMS": "1"})
+    proxy.trail, proxy.log = proxy.home / "unobserved.jsonl", proxy.home / "unobserved.log"
     yield proxy.start()
     assert proxy.stop() == 0
 
 
-def asked(stand: Stand, operation: str, outcome: str) -> dict[str, object]:
-    """How a call is tried so that it ends in this way."""
-    on = stand.asked(operation)
+def options(stand: Stand, operation: str, outcome: str) -> dict[str, object]:
+    """Return the options of `Stand.attempt` that make a call end with this outcome."""
+    on = stand.downstream_operation(operation)
     fault = {"refusal": "refuse-early" if on == "SaveStream" else "refuse", "fault": "die"}.get(outcome)
     return {"configuration": f"fault: {fault} on {on}"} if fault else {}
 
@@ -61,15 +61,15 @@ def records(operation: str, outcome: str) -> list[tuple[str, str]]:
 
 
 def spans(stand: Stand, operation: str, outcome: str) -> Counter:
-    """Kind, name, status, and what it says of its end."""
+    """Return the expected spans: kind, name, status, status code and kind of error."""
     _, code, kind = ENDINGS[outcome]
     server = "ERROR" if outcome in {"refusal", "fault"} else "UNSET"
     found = Counter({("SERVER", operation, server, code, kind): 1})
     if outcome == "denial":
         return found + Counter({("INTERNAL", "policy", "ERROR", "", kind): 1})
-    on, by_stream = stand.asked(operation), stand.proxy.settings["spool"]["transfer"] == "stream"
+    on, by_stream = stand.downstream_operation(operation), stand.proxy.settings["spool"]["transfer"] == "stream"
     found["INTERNAL", "policy", "UNSET", "", ""] += 1
-    # A stream that breaks has its status alone.
+    # A stream that breaks has a status code and no kind of error.
     onward = code if outcome == "fault" and on == "OpenStream" else kind
     found["CLIENT", on, "UNSET" if outcome == "success" else "ERROR", code, onward] += 1
     if operation in WRITES and by_stream:
@@ -81,7 +81,9 @@ def spans(stand: Stand, operation: str, outcome: str) -> Counter:
     elif operation == "OpenStream" or (operation == "Load" and by_stream):
         found["INTERNAL", "open", "ERROR", "", "Refused" if outcome == "refusal" else kind] += 1
     if (operation, outcome, by_stream) == ("Load", "refusal", True):
-        found["CLIENT", "IsDirectory", "UNSET", "OK", ""] += 1  # it might have been one, which no stream can carry
+        found["CLIENT", "IsDirectory", "UNSET", "OK", ""] += (
+            1  # a directory, which OpenStream cannot load, would be refused alike
+        )
     return found
 
 
@@ -110,7 +112,7 @@ def received_spans(collector: Collector) -> Counter:
 
 
 def received_metrics(collector: Collector) -> Counter:
-    """Metric and attributes, those that say the same everywhere left out."""
+    """Return each metric with its attributes, without those that are the same everywhere."""
     order = {
         names.AUDIT_RECORDS: (names.PHASE,),
         names.CALL_DURATION: (names.RPC_METHOD, names.STATUS_CODE, names.ERROR_TYPE),
@@ -120,37 +122,39 @@ def received_metrics(collector: Collector) -> Counter:
     found: Counter = Counter()
     for metric in collector.metrics():
         for point in getattr(metric, metric.WhichOneof("data")).data_points:
-            said = {item.key: value_of(item.value) for item in point.attributes}
-            assert set(said) - {names.RPC_SYSTEM} <= set(order[metric.name]), metric
-            facts = (said.get(name, "").rpartition("/")[2] for name in order[metric.name])
+            attributes = {item.key: value_of(item.value) for item in point.attributes}
+            assert set(attributes) - {names.RPC_SYSTEM} <= set(order[metric.name]), metric
+            facts = (attributes.get(name, "").rpartition("/")[2] for name in order[metric.name])
             found[(metric.name, *facts)] += point.count if hasattr(point, "count") else point.as_int
     return found
 
 
 @pytest.mark.parametrize("outcome", ENDINGS)
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_an_operation_leaves_exactly_what_it_should(told, beside, collector, key, operation, outcome):
-    stand = Stand(told, f"denied/../{key}" if outcome == "denial" else key)
+def test_an_operation_leaves_exactly_the_expected_records_spans_and_metrics(
+    observed, unobserved, collector, key, operation, outcome
+):
+    stand = Stand(observed, f"denied/../{key}" if outcome == "denial" else key)
     if outcome != "denial":
-        beside.argo().save_stream(stand.stored, blob(LARGE))
-    collector.messages.clear()  # all that was to come has come: the test before this one has seen to that
-    before = len(read(told.trail))
-    stand.attempt(operation, **asked(stand, operation, outcome))
-    # A seal that a refusal is quicker than is not begun, or is let go of at whichever step it had come to.
-    cut_off = [("INTERNAL", "seal", "UNSET", "", ""), ("INTERNAL", "seal", "ERROR", "", "Cancelled")]
+        unobserved.argo().save_stream(stand.stored, blob(LARGE))
+    collector.messages.clear()  # the test before this one has waited for all of its own
+    before = len(read(observed.trail))
+    stand.attempt(operation, **options(stand, operation, outcome))
+    # A refusal may come before sealing has begun, or cancel it at any step.
+    cancelled = [("INTERNAL", "seal", "UNSET", "", ""), ("INTERNAL", "seal", "ERROR", "", "Cancelled")]
     expected = spans(stand, operation, outcome)
 
-    def left():
+    def received():
         found = received_spans(collector)
-        if not any(seal in expected for seal in cut_off) and sum(found[seal] for seal in cut_off) == 1:
-            for seal in cut_off:
+        if not any(seal in expected for seal in cancelled) and sum(found[seal] for seal in cancelled) == 1:
+            for seal in cancelled:
                 del found[seal]
         return found, received_metrics(collector)
 
-    assert eventually(lambda: left() == (expected, metrics(operation, outcome))), left()
+    assert eventually(lambda: received() == (expected, metrics(operation, outcome))), received()
     found = [
         (r["unmapped"]["phase"], r.get("status_code", ""))
-        for r in read(told.trail)[before:]
+        for r in read(observed.trail)[before:]
         if r["unmapped"]["phase"] != "session.start"
     ]
     assert found == records(operation, outcome)
