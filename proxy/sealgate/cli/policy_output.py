@@ -67,7 +67,7 @@ def replay(result: Replay, kind: str) -> str:
         f"{result.now_denied} of {result.calls} calls would now be denied, {result.now_allowed} would now be allowed"
         + (f", {result.now_kept} deletes would now remove nothing" if result.now_kept else "")
         + (f", {result.now_removed} deletes that removed nothing now would" if result.now_removed else "")
-        + (f", and of {result.untold} the trail does not tell" if result.untold else "")
+        + (f", and of {result.undetermined} the trail does not tell" if result.undetermined else "")
         + (f"; {result.unusable} lines could not be used" if result.unusable else "")
     )
     return "\n".join(map(printable, lines))

@@ -18,7 +18,7 @@ from sealgate.compose.keys import key_provider
 from sealgate.envelope import Binding, Header, Unlock
 from sealgate.errors import BadRequest, DataLoss, Truncated
 from sealgate.plugin import Chunk
-from sealgate.policy import canonical_keys as canonical
+from sealgate.policy import canonical_keys
 from sealgate.storage.local_paths import Destination, LocalSource, Roots, local_errors, write_all
 
 _STREAM = "-"
@@ -153,7 +153,7 @@ def _printable(value: object) -> str:
 
 
 def _check_key(artifact_key: str) -> None:
-    fault = canonical.fault_of(artifact_key) if artifact_key else ""
+    fault = canonical_keys.fault_of(artifact_key) if artifact_key else ""
     if fault:
         raise BadRequest(fault, remedy="Give --artifact-key as Argo shows it")
 

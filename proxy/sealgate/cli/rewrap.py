@@ -20,7 +20,7 @@ from sealgate.config import Settings
 from sealgate.errors import BadRequest, one_line, shown_key
 from sealgate.layers.author_block import forwarded
 from sealgate.plugin import Artifact
-from sealgate.policy import canonical_keys as canonical
+from sealgate.policy import canonical_keys
 from sealgate.rotation import Pace, Patience, Report, Rotation
 from sealgate.rpc.client import Downstream
 from sealgate.storage.spool import Spool
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
         BadRequest: the prefix is no canonical key, or the artifact's configuration cannot be read.
         NotConfigured: the configuration does not say which keys, or which downstream.
     """
-    if fault := canonical.fault_of(options.prefix):
+    if fault := canonical_keys.fault_of(options.prefix):
         raise BadRequest(fault, remedy="Give the prefix as the first segments of a key, such as ns/workflow")
     configuration = author.author_configuration(options.configuration)
     artifact = forwarded(Artifact(options.prefix, plugin=options.plugin or "", configuration=configuration))
