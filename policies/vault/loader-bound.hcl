@@ -1,4 +1,4 @@
-# Loads artifacts of one context: may have data keys opened in it and in no other, and cannot make any.
+# For loading artifacts of one context: unwraps data keys in this context only, and cannot create them.
 # Put the mount, the key and the context (in base64) of keys.vault in place of transit, artifacts and dGVhbS1h.
 path "transit/decrypt/artifacts" {
   capabilities = ["update"]
@@ -9,7 +9,7 @@ path "transit/decrypt/artifacts" {
   }
 }
 
-# Whether the key is derived: of one that is not, Vault ignores the context.
+# Reading the key shows whether it is derived. For a key that is not derived, Vault ignores the context.
 path "transit/keys/artifacts" {
   capabilities = ["read"]
 }

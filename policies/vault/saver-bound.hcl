@@ -1,4 +1,4 @@
-# Saves artifacts of one context: may have data keys made in it and in no other, and cannot open one again.
+# For saving artifacts of one context: creates data keys in this context only, and cannot unwrap stored ones.
 # Put the mount, the key and the context (in base64) of keys.vault in place of transit, artifacts and dGVhbS1h.
 path "transit/datakey/plaintext/artifacts" {
   capabilities = ["update"]
@@ -9,7 +9,7 @@ path "transit/datakey/plaintext/artifacts" {
   }
 }
 
-# Whether the key is derived: of one that is not, Vault ignores the context.
+# Reading the key shows whether it is derived. For a key that is not derived, Vault ignores the context.
 path "transit/keys/artifacts" {
   capabilities = ["read"]
 }

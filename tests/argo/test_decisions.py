@@ -23,8 +23,8 @@ from harness.vault_logins import ServiceAccount, jwt
 from sealgate.call import Call, Operation
 from sealgate.envelope import new_header, seal_stream
 from sealgate.keys.local import LocalKeys
+from sealgate.policy.encryption import Encryption
 from sealgate.policy.engine import ProcessPolicy
-from sealgate.policy.facts import Encryption
 
 ROWS = rows(small=True)
 KEYS = ["default", "phi", "shared", "tenant-team-a", "tenant-ml-1", "main", "scratch", "curated"]

@@ -25,10 +25,10 @@ def attempts(proxy):
         ({"policies": [document([{"effect": "alow"}])]}, "Invalid enum value 'alow'; did you mean `allow`?"),
         ({"policies": ["/nowhere/policies"]}, "/nowhere/policies: cannot be read: no such file or directory"),
         ({"requirePolicy": True}, "a policy is required, and the configuration names none"),
-        ({"policies": [document(encryption=[{"key": "kv/keys/x"}])]}, "the key is of the mount kv"),
+        ({"policies": [document(encryption=[{"key": "kv/keys/x"}])]}, "the key is in mount kv"),
         (
             {"policies": [document(encryption=[{"write": "passthrough", "readPlaintext": "allow"}])]},
-            "plaintext may be stored only with `allowPassthrough: true`",
+            "`write: passthrough` needs `allowPassthrough: true`",
         ),
     ],
 )

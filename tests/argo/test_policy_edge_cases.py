@@ -254,7 +254,7 @@ def test_a_write_once_object_is_replaced_by_no_operation(begin, transfer):
     assert argo.open_stream("a") == b"first"
     blind = proxy.argo("fault: refuse on OpenStream\n" if transfer == "stream" else "fault: refuse on Load\n")
     found = refused(lambda: blind.save("b", source), "Save", "(policy main, rule r1, OVERWRITE)")
-    assert "nothing tells whether an object is stored under this key" in found.text
+    assert "it is unknown whether an object is already stored under this key" in found.text
     assert stored(proxy) == {"a"}
 
 

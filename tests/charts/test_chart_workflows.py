@@ -8,7 +8,7 @@ from harness.argo_types import require_workflow
 from harness.chain import SEALGATE
 from harness.rendering import CHART, ROOT
 
-from sealgate.policy import canonical_keys as canonical
+from sealgate.policy import canonical_keys
 
 pytestmark = pytest.mark.timeout(900, func_only=False)
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
@@ -80,7 +80,7 @@ def test_every_key_of_an_example_is_canonical():
     for path in EXAMPLES:
         for location in locations(documents(path)):
             key = location["key"].replace("{{workflow.namespace}}", "team-a").replace("{{workflow.name}}", "w-x2k9p")
-            assert not canonical.fault_of(key), key
+            assert not canonical_keys.fault_of(key), key
 
 
 @pytest.fixture(scope="module")

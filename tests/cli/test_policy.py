@@ -136,7 +136,7 @@ def test_a_failed_case_is_reported_with_its_place_and_reason(suite):
 def test_coverage_fails_for_a_rule_that_no_case_covers(suite):
     code, text = sealgate("test", suite, "--run", "fine", "--coverage")
     assert code == 1
-    assert "WARN main/not: denies nothing in any case" in text
+    assert "WARN main/not: no case shows it denying" in text
     assert "1 of 2 rules covered" in text
 
 
@@ -177,7 +177,7 @@ def test_a_hostile_case_name_stays_on_its_line_of_the_output(suite):
     [
         ("cases: []\n", "length >= 1"),
         ("cases: [{name: a, op: Load, key: k, expect: {decision: yep}}]\n", "Invalid enum value 'yep'"),
-        ("cases: [{name: a, expect: {decision: deny}}]\n", "the case has no `op`"),
+        ("cases: [{name: a, expect: {decision: deny}}]\n", "neither the case nor the defaults have `op`"),
         (
             "cases: [{name: a, op: Load, key: k, identity: {namspace: x}, expect: {decision: deny}}]\n",
             "did you mean `namespace`?",
@@ -207,7 +207,7 @@ def test_explain_shows_the_result_of_each_rule():
         '  allow   tenants/own-prefix         no      keys: "team-a/**" does not match segment 1 "team-b"',
         "  allow   tenants/ml-large           no      identity: namespace does not match",
         '  allow   tenants/shared-read        no      keys: "shared/**" does not match segment 1 "team-b"',
-        '  deny    tenants/no-secrets         no      keys: "**/.git/**" does not match, nor do 2 more',
+        '  deny    tenants/no-secrets         no      keys: "**/.git/**" does not match, nor do 2 other patterns',
         "  require tenants/sane               ok      maxListing ?<=5000, maxDepth 2<=12, maxKeyBytes 12<=512",
         '  encrypt tenants/encryption/shared  no      keys: "shared/**" does not match segment 1 "team-b"',
         "  encrypt tenants/encryption/tenant  first   key tenant-team-a",

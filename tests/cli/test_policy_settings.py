@@ -62,7 +62,9 @@ def test_a_key_of_another_mount_is_refused():
     keys = {"provider": "vault", "vault": {"auth": {"method": "token"}, "mount": "kms/transit"}}
     good = document(encryption=[{"key": "kms/transit/keys/x"}])
     assert load_policies(settings(keys=keys, policies=[good])).documents
-    with pytest.raises(PolicyInvalid, match="the key is of the mount transit, and the configuration uses kms/transit"):
+    with pytest.raises(
+        PolicyInvalid, match="the key is in mount transit, but the configuration uses mount kms/transit"
+    ):
         load_policies(settings(keys=keys, policies=[document(encryption=[{"key": "transit/keys/x"}])]))
 
 

@@ -1,4 +1,4 @@
-"""The ready-made policies with their decision table, and what an author reads for each of its refusals."""
+"""The policies in policies/library with their test cases, and the text of each refusal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sealgate.call import Call, Operation
 from sealgate.documents.reader import read
 from sealgate.layers.ruling import refusal
 from sealgate.policy import cases, load
+from sealgate.policy.decision import Measures, Request
 from sealgate.policy.engine import ProcessPolicy
-from sealgate.policy.facts import Measures, Request
 from sealgate.policy.load import DocumentSource, PolicySet
 from sealgate.policy.rules import Process
 
@@ -20,13 +20,13 @@ _ID = re.compile(r"\[d=[0-9a-f]{16}\]")
 
 
 def scaled(text: str) -> str:
-    """The same with sizes that a test can move."""
+    """Return `text` with sizes in KiB instead of GiB, so that a test can move the bytes."""
     return text.replace("GiB", "KiB")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row of the decision table."""
+    """One case of the library."""
 
     policy: str
     case: cases.Case
@@ -44,7 +44,7 @@ class Row:
         return self.name.partition(" ")[0]
 
     def refusal(self) -> str:
-        """What the author reads; empty if nothing is refused."""
+        """Return the text that the author reads; empty if the case is not refused."""
         verdict = ProcessPolicy(self.documents, self.process).decide(self.request, self.measures).effective
         if verdict.outcome != "deny":
             return ""
@@ -61,13 +61,13 @@ def policy_text(name: str, *, small: bool = False) -> str:
 
 
 def rows(*, small: bool = False) -> list[Row]:
-    """Every case of the library, in the order of the table."""
-    found = []
+    """Return every case of the library, in the order of their numbers."""
+    result = []
     for path in LIBRARY.glob("*.test.yaml"):
         text = scaled(path.read_text()) if small else path.read_text()
         test, faults = cases.converted(read(text).value, cases.ArtifactPolicyTest, cases.schema.decode)
         assert test, faults
         name = path.name.removesuffix(".test.yaml")
         documents = load.loaded([DocumentSource(name, read(policy_text(name, small=small)))])
-        found += [Row(name, case, *cases.asked(case, test.defaults), documents) for case in test.cases]
-    return sorted(found, key=lambda row: row.name)
+        result += [Row(name, case, *cases.inputs_of(case, test.defaults), documents) for case in test.cases]
+    return sorted(result, key=lambda row: row.name)

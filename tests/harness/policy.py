@@ -1,4 +1,4 @@
-"""Policies as a test writes them."""
+"""Builds policy documents and prepared policies for tests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from sealgate.policy.rules import Process
 
 HEAD = {"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy"}
 SPEC = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: main}\nspec:\n"
-"""How a document in YAML begins, up to what it says."""
+"""The beginning of a document in YAML, up to the fields of its spec."""
 
 
 def written(rule: str) -> str:
-    """A document in YAML of one rule, from its effect on."""
+    """Return a document in YAML with one rule; `rule` begins with its effect."""
     return f"{SPEC}  params: {{tier: gold}}\n  rules:\n    - {{name: r, effect: {rule}}}\n"
 
 
@@ -26,9 +26,11 @@ def document(rules=(), *, name="main", encryption=(), **spec) -> dict:
     return {**HEAD, "metadata": {"name": name}, "spec": {"rules": numbered, **spec}}
 
 
-def documents(*found: dict, installation: Installation = Installation()) -> PolicySet:  # noqa: B008 - it is frozen
-    return loaded([DocumentSource(f"{n}.json", read(json.dumps(value))) for n, value in enumerate(found)], installation)
+def documents(*values: dict, installation: Installation = Installation()) -> PolicySet:  # noqa: B008 - it is frozen
+    return loaded(
+        [DocumentSource(f"{n}.json", read(json.dumps(value))) for n, value in enumerate(values)], installation
+    )
 
 
-def policy(*found: dict, attested: bool = False, **identity: str) -> ProcessPolicy:
-    return ProcessPolicy(documents(*found), Process(identity, attested))
+def policy(*values: dict, attested: bool = False, **identity: str) -> ProcessPolicy:
+    return ProcessPolicy(documents(*values), Process(identity, attested))

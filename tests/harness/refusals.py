@@ -1,7 +1,7 @@
-"""Writes docs/refusals.md: each refusal as its author reads it. `make refusals` runs it, a test compares.
+"""Generates docs/refusals.md, which shows the text of each refusal. `make refusals` writes it, and a test compares it.
 
-Those of the library are what the engine decides, which another test holds to what comes through the socket; all others
-come from real calls of the layers.
+The refusals of the library are decisions of the engine. Another test compares them with the answers at the socket. All
+other refusals come from calls of the layers.
 """
 
 from __future__ import annotations
@@ -27,18 +27,20 @@ from sealgate.storage.stored_objects import Transfer
 PAGE = Path(__file__).parents[2] / "docs" / "refusals.md"
 HEAD = """# Refusals
 
-What the author of a workflow reads when a policy says no: in the node's message in Argo's user interface, after
-`rpc error: code = PermissionDenied desc = `. Each is one line of at most 400 bytes: what was tried, the fact, who says
-so, what to do, and a decision id that the log and the audit trail repeat. The code is also in the answer's metadata, as
-`sealgate-code`.
+This page shows the texts that the author of a workflow reads when Sealgate refuses a call. Argo's user interface shows
+them in the message of the node, after `rpc error: code = PermissionDenied desc = `.
 
-This page is written by `make refusals`: a test compares those of the library with what comes through the socket, and
-takes all others from calls that it makes.
+Each text is one line of at most 400 bytes. It contains the operation and the key, the fact, the source of the decision,
+a remedy, and a decision id that also appears in the log and in the audit trail. The code is also in the metadata of the
+answer, as `sealgate-code`.
+
+`make refusals` generates this page. Tests compare the refusals of the library with the answers at the socket, and make
+a call for each of the others.
 
 """
 IN_PLACE = "apiVersion: sealgate/v1alpha1\nkind: Sealgate\ndownstream: {command: [x]}\n"
-NOT_AS_DECIDED = {"12", "40"}
-"""Rows of the library that the socket tells in other words: an identity that is proven and empty, and a directory."""
+DIFFERENT_AT_SOCKET = {"12", "40"}
+"""Cases whose text at the socket differs: an attested identity that is empty, and a directory."""
 
 
 def page() -> str:
@@ -47,14 +49,14 @@ def page() -> str:
 
 def refusals() -> Iterator[tuple[str, str]]:
     for row in rows():
-        if row.number not in NOT_AS_DECIDED and (text := row.refusal()):
+        if row.number not in DIFFERENT_AT_SOCKET and (text := row.refusal()):
             yield f"{row.policy}: {row.name.partition(' ')[2]}", text
     with tempfile.TemporaryDirectory() as home:
         for number, (title, call) in enumerate(CALLS.items()):
             yield title, call(Path(home, str(number)))
     for title, settings in (
         ("The policies do not load", "policies: [{apiVersion: sealgate/v1alpha1, kind: ArtifactPolicie}]\n"),
-        ("A policy is required, and there is none", "requirePolicy: true\n"),
+        ("A policy is required, and the configuration has none", "requirePolicy: true\n"),
     ):
         yield (
             title,
@@ -74,7 +76,7 @@ def refused(do: Callable[[], object], call: Callable[[], Call] = lambda: Call(Op
 
 
 class Scene(Bench):
-    """Where one artifact, team-a/x, is refused."""
+    """A bench whose calls on the artifact team-a/x are refused."""
 
     def __init__(self, home: Path, *rules: dict, encryption=(), transfer=Transfer.STREAM, **options) -> None:
         spec = options.pop("spec", {})
@@ -133,7 +135,7 @@ def _young(home: Path, *, replaced: bool) -> str:
     return scene.refused(lambda: scene.delete("team-a/x"))
 
 
-def _stays(home: Path) -> str:
+def _partly_written(home: Path) -> str:
     class Growing(MemoryPlugin):
         def save_stream(self, call, artifact, chunks):
             super().save_stream(call, artifact, chunks)
@@ -146,7 +148,7 @@ def _stays(home: Path) -> str:
     return scene.saved(scene.work / "tree")
 
 
-def _untold(home: Path, *, stored: bool) -> str:
+def _without_answer(home: Path, *, stored: bool) -> str:
     class Mute(MemoryPlugin):
         def open_stream(self, call, artifact):
             raise Refused("access denied")
@@ -183,13 +185,13 @@ def _link(home: Path) -> str:
     return scene.saved(scene.work / "tree")
 
 
-def _sealed_otherwise(home: Path, **planted) -> str:
+def _sealed_differently(home: Path, **planted) -> str:
     scene = Scene(home, ALLOW, encryption=[{"key": "one", "context": {"tenant": "team-a"}}])
     scene.plant("team-a/x", **planted)
     return scene.loaded()
 
 
-def _apart(home: Path) -> str:
+def _separate_encryption(home: Path) -> str:
     scene = Scene(home, ALLOW, encryption=[{"match": {"keys": ["**/secret/**"]}, "key": "one"}, {}])
     scene.file(name="tree/secret/y")
     return scene.saved(scene.work / "tree")
@@ -201,41 +203,41 @@ def _author(home: Path, configuration: str) -> str:
 
 CALLS: dict[str, Callable[[Path], str]] = {
     "A stored directory holds more files than a grant allows": lambda home: _directory(home, _grant(maxFiles=2)),
-    "A stored directory is too large in all": lambda home: _directory(home, _grant(maxTotalBytes=100)),
+    "A stored directory is too large in total": lambda home: _directory(home, _grant(maxTotalBytes=100)),
     "A file is too small": lambda home: Scene(home, _grant(minBytes=10)).saved(),
     "A file is too large": lambda home: Scene(home, _grant(maxBytes=4)).saved(),
     "A key has too many segments": lambda home: Scene(home, _grant(maxDepth=1)).loaded(),
     "A key is too long": lambda home: Scene(home, _grant(maxKeyBytes=4)).loaded(),
     "A file of a directory is denied": lambda home: _child(home, own=True),
-    "A stored directory holds something that may not be read": lambda home: _child(home, own=False),
-    "A file of a directory was denied when others were written over": _stays,
-    "A directory holds a symbolic link": _link,
-    "A directory holds what is no file": _pipe,
-    "An artifact's name is longer than any that is tried on patterns": _long_name,
-    "What is stored was never sealed, and no policy is enforced": _plaintext,
-    "Nothing tells whether an object would be replaced": lambda home: _untold(home, stored=False),
-    "Nothing tells how old an object is": lambda home: _untold(home, stored=True),
-    "A listing would show what may not be read": lambda home: _listing(home, hidden=True),
+    "A stored directory contains an object that must not be read": lambda home: _child(home, own=False),
+    "A file of a directory is denied after other files were stored": _partly_written,
+    "A directory contains a symbolic link": _link,
+    "A directory contains a pipe": _pipe,
+    "The name of an artifact is too long to be matched": _long_name,
+    "The stored object was never sealed, and no policy is enforced": _plaintext,
+    "It is unknown whether an object would be replaced": lambda home: _without_answer(home, stored=False),
+    "The age of an object is unknown": lambda home: _without_answer(home, stored=True),
+    "A listing contains objects that must not be read": lambda home: _listing(home, hidden=True),
     "A listing is too long, and no policy is enforced": lambda home: _listing(home, hidden=False),
     "An object is too young to be deleted": lambda home: _young(home, replaced=False),
-    "An object is too young to be removed by what is stored in its place": lambda home: _young(home, replaced=True),
-    "A condition comes to an error": lambda home: Scene(
+    "An object is too young to be replaced": lambda home: _young(home, replaced=True),
+    "The evaluation of a condition fails": lambda home: Scene(
         home, ALLOW, {"effect": "deny", "when": "segments[5] == 'x'"}
     ).loaded(),
     "No encryption rule covers the key": lambda home: Scene(
         home, ALLOW, encryption=[{"match": {"keys": ["sealed/**"]}}]
     ).saved(),
-    "An encryption rule cannot be filled in": lambda home: Scene(
+    "An encryption rule cannot be evaluated": lambda home: Scene(
         home, ALLOW, encryption=[{"key": "tenant-${identity.namespace}"}]
     ).saved(),
-    "A file of a directory has an encryption rule of its own": _apart,
-    "An object was sealed for another tenant": lambda home: _sealed_otherwise(
+    "A file of a directory has another encryption rule": _separate_encryption,
+    "An object was sealed with another context": lambda home: _sealed_differently(
         home, under="one", context=[("tenant", "team-b")]
     ),
-    "An object was sealed under another key": lambda home: _sealed_otherwise(home, under="two"),
-    "An author asks for a key that is not listed": lambda home: _author(home, "sealgate: {key: other}"),
-    "An author asks for something else than a key": lambda home: _author(home, "sealgate: {context: {}}"),
-    "An author's block cannot be read": lambda home: _author(home, "sealgate: {key: a, key: b}"),
+    "An object was sealed under another key": lambda home: _sealed_differently(home, under="two"),
+    "An author's block names a key that is not allowed": lambda home: _author(home, "sealgate: {key: other}"),
+    "An author's block has a field other than key": lambda home: _author(home, "sealgate: {context: {}}"),
+    "An author's block is not valid": lambda home: _author(home, "sealgate: {key: a, key: b}"),
 }
 
 

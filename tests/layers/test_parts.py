@@ -35,7 +35,10 @@ def test_no_file_is_saved_or_loaded_under_the_encryption_of_the_directory_above(
     path = bench.file(name="tree/secret/x")
     bench.file(name="tree/a")
     error = denied(lambda: bench.save("t", bench.work / "tree"), "encryption/e0, ENCRYPTION")
-    assert (error.fact.partition(":")[0], error.remedy) == ('object "t/secret/x"', "Save and load it by its own key")
+    assert (error.fact.partition(":")[0], error.remedy) == (
+        'object "t/secret/x"',
+        "Save and load this object as a separate artifact",
+    )
     assert (bench.below.objects, bench.keys.requests) == ({}, {})
     bench.save("t/secret/x", path)
     assert header_of(bench, "t/secret/x").key.key_name == "one"

@@ -28,7 +28,7 @@ def test_deleting_an_object_that_is_too_young_is_denied_if_the_rule_says_so(make
     bench = make(retained("deny"))
     bench.plant("r/young", age=DAY)
     error = denied(lambda: bench.delete("r/young"), "RETENTION")
-    assert error.fact == "the object was sealed 86400 s ago, and stays for 2592000 s"
+    assert error.fact == "the object was sealed 86400 s ago and must be kept for 2592000 s"
 
 
 def test_a_directory_with_one_retained_child_stays_whole(make):
@@ -89,7 +89,7 @@ class Blind(MemoryPlugin):
 
 def test_nothing_is_written_if_it_is_unknown_whether_the_object_exists(make):
     bench = make(WRITE_ONCE, below=Blind())
-    assert "nothing tells whether" in denied(lambda: bench.save("r/a", bench.file()), "OVERWRITE").fact
+    assert "it is unknown whether" in denied(lambda: bench.save("r/a", bench.file()), "OVERWRITE").fact
     bench.below.answer = DownstreamStatus("UNAVAILABLE", "away")
     with pytest.raises(DownstreamStatus):
         bench.save("r/a", bench.file())

@@ -1,4 +1,4 @@
-"""The engine: the decision table, the rows that it lacked, and what holds of every policy."""
+"""The engine: the cases of the library, further cases, and properties of every policy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from harness.policy import document, documents, policy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sealgate.policy import canonical_keys as keys
+from sealgate.policy import canonical_keys
+from sealgate.policy.decision import OPERATIONS, Measures, Request, Verdict
+from sealgate.policy.encryption import Encryption
 from sealgate.policy.engine import BASELINE, ProcessPolicy
-from sealgate.policy.facts import OPERATIONS, Encryption, Measures, Request, Verdict
 from sealgate.policy.rules import Process
 
 
@@ -23,18 +24,18 @@ def outcome(made: ProcessPolicy, operation="Load", key="a/b", **measures) -> tup
 
 
 @pytest.mark.parametrize("row", rows(), ids=lambda row: row.name)
-def test_a_row_of_the_decision_table(row):
+def test_a_case_of_the_library(row):
     decision = ProcessPolicy(row.documents, row.process).decide(row.request, row.measures)
     found, expect = decision.effective, row.case.expect
     assert (found.outcome, found.code, found.rule) == (expect.decision, expect.code, expect.rule)
     assert decision.proposed.outcome == expect.proposed
 
 
-def test_the_table_has_its_forty_rows():
+def test_the_library_has_forty_cases():
     assert {row.number for row in rows() if row.number.isdigit()} == {f"{number:02d}" for number in range(1, 41)}
 
 
-# --- rows that the table lacked ---------------------------------------------------------------------------
+# --- further cases ----------------------------------------------------------------------------------------
 
 
 def test_without_a_document_everything_canonical_is_allowed_and_sealed():
@@ -64,7 +65,7 @@ def test_the_default_is_deny_if_one_enforced_document_says_so():
 
 
 @pytest.mark.parametrize("mode", ["warn", "shadow"])
-def test_a_document_on_trial_denies_nothing_and_tells_what_it_would(mode):
+def test_a_document_on_trial_denies_nothing_and_reports_what_it_would(mode):
     made = policy(document([{"effect": "deny", "match": {"keys": ["a/**"]}}], enforcement=mode))
     decision = made.decide(Request("Load", "a/b"))
     assert (decision.effective.outcome, decision.proposed.outcome) == ("allow", "deny")
@@ -73,14 +74,14 @@ def test_a_document_on_trial_denies_nothing_and_tells_what_it_would(mode):
     assert outcome(made, sealed=False) == ("deny", "PLAINTEXT"), "neither is plaintext"
 
 
-def test_a_trial_never_lets_plaintext_out():
+def test_a_document_on_trial_never_allows_plaintext():
     made = policy(document(enforcement="warn", encryption=[{"readPlaintext": "allow"}]))
     assert outcome(made, sealed=False) == ("deny", "PLAINTEXT")
 
 
 @pytest.mark.parametrize(("on_error", "expected"), [("deny", ("deny", "ERROR")), ("allow", ("allow", "OK"))])
 @pytest.mark.parametrize("effect", ["deny", "require"])
-def test_a_rule_that_cannot_be_evaluated_does_what_the_document_says(on_error, expected, effect):
+def test_a_rule_that_cannot_be_evaluated_has_the_effect_of_on_error(on_error, expected, effect):
     doubtful = {"effect": effect, "match": {"identity": {"components": ["server"]}}}
     if effect == "require":
         doubtful["limits"] = {"maxDepth": 9}
@@ -93,7 +94,7 @@ def test_an_allow_rule_that_cannot_be_evaluated_does_not_grant():
     assert outcome(made) == ("deny", "NO_RULE")
 
 
-def test_a_sure_no_outweighs_what_cannot_be_told():
+def test_a_certain_mismatch_outweighs_an_unknown_field():
     rule = {"effect": "deny", "match": {"keys": ["z/**"], "identity": {"components": ["server"]}}}
     assert outcome(policy(document([rule, {"effect": "allow"}]))) == ("allow", "OK")
 
@@ -124,7 +125,7 @@ def test_a_grant_that_survived_longest_is_named_while_bytes_flow():
         ({"extensions": [".tgz"]}, {}, "EXTENSION"),
     ],
 )
-def test_each_limit_denies_what_is_beyond_it_and_nothing_else(limits, measures, code):
+def test_each_limit_denies_what_exceeds_it_and_nothing_else(limits, measures, code):
     made = policy(document([{"effect": "require", "limits": limits}, {"effect": "allow"}]))
     assert outcome(made, "Save", **measures) == ("deny", code)
     within = {
@@ -134,7 +135,7 @@ def test_each_limit_denies_what_is_beyond_it_and_nothing_else(limits, measures, 
     assert outcome(made, "Save", key, **within) == ("allow", "OK")
 
 
-def test_what_is_denied_by_one_rule_is_not_merely_skipped_by_another():
+def test_a_denial_takes_precedence_over_a_skip():
     skip = {"effect": "deny", "onDelete": "skip"}
     allow = {"effect": "allow"}
     assert outcome(policy(document([skip, allow])), "Delete") == ("skip", "DENIED")
@@ -143,7 +144,7 @@ def test_what_is_denied_by_one_rule_is_not_merely_skipped_by_another():
     assert outcome(policy(document([skip, allow])), "Load") == ("deny", "DENIED")
 
 
-def test_the_first_encryption_rule_that_matches_wins():
+def test_the_first_encryption_rule_that_matches_applies():
     rules = [{"match": {"keys": ["a/**"]}, "key": "transit/keys/one"}, {"match": {"keys": ["**"]}, "key": "two"}]
     made = policy(document([{"effect": "allow"}], encryption=rules))
     found = [made.encryption(Request("Save", key)) for key in ("a/x", "b/x")]
@@ -159,7 +160,7 @@ def test_a_key_without_an_encryption_rule_is_neither_written_nor_read():
     ]
 
 
-def test_an_encryption_rule_that_cannot_be_filled_in_denies():
+def test_an_encryption_rule_with_an_unknown_variable_denies():
     made = policy(document([{"effect": "allow"}], encryption=[{"key": "tenant-${identity.namespace}"}]))
     assert outcome(made, "Save") == ("deny", "ERROR")
     assert isinstance(made.encryption(Request("Save", "a")), Verdict)
@@ -182,28 +183,28 @@ def test_the_hint_names_nothing_that_a_condition_or_an_unknown_identity_grants()
     assert verdict.advice == "Ask the owner of the policies"
 
 
-def test_an_encryption_rule_that_cannot_be_told_to_match_is_not_passed_over():
+def test_an_encryption_rule_that_may_match_is_not_skipped():
     unknown = {"match": {"identity": {"components": ["gc"]}}, "key": "one"}
     made = policy(document([{"effect": "allow"}], encryption=[unknown, {"key": "two"}]))
     assert outcome(made, "Save") == ("deny", "ERROR")
 
 
 @pytest.mark.parametrize("strict", [0, 1])
-def test_of_two_documents_the_stricter_listing_and_the_stricter_way_with_links_count(strict):
+def test_of_two_documents_the_stricter_listing_and_symlinks_apply(strict):
     lax = document([{"effect": "allow"}], name="lax", listing="filter", symlinks="skip")
     other = document(name="other", listing="deny", symlinks="reject")
     made = policy(lax, other) if strict else policy(lax)
     assert (made.listing, made.skips_links) == (("deny", False) if strict else ("filter", True))
 
 
-def test_a_rule_that_is_enforced_in_a_document_on_trial_takes_nothing_from_the_baseline():
+def test_an_enforced_rule_in_a_document_on_trial_leaves_the_baseline_in_force():
     deny = {"effect": "deny", "enforcement": "enforce", "match": {"keys": ["nothing"]}}
     for rules_of_trial in ([], [deny]):
         made = policy(document(rules_of_trial, enforcement="shadow"))
         assert outcome(made, "ListObjects", listing=10_001) == ("deny", "LIMIT_LISTING")
 
 
-def test_a_refusal_says_what_the_rule_says_or_whom_to_ask():
+def test_a_refusal_has_the_message_of_the_rule_or_names_the_owner():
     rule = {"effect": "deny", "message": "ask the owner of ${identity.namespace}"}
     assert policy(document([rule]), namespace="n").decide(Request("Load", "x")).effective.advice.endswith("of n")
     assert policy(document([rule])).decide(Request("Load", "x")).effective.advice == "Ask the owner of policy main"
@@ -212,7 +213,7 @@ def test_a_refusal_says_what_the_rule_says_or_whom_to_ask():
     assert policy(owned).decide(Request("Load", "x")).effective.advice == "Ask platform@example.com"
 
 
-# --- what holds of every policy ---------------------------------------------------------------------------
+# --- properties of every policy ---------------------------------------------------------------------------
 
 PATTERNS = st.sampled_from(["**", "a/**", "a/b", "*/b", "b/*", "${identity.namespace}/**", "**/c", "?/b"])
 MATCHES = st.fixed_dictionaries(
@@ -312,7 +313,7 @@ AWKWARD = st.text(
 def test_no_key_with_a_second_spelling_is_ever_accepted(key):
     made = policy(document([{"effect": "allow"}]))
     verdict = made.decide(Request("Load", key)).effective
-    if keys.fault_of(key):
+    if canonical_keys.fault_of(key):
         assert (verdict.outcome, verdict.code) == ("deny", "BAD_KEY")
     else:
         assert verdict.allows
@@ -322,7 +323,7 @@ def test_no_key_with_a_second_spelling_is_ever_accepted(key):
         assert "%5c" not in unicodedata.normalize("NFKC", key).lower()
 
 
-def test_a_decision_looks_at_each_rule_once():
+def test_a_decision_finds_each_matching_rule_once():
     rules_of_100 = [{"effect": "allow", "match": {"keys": [f"team-{n}/**", f"shared-{n}/*.x"]}} for n in range(100)]
     made = policy(document(rules_of_100))
     matched = made.match(Request("Load", "team-7/x"))
@@ -331,7 +332,7 @@ def test_a_decision_looks_at_each_rule_once():
 
 @settings(max_examples=200)
 @given(st.lists(rules(), max_size=6), IDENTITIES, REQUESTS)
-def test_no_rule_that_means_a_request_is_passed_over(given_rules, identity, request):
+def test_no_matching_rule_is_left_out(given_rules, identity, request):
     made = policy(document(given_rules, onError="deny"), **identity)
     matched = made.match(request)
     found = [*(ready for ready, _ in (*matched.denies, *matched.requires)), *matched.allows]
@@ -341,7 +342,7 @@ def test_no_rule_that_means_a_request_is_passed_over(given_rules, identity, requ
         assert counts == (ready in found)
 
 
-def test_the_digest_is_of_what_the_documents_say_and_not_of_how():
+def test_the_digest_depends_on_the_content_of_documents_and_not_on_their_form():
     one, two = document([{"effect": "allow"}]), document([{"effect": "allow", "description": ""}])
     assert documents(one).digest == documents(two).digest
     assert documents(one).digest != documents(document([{"effect": "deny"}])).digest

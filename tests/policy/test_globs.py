@@ -1,4 +1,4 @@
-"""Segment globs against a plain definition of them, and their cost in steps."""
+"""Segment globs, compared with a plain definition, and the number of steps that a match takes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PATTERNS = st.lists(
 
 
 def matches(pattern: str, key: str) -> bool:
-    """What the words say, however long it takes."""
+    """The plain definition of a match. It may take exponential time."""
     parts, segments = pattern.split("/"), key.split("/")
 
     def from_here(part: int, segment: int) -> bool:
@@ -37,7 +37,7 @@ def matches(pattern: str, key: str) -> bool:
 
 @settings(max_examples=1000)
 @given(PATTERNS, SEGMENTS)
-def test_a_pattern_matches_what_its_words_say(pattern, key):
+def test_a_pattern_matches_as_defined(pattern, key):
     assert globs.compiled(pattern)(key) == matches(pattern, key)
 
 
@@ -65,12 +65,12 @@ def test_patterns_work_by_whole_segments(pattern, key, expected):
 
 
 @pytest.mark.parametrize("pattern", ["", "a//b", "a/", "a/../b", "./a", "a**", "**b/c", "a\\b", "a\u200bb", "x" * 1025])
-def test_what_is_no_pattern_says_why(pattern):
+def test_a_pattern_that_is_not_valid_has_a_fault(pattern):
     assert globs.fault_of(pattern)
 
 
 class Counted(str):
-    """A key that counts how often it is walked through."""
+    """A key that counts how many of its characters are read."""
 
     __slots__ = ()
     steps = 0
@@ -88,5 +88,5 @@ WORST = ["*a" * 255 + "*b", "**/" * 300 + "*a*b*c", "/".join(["*?a"] * 250), "?"
 @pytest.mark.parametrize("key", ["a" * 1024, "/".join("a" * 512), "/".join(["aa"] * 341)])
 def test_no_pattern_costs_more_than_a_step_for_each_character(pattern, key):
     Counted.steps = 0
-    globs._Follow(pattern).all_of(Counted(key))
+    globs._Automaton(pattern).accepts(Counted(key))
     assert Counted.steps <= len(key)

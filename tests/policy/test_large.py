@@ -1,4 +1,4 @@
-"""A million made-up policies, keys and patterns: named errors and nothing else. Run by `make test-large`."""
+"""A million generated policies, keys and patterns cause no errors but named ones. `make test-large` runs it."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ import pytest
 from harness.library import LIBRARY
 
 from sealgate.documents.reader import Unreadable, read
-from sealgate.policy import canonical_keys as keys
-from sealgate.policy import globs
+from sealgate.policy import canonical_keys, globs
+from sealgate.policy.decision import OPERATIONS, Request
 from sealgate.policy.engine import ProcessPolicy
-from sealgate.policy.facts import OPERATIONS, Request
 from sealgate.policy.load import DocumentSource, Invalid, loaded
 from sealgate.policy.rules import Process
 
@@ -40,7 +39,7 @@ def decided(text: str, key: str) -> None:
 
 
 def shuffled(random: Random, value):
-    """The same document with some values exchanged for others of it."""
+    """Return the value with some parts removed or replaced at random."""
     if isinstance(value, dict):
         return {name: shuffled(random, inner) for name, inner in value.items() if random.random() > 0.03}
     if isinstance(value, list):
@@ -57,7 +56,7 @@ def test_a_million_inputs_give_decisions_or_named_errors():
     for _ in range(INPUTS - OF_TEXTS - OF_POLICIES):
         pattern = "".join(random.choices(LETTERS, k=random.randint(0, 12)))
         key = "".join(random.choices(LETTERS, k=random.randint(0, 16)))
-        keys.fault_of(key)
+        canonical_keys.fault_of(key)
         if not globs.fault_of(pattern):
             globs.compiled(pattern)(key)
     for _ in range(OF_TEXTS):

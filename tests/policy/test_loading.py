@@ -1,4 +1,4 @@
-"""Documents are refused as a whole, with every fault at once and each in its place."""
+"""Documents that are not valid are refused as a whole, with all faults at once, each with its place."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sealgate import library
 from sealgate.argo import RETRIED_TEXTS
 from sealgate.documents.reader import Unreadable, read
 from sealgate.policy import cases, cel, lint, load
+from sealgate.policy.decision import Measures, Request
 from sealgate.policy.engine import ProcessPolicy
-from sealgate.policy.facts import Measures, Request
 from sealgate.policy.load import DocumentSource, Installation, Invalid
 from sealgate.policy.rules import Process
 from sealgate.policy.schema import json_schema
@@ -33,7 +33,7 @@ def faults(text: str, **installation) -> list[str]:
     return []
 
 
-def test_every_fault_of_a_file_is_told_at_once_with_its_place():
+def test_all_faults_of_a_file_are_reported_at_once_with_their_places():
     text = SPEC + (
         "  enforcment: warn\n"
         "  rules:\n"
@@ -59,12 +59,10 @@ def test_every_fault_of_a_file_is_told_at_once_with_its_place():
     ]
 
 
-RETRIED = (
-    "Argo takes a text with `connection reset by peer` for a passing fault, and would try again: say it in other words"
-)
+RETRIED = "Argo retries a call whose error contains `connection reset by peer`: use other words"
 
 
-def test_what_types_do_not_tell_is_told_at_the_same_time():
+def test_faults_that_types_cannot_express_are_reported_at_the_same_time():
     text = SPEC + (
         "  rules:\n"
         "    - {name: a, effect: alow, limits: {maxBytes: 5}, onDelete: skip}\n"
@@ -74,17 +72,17 @@ def test_what_types_do_not_tell_is_told_at_the_same_time():
     )
     assert faults(text) == [
         "p.yaml:6:17: Invalid enum value 'alow'; did you mean `allow`?",
-        "p.yaml:7:69: `${identity.namspace}` is no variable; did you mean `identity.namespace`?",
+        "p.yaml:7:69: `${identity.namspace}` is not a variable; did you mean `identity.namespace`?",
         "p.yaml:7:96: the pattern has an empty segment",
-        "p.yaml:7:31: a deny rule has no limits: what it matches is denied",
+        "p.yaml:7:31: a deny rule cannot have limits: it denies every request that it matches",
         "p.yaml:8:7: Expected `object`, got `int`",
-        "p.yaml:9:8: another rule is called b, too",
+        "p.yaml:9:8: another rule has the name b",
         f"p.yaml:9:31: {RETRIED}",
-    ], "and nothing that would only follow from what stands in place of alow"
+    ], "and no fault that only follows from the value that replaces alow"
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "expected"),
     [
         ("rules: [{name: r, effect: require, limits: {maxByte: 5GiB}}]", ["did you mean `maxBytes`?"]),
         ("rules: [{name: r, effect: require, require: {minAge: 30 days}}]", ["expected an age"]),
@@ -93,23 +91,23 @@ def test_what_types_do_not_tell_is_told_at_the_same_time():
         ("params: {tier: 5}\n  rules: [{name: r, effect: deny, match: {keys: ['${params.tier}']}}]", ["got `int`"]),
         (
             "rules: [{name: r, effect: dny, match: {keys: [/a, '${identiy.x}']}}]",
-            ["did you mean `deny`?", "no key begins with a slash", "`${identiy.x}` is no variable"],
+            ["did you mean `deny`?", "a key pattern must not begin with a slash", "`${identiy.x}` is not a variable"],
         ),
     ],
 )
-def test_a_slip_is_told_with_all_else_and_without_what_only_follows_from_it(text, told):
+def test_a_fault_is_reported_with_all_others_and_without_its_consequences(text, expected):
     found = faults(SPEC + f"  {text}\n")
-    assert len(found) == len(told), found
-    assert all(part in line for part, line in zip(told, found, strict=True)), found
+    assert len(found) == len(expected), found
+    assert all(part in line for part, line in zip(expected, found, strict=True)), found
 
 
-def test_a_name_that_is_taken_is_told_though_something_else_is_wrong():
+def test_a_duplicate_name_is_reported_along_with_other_faults():
     sources = [DocumentSource(f"{name}.yaml", read(SPEC + "  rules: [{name: r, effect: dny}]\n")) for name in "ab"]
     with pytest.raises(Invalid) as raised:
         load.loaded(sources)
     assert [fault.partition(": ")[2] for fault in raised.value.faults] == [
         "Invalid enum value 'dny'; did you mean `deny`?",
-        "another document is called main, too",
+        "another document has the name main",
         "Invalid enum value 'dny'; did you mean `deny`?",
     ]
 
@@ -119,50 +117,56 @@ def encryption(text: str) -> str:
 
 
 FAULTS = {
-    "limits of a deny": (written("deny, limits: {maxBytes: 5}"), "a deny rule has no limits"),
+    "limits of a deny": (written("deny, limits: {maxBytes: 5}"), "a deny rule cannot have limits"),
     "require of an allow": (written("allow, require: {minAge: 5d}"), "only a rule with `effect: require`"),
     "nothing required": (written("require"), "the rule requires nothing"),
-    "skip of an allow": (written("allow, onDelete: skip"), "an allow rule refuses no Delete"),
-    "message of two lines": (written('deny, message: "a\\nb"'), "a message is one line"),
-    "message that is retried": (written("deny, message: connection reset by peer"), "for a passing fault"),
+    "skip of an allow": (written("allow, onDelete: skip"), "an allow rule cannot skip a Delete"),
+    "message of two lines": (written('deny, message: "a\\nb"'), "a message must be one line"),
+    "message that is retried": (written("deny, message: connection reset by peer"), "Argo retries a call"),
     "message that a param completes": (
         written('deny, message: "connection timed ${params.tier}"').replace("gold", "out"),
-        "for a passing fault",
+        "Argo retries a call",
     ),
     "owner that is retried": (
         SPEC.replace("{name: main}", "{name: main, annotations: {owner: invalid connection}}") + "  rules: []\n",
-        "for a passing fault",
+        "Argo retries a call",
     ),
     "unknown variable": (
         written('allow, match: {keys: ["${identity.namspace}/**"]}'),
         "did you mean `identity.namespace`?",
     ),
     "unknown param": (written('allow, match: {keys: ["${params.teir}"]}'), "did you mean `params.tier`?"),
-    "open variable": (written('allow, match: {keys: ["${identity.namespace"]}'), "has no end"),
+    "open variable": (written('allow, match: {keys: ["${identity.namespace"]}'), "is not closed"),
     "empty segment": (written("allow, match: {keys: [a//b]}"), "the pattern has an empty segment"),
     "half a star": (written("allow, match: {keys: [a**]}"), "** must be a whole segment"),
-    "slash before a key": (written("allow, match: {keys: [/a]}"), "no key begins with a slash"),
-    "relative path": (written("allow, match: {localPaths: [a]}"), "a local path begins with a slash"),
-    "condition that is none": (written('allow, when: "1 +"'), "`when`, column 4: Syntax error"),
-    "condition on nothing": (written('allow, when: "opp == 1"'), "undeclared reference to 'opp'"),
-    "condition on no identity": (written("allow, when: \"identity.nams == 'x'\""), "there is no identity.nams"),
-    "condition on no identity, by index": (
+    "slash before a key": (written("allow, match: {keys: [/a]}"), "a key pattern must not begin with a slash"),
+    "relative path": (written("allow, match: {localPaths: [a]}"), "a local path must begin with a slash"),
+    "condition that does not parse": (written('allow, when: "1 +"'), "`when`, column 4: Syntax error"),
+    "condition on an unknown variable": (written('allow, when: "opp == 1"'), "undeclared reference to 'opp'"),
+    "condition on an unknown identity": (
+        written("allow, when: \"identity.nams == 'x'\""),
+        "unknown variable identity.nams",
+    ),
+    "condition on an unknown identity, by index": (
         written("allow, when: \"identity['nams'] == 'x'\""),
-        "there is no identity.nams",
+        "unknown variable identity.nams",
     ),
-    "condition on no param": (
+    "condition on an unknown param": (
         written("allow, when: \"params.teir == 'x'\""),
-        "there is no params.teir; did you mean `tier`?",
+        "unknown variable params.teir; did you mean `tier`?",
     ),
-    "condition on no param, by index": (written("allow, when: \"params[ 'teir' ] == 'x'\""), "there is no params.teir"),
-    "condition that is a number": (written('allow, when: "size(key)"'), "comes to INT"),
-    "param that is a pattern": (SPEC + '  params: {a: "x/*"}\n', "params.a is no plain word"),
-    "key that is none": (encryption('key: "a b"'), "`a b` is no key"),
-    "key of another mount": (encryption("key: kv/keys/x"), "the key is of the mount kv"),
+    "condition on an unknown param, by index": (
+        written("allow, when: \"params[ 'teir' ] == 'x'\""),
+        "unknown variable params.teir",
+    ),
+    "condition that is a number": (written('allow, when: "size(key)"'), "returns INT"),
+    "param that is a pattern": (SPEC + '  params: {a: "x/*"}\n', "params.a is not a plain word"),
+    "key that is not valid": (encryption('key: "a b"'), "`a b` is not a key name"),
+    "key of another mount": (encryption("key: kv/keys/x"), "the key is in mount kv"),
     "passthrough": (encryption("write: passthrough, readPlaintext: allow"), "allowPassthrough: true"),
     "passthrough with a key": (
         encryption("write: passthrough, readPlaintext: allow, key: x"),
-        "needs no key and no context",
+        "remove key, authorKeys and context",
     ),
     "passthrough that cannot be read": (encryption("write: passthrough"), "add `readPlaintext: allow`"),
     "context of nine": (
@@ -171,7 +175,7 @@ FAULTS = {
     ),
     "name twice": (
         SPEC + "  rules: [{name: r, effect: deny}, {name: r, effect: deny}]\n",
-        "another rule is called r, too",
+        "another rule has the name r",
     ),
     "name that is no label": (SPEC.replace("main", "Main") + "  rules: []\n", "lower-case letters"),
     "duration for a size": (written("allow, limits: {maxBytes: 5d}"), "expected a size"),
@@ -182,24 +186,24 @@ FAULTS = {
 
 
 @pytest.mark.parametrize(("text", "fact"), FAULTS.values(), ids=FAULTS)
-def test_what_the_schema_alone_cannot_say_is_refused_with_its_place(text, fact):
+def test_a_fault_is_reported_with_its_place(text, fact):
     found = faults(text, mount="transit", allows_passthrough=False)
     assert any(fact in line for line in found), found
     assert all(line.startswith("p.yaml:") and line.isprintable() for line in found)
 
 
-def test_what_argo_retries_is_one_list():
+def test_there_is_one_list_of_texts_that_argo_retries():
     assert set(RETRIED_TEXTS) == set(TRANSIENT)
 
 
-def test_a_condition_that_is_no_unicode_is_unusable():
-    with pytest.raises(cel.Unusable, match="`when` is no CEL"):
+def test_a_condition_that_is_not_unicode_is_not_valid():
+    with pytest.raises(cel.InvalidCondition, match="`when` is not valid CEL"):
         cel.compiled("'\ud800' == key")
 
 
 def test_two_documents_of_one_name_are_refused():
     source = DocumentSource("p.yaml", read(SPEC + "  rules: []\n"))
-    with pytest.raises(Invalid, match="another document is called main, too"):
+    with pytest.raises(Invalid, match="another document has the name main"):
         load.loaded([source, source])
 
 
@@ -237,7 +241,7 @@ def test_a_policy_without_conditions_never_loads_the_extra():
         (b"#" * (2 << 20), "has more than 1048576 characters"),
     ],
 )
-def test_a_file_that_is_no_policy_is_named(tmp_path, content, fact):
+def test_a_file_that_is_not_a_policy_is_named(tmp_path, content, fact):
     (tmp_path / "p.yaml").write_bytes(content)
     for path in (tmp_path, tmp_path / "p.yaml"):
         with pytest.raises(Invalid) as raised:
@@ -248,12 +252,12 @@ def test_a_file_that_is_no_policy_is_named(tmp_path, content, fact):
 
 def test_a_directory_without_a_policy_is_refused(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing")
-    with pytest.raises(Invalid, match="there is no ArtifactPolicy in it"):
+    with pytest.raises(Invalid, match="contains no ArtifactPolicy"):
         load.sources_at(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["deny.YAML", "deny.Json", "sub/deny.yaml"])
-def test_what_would_be_left_out_of_a_directory_is_named(tmp_path, name):
+def test_an_entry_that_would_not_be_read_is_named(tmp_path, name):
     (tmp_path / "a.yaml").write_text(SPEC)
     left_out = tmp_path / name
     left_out.parent.mkdir(exist_ok=True)
@@ -273,13 +277,13 @@ def test_a_mounted_directory_of_kubernetes_is_read_once(tmp_path):
     assert len(load.sources_at(tmp_path)) == 1
 
 
-def test_a_pipe_is_no_policy_and_is_not_waited_for(tmp_path):
+def test_a_pipe_is_refused_without_waiting(tmp_path):
     os.mkfifo(tmp_path / "p.yaml")
     with pytest.raises(Invalid):
         load.sources_at(tmp_path / "p.yaml")
 
 
-# --- anything at all --------------------------------------------------------------------------------------
+# --- generated documents --------------------------------------------------------------------------------------
 
 FIELDS = st.sampled_from(
     [

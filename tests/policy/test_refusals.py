@@ -1,13 +1,13 @@
-"""The page of refusals says what authors read."""
+"""docs/refusals.md shows the texts that authors read."""
 
 from harness.refusals import PAGE, page, refusals
 
 from sealgate.call import Call, Operation
 from sealgate.errors import Denied
-from sealgate.policy.facts import Verdict
+from sealgate.policy.decision import Verdict
 
 
-def test_the_page_holds_each_refusal_as_it_is():
+def test_the_page_shows_each_refusal_as_it_is():
     assert PAGE.read_text() == page(), "run `make refusals`"
 
 
@@ -18,7 +18,7 @@ def test_each_refusal_is_a_line_that_an_author_can_act_on():
         assert text.endswith("[d=53e1c0de53e1c0de]"), title
 
 
-def test_the_longest_refusal_still_says_who_decided_and_the_code():
+def test_the_longest_refusal_still_names_its_source_and_code():
     verdict = Verdict("deny", "LIMIT_LISTING", "p" * 63, "encryption/" + "r" * 63, fact="\U0001f512" * 400)
     refusal = Denied(verdict.fact, says=verdict.says, remedy="\U0001f512" * 240)
     line = refusal.line(Call(Operation.LIST_OBJECTS), "\U0001f511" * 250)

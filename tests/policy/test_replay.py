@@ -1,4 +1,4 @@
-"""Recorded calls against other policies: what would change."""
+"""Replaying an audit trail with other policies: the outcomes that would change are counted."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ OWN = documents(
 )
 
 
-def test_what_would_change_is_counted_with_its_rule_and_shown():
+def test_changes_are_counted_by_rule_and_shown():
     result = replayed([record(), record(key="team-b/x"), record(plaintext_bytes=51), record(action="Denied")], OWN)
     assert (result.calls, result.now_denied, result.now_allowed) == (4, 2, 1)
     assert result.by_rule == {"default NO_RULE": 1, "main/r0 LIMIT_BYTES": 1}
@@ -57,16 +57,16 @@ def test_a_delete_that_would_begin_or_stop_to_remove_something_is_a_change():
     assert {(result.now_denied, result.now_allowed) for result in results} == {(0, 0)}
 
 
-def test_of_what_ended_by_what_no_trail_holds_it_is_not_told_that_it_would_end_otherwise():
+def test_a_call_that_ended_for_a_reason_outside_the_trail_is_undetermined():
     keep = {"effect": "require", "require": {"minAge": "9d", "overwrite": "deny"}, "onDelete": "skip"}
     same = documents(document([{"effect": "allow"}, keep]))
     too_large = json.dumps(json.loads(record("SaveStream", action="Denied")) | {"status_code": "LIMIT_BYTES"})
     trail = [record("Delete", effective="skip"), record("Save", action="Denied"), record("Load", action="Denied")]
     result = replayed([*trail, too_large], same)
-    assert (result.untold, result.now_allowed, result.now_removed) == (3, 1, 0)
+    assert (result.undetermined, result.now_allowed, result.now_removed) == (3, 1, 0)
 
 
-def test_each_call_is_decided_for_whom_it_was_made():
+def test_each_call_is_decided_for_its_recorded_identity():
     other = {**TEAM_A, "namespace": "team-b"}
     result = replayed([record(), record(key="team-b/x", actor=other)], OWN)
     assert (result.calls, result.now_denied) == (2, 0)
@@ -76,24 +76,24 @@ def test_an_access_counts_once():
     assert replayed([record(phase="attempt"), record(), record(phase="session.start")], OWN).calls == 1
 
 
-def test_what_is_not_known_any_more_is_not_held_against_a_call():
+def test_facts_that_the_trail_lacks_do_not_deny_a_call():
     require = {"effect": "require", "require": {"overwrite": "deny", "minAge": "9d"}}
     made = documents(document([{"effect": "allow"}, require]))
     assert replayed([record("Save"), record("Delete")], made).now_denied == 0
 
 
-def test_plaintext_that_was_read_is_held_against_a_call():
+def test_a_recorded_read_of_plaintext_denies_a_call():
     made = documents(document([{"effect": "allow"}]))
     assert replayed([record(unsealed_files=1)], made).by_rule == {"default PLAINTEXT": 1}
 
 
 @pytest.mark.parametrize("key", ["withheld", "hmac-sha256:00"])
-def test_a_record_without_its_key_is_not_guessed_at(key):
+def test_a_record_without_its_key_is_unusable(key):
     result = replayed([record(key=key)], OWN)
     assert (result.calls, result.unusable) == (0, 1)
 
 
-def test_a_directory_is_not_judged_by_the_names_of_files_that_nobody_recorded():
+def test_a_directory_is_not_judged_by_names_that_are_not_recorded():
     made = documents(document([{"effect": "allow", "limits": {"extensions": [".csv"]}}]))
     assert replayed([record("Save", files=3)], made).now_denied == 0
     assert replayed([record("Save", files=1)], made).by_rule == {"main/r0 EXTENSION": 1}
@@ -101,7 +101,7 @@ def test_a_directory_is_not_judged_by_the_names_of_files_that_nobody_recorded():
 
 
 class Counted(io.BytesIO):
-    """Knows the longest piece that was ever asked for."""
+    """Records the length of the longest line that was read."""
 
     longest = 0
 
@@ -112,7 +112,7 @@ class Counted(io.BytesIO):
 
 
 @pytest.mark.parametrize("end", [b"\n" + record().encode(), b""])
-def test_a_line_of_any_length_is_counted_once_and_never_held(end):
+def test_a_line_of_any_length_is_counted_once_and_read_in_pieces(end):
     trail = Counted(record().encode() + b"\n" + b"x" * (1 << 20) + end)
     result = replayed(lines_of(trail), OWN)
     assert (result.calls, result.unusable) == (1 + bool(end), 1)

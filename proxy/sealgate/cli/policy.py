@@ -23,8 +23,8 @@ from sealgate.config import Settings
 from sealgate.documents.validate import printable
 from sealgate.errors import NotConfigured, shown_key
 from sealgate.policy import cases, lint, load, schema
+from sealgate.policy.decision import Measures, Request, Verdict
 from sealgate.policy.engine import ProcessPolicy
-from sealgate.policy.facts import Measures, Request, Verdict
 from sealgate.policy.load import Installation, Invalid
 from sealgate.policy.replay import lines_of, replayed
 from sealgate.policy.rules import Process

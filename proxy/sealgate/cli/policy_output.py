@@ -74,7 +74,7 @@ def replay(result: Replay, kind: str) -> str:
         f"{result.now_denied} of {result.calls} calls would now be denied, {result.now_allowed} would now be allowed"
         + (f", {result.now_kept} deletes would now remove nothing" if result.now_kept else "")
         + (f", {result.now_removed} deletes that removed nothing would remove objects" if result.now_removed else "")
-        + (f", and {result.untold} cannot be decided from the trail" if result.untold else "")
+        + (f", and {result.undetermined} cannot be decided from the trail" if result.undetermined else "")
         + (f"; {result.unusable} lines could not be used" if result.unusable else "")
     )
     return "\n".join(map(printable, lines))

@@ -16,7 +16,7 @@ from pathlib import Path
 from sealgate.cli.progress import Progress
 from sealgate.errors import BadRequest
 from sealgate.plugin import Chunk
-from sealgate.policy import canonical_keys as canonical
+from sealgate.policy import canonical_keys
 from sealgate.storage.local_paths import Destination, LocalSource, Roots, local_errors, write_all
 
 STREAM = "-"
@@ -42,7 +42,7 @@ def check_copy(artifact_key: str, target: str) -> None:
     Raises:
         BadRequest: the key is not canonical, or the target exists.
     """
-    fault = canonical.fault_of(artifact_key) if artifact_key else ""
+    fault = canonical_keys.fault_of(artifact_key) if artifact_key else ""
     if fault:
         raise BadRequest(fault, remedy="Give --artifact-key as Argo shows it")
     if target != STREAM and os.path.lexists(target):

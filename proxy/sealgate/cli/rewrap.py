@@ -21,7 +21,7 @@ from sealgate.config import Settings
 from sealgate.errors import BadRequest, one_line, shown_key
 from sealgate.layers.author_block import without_author_block
 from sealgate.plugin import Artifact
-from sealgate.policy import canonical_keys as canonical
+from sealgate.policy import canonical_keys
 from sealgate.rotation import Pace, Patience, Report, Rotation
 from sealgate.rpc.client import Downstream
 from sealgate.storage.spool import Spool
@@ -87,7 +87,7 @@ def run(options: argparse.Namespace) -> int:
         BadRequest: the prefix is not a canonical key, or the artifact's configuration cannot be read.
         NotConfigured: the configuration has no section `keys` or `downstream`.
     """
-    if fault := canonical.fault_of(options.prefix):
+    if fault := canonical_keys.fault_of(options.prefix):
         raise BadRequest(fault, remedy="Give the prefix as the first segments of a key, such as ns/workflow")
     configuration = author.author_configuration(options.configuration)
     artifact = without_author_block(Artifact(options.prefix, plugin=options.plugin or "", configuration=configuration))

@@ -1,1 +1,1 @@
-"""YAML and JSON documents from outside: a strict reader with line and column, and validation against types."""
+"""Untrusted YAML and JSON documents: a strict reader that reports line and column, and validation against types."""

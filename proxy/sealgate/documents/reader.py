@@ -1,10 +1,11 @@
-"""YAML and JSON from outside: the one reader, strict, in one pass, with a line and a column for every value.
+"""The strict reader of untrusted YAML and JSON. It keeps line and column of every value.
 
-A library that follows anchors and merge keys can be kept busy for hours by three hundred bytes, and its C
-composer recurses into nesting until the process dies. So the value is built from the parser's events, which come
-one after the other: no text costs more than its length, and nothing means two things. Anchors, aliases, tags,
-merge keys and names given twice are refused, and so are words that one version of YAML takes for text and another
-for something else (`no`, `010`, `1:30`, `2026-11-22`).
+A YAML library that resolves anchors and merge keys can be kept busy for hours by a text of 300 bytes, and its C
+composer recurses until the process crashes. This reader builds the value from the parser's events in one pass, so the
+work is linear in the length of the text.
+
+It rejects anchors, aliases, tags, merge keys and repeated field names. It also rejects words that versions of YAML read
+differently (`no`, `010`, `1:30`, `2026-11-22`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import Any
 import yaml
 
 LONGEST, LONGEST_OF_AUTHORS = 1 << 20, 1 << 16
-"""In characters: of a file of the administrator's, and of what a workflow's author may write."""
+"""Characters: of a file by the administrator, and of a text by the author of a workflow."""
 DEEPEST = 64
+"""Levels of nesting."""
 _MOST_DIGITS = 18
 _NULL, _TRUE, _FALSE = {"", "~", "null", "Null", "NULL"}, {"true", "True", "TRUE"}, {"false", "False", "FALSE"}
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
 _NUMBER = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+)(?:[eE][-+]?[0-9]+)?", re.ASCII)
-_DISPUTED = re.compile(
+_AMBIGUOUS = re.compile(
     r"(?:yes|no|on|off)|=|<<|[-+]?\.(?:inf|nan)"
     r"|[-+]?0[0-9_]+|[-+]?0[xob][0-9a-f_]+|[-+]?[0-9][0-9_]*(?::[0-5]?[0-9])+(?:\.[0-9_]*)?"
     r"|[-+]?[0-9][0-9]*_[0-9_]*(?:\.[0-9_]*)?|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt \t].*)?",
@@ -33,44 +35,48 @@ _LIBRARY_FAULTS = (yaml.YAMLError, UnicodeError)
 
 
 class Unreadable(Exception):
-    """A text that is no plain document. `line` and `column` count from 1; 0 where the fault has no place."""
+    """A text is not a plain document. `line` and `column` count from 1, and are 0 if the fault has no place."""
 
     def __init__(self, fact: str, line: int = 0, column: int = 0, word: str = "") -> None:
         self.fact = fact.replace("{word}", f"`{word[:40]}`")
         self.bare = fact.replace("{word}", "…")
-        """The same without a word of the text, which may hold secrets."""
+        """The fact without any word of the text, which may be secret."""
         super().__init__(self.bare)
         self.line = line
         self.column = column
 
     def at(self, source: str) -> str:
-        """`file:line:column: fact`, as editors and CI read it."""
+        """Return `source:line:column: fact`, the form that editors and CI parse."""
         return f"{source}:{self.line}:{self.column}: {self.fact}" if self.line else f"{source}: {self.fact}"
 
 
 @dataclass(slots=True)
 class SourcePosition:
-    """Where a value was written, and where what is in it was."""
+    """The position of a value, and the positions of the values in it."""
 
     line: int
     column: int
     names: dict[str, tuple[int, int, SourcePosition]] = field(default_factory=dict)
-    """Of a mapping: the place of each name, and of its value."""
+    """For a mapping: line and column of each name, and the position of its value."""
     items: list[SourcePosition] = field(default_factory=list)
-    """Of a list."""
+    """For a list: the position of each item."""
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """The plain value of a text, and its places."""
+    """The value of a text, with the positions of all values in it."""
 
     value: Any
     place: SourcePosition
     empty: bool = False
-    """Nothing was written but comments."""
+    """The text has nothing but comments and white space."""
 
     def find(self, path: Sequence[str]) -> tuple[int, int, int]:
-        """How far `path` leads, and line and column of the last name on it that was written."""
+        """Locate the value at `path`, a sequence of names and list indexes.
+
+        Returns:
+            The number of elements of `path` that exist in the document, and line and column of the last of them.
+        """
         place, line, column = self.place, self.place.line, self.place.column
         for depth, name in enumerate(path):
             if name in place.names:
@@ -83,7 +89,7 @@ class Document:
         return len(path), line, column
 
     def part(self, *path: str) -> Document:
-        """What was written at `path`, which exists."""
+        """Return the document at `path`, which must exist."""
         value, place = self.value, self.place
         for name in path:
             value = value[name] if isinstance(value, dict) else value[int(name)]
@@ -92,26 +98,26 @@ class Document:
 
 
 def read(text: str, longest: int = LONGEST) -> Document:
-    """The document that `text` is.
+    """Read `text` as one document.
 
     Raises:
-        Unreadable: it is longer than `longest` characters, nested deeper than `DEEPEST`, or not plain.
+        Unreadable: `text` has more than `longest` characters, is nested deeper than `DEEPEST`, or is not plain.
     """
     if len(text) > longest:
         raise Unreadable(f"the document has more than {longest} characters")
     builder = _Builder()
     for event in _events(text):
-        builder.at(event)
+        builder.add(event)
     if builder.root is None:
         return Document(None, SourcePosition(1, 1), empty=True)
     return Document(*builder.root)
 
 
 def names_at_the_top(text: str) -> frozenset[str]:
-    """The names of the mapping that `text` is, plain or not; none if it is something else.
+    """Return the field names of the mapping in `text`, even if it is not plain; an empty set for any other value.
 
     Raises:
-        Unreadable: it is longer than `LONGEST_OF_AUTHORS`, or not YAML at all.
+        Unreadable: `text` has more than `LONGEST_OF_AUTHORS` characters, or is not YAML.
     """
     if len(text) > LONGEST_OF_AUTHORS:
         raise Unreadable(f"the document has more than {LONGEST_OF_AUTHORS} characters")
@@ -142,23 +148,23 @@ def _events(text: str) -> Iterator[yaml.Event]:
 
 
 @dataclass(slots=True)
-class _Open:
-    """A mapping or a list whose end has not come yet."""
+class _Container:
+    """A mapping or a list that is being built."""
 
     value: Any
     place: SourcePosition
     name: tuple[str, int, int] | None = None
-    """Of a mapping: the name whose value is next."""
+    """For a mapping: the name, line and column of the field whose value comes next."""
 
 
 class _Builder:
-    """Makes the value from the events."""
+    """Builds a value from the events of the parser."""
 
     def __init__(self) -> None:
         self.root: tuple[Any, SourcePosition] | None = None
-        self._open: list[_Open] = []
+        self._open: list[_Container] = []
 
-    def at(self, event: yaml.Event) -> None:
+    def add(self, event: yaml.Event) -> None:
         if isinstance(event, yaml.ScalarEvent):
             self._scalar(event)
         elif isinstance(event, yaml.CollectionStartEvent):
@@ -168,14 +174,14 @@ class _Builder:
             if self._expects_name():
                 raise _fault("the name of a field must be text", event)
             value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
-            self._open.append(_Open(value, _place(event)))
+            self._open.append(_Container(value, _place(event)))
         elif isinstance(event, yaml.CollectionEndEvent):
             done = self._open.pop()
             self._put(done.value, done.place)
         elif isinstance(event, yaml.AliasEvent):
-            raise _fault("the document uses an alias, which is not plain", event)
+            raise _fault("YAML aliases are not supported", event)
         elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-            raise _fault("there is another document, and a file holds one", event)
+            raise _fault("only one document is supported", event)
 
     def _expects_name(self) -> bool:
         return bool(self._open) and isinstance(self._open[-1].value, dict) and self._open[-1].name is None
@@ -185,38 +191,38 @@ class _Builder:
         if not self._expects_name():
             self._put(_value(event), _place(event))
             return
-        inside = self._open[-1]
+        container = self._open[-1]
         place = _place(event)
         if event.implicit[0] and event.value == "<<":
-            raise _fault("the document uses a merge key, which is not plain", event)
-        if event.value in inside.value:
-            raise _fault("the field {word} is given twice", event)
-        inside.name = event.value, place.line, place.column
+            raise _fault("YAML merge keys are not supported", event)
+        if event.value in container.value:
+            raise _fault("the field {word} appears twice", event)
+        container.name = event.value, place.line, place.column
 
     def _put(self, value: Any, place: SourcePosition) -> None:
         if not self._open:
             self.root = value, place
             return
-        inside = self._open[-1]
-        if inside.name is None:
-            inside.value.append(value)
-            inside.place.items.append(place)
+        container = self._open[-1]
+        if container.name is None:
+            container.value.append(value)
+            container.place.items.append(place)
             return
-        name, line, column = inside.name
-        inside.value[name] = value
-        inside.place.names[name] = line, column, place
-        inside.name = None
+        name, line, column = container.name
+        container.value[name] = value
+        container.place.names[name] = line, column, place
+        container.name = None
 
 
 def _require_plain(event: Any) -> None:
     if event.anchor:
-        raise _fault("the document uses an anchor, which is not plain", event)
+        raise _fault("YAML anchors are not supported", event)
     if event.tag:
-        raise _fault("the document uses a tag, which is not plain", event)
+        raise _fault("YAML tags are not supported", event)
 
 
 def _value(event: yaml.ScalarEvent) -> Any:
-    """What a scalar means, in the core schema that YAML 1.2 and JSON share."""
+    """Return the value of a scalar in the core schema of YAML 1.2, which includes JSON."""
     text: str = event.value
     if not event.implicit[0]:
         return text
@@ -224,8 +230,8 @@ def _value(event: yaml.ScalarEvent) -> Any:
         return None
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
-    if _DISPUTED.fullmatch(text):
-        raise _fault("{word} means different things to different readers: write it in quotes", event)
+    if _AMBIGUOUS.fullmatch(text):
+        raise _fault("YAML readers disagree about {word}: write it in quotes", event)
     if _INTEGER.fullmatch(text):
         if len(text.lstrip("+-")) > _MOST_DIGITS:
             raise _fault("the number is too large", event)

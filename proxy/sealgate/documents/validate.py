@@ -1,4 +1,4 @@
-"""From a plain value to typed structures: every fault of a document at once, each with its place and a suggestion."""
+"""Convert plain values to typed structures, and report all faults of a document at once, each with its path."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import msgspec
 
 T = TypeVar("T")
 _MOST = 50
-"""Faults of one document: who has more of them starts anew."""
+"""The most faults that are reported for one document."""
 _UNKNOWN, _MISSING, _ENUM = "unknown field `", "missing required field `", "Invalid enum value "
 _TEXT, _SOME_TEXT = "Expected `str`", "x"
 
 
 @dataclass(frozen=True, slots=True)
 class DocumentFault:
-    """What is wrong, and the names and indexes that lead to it."""
+    """A fault, and the path of field names and list indexes that leads to it."""
 
     path: tuple[str, ...]
     fact: str
@@ -31,25 +31,34 @@ def converted(
     decode: Callable[[type, Any], Any],
     further: Callable[[Any], Iterable[DocumentFault]] = lambda _: (),
 ) -> tuple[T | None, list[DocumentFault]]:
-    """The value as a `kind`, or every fault of it; `further` says what is wrong that types do not tell.
+    """Convert `value` to `kind`.
 
-    The library stops at the first fault. So what is faulty is put right in a copy, and the rest is looked at again.
+    The library stops at the first fault. Therefore the fault is repaired in a copy, which is then converted again.
+
+    Args:
+        value: the plain value of a document.
+        kind: the type to convert to.
+        decode: converts types that the library does not know (`dec_hook` of `msgspec.convert`).
+        further: yields the faults of a converted value that types cannot express.
+
+    Returns:
+        The converted value and an empty list, or None and all faults.
     """
     result, error = _attempt(value, kind, decode)
     if result is not None:
         faults = list(further(result))
         return (None if faults else result), faults
     faults = []
-    trial = _Trial(value)
+    copy = _RepairedCopy(value)
     for _ in range(_MOST):
-        if error is None or trial.spent:
+        if error is None or copy.is_exhausted:
             break
-        path, fact = _parsed(error)
-        if fault := trial.without(kind, path, fact):
+        path, fact = _path_and_fact(error)
+        if fault := copy.repair(kind, path, fact):
             faults.append(DocumentFault(fault.path, fault.fact + _suggestion(kind, path, fact)))
-        result, error = _attempt(trial.value, kind, decode)
+        result, error = _attempt(copy.value, kind, decode)
     if result is not None:
-        faults += [fault for found in further(result) if (fault := trial.as_written(found))]
+        faults += [fault for found in further(result) if (fault := copy.with_original_path(found))]
     return None, faults
 
 
@@ -63,28 +72,28 @@ def _attempt(
 
 
 def printable(text: str) -> str:
-    """Text with every line break and control character made a space."""
+    """Replace every line break and control character of `text` by a space."""
     return "".join(c if c.isprintable() else " " for c in text)
 
 
-def meant(word: str, known: Sequence[str]) -> str:
-    """`; did you mean …?`, if one of the known words is like `word`."""
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """Return `; did you mean …?` if one of the `known` words is similar to `word`; empty otherwise."""
     close = difflib.get_close_matches(word, known, 1, 0.6)
     return f"; did you mean `{close[0]}`?" if close else ""
 
 
-class _Trial:
-    """A copy of a value, from which one fault after the other is taken out."""
+class _RepairedCopy:
+    """A copy of a value in which one fault after the other is repaired."""
 
     def __init__(self, value: Any) -> None:
         self._origins: dict[int, list[int]] = {}
-        """For each list: which places its items had at first."""
+        """For each list, by its id: the original index of each item."""
         self.value = self._copy(value)
-        self._taken: set[tuple[str, ...]] = set()
+        self._reported: set[tuple[str, ...]] = set()
         self._touched: set[tuple[str, ...]] = set()
-        """What holds something that was taken out or made up, in the value as it was written."""
-        self.spent = False
-        """Nothing is left to be looked at."""
+        """The original paths of mappings and lists that were repaired."""
+        self.is_exhausted = False
+        """The rest cannot be checked, because a fault cannot be repaired."""
 
     def _copy(self, value: Any) -> Any:
         if isinstance(value, dict):
@@ -95,35 +104,37 @@ class _Trial:
             return copy
         return value
 
-    def without(self, kind: Any, path: tuple[str, ...], fact: str) -> DocumentFault | None:
-        """Put right what is faulty, and tell where it was; None if it follows from what was taken before."""
+    def repair(self, kind: Any, path: tuple[str, ...], fact: str) -> DocumentFault | None:
+        """Repair the fault at `path`, and return it with its original path; None if it was reported before."""
         missing = fact.partition(_MISSING)[2].rstrip("`")
         field = missing or fact.partition(_UNKNOWN)[2].rstrip("`")
-        written = self._written((*path, field) if field else path)
-        self._touched.add(written[:-1])
+        original = self._original_path((*path, field) if field else path)
+        self._touched.add(original[:-1])
         if missing:
             self._fill(path, missing, kind)
         elif fact.startswith(_TEXT):
             self._replace(path)
         else:
-            self._take((*path, field) if field else path)
-        if written in self._taken:
+            self._remove((*path, field) if field else path)
+        if original in self._reported:
             return None
-        self._taken.add(written)
-        return DocumentFault(written[: len(path)] if missing else written, _worded(fact))
+        self._reported.add(original)
+        return DocumentFault(original[: len(path)] if missing else original, _reworded(fact))
 
-    def as_written(self, fault: DocumentFault) -> DocumentFault | None:
-        """The same fault, with its place in the value as it was written.
+    def with_original_path(self, fault: DocumentFault) -> DocumentFault | None:
+        """Return `fault` with its original path.
 
-        None if it may follow from what was put right in the mapping that it is about, or in what that holds.
+        None if a repair may have caused it: one in the mapping that the fault is about, or one level below.
         """
-        path = self._written(fault.path)
+        path = self._original_path(fault.path)
         about = path[:-1]
-        made_up = any(holder[: len(about)] == about and len(holder) <= len(about) + 1 for holder in self._touched)
-        return None if made_up else DocumentFault(path, fault.fact)
+        is_consequence = any(
+            holder[: len(about)] == about and len(holder) <= len(about) + 1 for holder in self._touched
+        )
+        return None if is_consequence else DocumentFault(path, fault.fact)
 
-    def _written(self, path: tuple[str, ...]) -> tuple[str, ...]:
-        """The same path in the value as it was written."""
+    def _original_path(self, path: tuple[str, ...]) -> tuple[str, ...]:
+        """Return the original path of `path`, which is a path in the copy."""
         value, names = self.value, []
         for name in path:
             if isinstance(value, list) and name.isdigit() and int(name) < len(value):
@@ -134,7 +145,7 @@ class _Trial:
                 value = value.get(name) if isinstance(value, dict) else None
         return tuple(names)
 
-    def _take(self, path: tuple[str, ...]) -> None:
+    def _remove(self, path: tuple[str, ...]) -> None:
         holder, name = self._holder(path)
         if isinstance(holder, list):
             del holder[int(name)]
@@ -143,27 +154,27 @@ class _Trial:
             holder.pop(name, None)
 
     def _replace(self, path: tuple[str, ...]) -> None:
-        """Some text where one should be, so that whoever means it by its name goes on finding it."""
+        """Put a text where one is missing, so that references to the field stay valid."""
         holder, name = self._holder(path)
         if isinstance(holder, list):
             holder[int(name)] = _SOME_TEXT
         elif isinstance(holder, dict) and isinstance(found := holder.get(name), dict):
-            # Of a mapping to texts the library does not say which.
+            # For a mapping to texts, the library does not report which value is wrong.
             holder[name] = {key: value if isinstance(value, str) else _SOME_TEXT for key, value in found.items()}
         elif isinstance(holder, dict):
             holder[name] = _SOME_TEXT
 
     def _fill(self, path: tuple[str, ...], field: str, kind: Any) -> None:
-        """Something for a field that is missing, so that the rest can be looked at."""
+        """Add a sample value for a missing field, so that the rest can be checked."""
         holder, _ = self._holder((*path, field))
         samples = [sample for found in _at(kind, (*path, field)) for sample in _samples(found)]
         if samples and isinstance(holder, dict):
             holder[field] = samples[0]
         else:
-            self.spent = True
+            self.is_exhausted = True
 
     def _holder(self, path: tuple[str, ...]) -> tuple[Any, str]:
-        """What holds the last name of `path`, and how it is called in there."""
+        """Return the mapping or list that contains the last element of `path`, and that element."""
         value, holder, last = self.value, None, ""
         for name in path:
             holder, last = value, name
@@ -173,12 +184,12 @@ class _Trial:
                 value = value[int(name)]
             else:
                 break
-        self.spent = holder is None
+        self.is_exhausted = holder is None
         return holder, last
 
 
-def _parsed(error: msgspec.ValidationError) -> tuple[tuple[str, ...], str]:
-    """Path and text of `what is wrong - at `$.spec.rules[0].effect``."""
+def _path_and_fact(error: msgspec.ValidationError) -> tuple[tuple[str, ...], str]:
+    """Split the text of `error`, such as ``fact - at `$.spec.rules[0].effect```, into path and fact."""
     fact, found, path = str(error).rpartition(" - at `$")
     if not found:
         return (), str(error)
@@ -189,16 +200,16 @@ def _parsed(error: msgspec.ValidationError) -> tuple[tuple[str, ...], str]:
 def _suggestion(kind: Any, path: tuple[str, ...], fact: str) -> str:
     if field := fact.partition(_UNKNOWN)[2]:
         known = [name for struct in _structs(_at(kind, path)) for name in struct.__struct_encode_fields__]
-        return meant(field.rstrip("`"), known)
+        return did_you_mean(field.rstrip("`"), known)
     if fact.startswith(_ENUM):
         choices = [str(choice) for found in _at(kind, path) for choice in get_args(found) if _is_literal(found)]
         word = fact.removeprefix(_ENUM).strip("'\"")
-        return meant(word, choices) or (f"; expected {' or '.join(choices)}" if choices else "")
+        return did_you_mean(word, choices) or (f"; expected {' or '.join(choices)}" if choices else "")
     return ""
 
 
 def _at(kind: Any, path: Sequence[str]) -> list[Any]:
-    """The types that a value at `path` may have."""
+    """Return the types that a value at `path` can have, from the type `kind` of the document."""
     found = list(_alternatives(kind))
     for name in path:
         found = [inner for outer in found for inner in _inside(outer, name)]
@@ -237,9 +248,9 @@ def _samples(kind: Any) -> Iterator[Any]:
         yield {}
 
 
-def _worded(fact: str) -> str:
+def _reworded(fact: str) -> str:
     if fact.startswith("Expected `str` matching regex"):
-        return "Expected a name of lower-case letters, digits and dashes, 63 at most"
+        return "Expected a name of at most 63 lower-case letters, digits and dashes"
     return printable(fact)
 
 

@@ -14,8 +14,8 @@ from sealgate.layers.meter import PolicyMeter
 from sealgate.layers.ruling import Ruling
 from sealgate.layers.storage_probe import StorageProbe
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
+from sealgate.policy.decision import Measures, Request
 from sealgate.policy.engine import BASELINE, ProcessPolicy
-from sealgate.policy.facts import Measures, Request
 from sealgate.policy.load import PolicySet
 from sealgate.policy.rules import Process
 from sealgate.storage.stored_objects import StoredObjects

@@ -10,8 +10,8 @@ from typing_extensions import override
 from sealgate.layers.ruling import Ruling
 from sealgate.layers.storage_probe import StorageProbe
 from sealgate.meter import Meter
+from sealgate.policy.decision import Measures
 from sealgate.policy.engine import Matched
-from sealgate.policy.facts import Measures
 
 
 class PolicyMeter(Meter):

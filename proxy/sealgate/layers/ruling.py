@@ -14,8 +14,9 @@ from sealgate.call import Call, SealingInstructions, logged_key
 from sealgate.errors import BadRequest, ContextDiffers, Denied, NotSealed, PluginError, shown_key
 from sealgate.meter import Meter
 from sealgate.plugin import Artifact
+from sealgate.policy.decision import WRITES, Decision, Measures, Request, Verdict
+from sealgate.policy.encryption import Encryption
 from sealgate.policy.engine import Matched, ProcessPolicy
-from sealgate.policy.facts import WRITES, Decision, Encryption, Measures, Request, Verdict
 
 log = logging.getLogger("sealgate.policy")
 

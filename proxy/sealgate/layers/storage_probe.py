@@ -15,8 +15,8 @@ from sealgate.errors import Cancelled, DeadlineExceeded, NotConfigured, PluginEr
 from sealgate.layers.author_block import without_author_block
 from sealgate.layers.ruling import Ruling
 from sealgate.plugin import Artifact
+from sealgate.policy.decision import Measures
 from sealgate.policy.engine import Matched
-from sealgate.policy.facts import Measures
 from sealgate.storage.stored_objects import StoredHeader, StoredObjects
 
 _EXISTS, _AGE = "exists", "age"

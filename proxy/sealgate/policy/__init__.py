@@ -1,1 +1,1 @@
-"""What may be done with an artifact: facts in, a decision with its reasons out. Pure."""
+"""The policy engine: decides which operations on artifacts are allowed, and which key seals them."""

@@ -1,4 +1,4 @@
-"""Tests of policies, as documents beside them: what is asked, and what must come of it."""
+"""Policy tests: documents beside a policy, with requests and the decisions that they must get."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Annotated, Literal
 
 from msgspec import Meta
 
-from sealgate.documents.validate import DocumentFault, converted, meant
+from sealgate.documents.validate import DocumentFault, converted, did_you_mean
 from sealgate.policy import load, schema, templates
+from sealgate.policy.decision import Decision, Measures, Request
 from sealgate.policy.engine import ProcessPolicy
-from sealgate.policy.facts import Decision, Measures, Request
 from sealgate.policy.load import DocumentSource, Invalid, PolicySet
 from sealgate.policy.rules import Process
 from sealgate.policy.schema import Age, DocumentPart, Size
@@ -22,18 +22,18 @@ RpcName = Literal["Load", "OpenStream", "Save", "SaveStream", "Delete", "ListObj
 
 
 class Expect(DocumentPart, frozen=True):
-    """What must come of a case; what is left out may be anything."""
+    """The expected decision of a case. A field that is left out is not checked."""
 
     decision: Literal["allow", "deny", "skip"]
     code: str | None = None
-    rule: Annotated[str | None, Meta(description="Its name, or default, builtin, encryption/NAME.")] = None
+    rule: Annotated[str | None, Meta(description="The name of the rule, or default, builtin, encryption/NAME.")] = None
     proposed: Literal["allow", "deny", "skip"] | None = None
-    key: Annotated[str | None, Meta(description="The name of the key that would seal.")] = None
-    text: Annotated[str | None, Meta(description="A part of what the author reads.")] = None
+    key: Annotated[str | None, Meta(description="The name of the key that seals the object.")] = None
+    text: Annotated[str | None, Meta(description="A part of the text that the author reads.")] = None
 
 
-class Facts(DocumentPart, frozen=True):
-    """What is known of a call. exists is false unless it is given; what else is left out is not known."""
+class CaseInput(DocumentPart, frozen=True):
+    """A request, its measures and its identity. If exists is left out it is false; other fields are unknown."""
 
     op: RpcName | None = None
     key: str | None = None
@@ -48,12 +48,13 @@ class Facts(DocumentPart, frozen=True):
     exists: bool | None = None
     age: Age | None = None
     identity: Annotated[
-        dict[str, str | bool], Meta(description="namespace, serviceAccount, workflow, component, …; attested.")
+        dict[str, str | bool],
+        Meta(description="namespace, serviceAccount, workflow, component, …; attested is true or false."),
     ] = {}  # noqa: RUF012 - the library copies it
 
 
-class Case(Facts, frozen=True, kw_only=True):
-    """One call, and what must come of it."""
+class Case(CaseInput, frozen=True, kw_only=True):
+    """One request, and the decision that it must get."""
 
     name: str
     expect: Expect
@@ -64,68 +65,68 @@ class ArtifactPolicyTest(DocumentPart, frozen=True):
 
     api_version: Literal["sealgate/v1alpha1"]
     kind: Literal["ArtifactPolicyTest"]
-    policies: Annotated[tuple[str, ...], Meta(min_length=1, description="Files, relative to this one.")]
+    policies: Annotated[tuple[str, ...], Meta(min_length=1, description="Policy files, relative to this file.")]
     cases: Annotated[tuple[Case, ...], Meta(min_length=1)]
-    defaults: Annotated[Facts, Meta(description="What each case has unless it says otherwise.")] = Facts()
+    defaults: Annotated[CaseInput, Meta(description="Values of fields that a case leaves out.")] = CaseInput()
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How one case came out."""
+    """The result of one case."""
 
     name: str
     place: str
     """`file:line:column`."""
     faults: tuple[str, ...]
-    """What is not as expected; empty if all is."""
+    """Each difference from the expected decision; empty if the case passed."""
     warnings: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
 @dataclass(slots=True)
 class Coverage:
-    """Which rules the cases of a suite have shown, and how."""
+    """The states in which the cases of all suites have shown each rule (`sealgate.policy.trace`)."""
 
-    seen: dict[str, set[str]] = field(default_factory=dict)
+    states: dict[str, set[str]] = field(default_factory=dict)
     effects: dict[str, str] = field(default_factory=dict)
 
     def add(self, policy: ProcessPolicy, request: Request, measures: Measures) -> None:
-        """One more case."""
+        """Record the states of all rules for one case."""
         for line in traced(policy, request, measures):
             self.effects[line.rule] = line.effect
-            self.seen.setdefault(line.rule, set()).add(line.state)
+            self.states.setdefault(line.rule, set()).add(line.state)
 
     def missing(self) -> list[str]:
-        """What no case has shown, a line each."""
+        """Return a line for each state of a rule that no case shows."""
         lines = []
-        for rule, states in sorted(self.seen.items()):
+        for rule, shown in sorted(self.states.items()):
             effect = self.effects[rule]
             if effect == "allow":
-                wanted = {"grants": "grants nothing in any case"}
+                wanted = {"grants": "no case shows it granting"}
             elif effect == "deny":
-                wanted = {"denies": "denies nothing in any case", "no": "is never seen not to match"}
+                wanted = {"denies": "no case shows it denying", "no": "no case shows it not matching"}
             else:
-                wanted = {"denies": "is never seen broken", "ok": "is never seen to hold"}
-            lines += [f"{rule}: {text}" for state, text in wanted.items() if state not in states]
+                wanted = {"denies": "no case shows it denying", "ok": "no case shows it holding"}
+            lines += [f"{rule}: {text}" for state, text in wanted.items() if state not in shown]
         return lines
 
     @property
     def covered(self) -> tuple[int, int]:
-        """How many rules are shown in full, of how many."""
+        """The number of rules that are shown in every state, and the number of all rules."""
         lacking = {line.partition(":")[0] for line in self.missing()}
-        return len(self.seen) - len(lacking), len(self.seen)
+        return len(self.states) - len(lacking), len(self.states)
 
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """A test document with the policies that it tests."""
+    """A test document with its policies."""
 
     source: DocumentSource
     test: ArtifactPolicyTest
     policies: PolicySet
 
     def run(self, coverage: Coverage, only: str = "") -> Iterator[Result]:
-        """Each case whose name holds `only`."""
+        """Run each case whose name contains `only`, and yield its result."""
         for number, case in enumerate(self.test.cases):
             if only not in case.name:
                 continue
@@ -134,43 +135,43 @@ class Suite:
             yield Result(case.name, f"{self.source.name}:{line}:{column}", tuple(faults))
 
     def _faults(self, case: Case, coverage: Coverage) -> list[str]:
-        request, measures, process = asked(case, self.test.defaults)
+        request, measures, process = inputs_of(case, self.test.defaults)
         policy = ProcessPolicy(self.policies, process)
         decision = policy.decide(request, measures)
         coverage.add(policy, request, measures)
         encryption = policy.encryption(request)
-        found = {
+        actual = {
             "decision": decision.effective.outcome,
             "code": decision.effective.code,
             "rule": decision.effective.rule,
             "proposed": decision.proposed.outcome,
             "key": getattr(encryption, "key", None),
         }
-        expected = {name: getattr(case.expect, name) for name in found}
+        expected = {name: getattr(case.expect, name) for name in actual}
         faults = [
-            f"{name} is {found[name]}, expected {wanted}"
+            f"{name} is {actual[name]}, expected {wanted}"
             for name, wanted in expected.items()
-            if wanted is not None and wanted != found[name]
+            if wanted is not None and wanted != actual[name]
         ]
         text = f"{decision.effective.fact} ({decision.effective.says}). {decision.effective.advice}"
         if case.expect.text and case.expect.text not in text:
-            faults.append(f"the text is {text!r}, and does not hold {case.expect.text!r}")
+            faults.append(f"the text is {text!r}, and does not contain {case.expect.text!r}")
         if faults:
             faults.append(explained(decision))
         return faults
 
 
 def explained(decision: Decision) -> str:
-    """Why a decision is what it is, in one line."""
+    """Describe `decision` and its reason in one line."""
     verdict = decision.effective
     return f"{verdict.outcome}: {verdict.fact or verdict.code} ({verdict.says})"
 
 
 def suites_at(path: Path) -> list[Suite]:
-    """The test documents in a file or a directory, each with its policies loaded.
+    """Load the test documents in the file or directory `path`, each with its policies.
 
     Raises:
-        Invalid: with every fault of each of them.
+        Invalid: a test document or a policy is not valid; it has all faults of all of them.
     """
     faults: list[str] = []
     suites: list[Suite] = []
@@ -193,39 +194,43 @@ def suites_at(path: Path) -> list[Suite]:
 
 def _faults_of(test: ArtifactPolicyTest) -> Iterator[DocumentFault]:
     known = (*templates.IDENTITY, "attested")
-    parts: Sequence[tuple[tuple[str, ...], Facts]] = [
+    inputs: Sequence[tuple[tuple[str, ...], CaseInput]] = [
         (("defaults",), test.defaults),
         *((("cases", str(number)), case) for number, case in enumerate(test.cases)),
     ]
-    for path, facts in parts:
-        for name, value in facts.identity.items():
+    for path, given in inputs:
+        for name, value in given.identity.items():
             if name not in known:
-                yield DocumentFault((*path, "identity", name), f"there is no identity.{name}{meant(name, known)}")
+                yield DocumentFault(
+                    (*path, "identity", name), f"unknown field identity.{name}{did_you_mean(name, known)}"
+                )
             elif isinstance(value, bool) != (name == "attested"):
-                yield DocumentFault((*path, "identity", name), "attested is true or false, everything else is text")
-    for path, facts in parts[1:]:
+                yield DocumentFault(
+                    (*path, "identity", name), "attested must be true or false, and all other values text"
+                )
+    for path, given in inputs[1:]:
         for name in ("op", "key"):
-            if getattr(facts, name) is None and getattr(test.defaults, name) is None:
-                yield DocumentFault(path, f"the case has no `{name}`, nor have the defaults")
+            if getattr(given, name) is None and getattr(test.defaults, name) is None:
+                yield DocumentFault(path, f"neither the case nor the defaults have `{name}`")
 
 
-def asked(case: Facts, defaults: Facts) -> tuple[Request, Measures, Process]:
-    """What a case asks, of what measures, by which process."""
+def inputs_of(case: CaseInput, defaults: CaseInput) -> tuple[Request, Measures, Process]:
+    """Return the request, the measures and the process of `case`, with `defaults` for fields that it leaves out."""
 
-    def of(name: str) -> object:
+    def value_of(name: str) -> object:
         given = getattr(case, name)
         return getattr(defaults, name) if given is None else given
 
     identity = {**defaults.identity, **case.identity}
     attested = identity.pop("attested", False) is True
-    exists = of("exists")
-    request = Request(*(str(of(name) or "") for name in ("op", "key", "plugin", "artifact", "path")))
+    exists = value_of("exists")
+    request = Request(*(str(value_of(name) or "") for name in ("op", "key", "plugin", "artifact", "path")))
 
     def number(name: str) -> int | None:
-        value = of(name)
+        value = value_of(name)
         return int(value) if isinstance(value, int) else None
 
-    sealed = of("sealed")
+    sealed = value_of("sealed")
     measures = Measures(
         bytes=number("bytes"),
         total=number("total"),
@@ -236,5 +241,5 @@ def asked(case: Facts, defaults: Facts) -> tuple[Request, Measures, Process]:
         exists=exists is True,
         complete=number("bytes") is not None,
     )
-    words = {name: value for name, value in identity.items() if isinstance(value, str)}
-    return request, measures, Process(words, attested)
+    texts = {name: value for name, value in identity.items() if isinstance(value, str)}
+    return request, measures, Process(texts, attested)

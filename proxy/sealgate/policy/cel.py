@@ -1,7 +1,7 @@
-"""Conditions in CEL (`when:`), for what fields cannot say. Loaded only where a rule has one.
+"""Conditions in CEL (`when:`). The library is loaded only if a rule has a condition.
 
-Types are checked when a policy is loaded; the library bounds the work of an evaluation, and its regular expressions
-are of the linear kind. Without the extra `cel` a policy with a condition is invalid.
+Types are checked when a policy is loaded. The library limits the work of one evaluation, and its regular expressions
+run in linear time. Without the extra `cel`, a policy with a condition is not valid.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from sealgate.documents.validate import meant
+from sealgate.documents.validate import did_you_mean
 from sealgate.policy.templates import IDENTITY
 
 Condition = Callable[[Mapping[str, Any]], bool]
@@ -21,26 +21,24 @@ _NAMED = re.compile(
     r"""|\b(?P<map>identity|params)\s*(?:\.\s*(?P<field>\w+)(?!\w)(?!\s*\()|\[\s*(?P<quote>['"])(?P<index>\w*)(?P=quote)\s*\])""",
     re.DOTALL,
 )
-"""What is asked of a map by a name that stands there. Comments and texts ask nothing, and `has` asks whether it is."""
+"""Each access to a field of `identity` or `params` by a literal name. Comments, strings and `has(…)` are skipped."""
 _WHERE = re.compile(r"ERROR: <input>:\d+:(\d+): ([^\n]*)")
-FACTS = ("op", "key", "segments", "identity", "attested", "plugin", "artifact", "path", "params")
-"""What a condition may speak of: what is known before a byte has moved."""
 
 
-class Unusable(Exception):
-    """The condition cannot be compiled. It says why."""
+class InvalidCondition(Exception):
+    """The condition cannot be compiled. Its text says why."""
 
 
-class NoAnswer(Exception):
-    """The condition came to an error instead of an answer."""
+class EvaluationFailed(Exception):
+    """The evaluation of a condition ended in an error."""
 
 
 @lru_cache(maxsize=1)
 def _environment() -> Any:
     try:
-        from cel_expr_python import cel  # type: ignore[import-untyped]  # it has none  # noqa: PLC0415 - an extra that few need
+        from cel_expr_python import cel  # type: ignore[import-untyped]  # it has no types  # noqa: PLC0415 - an extra that few need
     except ImportError:
-        raise Unusable("`when` needs the extra cel: install sealgate[cel]") from None
+        raise InvalidCondition("`when` needs the extra cel: install sealgate[cel]") from None
     text, words = cel.Type.STRING, cel.Type.Map(cel.Type.STRING, cel.Type.STRING)
     return cel.NewEnv(
         variables={
@@ -58,37 +56,40 @@ def _environment() -> Any:
 
 
 def compiled(text: str, params: Iterable[str] | None = None) -> Condition:
-    """The condition that `text` is.
+    """Compile a condition.
 
     Args:
-        text: in CEL.
-        params: the names that `params` holds; None: not known here, and not looked at.
+        text: the CEL expression.
+        params: the names that `params.NAME` may use; None if they were already checked.
 
     Raises:
-        Unusable: it does not parse, names what there is not, does not come to true or false, or the extra is missing.
+        InvalidCondition: `text` does not parse, uses an unknown name, does not return a bool, or the extra `cel` is
+            missing.
     """
     known = {"identity": IDENTITY, "params": None if params is None else tuple(params)}
     for found in _NAMED.finditer(text):
         names, name = known.get(found["map"] or ""), found["field"] or found["index"]
         if names is not None and name not in names:
-            raise Unusable(f"there is no {found['map']}.{name}{meant(name, names)}")
+            raise InvalidCondition(f"unknown variable {found['map']}.{name}{did_you_mean(name, names)}")
     environment = _environment()
     try:
-        text.encode()  # the library is not asked about what is no Unicode
+        text.encode()  # the library must not see text that is not valid Unicode
         program = environment.compile(text)
     except (RuntimeError, ValueError) as error:
         place = _WHERE.search(str(error))
-        raise Unusable(f"`when`, column {place[1]}: {place[2][:160]}" if place else "`when` is no CEL") from None
+        raise InvalidCondition(
+            f"`when`, column {place[1]}: {place[2][:160]}" if place else "`when` is not valid CEL"
+        ) from None
     if program.return_type().name() not in {"BOOL", "bool"}:
-        raise Unusable(f"`when` must come to true or false, and comes to {program.return_type().name()}")
+        raise InvalidCondition(f"`when` must return a bool, but returns {program.return_type().name()}")
 
     def condition(facts: Mapping[str, Any]) -> bool:
         try:
             value = program.eval(data=dict(facts)).value()
         except (RuntimeError, ValueError):
-            raise NoAnswer from None
+            raise EvaluationFailed from None
         if not isinstance(value, bool):
-            raise NoAnswer
+            raise EvaluationFailed
         return value
 
     return condition

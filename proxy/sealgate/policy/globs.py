@@ -1,8 +1,8 @@
-"""Segment globs: `*` and `?` stay inside a segment, `**` is a whole segment and stands for any number of them.
+"""Segment globs: `*` and `?` match inside a segment; `**` is a segment of its own and matches any number of segments.
 
-`a/**` matches `a`, too, so that a rule about a directory covers the object of that name. There is no escaping: a key's
-own `*` is data, and never a pattern. A match takes one step for each character of the key, whatever the pattern: all
-ways that the pattern could go are followed at once, as the bits of one number.
+`a/**` also matches `a`, so that a rule about a directory covers an object of the same name. Patterns have no escapes,
+and a `*` in a key is an ordinary character. A match takes at most one step per character of the key, whatever the
+pattern: the matcher simulates a nondeterministic automaton, whose set of states is the bits of one integer.
 """
 
 from __future__ import annotations
@@ -11,29 +11,30 @@ from collections.abc import Callable
 from functools import lru_cache
 
 LONGEST_PATTERN = 1024
+"""Characters."""
 _ONE, _RUN, _ANY, _ANY_RUN = "?", "*run", "**", "**run"
 Matcher = Callable[[str], bool]
 
 
 def fault_of(pattern: str) -> str:
-    """Say in a few words why `pattern` is none, or return the empty string."""
+    """Say in a few words why `pattern` is not valid; empty if it is."""
     if len(pattern) > LONGEST_PATTERN:
-        return f"the pattern has {len(pattern)} characters, {LONGEST_PATTERN} are the most"
+        return f"the pattern has {len(pattern)} characters; the limit is {LONGEST_PATTERN}"
     for segment in pattern.removeprefix("/").split("/"):
         if not segment:
             return "the pattern has an empty segment"
         if segment in {".", ".."}:
-            return "the pattern has a relative segment, which no key has"
+            return "the pattern has a relative segment, which no key can have"
         if "**" in segment and segment != "**":
             return "** must be a whole segment of the pattern"
     if "\\" in pattern or not pattern.isprintable():
-        return "the pattern has a backslash or an invisible character, which no key has"
+        return "the pattern has a backslash or an invisible character, which no key can have"
     return ""
 
 
 @lru_cache(maxsize=4096)
 def compiled(pattern: str) -> Matcher:
-    """Whether a key, or a path without its first slash, matches `pattern`, which has no fault."""
+    """Compile `pattern`, which must be valid, to a function that takes a key, or a path without its first slash."""
     pattern = pattern.removeprefix("/")
     if pattern == "**":
         return lambda _: True
@@ -43,10 +44,10 @@ def compiled(pattern: str) -> Matcher:
     if base != pattern and "*" not in base and "?" not in base:
         return lambda key: key.startswith(beneath) or key == base
     head, tail, within = _literals(pattern)
-    follow = _Follow(pattern)
+    automaton = _Automaton(pattern)
 
     def matches(key: str) -> bool:
-        # Cheap looks rule out nearly every key that does not match.
+        # These comparisons are cheap and reject nearly every key that does not match.
         if not (key.startswith(head) and key.endswith(tail)):
             return False
         at = len(head)
@@ -55,21 +56,21 @@ def compiled(pattern: str) -> Matcher:
             if found < 0:
                 return False
             at = found + len(piece)
-        return follow.all_of(key)
+        return automaton.accepts(key)
 
     return matches
 
 
 def _literals(pattern: str) -> tuple[str, str, tuple[str, ...]]:
-    """What every match begins with, ends with, and holds in between, in this order."""
+    """Return the text that every match begins with, the text it ends with, and the texts in between, in order."""
     head, *others = pattern.replace("**", "*").replace("?", "*").split("*")
-    # The slash beside `**` is not there where it stands for no segment at all.
+    # Where `**` matches no segment, the slash beside it is missing as well.
     safe = [piece.strip("/") for piece in others]
     return head.rstrip("/"), others[-1].lstrip("/"), tuple(piece for piece in safe if piece)
 
 
-class _Follow:
-    """Follows every way through a pattern at once: bit `n` is set if what was read so far matches `n` tokens."""
+class _Automaton:
+    """The automaton of a pattern. Bit `n` of a state is set if the characters so far match the first `n` tokens."""
 
     def __init__(self, pattern: str) -> None:
         tokens = _tokens(pattern)
@@ -88,8 +89,8 @@ class _Follow:
         self._skip_two = sum(1 << n for n, part in enumerate(tokens) if part == _ANY)
         self._start = self._closed(1)
 
-    def all_of(self, key: str) -> bool:
-        """Whether the whole of `key` matches."""
+    def accepts(self, key: str) -> bool:
+        """Return whether the whole of `key` matches."""
         state, skip_one, skip_two = self._step(self._start, "/"), self._stay, self._skip_two
         advance, other, everywhere = self._advance.get, self._other, self._everywhere
         for c in key:
@@ -111,9 +112,10 @@ class _Follow:
 
 
 def _tokens(pattern: str) -> list[str]:
-    """Characters, `?`, `*run`, and for each `**` two: `**`, which may be skipped, and `**run`, which may go on.
+    """Split `pattern` into tokens: a character, `?`, or `*run` for a `*`.
 
-    Each segment has its slash before it, and so has the key while it is matched.
+    A `**` becomes two tokens: `**`, which can be skipped, and `**run`, which can repeat. Every segment has a slash
+    before it, and so has the key while it is matched.
     """
     tokens: list[str] = []
     previous = ""

@@ -1,4 +1,4 @@
-"""What is valid in a policy and yet probably not meant."""
+"""Warnings about valid policies that their author probably did not intend (docs/policies.md, "The command line")."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from sealgate.policy.load import DocumentSource
 from sealgate.policy.schema import ArtifactPolicy, EncryptionRule, IdentityMatch, Match, Rule, decode
 
 _TWINS = (("Load", "OpenStream", "read"), ("Save", "SaveStream", "write"))
-_MOST_STARS, _MOST_ANY = 4, 2
+_MOST_STARS, _MOST_DOUBLE_STARS = 4, 2
 
 
 def warnings(sources: Sequence[DocumentSource]) -> list[str]:
-    """A line for each doubt about valid documents, with its place."""
-    found = []
+    """Return a line with its place for each warning about `sources`, which must be valid."""
+    lines = []
     for source in sources:
         policy, _ = converted(source.document.value, ArtifactPolicy, decode)
         if policy is not None:
-            found += [source.line(fault) for fault in _doubts(policy)]
-    return found
+            lines += [source.line(fault) for fault in _warnings_of(policy)]
+    return lines
 
 
-def _doubts(policy: ArtifactPolicy) -> Iterator[DocumentFault]:
+def _warnings_of(policy: ArtifactPolicy) -> Iterator[DocumentFault]:
     spec = policy.spec
     attests = any(rule.require.attested_identity for rule in spec.rules)
     folded: dict[str, str] = {}
@@ -33,22 +33,22 @@ def _doubts(policy: ArtifactPolicy) -> Iterator[DocumentFault]:
         yield from _patterns(rule.match, path, folded)
         yield from _local_paths(rule.match, path)
         if rule.effect == "allow" and not attests and _keys_on_identity(rule):
-            fact = f"L003: {rule.name} grants by identity, and no rule of the document has attestedIdentity: true"
+            fact = f"L003: {rule.name} grants by identity, but no rule in this document has attestedIdentity: true"
             yield DocumentFault(path, fact)
-    for number, sealing in enumerate(spec.encryption):
-        yield from _patterns(sealing.match, ("spec", "encryption", str(number), "match"), folded)
+    for number, encryption_rule in enumerate(spec.encryption):
+        yield from _patterns(encryption_rule.match, ("spec", "encryption", str(number), "match"), folded)
     yield from _encryption(spec.encryption)
 
 
 def _twins(rule: Rule, path: tuple[str, ...]) -> Iterator[DocumentFault]:
     named = rule.match.operations
-    # Argo's server has no other way to read than OpenStream.
+    # Argo's server reads by OpenStream only.
     if rule.effect == "allow" or rule.match.identity.components == ("server",):
         return
     for first, second, alias in _TWINS:
         if (first in named) != (second in named) and alias not in named and "*" not in named:
-            named_one, other = (first, second) if first in named else (second, first)
-            fact = f"L001: {rule.name} names {named_one} and not {other}, which does the same: write {alias}"
+            given, other = (first, second) if first in named else (second, first)
+            fact = f"L001: {rule.name} names {given} but not {other}, which does the same: write {alias}"
             yield DocumentFault((*path, "operations"), fact)
 
 
@@ -60,17 +60,18 @@ def _patterns(match: Match, path: tuple[str, ...], folded: dict[str, str]) -> It
         other = folded.setdefault(pattern.casefold(), pattern)
         if other != pattern:
             yield DocumentFault(
-                place, f'L002: "{pattern}" and "{other}" differ by case alone, and keys are case-sensitive'
+                place, f'L002: "{pattern}" and "{other}" differ only by case, and keys are case-sensitive'
             )
         segments = pattern.split("/")
-        if segments.count("**") > _MOST_ANY or any(s.count("*") > _MOST_STARS for s in segments):
-            yield DocumentFault(
-                place, f"L004: more than {_MOST_ANY} ** or {_MOST_STARS} * in a segment: nobody can predict it"
+        if segments.count("**") > _MOST_DOUBLE_STARS or any(s.count("*") > _MOST_STARS for s in segments):
+            fact = (
+                f"L004: more than {_MOST_DOUBLE_STARS} ** in the pattern or {_MOST_STARS} * in a segment: simplify it"
             )
+            yield DocumentFault(place, fact)
 
 
 def _local_paths(match: Match, path: tuple[str, ...]) -> Iterator[DocumentFault]:
-    """Argo has a Load create `PATH.tmp`, and renames that itself."""
+    """Warn of paths that no Load matches: Argo loads to `PATH.tmp` and renames that file itself."""
     if match.operations and not {"*", "read", "Load"} & {*match.operations}:
         return
     for number, pattern in enumerate(match.local_paths):
@@ -98,11 +99,13 @@ def _encryption(rules: Sequence[EncryptionRule]) -> Iterator[DocumentFault]:
             everything = rule.name
         if rule.key and (rule.match.operations or rule.match.local_paths):
             fact = (
-                f"L008: {rule.name} names a key for some operations or paths: other reads of an object may be by a rule"
+                f"L008: {rule.name} sets a key for some operations or local paths only; "
+                f"other reads are denied unless readKeys of the rule that matches them contains {rule.key}"
             )
-            yield DocumentFault(
-                (*path, "match"), f"{fact} that names another, and are denied then unless its readKeys has {rule.key}"
-            )
+            yield DocumentFault((*path, "match"), fact)
         if rule.read_plaintext == "allow" and rule.write == "required":
-            fact = f"L005: {rule.name} reads plaintext, which whoever writes to storage can plant: end it some day"
+            fact = (
+                f"L005: {rule.name} reads plaintext, which anyone with write access to the storage can plant: "
+                "remove readPlaintext after the migration"
+            )
             yield DocumentFault((*path, "readPlaintext"), fact)

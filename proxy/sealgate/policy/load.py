@@ -1,6 +1,6 @@
-"""From files to policy documents: read, validated, and held to what the schema alone cannot say.
+"""Read policy documents from files and validate them, including the rules that a schema cannot express.
 
-Every fault of a document is told at once, as `file:line:column: what is wrong`.
+All faults of a document are reported at once, each as `file:line:column: fact`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import msgspec
 
 from sealgate.argo import RETRIED_TEXTS
 from sealgate.documents.reader import LONGEST, Document, Unreadable, read
-from sealgate.documents.validate import DocumentFault, converted, meant, printable
+from sealgate.documents.validate import DocumentFault, converted, did_you_mean, printable
 from sealgate.policy import cel, globs, templates
 from sealgate.policy.schema import ArtifactPolicy, EncryptionRule, Limits, Match, Requirements, Rule, decode
 
@@ -28,7 +28,7 @@ _KEY_NAME = re.compile(r"(?:(?P<mount>\w[\w-]*(?:/\w[\w-]*)*)/keys/)?(?P<name>\w
 
 
 class Invalid(Exception):
-    """No policy can be made of what was given. Each of `faults` is one line with its place."""
+    """Policy documents are not valid. Each of `faults` is one line with its place."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__(faults[0])
@@ -37,19 +37,19 @@ class Invalid(Exception):
 
 @dataclass(frozen=True, slots=True)
 class DocumentSource:
-    """A document as it was read, and where from."""
+    """A document and the name of the file, or other source, that it was read from."""
 
     name: str
     document: Document
 
     @property
     def kind(self) -> str:
-        """What it says it is."""
+        """The `kind` of the document; empty if it has none."""
         return self._text_at("kind")
 
     @property
-    def called(self) -> str:
-        """The name that it gives itself, whatever else is wrong with it."""
+    def document_name(self) -> str:
+        """The `metadata.name` of the document, even if the document is not valid; empty if it has none."""
         return self._text_at("metadata", "name")
 
     def _text_at(self, *names: str) -> str:
@@ -59,40 +59,44 @@ class DocumentSource:
         return value if isinstance(value, str) else ""
 
     def line(self, fault: DocumentFault) -> str:
-        """A fault with its place."""
+        """Return `fault` as one line with its place."""
         _, line, column = self.document.find(fault.path)
         return f"{self.name}:{line}:{column}: {fault.fact}"
 
 
 @dataclass(frozen=True, slots=True)
 class Installation:
-    """What a policy must fit to. None: not known here, and not looked at."""
+    """Settings of the configuration that policies must agree with. A setting that is None is not checked."""
 
     mount: str | None = None
-    """Where the key service keeps its keys."""
+    """The mount of the key service's keys."""
     allows_passthrough: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PolicySet:
-    """All documents that count, sorted by name."""
+    """All policy documents, sorted by name."""
 
     documents: tuple[ArtifactPolicy, ...]
     digest: str
-    """SHA-256 over their canonical form, in hexadecimal."""
+    """SHA-256 over the canonical form of the documents, in hexadecimal."""
     mount: str = ""
-    """Where the key service keeps its keys; empty: not known here."""
+    """The mount of the key service's keys; empty if it is unknown."""
 
 
 def sources_at(path: Path, *, tests: bool = False) -> list[DocumentSource]:
-    """The documents in a file, or in the files of a directory; with `tests`, the test documents and no others.
+    """Read the policy documents in the file or directory `path`.
+
+    Args:
+        path: a file, or a directory whose subdirectories are not read.
+        tests: return the test documents instead.
 
     Raises:
-        Invalid: one cannot be read, is of another kind, or there are none.
+        Invalid: a file cannot be read or has another kind, or no document is found.
     """
     faults: list[str] = []
     files = sorted(_files(path, faults)) if path.is_dir() else [path]
-    found = []
+    sources = []
     for file in files[: _MOST_DOCUMENTS + 1]:
         try:
             source = DocumentSource(str(file), _read(file))
@@ -102,20 +106,21 @@ def sources_at(path: Path, *, tests: bool = False) -> list[DocumentSource]:
         if source.kind not in {KIND, TEST_KIND}:
             faults.append(source.line(_kind_fault(source.kind)))
         elif (source.kind == TEST_KIND) == tests:
-            found.append(source)
+            sources.append(source)
     if len(files) > _MOST_DOCUMENTS:
         faults.append(f"{path}: there are more than {_MOST_DOCUMENTS} documents")
     if faults:
         raise Invalid(faults)
-    if not found:
-        raise Invalid([f"{path}: there is no {TEST_KIND if tests else KIND} in it"])
-    return found
+    if not sources:
+        raise Invalid([f"{path}: contains no {TEST_KIND if tests else KIND}"])
+    return sources
 
 
 def _files(directory: Path, faults: list[str]) -> Iterator[Path]:
-    """The files that count. What looks like a policy and does not count is a fault: a lost rule opens a gate.
+    """Yield the documents in `directory`. Add a fault for an entry that looks like a policy and would not be read.
 
-    Hidden entries are how Kubernetes keeps the versions of a mounted directory.
+    Ignoring such an entry could lose a deny rule. Hidden entries are skipped: Kubernetes keeps the versions of a
+    mounted directory in them.
     """
     try:
         for name in sorted(os.listdir(directory)):
@@ -123,24 +128,24 @@ def _files(directory: Path, faults: list[str]) -> Iterator[Path]:
             if name.startswith("."):
                 continue
             if path.is_dir():
-                faults.append(f"{path}: a directory within a directory is not read: name it beside the other")
+                faults.append(f"{path}: subdirectories are not read: list this directory separately")
             elif name.endswith(SUFFIXES):
                 yield path
             elif name.lower().endswith(SUFFIXES):
-                faults.append(f"{path}: is not read: its name must end in {', '.join(SUFFIXES)}, in lower case")
+                faults.append(f"{path}: is not read: the file name must end in {', '.join(SUFFIXES)}, in lower case")
     except OSError as error:
         raise Invalid([f"{directory}: cannot be read: {os.strerror(error.errno or 0).lower()}"]) from None
 
 
 def _read(path: Path) -> Document:
     try:
-        # A pipe must not make this wait.
+        # O_NONBLOCK: opening a pipe must not block.
         with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), encoding="utf-8") as file:
             text = file.read(LONGEST + 1)
     except UnicodeDecodeError:
         raise Unreadable("is not UTF-8") from None
     except (OSError, ValueError) as error:
-        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is no file"
+        reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "not a file"
         raise Unreadable(f"cannot be read: {reason}") from None
     document = read(text)
     if document.empty:
@@ -150,26 +155,26 @@ def _read(path: Path) -> Document:
 
 def _kind_fault(kind: str) -> DocumentFault:
     known = (KIND, TEST_KIND)
-    return DocumentFault(("kind",), f"kind must be {' or '.join(known)}{meant(kind, known)}")
+    return DocumentFault(("kind",), f"kind must be {' or '.join(known)}{did_you_mean(kind, known)}")
 
 
 def loaded(sources: Sequence[DocumentSource], installation: Installation = Installation()) -> PolicySet:
-    """The documents in `sources`, validated together.
+    """Validate the documents in `sources` together.
 
     Raises:
-        Invalid: with every fault of each of them.
+        Invalid: at least one is not valid; it has all faults of all documents.
     """
     faults: list[str] = []
     documents: dict[str, ArtifactPolicy] = {}
-    called: set[str] = set()
+    names: set[str] = set()
     for source in sources:
         policy, found = converted(
             source.document.value, ArtifactPolicy, decode, lambda policy: _faults_of(policy, installation)
         )
-        name = source.called
-        if name and name in called:
-            found.append(DocumentFault(("metadata", "name"), f"another document is called {name}, too"))
-        called.add(name)
+        name = source.document_name
+        if name and name in names:
+            found.append(DocumentFault(("metadata", "name"), f"another document has the name {name}"))
+        names.add(name)
         if policy is not None:
             documents[policy.metadata.name] = policy
         faults += [source.line(fault) for fault in sorted(found, key=lambda f: source.document.find(f.path)[1])]
@@ -181,10 +186,10 @@ def loaded(sources: Sequence[DocumentSource], installation: Installation = Insta
 
 
 def key_name(text: str) -> tuple[str, str]:
-    """Mount and name of a key written as `transit/keys/NAME` or `NAME`; the mount may be empty.
+    """Split a key written as `MOUNT/keys/NAME` or `NAME` into its mount, which may be empty, and its name.
 
     Raises:
-        ValueError: it is neither.
+        ValueError: `text` has neither form.
     """
     found = _KEY_NAME.fullmatch(text)
     if not found or ".." in text:
@@ -192,15 +197,16 @@ def key_name(text: str) -> tuple[str, str]:
     return found["mount"] or "", found["name"]
 
 
-# --- what the schema cannot say ---------------------------------------------------------------------------
+# --- checks beyond the schema -----------------------------------------------------------------------------
 
 
 def _faults_of(policy: ArtifactPolicy, installation: Installation) -> Iterator[DocumentFault]:
     spec = policy.spec
     for name, text in policy.metadata.annotations.items():
         if not text.isprintable() or len(text) > _LONGEST_ANNOTATION:
-            yield DocumentFault(("metadata", "annotations", name), "an annotation is one short line of plain text")
-        yield from (DocumentFault(("metadata", "annotations", name), fault) for fault in _retried(text, {}))
+            fact = f"an annotation must be one line of at most {_LONGEST_ANNOTATION} printable characters"
+            yield DocumentFault(("metadata", "annotations", name), fact)
+        yield from (DocumentFault(("metadata", "annotations", name), fault) for fault in _retry_faults(text, {}))
     for name, value in spec.params.items():
         if fault := templates.word_fault(value) if value else "is empty":
             yield DocumentFault(("spec", "params", name), f"params.{name} {fault}")
@@ -213,7 +219,7 @@ def _faults_of(policy: ArtifactPolicy, installation: Installation) -> Iterator[D
         for number, rule in enumerate(rules):
             path = ("spec", section, str(number))
             if rule.name in names:
-                yield DocumentFault((*path, "name"), f"another rule is called {rule.name}, too")
+                yield DocumentFault((*path, "name"), f"another rule has the name {rule.name}")
             names.add(rule.name)
             yield from _match_faults(rule.match, (*path, "match"), spec.params)
             found = (
@@ -241,38 +247,39 @@ def _match_faults(match: Match, path: tuple[str, ...], params: dict[str, str]) -
             if not faults and (fault := globs.fault_of(pattern)):
                 faults = [fault]
             if not faults and field in {("keys",), ("exceptKeys",)} and pattern.startswith("/"):
-                faults = ["no key begins with a slash"]
+                faults = ["a key pattern must not begin with a slash"]
             if not faults and field == ("localPaths",) and not pattern.startswith(("/", "**")):
-                faults = ["a local path begins with a slash"]
+                faults = ["a local path must begin with a slash or with **"]
             yield from (DocumentFault((*path, *field, str(number)), fault) for fault in faults)
 
 
 def _rule_faults(rule: Rule, params: dict[str, str]) -> Iterator[DocumentFault]:
     has_limits, has_requirements = rule.limits != Limits(), rule.require != Requirements()
     if rule.effect == "deny" and has_limits:
-        yield DocumentFault(("limits",), "a deny rule has no limits: what it matches is denied")
+        yield DocumentFault(("limits",), "a deny rule cannot have limits: it denies every request that it matches")
     if rule.effect != "require" and has_requirements:
-        yield DocumentFault(("require",), "only a rule with `effect: require` requires something")
+        yield DocumentFault(("require",), "only a rule with `effect: require` can have `require`")
     if rule.effect == "require" and not has_limits and not has_requirements:
-        yield DocumentFault(("effect",), "the rule requires nothing: give it limits or require")
+        yield DocumentFault(("effect",), "the rule requires nothing: add `limits` or `require`")
     if rule.effect == "allow" and rule.on_delete == "skip":
-        yield DocumentFault(("onDelete",), "an allow rule refuses no Delete that could be skipped")
+        yield DocumentFault(("onDelete",), "an allow rule cannot skip a Delete: remove onDelete")
     if not rule.message.isprintable():
-        yield DocumentFault(("message",), "a message is one line of plain text")
+        yield DocumentFault(("message",), "a message must be one line of printable text")
     yield from (DocumentFault(("message",), fault) for fault in templates.faults_of(rule.message, params))
-    yield from (DocumentFault(("message",), fault) for fault in _retried(rule.message, params))
+    yield from (DocumentFault(("message",), fault) for fault in _retry_faults(rule.message, params))
     if rule.when:
         try:
             cel.compiled(rule.when, params)
-        except cel.Unusable as fault:
+        except cel.InvalidCondition as fault:
             yield DocumentFault(("when",), printable(str(fault)))
 
 
-def _retried(text: str, params: dict[str, str]) -> Iterator[str]:
+def _retry_faults(text: str, params: dict[str, str]) -> Iterator[str]:
+    """Yield a fault if Argo would take an error with `text` for a transient one and retry the call."""
     for name, value in params.items():
         text = text.replace(f"${{params.{name}}}", value)
     if mark := next((mark for mark in RETRIED_TEXTS if mark in text), ""):
-        yield f"Argo takes a text with `{mark}` for a passing fault, and would try again: say it in other words"
+        yield f"Argo retries a call whose error contains `{mark}`: use other words"
 
 
 def _encryption_faults(
@@ -283,20 +290,24 @@ def _encryption_faults(
         for key in keys:
             yield from (DocumentFault((field,), fault) for fault in _key_faults(key, params, installation.mount))
     if rule.read_keys and not rule.key:
-        yield DocumentFault(("readKeys",), "without a key, what is read may be sealed under any: name one in `key`")
+        yield DocumentFault(
+            ("readKeys",), "readKeys needs `key`: a rule without `key` reads what is sealed under any key"
+        )
     for name, value in rule.context.items():
         if not name or len(name) > globs.LONGEST_PATTERN or len(value) > globs.LONGEST_PATTERN:
-            yield DocumentFault(("context",), "an entry of the context has no name, or is too long")
+            limit = globs.LONGEST_PATTERN
+            yield DocumentFault(
+                ("context",), f"a context entry needs a name, and at most {limit} characters in each part"
+            )
         yield from (DocumentFault(("context", name), fault) for fault in templates.faults_of(value, params))
     if rule.write == "passthrough":
         if installation.allows_passthrough is False:
-            yield DocumentFault(
-                ("write",), "plaintext may be stored only with `allowPassthrough: true` in the configuration"
-            )
+            fact = "`write: passthrough` needs `allowPassthrough: true` in the configuration"
+            yield DocumentFault(("write",), fact)
         if rule.key or rule.context or rule.author_keys:
-            yield DocumentFault(("write",), "what passes through is not sealed, and needs no key and no context")
+            yield DocumentFault(("write",), "`write: passthrough` seals nothing: remove key, authorKeys and context")
         if rule.read_plaintext == "deny":
-            yield DocumentFault(("write",), "what passes through could not be read again: add `readPlaintext: allow`")
+            yield DocumentFault(("write",), "the stored plaintext could not be read: add `readPlaintext: allow`")
 
 
 def _key_faults(key: str, params: dict[str, str], mount: str | None) -> Iterator[str]:
@@ -305,10 +316,10 @@ def _key_faults(key: str, params: dict[str, str], mount: str | None) -> Iterator
     if faults:
         return
     try:
-        # Any name that a process could have stands for its own.
+        # `x` represents the value of any identity variable.
         named, _ = key_name(templates.filled(key, dict.fromkeys(templates.IDENTITY, "x"), params))
     except (ValueError, templates.NotKnown):
-        yield f"`{printable(key[:80])}` is no key: write transit/keys/NAME, or NAME"
+        yield f"`{printable(key[:80])}` is not a key name: write transit/keys/NAME or NAME"
         return
     if named and mount is not None and named != mount:
-        yield f"the key is of the mount {named}, and the configuration uses {mount}"
+        yield f"the key is in mount {named}, but the configuration uses mount {mount}"

@@ -1,7 +1,7 @@
-"""Recorded traffic against other policies: what would change.
+"""Decide the calls of an audit trail by other policies, and count the outcomes that would change.
 
-The records are those of the audit trail (docs/policies.md, "Replay"): one JSON object a line, of which only operation,
-key, actor, amounts, decision and outcome are read.
+A trail has one JSON record per line. Only operation, key, actor, amounts, decision and outcome of a record are used
+(docs/policies.md, "The command line").
 """
 
 from __future__ import annotations
@@ -11,19 +11,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
+from sealgate.policy.decision import OPERATIONS, Decision, Measures, Request, Verdict
 from sealgate.policy.engine import ProcessPolicy
-from sealgate.policy.facts import OPERATIONS, Decision, Measures, Request, Verdict
 from sealgate.policy.load import PolicySet
 from sealgate.policy.rules import Process
 
 _LONGEST_LINE = 1 << 16
+"""Bytes."""
 _EXAMPLES = 20
 _PENDING = frozenset({"exists", "age"})
 _OF_A_DIRECTORY = _PENDING | {"object"}
-_BY_WHAT_WAS_THERE = frozenset(
+_NOT_REPLAYABLE = frozenset(
     {"LIMIT_BYTES", "LIMIT_TOTAL", "LIMIT_FILES", "LIMIT_LISTING", "EXTENSION", "PLAINTEXT", "CONTEXT", "OTHER_KEY"}
 )
-"""Refusals by what a call met: of a call that was refused, that is not recorded."""
+"""Codes of refusals that depend on bytes or stored objects. The record of a refused call does not contain those."""
 _ACTOR = {
     "namespace": "namespace",
     "service_account": "serviceAccount",
@@ -38,7 +39,7 @@ _ACTOR = {
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A recorded call that would end otherwise."""
+    """A recorded call whose outcome would change."""
 
     line: int
     operation: str
@@ -50,26 +51,29 @@ class Change:
 
 @dataclass(slots=True)
 class Replay:
-    """What came of a trail."""
+    """The result of replaying a trail."""
 
     calls: int = 0
     unusable: int = 0
-    """Lines that are no record of a call, or whose key is not there in full."""
+    """Lines that are not a record of a call, or that do not contain the whole key."""
     now_denied: int = 0
     now_allowed: int = 0
     now_kept: int = 0
-    """Deletes that removed something, and would now succeed and remove nothing."""
+    """Deletes that removed something and would now be skipped."""
     now_removed: int = 0
-    """Deletes that removed nothing, and would now."""
-    untold: int = 0
-    """Calls that ended by what no trail holds (age, what was stored, the size of what was refused), and could again."""
+    """Deletes that were skipped and would now remove something."""
+    undetermined: int = 0
+    """Calls that were refused or skipped because of something that no trail contains, such as an age or a refused size.
+
+    The new policies may refuse them for the same reason.
+    """
     by_rule: dict[str, int] = field(default_factory=dict)
-    """How often each rule would deny what was allowed."""
+    """For each rule, the number of calls that it would now deny."""
     examples: list[Change] = field(default_factory=list)
 
 
 def lines_of(file: BinaryIO) -> Iterator[bytes]:
-    """The lines of a trail; of one that is too long only the beginning, which is no record."""
+    """Yield the lines of a trail. A line that is too long is cut, so that it does not count as a record."""
     while line := file.readline(_LONGEST_LINE + 1):
         yield line
         while line and not line.endswith(b"\n"):
@@ -77,8 +81,8 @@ def lines_of(file: BinaryIO) -> Iterator[bytes]:
 
 
 def replayed(lines: Iterable[str | bytes], policies: PolicySet) -> Replay:
-    """Each recorded call, decided by `policies`."""
-    made: dict[tuple[object, ...], ProcessPolicy] = {}
+    """Decide each call in `lines` by `policies`."""
+    prepared: dict[tuple[object, ...], ProcessPolicy] = {}
     result = Replay()
     for number, line in enumerate(lines, start=1):
         record = _record(line)
@@ -86,18 +90,18 @@ def replayed(lines: Iterable[str | bytes], policies: PolicySet) -> Replay:
             if line.strip():
                 result.unusable += 1
             continue
-        if _at(record, "unmapped", "phase") in {"attempt", "session.start", "session.end"}:
+        if _value_at(record, "unmapped", "phase") in {"attempt", "session.start", "session.end"}:
             continue
-        asked = _asked(record)
-        if asked is None:
+        inputs = _inputs_of(record)
+        if inputs is None:
             result.unusable += 1
             continue
-        request, measures, process = asked
-        name = (*sorted(process.identity.items()), process.attested)
-        if name not in made:
-            made[name] = ProcessPolicy(policies, process)
+        request, measures, process = inputs
+        identity = (*sorted(process.identity.items()), process.attested)
+        if identity not in prepared:
+            prepared[identity] = ProcessPolicy(policies, process)
         result.calls += 1
-        _compare(result, number, record, request, made[name].decide(request, measures), process)
+        _compare(result, number, record, request, prepared[identity].decide(request, measures), process)
     return result
 
 
@@ -105,13 +109,13 @@ def _compare(
     result: Replay, number: int, record: Mapping[str, Any], request: Request, decision: Decision, process: Process
 ) -> None:
     verdict = decision.effective
-    skipped = _at(record, "unmapped", "decision", "effective") == "skip"
+    skipped = _value_at(record, "unmapped", "decision", "effective") == "skip"
     was = "deny" if record.get("action") == "Denied" else "skip" if skipped else "allow"
     if was == verdict.outcome:
         return
     ended_by = record.get("status_code") if was == "deny" else ""
-    if was != "allow" and verdict.allows and (decision.needs or ended_by in _BY_WHAT_WAS_THERE):
-        result.untold += 1
+    if was != "allow" and verdict.allows and (decision.needs or ended_by in _NOT_REPLAYABLE):
+        result.undetermined += 1
         return
     if verdict.outcome == "deny":
         result.now_denied += 1
@@ -138,11 +142,11 @@ def _record(line: str | bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _asked(record: Mapping[str, Any]) -> tuple[Request, Measures, Process] | None:
-    operation, key = _at(record, "api", "operation"), _at(record, "resource", "uid")
+def _inputs_of(record: Mapping[str, Any]) -> tuple[Request, Measures, Process] | None:
+    operation, key = _value_at(record, "api", "operation"), _value_at(record, "resource", "uid")
     if not isinstance(operation, str) or not isinstance(key, str) or operation not in OPERATIONS:
         return None
-    if key == "withheld" or key.startswith("hmac-sha256:") or _at(record, "unmapped", "key_sha256"):
+    if key == "withheld" or key.startswith("hmac-sha256:") or _value_at(record, "unmapped", "key_sha256"):
         return None
     files, total = _number(record, "files"), _number(record, "plaintext_bytes")
     listed, unsealed = _number(record, "listed"), _number(record, "unsealed_files")
@@ -152,23 +156,23 @@ def _asked(record: Mapping[str, Any]) -> tuple[Request, Measures, Process] | Non
         files=files,
         listing=listed,
         sealed=False if unsealed else None,
-        # What a directory's files were called is not recorded.
+        # The names of the files in a directory are not recorded.
         pending=_OF_A_DIRECTORY if operation == "Save" and files != 1 else _PENDING,
     )
     actor = record.get("actor")
     actor = actor if isinstance(actor, dict) else {}
     identity = {name: actor[field] for field, name in _ACTOR.items() if isinstance(actor.get(field), str)}
-    plugin, artifact = _at(record, "databucket", "name"), _at(record, "resource", "name")
+    plugin, artifact = _value_at(record, "databucket", "name"), _value_at(record, "resource", "name")
     request = Request(operation, key, str(plugin or ""), str(artifact or ""))
     return request, measures, Process(identity, attested=actor.get("attested") is True)
 
 
 def _number(record: Mapping[str, Any], name: str) -> int | None:
-    value = _at(record, "unmapped", "io", name)
+    value = _value_at(record, "unmapped", "io", name)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
-def _at(value: Any, *names: str) -> Any:
+def _value_at(value: Any, *names: str) -> Any:
     for name in names:
         value = value.get(name) if isinstance(value, dict) else None
     return value

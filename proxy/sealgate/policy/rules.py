@@ -1,4 +1,7 @@
-"""Rules made ready for one process: its identity is filled in, patterns are compiled, what can never match is gone."""
+"""What rules match, prepared for one process: variables are filled in, patterns are compiled.
+
+It also evaluates limits and requirements.
+"""
 
 from __future__ import annotations
 
@@ -6,35 +9,36 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from sealgate.policy import cel, globs, templates
-from sealgate.policy.facts import ALIASES, OPERATIONS, READS, WRITES, Measures, Request
+from sealgate.policy.decision import ALIASES, OPERATIONS, READS, WRITES, Measures, Request
 from sealgate.policy.schema import IdentityMatch, Limits, Match, Requirements
 
 Answer = bool | str
-"""Whether something matches, or why that cannot be told."""
+"""Whether something matches, or a text that says why that is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """Whose process this is."""
+    """The identity of the process that decides."""
 
     identity: Mapping[str, str]
-    """By the names of `templates.IDENTITY`; what is not known is missing or empty."""
+    """Values by the names in `templates.IDENTITY`. An unknown value is missing or empty."""
     attested: bool = False
+    """Whether a login proved namespace and service account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Patterns:
-    """A list of patterns, of which one must match."""
+    """A list of patterns. It matches if one of them does."""
 
     texts: tuple[str, ...]
-    """With variables filled in, except where that failed."""
+    """The patterns with variables filled in. A pattern where that failed is kept as it was written."""
     matchers: tuple[globs.Matcher, ...]
     unknown: str = ""
-    """Why one of them could not be filled in."""
+    """Why the first such pattern could not be filled in; empty if all could."""
 
     @classmethod
     def filled(cls, patterns: Sequence[str], identity: Mapping[str, str], params: Mapping[str, str]) -> Patterns:
-        """The patterns for one process."""
+        """Fill in and compile `patterns` for one process."""
         texts, matchers, unknown = [], [], ""
         for pattern in patterns:
             try:
@@ -48,7 +52,7 @@ class Patterns:
         return cls(tuple(texts), tuple(matchers), unknown)
 
     def match(self, text: str) -> Answer:
-        """Whether one of them matches `text`. What a request does not have matches none."""
+        """Return whether one of the patterns matches `text`. An empty `text` matches no pattern."""
         if not text:
             return False
         for matches in self.matchers:
@@ -59,21 +63,22 @@ class Patterns:
 
 @dataclass(frozen=True, slots=True)
 class Matching:
-    """Which requests a rule means."""
+    """Which requests a rule matches."""
 
     operations: frozenset[str]
     keys: Patterns | None
     except_keys: Patterns | None
     others: tuple[tuple[str, Callable[[Request], str], Patterns], ...]
-    """Name, what is looked at, patterns."""
+    """The remaining fields: name, a function that reads the value from a request, and patterns."""
     identity: Answer
-    """The same for every request of this process."""
+    """Whether the rule matches this process. It is the same for every request."""
     identity_field: str
+    """The field that decided `identity`, if it is not True."""
     condition: Callable[[Request], Answer] | None
 
     @classmethod
     def of(cls, match: Match, when: str, process: Process, params: Mapping[str, str]) -> Matching:
-        """The rule's `match` and `when`, for one process."""
+        """Prepare the `match` and `when` of a rule for one process."""
 
         def patterns(texts: Sequence[str]) -> Patterns | None:
             return Patterns.filled(texts, process.identity, params) if texts else None
@@ -88,73 +93,79 @@ class Matching:
             operations=frozenset().union(*(_expanded(name) for name in match.operations)) or OPERATIONS,
             keys=patterns(match.keys),
             except_keys=patterns(match.except_keys),
-            others=tuple((name, look, found) for name, look, found in fields if found),
+            others=tuple((name, value_of, found) for name, value_of, found in fields if found),
             identity=identity,
             identity_field=field,
             condition=_condition(when, process, params) if when else None,
         )
 
     def match(self, request: Request) -> Answer:
-        """Whether `request`, of one of `operations`, is meant. A sure no outweighs what cannot be told."""
+        """Return whether the rule matches `request`, whose operation is one of `operations`.
+
+        A field that certainly does not match outweighs one whose answer is unknown.
+        """
         if self.identity is False:
             return False
-        unsure = self.identity if isinstance(self.identity, str) else ""
+        unknown = self.identity if isinstance(self.identity, str) else ""
         if self.keys:
             answer = self.keys.match(request.key)
             if answer is False:
                 return False
-            unsure = unsure or (answer if isinstance(answer, str) else "")
-        for _, look, patterns in self.others:
-            answer = patterns.match(look(request))
+            unknown = unknown or (answer if isinstance(answer, str) else "")
+        for _, value_of, patterns in self.others:
+            answer = patterns.match(value_of(request))
             if answer is False:
                 return False
-            unsure = unsure or (answer if isinstance(answer, str) else "")
+            unknown = unknown or (answer if isinstance(answer, str) else "")
         if self.except_keys:
             answer = self.except_keys.match(request.key)
             if answer is True:
                 return False
-            unsure = unsure or (answer if isinstance(answer, str) else "")
-        if unsure or self.condition is None:
-            return unsure or True
+            unknown = unknown or (answer if isinstance(answer, str) else "")
+        if unknown or self.condition is None:
+            return unknown or True
         return self.condition(request)
 
     def first_segments(self) -> frozenset[str]:
-        """What the first segment of a key must be one of; empty: it may be any."""
+        """Return the first segments that a matching key can have; empty if it can have any."""
         if not self.keys or self.keys.unknown:
             return frozenset()
         firsts = frozenset(text.partition("/")[0] for text in self.keys.texts)
         return frozenset() if any("*" in first or "?" in first for first in firsts) else firsts
 
     def matches_but_for_keys(self, request: Request) -> bool:
-        """Whether the request would surely be meant if its key were another. A condition may speak of the key."""
-        sure = self.identity is True and self.condition is None
-        return sure and all(patterns.match(look(request)) is True for _, look, patterns in self.others)
+        """Return whether the rule certainly matches `request` apart from its key.
+
+        False for a rule with a condition, because the condition may depend on the key.
+        """
+        certain = self.identity is True and self.condition is None
+        return certain and all(patterns.match(value_of(request)) is True for _, value_of, patterns in self.others)
 
     def why_not(self, request: Request) -> str:
-        """Why `request` is not meant, in one line."""
+        """Say in one line why the rule does not match `request`; empty if it does."""
         if request.operation not in self.operations:
-            return f"operations: {request.operation} is not among them"
+            return f"operations: {request.operation} is not listed"
         if self.identity is not True:
             return f"identity: {self.identity or f'{self.identity_field} does not match'}"
         if self.keys and (answer := self.keys.match(request.key)) is not True:
             return f"keys: {answer or _mismatch(self.keys.texts, request.key)}"
-        for name, look, patterns in self.others:
-            if (answer := patterns.match(look(request))) is not True:
-                return f"{name}: {answer or f'{look(request)!r} does not match'}"
+        for name, value_of, patterns in self.others:
+            if (answer := patterns.match(value_of(request))) is not True:
+                return f"{name}: {answer or f'{value_of(request)!r} does not match'}"
         if self.except_keys and (answer := self.except_keys.match(request.key)) is not False:
-            return f"exceptKeys: {'the key is excepted' if answer is True else answer}"
+            return f"exceptKeys: {'they match the key' if answer is True else answer}"
         answer = self.condition(request) if self.condition else True
         return "" if answer is True else f"when: {answer or 'it is false'}"
 
 
 def _mismatch(patterns: Sequence[str], key: str) -> str:
     first = patterns[0]
-    for number, (ours, theirs) in enumerate(zip(first.split("/"), key.split("/"), strict=False), start=1):
-        if ours == "**":
+    for number, (pattern, segment) in enumerate(zip(first.split("/"), key.split("/"), strict=False), start=1):
+        if pattern == "**":
             break
-        if not globs.compiled(ours)(theirs):
-            return f'"{first}" does not match segment {number} "{theirs}"'
-    return f'"{first}" does not match' + (f", nor do {len(patterns) - 1} more" if len(patterns) > 1 else "")
+        if not globs.compiled(pattern)(segment):
+            return f'"{first}" does not match segment {number} "{segment}"'
+    return f'"{first}" does not match' + (f", nor do {len(patterns) - 1} other patterns" if len(patterns) > 1 else "")
 
 
 def _expanded(name: str) -> frozenset[str]:
@@ -162,8 +173,8 @@ def _expanded(name: str) -> frozenset[str]:
 
 
 def _identity(match: IdentityMatch, identity: Mapping[str, str], params: Mapping[str, str]) -> tuple[Answer, str]:
-    """Whether this process is meant, and which field decided."""
-    unsure, field = "", ""
+    """Return whether the rule matches this process, and the field that decided."""
+    unknown, field = "", ""
     for name, patterns in (
         ("namespace", match.namespaces),
         ("serviceAccount", match.service_accounts),
@@ -176,9 +187,9 @@ def _identity(match: IdentityMatch, identity: Mapping[str, str], params: Mapping
         answer = Patterns.filled(patterns, identity, params).match(value) if value else f"identity.{name} is not known"
         if answer is False:
             return False, name
-        if isinstance(answer, str) and not unsure:
-            unsure, field = answer, name
-    return unsure or True, field
+        if isinstance(answer, str) and not unknown:
+            unknown, field = answer, name
+    return unknown or True, field
 
 
 def _condition(when: str, process: Process, params: Mapping[str, str]) -> Callable[[Request], Answer]:
@@ -200,28 +211,28 @@ def _condition(when: str, process: Process, params: Mapping[str, str]) -> Callab
                     "params": dict(params),
                 }
             )
-        except cel.NoAnswer:
-            return "`when` came to an error"
+        except cel.EvaluationFailed:
+            return "the condition in `when` failed"
 
     return holds
 
 
 # --- limits and requirements ------------------------------------------------------------------------------
 
-_NONE = Limits()
-Broken = tuple[str, str]
-"""Code and fact of what does not hold."""
+_NO_LIMITS = Limits()
+Violation = tuple[str, str]
+"""The code and the fact of a limit or a requirement that is violated."""
 
 
-def broken_limit(limits: Limits, request: Request, measures: Measures) -> Broken | None:
-    """The first limit that does not hold, as far as is known."""
-    return None if limits == _NONE else next(_broken_limits(limits, request, measures), None)
+def violated_limit(limits: Limits, request: Request, measures: Measures) -> Violation | None:
+    """Return the first limit that `request` violates, given `measures`; None if it violates none."""
+    return None if limits == _NO_LIMITS else next(_violated_limits(limits, request, measures), None)
 
 
-def _broken_limits(limits: Limits, request: Request, measures: Measures) -> Iterator[Broken]:
+def _violated_limits(limits: Limits, request: Request, measures: Measures) -> Iterator[Violation]:
     for code, name, measured, limit, unit in (
         ("LIMIT_BYTES", "maxBytes", measures.bytes, limits.max_bytes, "bytes"),
-        ("LIMIT_TOTAL", "maxTotalBytes", measures.total, limits.max_total_bytes, "bytes in all"),
+        ("LIMIT_TOTAL", "maxTotalBytes", measures.total, limits.max_total_bytes, "bytes in total"),
         ("LIMIT_FILES", "maxFiles", measures.files, limits.max_files, "objects"),
         ("LIMIT_LISTING", "maxListing", measures.listing, limits.max_listing, "names"),
     ):
@@ -234,43 +245,45 @@ def _broken_limits(limits: Limits, request: Request, measures: Measures) -> Iter
     if request.operation not in WRITES or "object" in measures.pending:
         return
     if limits.extensions and not request.key.rpartition("/")[2].endswith(limits.extensions):
-        yield "EXTENSION", f"the key ends in none of {', '.join(limits.extensions[:8])}"
+        yield "EXTENSION", f"the key must end in one of {', '.join(limits.extensions[:8])}"
     least, size = limits.min_bytes or 0, measures.bytes or 0
     if measures.complete and size < least:
         yield "LIMIT_BYTES", f"{size} bytes is less than minBytes {int(least)}"
 
 
-def broken_requirement(require: Requirements, request: Request, measures: Measures, *, attested: bool) -> Broken | None:
-    """The first requirement that does not hold, as far as is known."""
-    return next(_broken_requirements(require, request, measures, attested=attested), None)
-
-
-def _broken_requirements(
+def violated_requirement(
     require: Requirements, request: Request, measures: Measures, *, attested: bool
-) -> Iterator[Broken]:
+) -> Violation | None:
+    """Return the first requirement that `request` violates, given `measures`; None if it violates none."""
+    return next(_violated_requirements(require, request, measures, attested=attested), None)
+
+
+def _violated_requirements(
+    require: Requirements, request: Request, measures: Measures, *, attested: bool
+) -> Iterator[Violation]:
     operation = request.operation
     if require.attested_identity and not attested:
-        yield "IDENTITY", "namespace and service account are not proven by a login to the key service"
+        yield "IDENTITY", "namespace and service account are not attested by a login to the key service"
     if require.plaintext_read == "deny" and operation in READS and measures.sealed is False:
-        yield "PLAINTEXT", "the stored object was never sealed, and plaintext is not read here"
+        yield "PLAINTEXT", "the stored object was never sealed, and reading plaintext is not allowed"
     if require.overwrite == "deny" and operation in WRITES and "exists" not in measures.pending:
         if measures.exists is None:
-            yield "OVERWRITE", "nothing tells whether an object is stored under this key already"
+            yield "OVERWRITE", "it is unknown whether an object is already stored under this key"
         elif measures.exists:
-            yield "OVERWRITE", "an object is stored under this key, and may not be replaced"
+            yield "OVERWRITE", "an object is already stored under this key and must not be replaced"
     if require.min_age is not None and operation == "Delete" and "age" not in measures.pending:
         least = int(require.min_age)
         if measures.age is None:
-            yield "RETENTION", f"nothing tells when the object was sealed, and it stays for {least} s"
+            yield "RETENTION", f"it is unknown when the object was sealed, and it must be kept for {least} s"
         elif measures.age < least:
-            yield "RETENTION", f"the object was sealed {measures.age} s ago, and stays for {least} s"
+            yield "RETENTION", f"the object was sealed {measures.age} s ago and must be kept for {least} s"
 
 
-def awaited(require: Requirements, request: Request, pending: frozenset[str]) -> frozenset[str]:
-    """Which of the pending facts these requirements look at."""
-    looks = set()
+def pending_measures(require: Requirements, request: Request, pending: frozenset[str]) -> frozenset[str]:
+    """Return those of the `pending` measures that `require` needs to decide on `request`."""
+    needed = set()
     if require.overwrite == "deny" and request.operation in WRITES:
-        looks.add("exists")
+        needed.add("exists")
     if require.min_age is not None and request.operation == "Delete":
-        looks.add("age")
-    return pending & looks
+        needed.add("age")
+    return pending & needed

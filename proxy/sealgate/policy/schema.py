@@ -1,4 +1,7 @@
-"""What a policy document may say: the types that it is validated against, and its JSON Schema."""
+"""The types that policy documents are validated against, and their JSON Schema.
+
+Docstrings and descriptions are part of the JSON Schema, which editors show.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +20,13 @@ _LARGEST = 1 << 62
 
 
 class Size(int):
-    """Bytes, written as `5GiB` or as a plain number."""
+    """A number of bytes, written as `5GiB` or as a plain number."""
 
     __slots__ = ()
 
 
 class Age(int):
-    """Seconds, written as `30d`, `12h`, `5m`, `10s`."""
+    """A number of seconds, written as `30d`, `12h`, `5m` or `10s`."""
 
     __slots__ = ()
 
@@ -53,158 +56,184 @@ Label = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")]
 
 
 class DocumentPart(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", omit_defaults=True):
-    """What every part of a document has in common."""
+    """The base of all parts of a document: names in camel case, and no unknown fields."""
 
 
 class DocumentMetadata(DocumentPart, frozen=True):
-    """What a document is called."""
+    """The name of a document, and annotations."""
 
     name: Annotated[Label, Meta(description="A DNS label, unique among all documents.")]
     annotations: Annotated[
-        dict[str, str], Meta(description="Free; a refusal without a message tells the author to ask the owner.")
+        dict[str, str], Meta(description="Free text. A refusal without a message asks the author to contact `owner`.")
     ] = {}
 
 
 class IdentityMatch(DocumentPart, frozen=True):
-    """Whose process it is. Patterns of one segment: * and ? stand for characters."""
+    """The identity of the process. Each pattern is one segment: * matches any characters, ? matches one."""
 
-    namespaces: Annotated[_Texts, Meta(description="Patterns of the namespace of the pod.")] = ()
-    service_accounts: Annotated[_Texts, Meta(description="Patterns of the name of its service account.")] = ()
-    workflows: Annotated[_Texts, Meta(description="Patterns of the name of the workflow.")] = ()
+    namespaces: Annotated[_Texts, Meta(description="Patterns for the namespace of the pod.")] = ()
+    service_accounts: Annotated[_Texts, Meta(description="Patterns for the name of its service account.")] = ()
+    workflows: Annotated[_Texts, Meta(description="Patterns for the name of the workflow.")] = ()
     components: Annotated[
-        tuple[Component, ...], Meta(description="In which of Argo's containers: init, sidecar, gc or server.")
+        tuple[Component, ...],
+        Meta(description="Argo's container that the process runs in: init, sidecar, gc or server."),
     ] = ()
 
 
 class Match(DocumentPart, frozen=True):
-    """Which calls are meant: all given fields must match, in a list one item; absent or empty matches any."""
+    """The requests that a rule matches: all given fields match. A list matches if one item does, or if it is empty."""
 
     operations: Annotated[
         tuple[Operation, ...],
-        Meta(description="read, write, delete, list, stat, *, or the names of RPCs. read is Load and OpenStream."),
+        Meta(description="read (Load, OpenStream), write (Save, SaveStream), delete, list, stat, * or names of RPCs."),
     ] = ()
     keys: Annotated[
         _Texts,
-        Meta(description="Patterns of artifact keys, segment by segment: * and ? stay inside one, ** is any number."),
+        Meta(
+            description="Patterns for artifact keys: * and ? match inside a segment, ** matches any number of segments."
+        ),
     ] = ()
-    except_keys: Annotated[_Texts, Meta(description="Keys that are not meant although they match.")] = ()
-    local_paths: Annotated[_Texts, Meta(description="Patterns of local paths; only Load and Save have one.")] = ()
-    artifact_names: Annotated[_Texts, Meta(description="Patterns of the artifact's name in the workflow.")] = ()
-    plugins: Annotated[_Texts, Meta(description="Patterns of the name that Argo knows the plugin by.")] = ()
-    identity: Annotated[IdentityMatch, Meta(description="Whose process it is.")] = IdentityMatch()
+    except_keys: Annotated[_Texts, Meta(description="Patterns for keys that the rule does not match.")] = ()
+    local_paths: Annotated[_Texts, Meta(description="Patterns for local paths. Only Load and Save have one.")] = ()
+    artifact_names: Annotated[_Texts, Meta(description="Patterns for the name of the artifact in the workflow.")] = ()
+    plugins: Annotated[_Texts, Meta(description="Patterns for the name of the plugin in Argo.")] = ()
+    identity: Annotated[IdentityMatch, Meta(description="The identity of the process.")] = IdentityMatch()
 
 
 class Limits(DocumentPart, frozen=True):
-    """What must hold for a grant or a requirement to hold. Sizes are of plaintext."""
+    """Limits that an allow or require rule holds within. Sizes are plaintext."""
 
-    min_bytes: Annotated[Size | None, Meta(description="The least of one object; writes only.")] = None
-    max_bytes: Annotated[Size | None, Meta(description="The most of one object.")] = None
-    max_total_bytes: Annotated[Size | None, Meta(description="The most of a whole request.")] = None
-    max_files: Annotated[_Count | None, Meta(description="The most objects in a request.")] = None
+    min_bytes: Annotated[Size | None, Meta(description="The least bytes of one object. Writes only.")] = None
+    max_bytes: Annotated[Size | None, Meta(description="The most bytes of one object.")] = None
+    max_total_bytes: Annotated[Size | None, Meta(description="The most bytes of a whole request.")] = None
+    max_files: Annotated[_Count | None, Meta(description="The most objects of a request.")] = None
     max_depth: Annotated[_Count | None, Meta(description="The most segments of a key.")] = None
     max_key_bytes: Annotated[_Count | None, Meta(description="The longest key, in bytes of UTF-8.")] = None
-    extensions: Annotated[_Texts, Meta(description="Endings of the last segment; writes only.")] = ()
-    max_listing: Annotated[_Count | None, Meta(description="The most names that one ListObjects may give.")] = None
+    extensions: Annotated[_Texts, Meta(description="Allowed endings of the key. Writes only.")] = ()
+    max_listing: Annotated[_Count | None, Meta(description="The most names that one ListObjects returns.")] = None
 
 
 class Requirements(DocumentPart, frozen=True):
-    """What must be so; for rules with `effect: require` alone."""
+    """Requirements of a rule with `effect: require`. Other rules cannot have them."""
 
-    plaintext_read: Annotated[Outcome | None, Meta(description="deny: what is read must have been sealed.")] = None
-    overwrite: Annotated[Outcome | None, Meta(description="deny: a write may not replace an object.")] = None
-    min_age: Annotated[Age | None, Meta(description="How long ago an object was sealed before it may go.")] = None
+    plaintext_read: Annotated[
+        Outcome | None, Meta(description="deny: a stored object that was never sealed is not read.")
+    ] = None
+    overwrite: Annotated[Outcome | None, Meta(description="deny: a write must not replace an object.")] = None
+    min_age: Annotated[
+        Age | None, Meta(description="The age, since it was sealed, that an object must have to be deleted.")
+    ] = None
     attested_identity: Annotated[
-        bool, Meta(description="Namespace and service account are proven by the login to the key service.")
+        bool, Meta(description="Namespace and service account must be attested by a login to the key service.")
     ] = False
 
 
 class AuditNote(DocumentPart, frozen=True):
-    """What the audit record of a decision by this rule says besides."""
+    """Additions to the audit record of a decision by this rule."""
 
-    annotations: Annotated[dict[str, str], Meta(description="Words that the record holds as they are.")] = {}
-    hmac_key: Annotated[bool, Meta(description="The record holds an HMAC of the artifact key instead of it.")] = False
+    annotations: Annotated[dict[str, str], Meta(description="Texts that are copied to the record.")] = {}
+    hmac_key: Annotated[bool, Meta(description="The record has an HMAC of the artifact key instead of the key.")] = (
+        False
+    )
 
 
 class Rule(DocumentPart, frozen=True):
-    """One rule about access. Their order has no meaning: deny, then require, then allow, then the default."""
+    """An access rule. The order of rules has no effect: deny, then require, then allow, then the default decision."""
 
     name: Annotated[Label, Meta(description="Unique in the document.")]
-    effect: Annotated[Literal["allow", "deny", "require"], Meta(description="require never grants and must hold.")]
-    description: Annotated[str, Meta(description="Free; for those who read the policy.")] = ""
-    enforcement: Annotated[Mode | None, Meta(description="Instead of the document's.")] = None
+    effect: Annotated[
+        Literal["allow", "deny", "require"],
+        Meta(description="A require rule never grants, and denies if it does not hold."),
+    ]
+    description: Annotated[str, Meta(description="Free text for readers of the policy.")] = ""
+    enforcement: Annotated[Mode | None, Meta(description="Overrides the mode of the document.")] = None
     match: Match = Match()
-    when: Annotated[str, Meta(description="A CEL expression; needs the extra sealgate[cel].", max_length=4096)] = ""
+    when: Annotated[str, Meta(description="A condition in CEL. Needs the extra sealgate[cel].", max_length=4096)] = ""
     limits: Limits = Limits()
     require: Requirements = Requirements()
-    on_delete: Annotated[Literal["deny", "skip"], Meta(description="skip: a Delete succeeds and removes nothing.")] = (
-        "deny"
-    )
-    message: Annotated[str, Meta(description="One line for the author; may use ${...}.", max_length=240)] = ""
+    on_delete: Annotated[
+        Literal["deny", "skip"], Meta(description="skip: a denied Delete succeeds and removes nothing.")
+    ] = "deny"
+    message: Annotated[str, Meta(description="One line for the author. May use ${...}.", max_length=240)] = ""
     audit: AuditNote = AuditNote()
 
 
 class EncryptionRule(DocumentPart, frozen=True):
-    """Which key seals which artifact. The first that matches wins."""
+    """The key that seals the artifacts that match. The first rule that matches applies."""
 
     name: Annotated[Label, Meta(description="Unique in the document.")]
     match: Match = Match()
     write: Annotated[
         Literal["required", "passthrough"],
-        Meta(description="passthrough stores plaintext, and needs allowPassthrough in the configuration."),
+        Meta(description="passthrough stores plaintext. Needs allowPassthrough in the configuration."),
     ] = "required"
-    key: Annotated[str, Meta(description="transit/keys/NAME, or NAME; may use ${...}. Default: keys.*.key.")] = ""
+    key: Annotated[
+        str, Meta(description="MOUNT/keys/NAME or NAME. May use ${...}. Default: the key of the configuration.")
+    ] = ""
     author_keys: Annotated[
-        _Texts, Meta(description="Keys that a workflow's author may choose instead, by configuration.sealgate.key.")
+        _Texts,
+        Meta(description="Keys that the author of a workflow may choose instead, as `key` in the `sealgate:` mapping."),
     ] = ()
     read_keys: Annotated[
-        _Texts, Meta(description="Keys that what is read may be sealed under besides; needs key. For a change of keys.")
+        _Texts,
+        Meta(description="Further keys that a stored object may be sealed under. Needs key. Used to change keys."),
     ] = ()
     read_plaintext: Annotated[
-        Outcome, Meta(description="allow: what was never sealed is read as it is. For migrations; each use is logged.")
+        Outcome,
+        Meta(description="allow: objects that were never sealed are read. For migrations. Each read is logged."),
     ] = "deny"
     context: Annotated[
         dict[str, str],
-        Meta(description="Goes into the authenticated header, and must be there on reading.", max_length=8),
+        Meta(description="Written to the authenticated header, and required there on reading.", max_length=8),
     ] = {}
 
 
 class Spec(DocumentPart, frozen=True):
-    """What a document says."""
+    """The content of a policy document."""
 
-    enforcement: Annotated[Mode, Meta(description="Of its rules; warn and shadow make this document a trial.")] = (
-        "enforce"
-    )
-    default_decision: Annotated[Outcome, Meta(description="Where no rule decides.")] = "deny"
-    on_error: Annotated[Outcome, Meta(description="What a deny or require rule that cannot be evaluated does.")] = (
+    enforcement: Annotated[
+        Mode, Meta(description="The mode of its rules. warn and shadow put the document on trial.")
+    ] = "enforce"
+    default_decision: Annotated[Outcome, Meta(description="The decision where no rule decides.")] = "deny"
+    on_error: Annotated[Outcome, Meta(description="The effect of a deny or require rule that cannot be evaluated.")] = (
         "deny"
     )
     listing: Annotated[
-        Literal["filter", "deny"], Meta(description="What becomes of a listing with objects that may not be read.")
+        Literal["filter", "deny"],
+        Meta(description="filter: a listing leaves out objects that must not be read. deny: it is denied."),
     ] = "filter"
     symlinks: Annotated[
-        Literal["reject", "skip"], Meta(description="What becomes of symbolic links in a directory that is saved.")
+        Literal["reject", "skip"],
+        Meta(description="reject: a directory with symbolic links is not saved. skip: links are left out."),
     ] = "reject"
-    params: Annotated[dict[str, str], Meta(description="Words for ${params.NAME}, in this document.")] = {}
+    params: Annotated[dict[str, str], Meta(description="Values for ${params.NAME} in this document.")] = {}
     rules: Annotated[
-        tuple[Rule, ...], Meta(max_length=1000, description="About access. Their order has no meaning.")
+        tuple[Rule, ...], Meta(max_length=1000, description="Access rules. Their order has no effect.")
     ] = ()
     encryption: Annotated[
         tuple[EncryptionRule, ...],
-        Meta(max_length=1000, description="Which key seals what: the first that matches. No list: the configured key."),
+        Meta(
+            max_length=1000,
+            description="Encryption rules. The first that matches applies. No list: the configured key.",
+        ),
     ] = ()
 
 
 class ArtifactPolicy(DocumentPart, frozen=True):
     """A policy document (docs/policies.md)."""
 
-    api_version: Annotated[Literal["sealgate/v1alpha1"], Meta(description="The version of this format.")]
-    kind: Annotated[Literal["ArtifactPolicy"], Meta(description="A document of rules; test documents have another.")]
+    api_version: Annotated[Literal["sealgate/v1alpha1"], Meta(description="The version of the format.")]
+    kind: Annotated[Literal["ArtifactPolicy"], Meta(description="The kind of policy documents.")]
     metadata: DocumentMetadata
     spec: Spec = Spec()
 
 
 def decode(kind: type, value: Any) -> Any:
-    """Sizes and ages, for `msgspec.convert`."""
+    """Parse `value` as a `Size` or an `Age`. `msgspec.convert` calls it.
+
+    Raises:
+        ValueError: `value` has another form, or is too large.
+    """
     pattern, factors, form = (
         (_SIZE, _FACTORS, "a size such as `5GiB`, `512KiB` or a number of bytes")
         if kind is Size
@@ -212,16 +241,18 @@ def decode(kind: type, value: Any) -> Any:
     )
     if kind is Size and isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= _LARGEST:
         return Size(value)
-    found = pattern.fullmatch(value) if isinstance(value, str) else None
-    number = int(found[1]) * factors[found[2]] if found else _LARGEST + 1
+    parts = pattern.fullmatch(value) if isinstance(value, str) else None
+    number = int(parts[1]) * factors[parts[2]] if parts else _LARGEST + 1
     if number > _LARGEST:
         raise ValueError(f"expected {form}")
     return kind(number)
 
 
 def json_schema(kind: type[Struct] = ArtifactPolicy) -> dict[str, Any]:
-    """JSON Schema 2020-12 of a document, for editors."""
-    (schema,), definitions = msgspec.json.schema_components((kind,), schema_hook=_shape, ref_template="#/$defs/{name}")
+    """Return the JSON Schema (2020-12) of a kind of document, for editors."""
+    (schema,), definitions = msgspec.json.schema_components(
+        (kind,), schema_hook=_schema_of, ref_template="#/$defs/{name}"
+    )
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": f"Sealgate {kind.__name__}",
@@ -230,7 +261,7 @@ def json_schema(kind: type[Struct] = ArtifactPolicy) -> dict[str, Any]:
     }
 
 
-def _shape(kind: type) -> dict[str, Any]:
+def _schema_of(kind: type) -> dict[str, Any]:
     if kind is Size:
         return {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_SIZE.pattern}$"}]}
     return {"type": "string", "pattern": f"^{_AGE.pattern}$"}

@@ -1,6 +1,6 @@
-"""`${identity.namespace}`, `${params.tier}`: the words that a policy leaves to the process and the document.
+"""Variables in policies: `${identity.NAME}` from the process, `${params.NAME}` from the document.
 
-A value that could change what a pattern means is refused: it must be one plain segment.
+A value must be one plain segment, so that it cannot change the meaning of a pattern.
 """
 
 from __future__ import annotations
@@ -8,42 +8,42 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
-from sealgate.documents.validate import meant
+from sealgate.documents.validate import did_you_mean
 
 IDENTITY = ("namespace", "serviceAccount", "workflow", "workflowUid", "pod", "podUid", "node", "component")
-"""What is known of a process, by the names that policies use."""
+"""The fields of the identity of a process, by the names that policies use."""
 _VARIABLE = re.compile(r"\$\{([^{}]*)\}?")
 _NOT_IN_A_WORD = re.compile(r"[/*?\\]")
 
 
 class NotKnown(Exception):
-    """A variable has no value here, or one that is no plain segment. It says which."""
+    """A variable has no value, or a value that is not one plain segment. The text names it."""
 
 
 def faults_of(text: str, params: Mapping[str, str]) -> Iterator[str]:
-    """What is wrong with the variables of `text`, whatever the process."""
+    """Yield every fault of the variables in `text` that does not depend on the process."""
     for found in _VARIABLE.finditer(text):
         source, _, name = found[1].partition(".")
         if not found[0].endswith("}"):
-            yield f"`{found[0][:40]}` has no end: write ${{identity.NAME}} or ${{params.NAME}}"
+            yield f"`{found[0][:40]}` is not closed: write ${{identity.NAME}} or ${{params.NAME}}"
         elif source == "identity" and name in IDENTITY:
             continue
         elif source != "params" or name not in params:
             known = [*(f"identity.{known}" for known in IDENTITY), *(f"params.{known}" for known in params)]
-            instead = meant(found[1], known) or "; there are " + ", ".join(known)
-            yield f"`{found[0][:60]}` is no variable{instead}"
+            instead = did_you_mean(found[1], known) or "; known variables: " + ", ".join(known)
+            yield f"`{found[0][:60]}` is not a variable{instead}"
 
 
 def uses_identity(text: str) -> bool:
-    """Whether the text depends on whose process it is."""
+    """Return whether `text` depends on the identity of the process."""
     return "${identity." in text
 
 
 def filled(text: str, identity: Mapping[str, str], params: Mapping[str, str]) -> str:
-    """The text with each variable's value in its place.
+    """Return `text` with each variable replaced by its value.
 
     Raises:
-        NotKnown: there is none, or it is no plain segment.
+        NotKnown: a variable has no value, or a value that is not one plain segment.
     """
     return _VARIABLE.sub(lambda found: _value(found[1], identity, params), text) if "${" in text else text
 
@@ -59,7 +59,7 @@ def _value(variable: str, identity: Mapping[str, str], params: Mapping[str, str]
 
 
 def word_fault(value: str) -> str:
-    """Why a value is no plain segment, or the empty string."""
+    """Say why `value` is not one plain segment; empty if it is."""
     if _NOT_IN_A_WORD.search(value) or value in {".", ".."} or not value.isprintable():
-        return "is no plain word: it may hold no / * ? or \\"
+        return "is not a plain word: it must not contain / * ? or \\"
     return ""

@@ -1,48 +1,54 @@
-"""What each rule made of a request, for those who ask why."""
+"""How each rule evaluated a request, for `sealgate policy explain` and the coverage of policy tests."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sealgate.policy import canonical_keys as keys
+from sealgate.policy import canonical_keys
+from sealgate.policy.decision import READS, WRITES, Measures, Request
 from sealgate.policy.engine import ProcessPolicy, ReadyRule
-from sealgate.policy.facts import READS, WRITES, Measures, Request
-from sealgate.policy.rules import broken_limit, broken_requirement
+from sealgate.policy.rules import violated_limit, violated_requirement
 from sealgate.policy.schema import Limits, Requirements
 
 
 @dataclass(frozen=True, slots=True)
 class RuleTrace:
-    """One rule and one request."""
+    """How one rule evaluated one request."""
 
     rule: str
     """`policy/rule`."""
     effect: str
     mode: str
     state: str
-    """`no`: not meant. `grants`, `over`: an allow whose limits hold or do not. `denies`, `ok`: the others. `first`: the
-    encryption rule that counts."""
+    """`no`: the rule does not match. `grants` or `over`: an allow rule within or over its limits. `denies` or `ok`: a
+    deny or require rule. `first`: the encryption rule that applies."""
     reason: str
 
 
 def traced(policy: ProcessPolicy, request: Request, measures: Measures) -> Iterator[RuleTrace]:
-    """Each rule in the order of documents, with its state and why. None is asked of a key that is not canonical."""
-    fault = keys.fault_of(request.key)
+    """Yield each access rule in the order of the documents, with its state and the reason.
+
+    A key that is not canonical matches no rule.
+    """
+    fault = canonical_keys.fault_of(request.key)
     for ready in policy.rules:
         state, reason = ("no", fault) if fault else _state(policy, ready, request, measures)
         yield RuleTrace(ready.name, ready.rule.effect, ready.mode, state, reason)
 
 
 def selected(policy: ProcessPolicy, request: Request) -> Iterator[RuleTrace]:
-    """Each encryption rule in its order: the first that matches is the one. None is asked of what moves no bytes."""
-    if keys.fault_of(request.key) or request.operation not in READS | WRITES:
+    """Yield each encryption rule in its order, with its state and the reason.
+
+    Yields nothing for a key that is not canonical, or for an operation that moves no bytes.
+    """
+    if canonical_keys.fault_of(request.key) or request.operation not in READS | WRITES:
         return
     found = False
-    for ready in policy.encryption_rules:
-        state, reason = "no", "another comes first"
+    for ready in policy.encryption_rules.rules:
+        state, reason = "no", "an earlier rule applies"
         if not found:
-            answer = ready.answer(request)
+            answer = ready.match(request)
             found = answer is not False
             if answer is True and ready.result:
                 state, reason = "first", f"key {ready.result.key or 'of the configuration'}"
@@ -59,17 +65,17 @@ def _state(policy: ProcessPolicy, ready: ReadyRule, request: Request, measures: 
         return "denies" if fails else "no", matching.why_not(request)
     if ready.rule.effect == "deny":
         return "denies", "it matches"
-    broken = broken_requirement(
+    violation = violated_requirement(
         ready.rule.require, request, measures, attested=policy.process.attested
-    ) or broken_limit(ready.rule.limits, request, measures)
+    ) or violated_limit(ready.rule.limits, request, measures)
     if ready.rule.effect == "allow":
-        return ("over", broken[1]) if broken else ("grants", _held(ready, request, measures))
-    return ("denies", broken[1]) if broken else ("ok", _held(ready, request, measures))
+        return ("over", violation[1]) if violation else ("grants", _reason(ready, request, measures))
+    return ("denies", violation[1]) if violation else ("ok", _reason(ready, request, measures))
 
 
-def _held(ready: ReadyRule, request: Request, measures: Measures) -> str:
-    """Which limits were looked at, as `maxDepth 2<=12`."""
-    limits, held = ready.rule.limits, []
+def _reason(ready: ReadyRule, request: Request, measures: Measures) -> str:
+    """Return the limits that were compared, such as `maxDepth 2<=12`, for a rule that holds."""
+    limits, reasons = ready.rule.limits, []
     for name, measured, limit in (
         ("maxBytes", measures.bytes, limits.max_bytes),
         ("maxTotalBytes", measures.total, limits.max_total_bytes),
@@ -79,7 +85,7 @@ def _held(ready: ReadyRule, request: Request, measures: Measures) -> str:
         ("maxKeyBytes", len(request.key.encode()), limits.max_key_bytes),
     ):
         if limit is not None:
-            held.append(f"{name} {'?' if measured is None else measured}<={int(limit)}")
+            reasons.append(f"{name} {'?' if measured is None else measured}<={int(limit)}")
     if ready.rule.require != Requirements():
-        held.append("what it requires is so")
-    return ", ".join(held) or ("no limits" if limits == Limits() else "its limits hold")
+        reasons.append("requirements hold")
+    return ", ".join(reasons) or ("no limits" if limits == Limits() else "limits hold")

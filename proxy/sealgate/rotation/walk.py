@@ -31,7 +31,7 @@ from sealgate.errors import (
 )
 from sealgate.keys.provider import BATCH, KeyVersions, Rewrapper
 from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
-from sealgate.policy import canonical_keys as canonical
+from sealgate.policy import canonical_keys
 from sealgate.rotation.patience import Pace, Patience
 from sealgate.rotation.report import Report
 from sealgate.storage.stored_objects import StoredObjects, says_absent
@@ -212,7 +212,7 @@ class Rotation:
         """Read an object, and return it if it is sealed under an older key version."""
         if key.endswith("/"):
             raise NotSealed("a directory marker contains no data")
-        if fault := canonical.fault_of(key):
+        if fault := canonical_keys.fault_of(key):
             raise BadRequest(fault)
         header, digest = self._read(key)
         with self._lock:

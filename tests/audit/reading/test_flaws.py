@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealgate.audit.reading.flaws import ItemBudget, Gaps
+from sealgate.audit.reading.flaws import Gaps, ItemBudget
 
 
 def test_gaps_are_closed_fast_in_the_worst_order():

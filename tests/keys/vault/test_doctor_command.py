@@ -505,7 +505,7 @@ def test_a_role_that_is_bound_to_a_context_is_tried_with_it(transit, checked, bo
     assert report.state("vault: context") == "ok"
     other = checked(policy, role=role, key="bound", context="team-b")
     assert other.of("FAILED") == {"data key: make" if role == "saver" else "data key: open"}
-    transit.write_policy(policy, bound(part).partition("\n# Whether")[0])
+    transit.write_policy(policy, bound(part).partition("\n# Reading the key")[0])
     unproven = checked(policy, role=role, **BOUND)
     assert "cannot verify that key bound is derived" in unproven.line("data key: make") + unproven.line(
         "data key: open"

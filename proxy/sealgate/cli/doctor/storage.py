@@ -22,7 +22,7 @@ from sealgate.config import PathSettings, Settings
 from sealgate.errors import BadRequest, DataLoss, DownstreamStatus, NotSealed, PluginError, Refused, Unavailable
 from sealgate.layers.author_block import without_author_block
 from sealgate.plugin import Artifact, ArtifactPlugin
-from sealgate.policy import canonical_keys as canonical
+from sealgate.policy import canonical_keys
 from sealgate.rpc.client import Downstream
 from sealgate.storage.local_paths import local_errors
 from sealgate.storage.spool import Spool
@@ -187,6 +187,6 @@ def scratch_artifact(place: str, plugin: str, configuration: str) -> Artifact:
         BadRequest: the key is not canonical.
     """
     key = f"{place}/{secrets.token_hex(8)}"
-    if fault := canonical.fault_of(key):
+    if fault := canonical_keys.fault_of(key):
         raise BadRequest(fault, remedy="Give --scratch a canonical key")
     return Artifact(key, name="sealgate-doctor", plugin=plugin, configuration=configuration)

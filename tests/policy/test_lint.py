@@ -1,4 +1,4 @@
-"""What is valid and probably not meant is told, with its place."""
+"""Warnings about valid policies that their author probably did not intend, each with its place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sealgate.documents.reader import read
 from sealgate.policy import lint, load
 from sealgate.policy.load import DocumentSource
 
-DOUBTS = {
+WARNINGS = {
     "L001": "  rules: [{name: r, effect: deny, match: {operations: [Load]}}]\n",
     "L002": "  rules: [{name: r, effect: deny, match: {keys: [a/**, A/**]}}]\n",
     "L003": "  rules: [{name: r, effect: allow, match: {keys: ['${identity.namespace}/**']}}]\n",
@@ -22,8 +22,8 @@ DOUBTS = {
 }
 
 
-@pytest.mark.parametrize(("code", "text"), DOUBTS.items())
-def test_what_is_probably_not_meant_is_told(code, text):
+@pytest.mark.parametrize(("code", "text"), WARNINGS.items())
+def test_a_policy_that_is_probably_a_mistake_gets_a_warning(code, text):
     source = DocumentSource("p.yaml", read(SPEC + text))
     load.loaded([source])
     (line,) = lint.warnings([source])
@@ -34,7 +34,7 @@ def test_what_is_probably_not_meant_is_told(code, text):
 @pytest.mark.parametrize(
     "match", ["localPaths: [/etc/*, /etc/a, /etc/a.tmp]", "operations: [write], localPaths: [/etc/a]"]
 )
-def test_a_local_path_that_means_loads_as_well_is_not_doubted(match):
+def test_a_local_path_that_matches_loads_gets_no_warning(match):
     source = DocumentSource("p.yaml", read(SPEC + f"  rules: [{{name: r, effect: deny, match: {{{match}}}}}]\n"))
     assert lint.warnings([source]) == []
 
@@ -42,7 +42,7 @@ def test_a_local_path_that_means_loads_as_well_is_not_doubted(match):
 @pytest.mark.parametrize("field", ["keys", "exceptKeys"])
 @pytest.mark.parametrize("section", ["rules: [{name: r, effect: deny", "encryption: [{name: e"])
 @pytest.mark.parametrize(("code", "patterns"), [("L002", "a/**, A/**"), ("L004", "a*b*c*d*e*f")])
-def test_patterns_are_doubted_wherever_they_stand(section, field, code, patterns):
+def test_patterns_get_warnings_in_every_field(section, field, code, patterns):
     source = DocumentSource("p.yaml", read(SPEC + f"  {section}, match: {{{field}: [{patterns}]}}}}]\n"))
     (line,) = lint.warnings([source])
     assert code in line
