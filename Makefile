@@ -16,7 +16,7 @@ ENGINE ?= $(shell command -v docker || command -v podman || command -v buildah)
 JOBS ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-large check fix bench docs image release stubs lock vectors refusals snapshots clean
+.PHONY: help demo test quick test-large check fix bench docs image release stubs lock vectors refusals snapshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,9 @@ demo: $(DEMO_VENV)/.installed ## show the whole chain on this machine, step by s
 
 test: check ## run linters, type checker, import rules and every test but the large ones
 	$(BIN)/python -m pytest -n $(JOBS) -m "not large"
+
+quick: $(STAMP) ## run the tests that need no server, no child process and no chart
+	$(BIN)/python -m pytest -n $(JOBS) -m quick
 
 test-large: $(STAMP) ## run the tests that move gigabytes
 	$(BIN)/python -m pytest -m large

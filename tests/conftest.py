@@ -6,6 +6,7 @@ import base64
 import gc
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,40 @@ from sealgate.call import Call, Operation
 
 settings.register_profile("sealgate", deadline=None)  # a shared machine may pause for any time
 settings.load_profile("sealgate")
+
+
+QUICK_ROOMS = {"audit", "documents", "envelope", "keys", "layers", "policy", "rotation", "rpc", "storage", "telemetry"}
+"""Rooms whose tests run in this process, but for those that are marked `process`. So do the files beside the rooms."""
+_PROCESS_EVENTS = {"subprocess.Popen", "os.posix_spawn", "os.fork", "os.exec"}
+_running = {"quick": False}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `quick` every test that needs no server, no child process and no chart."""
+    for item in items:
+        room = item.path.relative_to(Path(__file__).parent).parts[:-1]
+        in_process = not room or (room[0] in QUICK_ROOMS and "vault" not in room)
+        slow = any(item.get_closest_marker(name) for name in ("process", "large"))
+        if in_process and not slow:
+            item.add_marker(pytest.mark.quick)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item):
+    _running["quick"] = item.get_closest_marker("quick") is not None
+    try:
+        return (yield)
+    finally:
+        _running["quick"] = False
+
+
+def _refuse_processes(event: str, _: object) -> None:
+    """Keep the promise of `make quick`: a test that starts a process says so by its marker."""
+    if event in _PROCESS_EVENTS and _running["quick"]:
+        raise AssertionError("this test starts a process: mark it with @pytest.mark.process")
+
+
+sys.addaudithook(_refuse_processes)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -71,6 +71,7 @@ sink.write(b"last\\n", 60)
 """
 
 
+@pytest.mark.process
 def test_a_write_to_a_pipe_of_another_user_does_not_block():
     reading, writing = full_pipe()
     os.read(reading, 4096)
@@ -155,6 +156,7 @@ sink.write(line, 10)
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("missing", [1, 2, len(LINE) - 1])
 def test_a_line_that_does_not_fit_is_removed_again(tmp_path, missing):
     path = tmp_path / "trail"

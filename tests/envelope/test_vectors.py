@@ -130,6 +130,7 @@ def test_no_two_vectors_are_the_same():
     assert len(seen) == len(BY_NAME)
 
 
+@pytest.mark.process
 def test_the_generator_writes_the_same_bytes_again(tmp_path):
     subprocess.run(
         [sys.executable, "-m", "tests.vectors.generate", tmp_path], cwd=VECTORS.parents[1], check=True, timeout=60

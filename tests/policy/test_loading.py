@@ -207,6 +207,7 @@ def test_two_documents_of_one_name_are_refused():
         load.loaded([source, source])
 
 
+@pytest.mark.process
 def test_without_the_extra_a_condition_makes_a_policy_invalid(tmp_path):
     (tmp_path / "p.yaml").write_text(written("allow, when: \"op == 'Save'\""))
     hidden = "import sys; sys.modules['cel_expr_python'] = None; from sealgate.cli import main; sys.exit(main())"
@@ -216,6 +217,7 @@ def test_without_the_extra_a_condition_makes_a_policy_invalid(tmp_path):
     assert "`when` needs the extra cel: install sealgate[cel]" in result.stdout
 
 
+@pytest.mark.process
 def test_a_policy_without_conditions_never_loads_the_extra():
     code = (
         "import sys; from sealgate.policy import load; from pathlib import Path; "

@@ -15,6 +15,8 @@ from sealgate.call import Call
 from sealgate.errors import Unavailable
 from sealgate.rpc.child import ChildProcess
 
+pytestmark = pytest.mark.process
+
 
 def script(text: str) -> list[str]:
     return [sys.executable, "-c", text]

@@ -23,6 +23,8 @@ from sealgate.rpc.child import ChildProcess
 from sealgate.rpc.client import Downstream
 from sealgate.rpc.server import SERVICE, ArtifactServer
 
+pytestmark = pytest.mark.process
+
 SECRET = "hunter2-in-an-exception"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 

@@ -399,6 +399,7 @@ def write_a_megabyte(path: Path) -> None:
             rest = rest[os.write(fd, rest) :]
 
 
+@pytest.mark.process
 def test_a_full_file_system_is_a_limit_and_nothing_is_left(mounted):
     path = mounted("size=64k")
     with pytest.raises(LimitReached, match="no space left"):
@@ -406,6 +407,7 @@ def test_a_full_file_system_is_a_limit_and_nothing_is_left(mounted):
     assert list(path.iterdir()) == []
 
 
+@pytest.mark.process
 def test_a_read_only_file_system_is_a_named_error(mounted):
     with refused("read-only file system"):
         write_a_megabyte(mounted("ro"))
@@ -465,12 +467,14 @@ def raced(attempt: Callable[[], bytes]) -> set[bytes]:
     return seen
 
 
+@pytest.mark.process
 def test_a_file_that_changes_places_with_a_link_is_never_read_through_it(world):
     link = world.link("link", "../outside/file")
     with exchanging(world.root / "file", link):
         assert raced(lambda: world.read(world.root / "file")) == {b"inside"}
 
 
+@pytest.mark.process
 def test_a_directory_that_changes_places_with_a_link_is_never_walked_through(world):
     (world.root / "folder" / "file").write_bytes(b"inside")
     link = world.link("link", "../outside")
@@ -478,6 +482,7 @@ def test_a_directory_that_changes_places_with_a_link_is_never_walked_through(wor
         assert raced(lambda: world.read(world.root / "folder" / "file")) == {b"inside"}
 
 
+@pytest.mark.process
 def test_nothing_is_ever_written_where_a_link_leads(world):
     def write() -> bytes:
         create(world.roots, world.root / "folder" / "file", "new_file")
@@ -490,6 +495,7 @@ def test_nothing_is_ever_written_where_a_link_leads(world):
     assert (world.outside / "file").read_bytes() == b"outside"
 
 
+@pytest.mark.process
 def test_nothing_is_ever_written_through_a_link_that_takes_the_place_of_a_file(world):
     def write() -> bytes:
         create(world.roots, world.root / "file", "new_file")

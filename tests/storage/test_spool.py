@@ -123,6 +123,7 @@ def child(code: str, directory: Path) -> Iterator[tuple[subprocess.Popen[str], s
             process.kill()
 
 
+@pytest.mark.process
 def test_the_spool_of_a_killed_process_is_removed(tmp_path):
     with child(HOLD, tmp_path) as (process, place):
         process.kill()
@@ -133,6 +134,7 @@ def test_the_spool_of_a_killed_process_is_removed(tmp_path):
     assert remove_leftovers(tmp_path) == 0
 
 
+@pytest.mark.process
 def test_the_spool_of_a_running_process_is_not_removed(tmp_path):
     with child(HOLD, tmp_path) as (_, place):
         assert remove_leftovers(tmp_path) == 0
@@ -145,6 +147,7 @@ def test_the_spool_of_this_process_is_not_removed(tmp_path):
         assert place.is_dir()
 
 
+@pytest.mark.process
 def test_the_spool_of_a_running_process_is_distinguished_from_those_of_killed_ones(tmp_path):
     with child(HOLD, tmp_path) as (_, alive):
         for _ in range(3):
@@ -155,6 +158,7 @@ def test_the_spool_of_a_running_process_is_distinguished_from_those_of_killed_on
         assert Path(alive).is_dir()
 
 
+@pytest.mark.process
 def test_processes_that_start_together_never_remove_each_others_spool(tmp_path):
     with ExitStack() as children:
         processes = [children.enter_context(child(START_AND_CLEAR, tmp_path))[0] for _ in range(4)]

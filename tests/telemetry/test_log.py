@@ -111,6 +111,7 @@ def test_a_line_that_was_cut_short_is_ended_before_the_next():
     os.close(writing)
 
 
+@pytest.mark.process
 def test_a_log_that_is_not_read_delays_neither_calls_nor_the_end(tmp_path):
     reading, writing = full_pipe()
     proxy = Proxy(tmp_path)
@@ -124,6 +125,7 @@ def test_a_log_that_is_not_read_delays_neither_calls_nor_the_end(tmp_path):
     os.close(writing)
 
 
+@pytest.mark.process
 def test_on_a_terminal_the_lines_are_readable_text():
     script = "import logging; from sealgate.telemetry.log import configure; configure(); logging.error('it failed')"
     child, terminal = pty.fork()
@@ -145,6 +147,7 @@ def test_on_a_terminal_the_lines_are_readable_text():
     assert not text.startswith(b"{")
 
 
+@pytest.mark.process
 def test_every_line_of_a_proxy_is_json_and_names_its_call(tmp_path):
     with Collector() as collector:
         proxy = Proxy(tmp_path, environment=collector.environment()).start()
