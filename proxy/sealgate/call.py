@@ -79,6 +79,8 @@ class SealedFacts:
     files: int = 0
     unsealed_files: int = 0
     """How many of `files` were read or stored as plaintext, because a policy allows it."""
+    foreign_objects: int = 0
+    """Stored objects beneath a directory that its manifest does not list; they were left out."""
     key: WrappedKey | None = None
 
 

@@ -249,6 +249,8 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """Files, directories, and documents in place. `parse` turns them into `Path`s and `Document`s."""
     require_policy: bool = False
     """Whether everything is refused if no policy is configured, instead of the baseline."""
+    allow_unbound: bool = False
+    """Objects that were sealed without an artifact key are opened under any key."""
     allow_passthrough: bool = False
     """Whether a policy may use passthrough."""
 

@@ -12,6 +12,7 @@ PluginError                     INTERNAL
 │   └── UnsupportedFormat                            a newer version of Sealgate sealed the object
 ├── DataLoss                    DATA_LOSS            stored bytes are not what was sealed
 │   ├── HeaderInvalid, WrongDataKey, Truncated, Tampered
+    │   └── ManifestInvalid, DirectoryIncomplete, NotBound
 ├── Unavailable                 UNAVAILABLE          a service does not answer; Argo may retry
 │   └── TimedOut
 │       └── AuditBlocked                             the access cannot be recorded
@@ -149,6 +150,18 @@ class DataLoss(PluginError):
 
 class HeaderInvalid(DataLoss):
     """The header of a sealed file cannot be read or contradicts itself."""
+
+
+class ManifestInvalid(DataLoss):
+    """The manifest of a directory breaks a rule of the format."""
+
+
+class DirectoryIncomplete(DataLoss):
+    """A directory has no manifest, or storage does not hold exactly what its manifest lists."""
+
+
+class NotBound(DataLoss):
+    """The object was sealed without an artifact key, so nothing proves which artifact it is."""
 
 
 class WrongDataKey(DataLoss):

@@ -59,6 +59,7 @@ def sealed_layer(settings: Settings, downstream: ArtifactPlugin, keys: KeyProvid
         roots=Roots(settings.paths.roots),
         spool=spool,
         transfer=Transfer(settings.spool.transfer),
+        allows_unbound=settings.allow_unbound,
     )
 
 

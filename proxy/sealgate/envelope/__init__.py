@@ -7,6 +7,7 @@ and where the bytes go.
 from sealgate.envelope.directories import (
     NotRegular,
     create_beneath,
+    create_directories,
     create_directory,
     descend,
     open_regular,
@@ -15,23 +16,39 @@ from sealgate.envelope.directories import (
 )
 from sealgate.envelope.files import Admit, open_file, seal_file
 from sealgate.envelope.header import MAGIC, Binding, Header, Unlock, new_header, read_header
+from sealgate.envelope.manifest import (
+    MANIFEST,
+    Manifest,
+    SavedDirectory,
+    incomplete,
+    no_manifest,
+    open_manifest,
+    seal_manifest,
+)
 from sealgate.envelope.segments import plaintext_size, stored_size
 from sealgate.envelope.streams import open_stream, seal_stream, sealed_at, split_stream
 from sealgate.envelope.trees import Totals, open_tree, seal_tree
 
 __all__ = [
     "MAGIC",
+    "MANIFEST",
     "Admit",
     "Binding",
     "Header",
+    "Manifest",
     "NotRegular",
+    "SavedDirectory",
     "Totals",
     "Unlock",
     "create_beneath",
+    "create_directories",
     "create_directory",
     "descend",
+    "incomplete",
     "new_header",
+    "no_manifest",
     "open_file",
+    "open_manifest",
     "open_regular",
     "open_stream",
     "open_tree",
@@ -39,6 +56,7 @@ __all__ = [
     "read_header",
     "savable",
     "seal_file",
+    "seal_manifest",
     "seal_stream",
     "seal_tree",
     "sealed_at",

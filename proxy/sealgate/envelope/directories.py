@@ -53,12 +53,13 @@ class NotRegular(Exception):
         )
 
 
-def walk(root: int, *, skip_links: bool = False) -> Iterator[OpenDirectory]:
+def walk(root: int, *, skip_links: bool = False, any_entry: bool = False) -> Iterator[OpenDirectory]:
     """Yield each directory of the tree open as `root`, a parent always before its children, entries sorted by name.
 
     Args:
         root: a descriptor of the tree's root.
         skip_links: leave out symbolic links instead of raising. They are never followed.
+        any_entry: report every entry that is not a directory among the files, whatever its kind and name.
 
     Raises:
         NotRegular: see there.
@@ -68,18 +69,21 @@ def walk(root: int, *, skip_links: bool = False) -> Iterator[OpenDirectory]:
     while waiting:
         path = waiting.pop()
         with descend(root, path) as fd:
-            files, directories = _entries(fd, path, skip_links=skip_links)
+            files, directories = _entries(fd, path, skip_links=skip_links, any_entry=any_entry)
             yield OpenDirectory(fd, path, files, directories)
         waiting += [f"{path}/{name}" if path else name for name in reversed(directories)]
 
 
-def _entries(fd: int, path: str, *, skip_links: bool) -> tuple[list[str], list[str]]:
+def _entries(fd: int, path: str, *, skip_links: bool, any_entry: bool) -> tuple[list[str], list[str]]:
     """Return the names of the files and of the directories in the directory `fd`."""
     files, directories = [], []
     with os.scandir(fd) as entries:
         for entry in entries:
             entry_path = f"{path}/{entry.name}" if path else entry.name
-            if not _is_utf8(entry.name):
+            if any_entry and not entry.is_dir(follow_symlinks=False):
+                files.append(entry.name)
+                continue
+            if not any_entry and not _is_utf8(entry.name):
                 raise NotRegular(entry_path, "a name that is not UTF-8")
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.name)
@@ -96,6 +100,11 @@ def _is_utf8(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def is_absent(fault: OSError | NotRegular) -> bool:
+    """Return whether `fault`, raised by `descend` or `open_regular`, means that no regular file has this path."""
+    return isinstance(fault, NotRegular) or fault.errno in _CHANGED
 
 
 @contextmanager
@@ -190,17 +199,27 @@ def create_beneath(root: int, path: str, modes: tuple[int, int]) -> Iterator[int
     *parents, name = path.split("/")
     if any(segment in {"", ".", ".."} or "\0" in segment for segment in (*parents, name)):
         raise Tampered(f'the stored directory lists "{shown_key(path)}", which is not a path beneath it')
-    fd = os.open(".", _OPEN_DIRECTORY, dir_fd=root)
     try:
-        for segment in parents:
-            with suppress(FileExistsError):
-                create_directory(segment, fd, directory_mode)
-            deeper = os.open(segment, _OPEN_DIRECTORY, dir_fd=fd)
-            os.close(fd)
-            fd = deeper
-        with create_regular(name, fd, file_mode) as file:
+        with (
+            create_directories(root, "/".join(parents), directory_mode) as fd,
+            create_regular(name, fd, file_mode) as file,
+        ):
             yield file
     except (FileExistsError, NotADirectoryError):
         raise Tampered(f'the stored directory lists "{shown_key(path)}" both as a file and as a directory') from None
+
+
+@contextmanager
+def create_directories(root: int, path: str, mode: int) -> Iterator[int]:
+    """Open the directory `path` beneath the directory open as `root`; create what is missing of it with `mode`."""
+    fd = os.open(".", _OPEN_DIRECTORY, dir_fd=root)
+    try:
+        for segment in path.split("/") if path else ():
+            with suppress(FileExistsError):
+                create_directory(segment, fd, mode)
+            deeper = os.open(segment, _OPEN_DIRECTORY, dir_fd=fd)
+            os.close(fd)
+            fd = deeper
+        yield fd
     finally:
         os.close(fd)

@@ -26,7 +26,8 @@ DATA_KEY_SIZE = 32
 PRELUDE_SIZE = len(MAGIC) + 4
 """Size of the magic and the header length, in bytes: read first, because they say how long the header is."""
 
-_AAD_LABEL = b"sealed artifact v1"
+_LABEL, _MANIFEST_LABEL = b"sealed artifact v1", b"sealed artifact v1 manifest"
+"""The domains of associated data. The length that follows a label begins with a zero byte, so neither is a prefix."""
 _COMMITMENT_LABEL = b"sealed artifact v1 key commitment"
 _SUITES = (pb.SUITE_AES256_GCM_HKDF_SHA256_1MIB,)
 _BINDINGS = (pb.BINDING_NONE, pb.BINDING_ARTIFACT_KEY)
@@ -76,12 +77,15 @@ class Header:
             raise HeaderInvalid(f"the header would have {len(encoded)} bytes; at most {LONGEST_HEADER} are allowed")
         return MAGIC + len(encoded).to_bytes(4, "big") + encoded
 
-    def associated_data(self, artifact_key: str) -> bytes:
-        """Return the associated data of a body: the authenticated header, and `artifact_key` if the header binds it."""
+    def associated_data(self, artifact_key: str, *, manifest: bool = False) -> bytes:
+        """Return the associated data of a body: the authenticated header, and `artifact_key` if the header binds it.
+
+        The body of a manifest is in a domain of its own: no file opens as a manifest, nor a manifest as a file.
+        """
         context = artifact_key.encode() if self.binding is Binding.ARTIFACT_KEY else b""
         return b"".join(
             (
-                _AAD_LABEL,
+                _MANIFEST_LABEL if manifest else _LABEL,
                 len(self.authenticated).to_bytes(4, "big"),
                 self.authenticated,
                 len(context).to_bytes(4, "big"),

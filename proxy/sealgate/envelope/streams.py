@@ -14,13 +14,17 @@ from sealgate.errors import DataLoss, NotSealed, Truncated, UnsupportedFormat
 from sealgate.plugin import Chunk
 
 
-def seal_stream(header: Header, data_key: bytes, artifact_key: str, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+def seal_stream(
+    header: Header, data_key: bytes, artifact_key: str, chunks: Iterator[Chunk], *, manifest: bool = False
+) -> Iterator[Chunk]:
     """Seal the bytes of `chunks`: yield the header and the stream header first, then one segment at a time.
+
+    `manifest` seals in the domain of manifests instead of files.
 
     An exception of `chunks` is passed on. In that case no last segment was yielded, and no reader accepts the output
     as a whole file.
     """
-    body = Body.new(data_key, header.associated_data(artifact_key))
+    body = Body.new(data_key, header.associated_data(artifact_key, manifest=manifest))
     yield header.encode() + body.stream_header
     plaintext, sealed = bytearray(PLAINTEXT), memoryview(bytearray(SEGMENT))
     source = _ChunkReader(chunks)
@@ -41,6 +45,7 @@ def open_stream(
     admit: Admit = admit_any,
     *,
     plain: bool = False,
+    manifest: bool = False,
 ) -> Iterator[Chunk]:
     """Open a sealed file that arrives as `chunks`, and yield each segment once it has been verified.
 
@@ -52,6 +57,7 @@ def open_stream(
         artifact_key: the key under which the artifact is read.
         admit: see `Admit`.
         plain: yield a file that is not sealed unchanged instead of refusing it.
+        manifest: open in the domain of manifests instead of files.
 
     Raises:
         NotSealed: `chunks` does not begin with the magic bytes.
@@ -69,7 +75,7 @@ def open_stream(
     admit(artifact_key, None, True)
     data_key = unlock(header)
     header.require_key(data_key)
-    body = Body.of(data_key, header.associated_data(artifact_key), source.take(STREAM_HEADER))
+    body = Body.of(data_key, header.associated_data(artifact_key, manifest=manifest), source.take(STREAM_HEADER))
     sealed, plaintext = memoryview(bytearray(SEGMENT)), memoryview(bytearray(PLAINTEXT))
     index, length = 0, SEGMENT - STREAM_HEADER
     while True:

@@ -1,27 +1,47 @@
-"""A directory artifact (docs/format.md, "Keys"): one header for all files, each body bound to the path of its file.
+"""A directory artifact (docs/format.md, "Directories"): one header for all files, and a manifest that lists them.
 
-No symbolic link is followed, neither on reading nor on writing. Memory and open descriptors depend neither on the
-number of files nor on their depth.
+Each body is bound to the path of its file, and the manifest to the directory. No symbolic link is followed, neither on
+reading nor on writing. Open descriptors depend neither on the number of files nor on their depth.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 
 from sealgate.envelope.directories import (
     PRIVATE_DIRECTORY,
     PRIVATE_FILE,
     NotRegular,
+    create_directories,
     create_directory,
     create_regular,
     descend,
+    is_absent,
     open_regular,
     savable,
     walk,
 )
 from sealgate.envelope.files import Admit, Check, admit_any, open_file, seal_file
-from sealgate.envelope.header import Header, Unlock
-from sealgate.errors import Tampered
+from sealgate.envelope.header import Header, Unlock, read_header
+from sealgate.envelope.manifest import (
+    MANIFEST,
+    Manifest,
+    SavedDirectory,
+    incomplete,
+    no_manifest,
+    open_manifest,
+    seal_manifest,
+)
+from sealgate.errors import DataLoss, DirectoryIncomplete, NotSealed, Tampered
+from sealgate.plugin import Chunk
+
+_READ_SIZE = 1 << 20
 
 
 @dataclass(slots=True)
@@ -31,6 +51,8 @@ class Totals:
     files: int = 0
     plaintext_bytes: int = 0
     stored_bytes: int = 0
+    foreign: int = 0
+    """Stored objects beneath the directory that its manifest does not list; they were left out."""
 
     def add(self, plaintext: int, stored: int) -> None:
         """Count one more file of `plaintext` plaintext bytes and `stored` stored bytes."""
@@ -52,7 +74,7 @@ def seal_tree(
 ) -> Totals:
     """Seal every file of the directory open as `source` to the same path in the empty directory open as `target`.
 
-    Empty directories are created too. All that is created is private to this user (0600, 0700).
+    The manifest is written last. All that is created is private to this user (0600, 0700).
 
     Args:
         source: a descriptor of the directory to seal.
@@ -65,21 +87,31 @@ def seal_tree(
         skip_links: leave out symbolic links instead of refusing the directory.
 
     Raises:
-        BadRequest: the directory has a link, a device or a name that is not UTF-8, or changed while it was read.
+        BadRequest: the directory has a link, a device or a name that cannot be stored, or changed while it was read.
+        LimitReached: the directory has more entries than a manifest may list.
     """
     totals = Totals()
+    files: dict[str, int] = {}
+    empty: set[str] = set()
     with savable():
         for place in walk(source, skip_links=skip_links):
+            if place.path and not place.files and not place.directories:
+                empty.add(place.path)
             with descend(target, place.path) as into:
                 for name in place.directories:
                     create_directory(name, into, PRIVATE_DIRECTORY)
                 for name in place.files:
-                    key = f"{artifact_key}/{place.path_of(name)}"
+                    path = place.path_of(name)
                     with (
                         open_regular(name, place.fd) as plain,
                         create_regular(name, into, PRIVATE_FILE) as sealed,
                     ):
-                        totals.add(*seal_file(plain, sealed, header, data_key, key, check, admit))
+                        sizes = seal_file(plain, sealed, header, data_key, f"{artifact_key}/{path}", check, admit)
+                    totals.add(*sizes)
+                    files[path] = sizes[0]
+    with create_regular(MANIFEST, target, PRIVATE_FILE) as sealed:
+        for chunk in seal_manifest(header, data_key, artifact_key, Manifest(files, frozenset(empty))):
+            totals.stored_bytes += _write_all(sealed, chunk)
     return totals
 
 
@@ -95,7 +127,7 @@ def open_tree(
     consume: bool = False,
     plain: bool = False,
 ) -> Totals:
-    """Open every sealed file of the directory `source` to the same path in the empty directory `target`.
+    """Open the sealed directory `source` into the empty directory `target`: exactly what its manifest lists.
 
     The content of `target` may be used only if this returns.
 
@@ -108,11 +140,115 @@ def open_tree(
         check: see `Check`.
         admit: see `Admit`.
         consume: truncate the files of `source` while they are opened, see `open_file`.
-        plain: copy files that are not sealed unchanged instead of refusing them.
+        plain: copy a directory that was never sealed, file by file, instead of refusing it.
 
     Raises:
-        DataLoss: a file is not the one that was sealed at its path, or the directory has something other than files.
+        DirectoryIncomplete: the manifest or a listed file is missing, or a file is from another Save.
+        DataLoss: the manifest or a file is not the one that was sealed at its path.
     """
+    try:
+        with open_regular(MANIFEST, source) as stored:
+            saved = open_manifest(_read(stored), unlock, artifact_key)
+    except (OSError, NotRegular) as fault:
+        if not is_absent(fault):
+            raise
+        if not plain:
+            raise no_manifest() from None
+        return _copy_tree(source, target, artifact_key, modes, check, admit)
+    return _TreeReader(source, target, saved, unlock, artifact_key, modes, check, admit, consume=consume).open_all()
+
+
+class _TreeReader:
+    """Opens what one manifest lists, file by file."""
+
+    def __init__(
+        self,
+        source: int,
+        target: int,
+        saved: SavedDirectory,
+        unlock: Unlock,
+        artifact_key: str,
+        modes: tuple[int, int],
+        check: Check,
+        admit: Admit,
+        *,
+        consume: bool,
+    ) -> None:
+        self._source, self._target = source, target
+        self._saved = saved
+        self._unlock = unlock
+        self._key = artifact_key
+        self._modes = modes
+        self._check, self._admit = check, admit
+        self._consume = consume
+        self._totals = Totals(foreign=_count_files(source) - len(saved.manifest.files) - 1)
+
+    def open_all(self) -> Totals:
+        """Open every listed file, and create every listed empty directory."""
+        for path in sorted(self._saved.manifest.empty_directories):
+            with create_directories(self._target, path, self._modes[1]):
+                pass
+        paths = sorted(map(_split, self._saved.manifest.files))
+        done = 0
+        for parent, names in groupby(paths, key=itemgetter(0)):
+            with create_directories(self._target, parent, self._modes[1]) as into, ExitStack() as stack:
+                directory: int | None = None
+                for _, name in names:
+                    path = _joined(parent, name)
+                    try:
+                        if directory is None:
+                            directory = stack.enter_context(descend(self._source, parent))
+                        self._open(path, name, directory, into)
+                    except (OSError, NotRegular) as fault:
+                        if not is_absent(fault):
+                            raise
+                        raise incomplete(path, "is missing", self._count_faults(paths[done + 1 :])) from None
+                    except DirectoryIncomplete as fault:
+                        others = self._count_faults(paths[done + 1 :])
+                        raise incomplete(path, fault.fact, others) from None
+                    done += 1
+        return self._totals
+
+    def _open(self, path: str, name: str, directory: int, into: int) -> None:
+        unlock, key = self._saved.same_save(self._unlock), f"{self._key}/{path}"
+        with (
+            open_regular(name, directory, writable=self._consume) as sealed,
+            create_regular(name, into, self._modes[0]) as opened,
+        ):
+            sizes = open_file(sealed, opened, unlock, key, self._check, self._admit, consume=self._consume)
+        self._saved.require_size(path, sizes[0])
+        self._totals.add(*sizes)
+
+    def _count_faults(self, paths: list[tuple[str, str]]) -> int:
+        """Return how many of `paths` are missing or from another Save, by their headers alone."""
+        faults = 0
+        for parent, name in paths:
+            try:
+                with descend(self._source, parent) as directory, open_regular(name, directory) as sealed:
+                    header, _ = read_header(partial(_pread, sealed))
+                faults += header.key_commitment != self._saved.key_commitment
+            except (OSError, NotRegular, NotSealed, DataLoss):
+                faults += 1
+        return faults
+
+
+def _split(path: str) -> tuple[str, str]:
+    parent, _, name = path.rpartition("/")
+    return parent, name
+
+
+def _joined(parent: str, name: str) -> str:
+    return f"{parent}/{name}" if parent else name
+
+
+def _pread(fd: int, size: int, offset: int) -> bytes:
+    return os.pread(fd, size, offset)
+
+
+def _copy_tree(
+    source: int, target: int, artifact_key: str, modes: tuple[int, int], check: Check, admit: Admit
+) -> Totals:
+    """Copy a directory that was never sealed. A sealed file in it belongs to a directory that lost its manifest."""
     totals = Totals()
     file_mode, directory_mode = modes
     try:
@@ -122,12 +258,33 @@ def open_tree(
                     create_directory(name, into, directory_mode)
                 for name in place.files:
                     key = f"{artifact_key}/{place.path_of(name)}"
-                    with (
-                        open_regular(name, place.fd, writable=consume) as sealed,
-                        create_regular(name, into, file_mode) as opened,
-                    ):
-                        sizes = open_file(sealed, opened, unlock, key, check, admit, consume=consume, plain=plain)
-                        totals.add(*sizes)
+                    with open_regular(name, place.fd) as stored, create_regular(name, into, file_mode) as copied:
+                        totals.add(*open_file(stored, copied, _refuse_sealed, key, check, admit, plain=True))
     except NotRegular as fault:
         raise Tampered(f"the stored directory has an entry that was not sealed: {fault.fact}") from None
     return totals
+
+
+def _refuse_sealed(_: Header) -> bytes:
+    raise no_manifest()
+
+
+def _count_files(root: int) -> int:
+    """Return how many entries of the tree open as `root` are not directories."""
+    count = 0
+    for place in walk(root, any_entry=True):
+        count += len(place.files)
+    return count
+
+
+def _read(fd: int) -> Iterator[Chunk]:
+    while chunk := os.read(fd, _READ_SIZE):
+        yield chunk
+
+
+def _write_all(fd: int, data: Chunk) -> int:
+    """Write all of `data`; return its size in bytes."""
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+    return len(data)

@@ -79,11 +79,8 @@ class Governed(ArtifactPlugin):
 
     @override
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
-        ruling, probe = self._begin(call, artifact, str(path))
+        ruling, _ = self._begin(call, artifact, str(path))
         with ruling.enforced():
-            if not ruling.policy.is_empty and (beneath := probe.beneath(if_directory=True)):
-                for key in (artifact.key, *beneath):
-                    ruling.require(ruling.rules_for_part(key).judge(Measures(files=len(beneath))), key)
             call.decided()
             self._inner.load(call, artifact, path)
 

@@ -1,4 +1,4 @@
-"""The survey of a local file or directory before a Save: how much it will take, and whether a stream can carry it."""
+"""The survey of a local file or directory before a Save: how much it takes, and whether all of it can be stored."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sealgate import envelope
 from sealgate.call import Call
+from sealgate.layers.directories import require_unreserved
 from sealgate.storage.local_paths import LocalSource, local_errors
 
 _LARGE_HEADER = 512
@@ -20,7 +21,7 @@ class SaveSurvey:
     stored_bytes: int
     """An upper estimate of the ciphertext with its headers."""
     empty_directory: str | None = None
-    """The path of one empty directory, relative to the artifact; None without one. A stream cannot carry it."""
+    """The path of one empty directory, relative to the artifact; None without one. Only a manifest can keep it."""
 
 
 def survey_source(source: LocalSource, call: Call, key: str) -> SaveSurvey:
@@ -41,6 +42,7 @@ def survey_source(source: LocalSource, call: Call, key: str) -> SaveSurvey:
     with local_errors("the local path"), envelope.savable():
         for directory in envelope.walk(source.fd, skip_links=call.instructions.skips_links):
             for name in directory.files:
+                require_unreserved(name)
                 size = os.stat(name, dir_fd=directory.fd, follow_symlinks=False).st_size
                 meter.next_object(f"{key}/{directory.path_of(name)}", size, sealed=True)
                 stored_bytes += _LARGE_HEADER + envelope.stored_size(size)

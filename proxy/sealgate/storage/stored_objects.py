@@ -142,8 +142,9 @@ class StoredObjects:
             raise
 
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
-        """Return the keys that the downstream lists for the artifact."""
-        return self._downstream.list_objects(call, artifact)
+        """Return the keys that the downstream lists for the artifact, without the manifests of directories."""
+        listed = self._downstream.list_objects(call, artifact)
+        return [key for key in listed if not key.endswith(f"/{envelope.MANIFEST}")]
 
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
         """Return whether objects are stored beneath the key; False if the downstream does not implement IsDirectory."""
