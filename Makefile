@@ -12,8 +12,8 @@ VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 ENGINE ?= $(shell command -v docker || command -v podman || command -v buildah)
-# The number of test processes; auto is one for each processor.
-JOBS ?= auto
+# The number of test processes: one more than processors, because some tests wait.
+JOBS ?= $(shell expr $$(nproc) + 1)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test quick test-large check fix bench docs image release stubs lock vectors refusals snapshots clean

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from harness.openbao import OpenBao, Server, Transit
 from hypothesis import settings
+from sweeps import is_sweep
 
 from sealgate.call import Call, Operation
 
@@ -29,7 +30,10 @@ _running = {"quick": False}
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark as `quick` every test that needs no server, no child process and no chart."""
     for item in items:
-        room = item.path.relative_to(Path(__file__).parent).parts[:-1]
+        file = item.path.relative_to(Path(__file__).parent)
+        room = file.parts[:-1]
+        if is_sweep(str(file), item.name):
+            item.add_marker(pytest.mark.large)
         in_process = not room or (room[0] in QUICK_ROOMS and "vault" not in room)
         slow = any(item.get_closest_marker(name) for name in ("process", "large"))
         if in_process and not slow:

@@ -248,7 +248,7 @@ def test_a_negative_number_of_entries_is_refused():
 
 @pytest.mark.parametrize("address", [None, "", "vault:8200", "unix:///run/vault"])
 def test_a_missing_address_is_named(address):
-    with pytest.raises(NotConfigured, match="no http or https address of Vault"):
+    with pytest.raises(NotConfigured, match="the address of Vault is missing or not an http or https URL"):
         vault_keys(section(TOKEN), {"VAULT_TOKEN": "t"} | ({} if address is None else {"VAULT_ADDR": address}))
 
 
