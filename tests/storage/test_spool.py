@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sealgate.errors import BadRequest
+from sealgate.errors import BadRequest, NotConfigured
 from sealgate.storage.spool import Spool, private_directory, private_file, remove_leftovers
 
 
@@ -182,3 +183,76 @@ def test_nothing_else_is_removed(tmp_path):
 
 def test_a_directory_that_is_not_there_has_no_leftovers(tmp_path):
     assert remove_leftovers(tmp_path / "missing") == 0
+
+
+# --- hostile directories ----------------------------------------------------------------------------------
+
+
+def planted(directory: Path) -> Path:
+    """A directory that looks like an abandoned spool, with a file that is not one."""
+    directory.mkdir(mode=0o700)
+    (directory / "lock").touch()
+    (directory / "precious").write_bytes(b"not ours")
+    return directory
+
+
+def test_a_planted_link_does_not_lead_the_cleaning_to_another_directory(tmp_path):
+    victim = planted(tmp_path / "victim")
+    spools = tmp_path / "spools"
+    spools.mkdir()
+    spools.chmod(0o1777)
+    (spools / ".sealgate-spool-planted").symlink_to(victim)
+    assert remove_leftovers(spools) == 0
+    assert (victim / "precious").read_bytes() == b"not ours"
+    assert (victim / "lock").exists()
+
+
+@pytest.mark.parametrize("mode", [0o755, 0o770, 0o701, 0o1777])
+def test_a_directory_that_others_may_use_is_not_taken_for_a_spool(tmp_path, mode):
+    directory = planted(tmp_path / ".sealgate-spool-planted")
+    directory.chmod(mode)
+    assert remove_leftovers(tmp_path) == 0
+    assert (directory / "precious").exists()
+
+
+def test_links_in_an_abandoned_spool_are_removed_and_not_followed(tmp_path):
+    victim = planted(tmp_path / "victim")
+    spool = planted(tmp_path / ".sealgate-spool-abandoned")
+    (spool / "link").symlink_to(victim)
+    (spool / "place").mkdir()
+    (spool / "place" / "sealed").symlink_to(victim)
+    assert remove_leftovers(tmp_path) == 1
+    assert not spool.exists()
+    assert (victim / "precious").exists()
+
+
+def test_a_lock_that_is_a_link_is_not_followed_and_a_pipe_is_not_waited_for(tmp_path):
+    for number, make in enumerate((lambda lock: lock.symlink_to("/dev/zero"), os.mkfifo)):
+        spool = tmp_path / f".sealgate-spool-{number}"
+        spool.mkdir(mode=0o700)
+        make(spool / "lock")
+    assert remove_leftovers(tmp_path) == 1
+    assert (tmp_path / ".sealgate-spool-0").exists()
+
+
+def test_a_place_that_was_replaced_by_a_link_is_removed_and_not_followed(tmp_path):
+    victim = planted(tmp_path / "victim")
+    with Spool(tmp_path / "spool").place() as place:
+        place.rmdir()
+        place.symlink_to(victim)
+    assert not place.is_symlink()
+    assert (victim / "precious").exists()
+
+
+def test_a_spool_that_another_user_replaced_is_not_used(tmp_path):
+    spool = Spool(tmp_path / "spool")
+    with spool.place() as place:
+        own = place.parent
+    own.rename(tmp_path / "moved")
+    victim = planted(tmp_path / "victim")
+    own.symlink_to(victim)
+    with pytest.raises(NotConfigured, match="was replaced"), spool.place():
+        pass
+    assert [path.name for path in sorted(victim.iterdir())] == ["lock", "precious"]
+    spool.close()
+    assert (victim / "precious").exists()

@@ -90,7 +90,7 @@ class Roots:
     def remove(self, path: Path) -> None:
         """Remove the file or directory at `path`, without following a link. Errors are ignored."""
         with suppress(OSError), self._parent(path, follow_last=False) as (parent, name, _):
-            _remove(name, parent)
+            remove_entry(name, parent)
 
     @contextmanager
     def _parent(self, path: Path, *, follow_last: bool = True) -> Iterator[tuple[int, str, str]]:
@@ -216,10 +216,11 @@ class Destination:
     def discard(self) -> None:
         """Remove what was begun and not committed."""
         if self._uncommitted:
-            _remove(self._temporary, self._parent)
+            remove_entry(self._temporary, self._parent)
 
 
-def _remove(name: str, parent: int) -> None:
+def remove_entry(name: str, parent: int) -> None:
+    """Remove the file, link or directory `name` in the directory open as `parent`, and follow no link."""
     with suppress(OSError):
         os.unlink(name, dir_fd=parent)
         return

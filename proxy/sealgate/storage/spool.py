@@ -10,64 +10,95 @@ from __future__ import annotations
 import fcntl
 import os
 import secrets
-import shutil
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sealgate.storage.local_paths import local_errors
+from sealgate.errors import NotConfigured
+from sealgate.storage.local_paths import local_errors, remove_entry
 
 _PREFIX = ".sealgate-spool-"
 _LOCK = "lock"
+_OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Spool:
-    """The spool of one process beneath `directory`. Its own directory is created when it is first needed."""
+    """The spool of one process beneath `directory`. Its own directory is created when it is first needed.
+
+    Other users may be able to write to `directory`, and can rename what is in it. So the process's own directory is
+    used and cleaned through a descriptor, and its path is compared with that descriptor before each call.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._beneath = directory
         self._own: Path | None = None
+        self._fd = -1
         self._lock = threading.Lock()
 
     @contextmanager
     def place(self) -> Iterator[Path]:
-        """Yield a private directory for one call, and remove it with its content at the end."""
+        """Yield a private directory for one call, and remove it with its content at the end.
+
+        Raises:
+            NotConfigured: another user has replaced the directory of this process.
+        """
+        name = secrets.token_hex(8)
         with local_errors(f"the spool {self._beneath}"):
-            place = self._directory() / secrets.token_hex(8)
-            private_directory(place)
+            own = self._directory()
+            fd = self._fd
+            os.mkdir(name, 0o700, dir_fd=fd)
+            os.chmod(name, 0o700, dir_fd=fd)  # whatever the umask
         try:
-            yield place
+            self._require_in_place(own)
+            yield own / name
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            remove_entry(name, fd)
 
     def free_bytes(self) -> int:
         """Return how many bytes the file system of the spool has free for this user."""
         with local_errors(f"the spool {self._beneath}"):
-            facts = os.statvfs(self._directory())
+            self._directory()
+            facts = os.fstatvfs(self._fd)
         return facts.f_bavail * facts.f_frsize
 
     def _directory(self) -> Path:
         with self._lock:
             if self._own is None:
-                own = self._beneath / f"{_PREFIX}{secrets.token_hex(8)}"
                 self._beneath.mkdir(parents=True, exist_ok=True)
+                own = self._beneath / f"{_PREFIX}{secrets.token_hex(8)}"
                 private_directory(own)
+                self._fd = _open_own(own)
                 # The lock is held until the process ends; the kernel then releases it, even after a crash. The file
                 # gets its final name only once it is locked, so that no other process can find it and lock it first.
-                unnamed = own / secrets.token_hex(8)
-                lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                unnamed = secrets.token_hex(8)
+                lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                unnamed.rename(own / _LOCK)
+                os.rename(unnamed, _LOCK, src_dir_fd=self._fd, dst_dir_fd=self._fd)
                 self._own = own
             return self._own
+
+    def _require_in_place(self, own: Path) -> None:
+        facts = os.fstat(self._fd)
+        with suppress(OSError):
+            found = os.stat(own, follow_symlinks=False)
+            if (found.st_dev, found.st_ino) == (facts.st_dev, facts.st_ino):
+                return
+        raise NotConfigured(
+            f"the spool {own} was replaced by another user or removed",
+            says="file system",
+            remedy="Set spool.directory to a directory that only this user may write to, and restart the plugin",
+        )
 
     def close(self) -> None:
         """Remove the whole spool of this process."""
         with self._lock:
             if self._own is not None:
-                _remove(self._own)
-                self._own = None
+                with suppress(OSError):
+                    _remove(self._own, self._fd)
+                os.close(self._fd)
+                self._own, self._fd = None, -1
 
 
 def private_file(path: str, flags: int) -> int:
@@ -84,7 +115,10 @@ def private_directory(path: Path) -> None:
 
 
 def remove_leftovers(directory: Path) -> int:
-    """Remove the spools that crashed processes left beneath `directory`, and return how many were removed."""
+    """Remove the spools that crashed processes of this user left beneath `directory`; return how many were removed.
+
+    No link is followed, and a directory that another user owns or may write to is left alone: it is not a spool.
+    """
     removed = 0
     with suppress(OSError):
         for spool in list(directory.glob(f"{_PREFIX}*")):
@@ -94,25 +128,48 @@ def remove_leftovers(directory: Path) -> int:
 
 def _remove_if_abandoned(spool: Path) -> bool:
     try:
-        lock = os.open(spool / _LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+        fd = _open_own(spool)
+    except OSError:
+        return False
+    try:
+        lock = os.open(_LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=fd)
     except OSError:
         # Its process is about to lock it, or was killed just before that or while it removed the spool. There is no
         # ciphertext in it either way: a spool is used only once it is locked, and its lock is removed last.
+        os.close(fd)
         return False
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        _remove(spool)
+        _remove(spool, fd)
     except OSError:
         return False
     finally:
         os.close(lock)
+        os.close(fd)
     return True
 
 
-def _remove(spool: Path) -> None:
-    """Remove a spool, its lock last, so that the next start finds the rest if this process is killed meanwhile."""
-    with suppress(OSError):
-        for entry in list(spool.iterdir()):
-            if entry.name != _LOCK:
-                shutil.rmtree(entry, ignore_errors=True)
-        shutil.rmtree(spool, ignore_errors=True)
+def _open_own(path: Path) -> int:
+    """Open a directory that belongs to this user alone.
+
+    Raises:
+        OSError: it is a link, or another user owns it or may use it.
+    """
+    fd = os.open(path, _OPEN_DIRECTORY)
+    facts = os.fstat(fd)
+    if facts.st_uid != os.geteuid() or stat.S_IMODE(facts.st_mode) & 0o077:
+        os.close(fd)
+        raise PermissionError
+    return fd
+
+
+def _remove(spool: Path, fd: int) -> None:
+    """Remove the spool open as `fd`, its lock last: if this process is killed meanwhile, the next start finds the rest.
+
+    Its content is removed relative to `fd`; `rmdir` removes the directory itself only if it is empty and not a link.
+    """
+    for name in os.listdir(fd):
+        if name != _LOCK:
+            remove_entry(name, fd)
+    remove_entry(_LOCK, fd)
+    os.rmdir(spool)
