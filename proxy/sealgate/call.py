@@ -14,7 +14,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sealgate.errors import Cancelled, DeadlineExceeded
+from sealgate.errors import Cancelled, DeadlineExceeded, PluginError
 from sealgate.meter import Meter, Unlimited
 
 _LONGEST_KEY_LOGGED = 120
@@ -182,6 +182,8 @@ class Call:
     stored: StoredFacts = field(default_factory=StoredFacts)
     audit: AuditFacts = field(default_factory=AuditFacts)
     trace: TraceFacts = field(default_factory=TraceFacts)
+    ended_by: PluginError | None = None
+    """Why this process ended the call, if it did."""
     before_effects: Callable[[], None] | None = field(default=None, repr=False)
     """Runs once before the first effect. `Audited` sets it; `decided` runs it."""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
@@ -197,6 +199,11 @@ class Call:
         before_effects, self.before_effects = self.before_effects, None
         if before_effects is not None:
             before_effects()
+
+    def end(self, reason: PluginError) -> None:
+        """Stop all work for this call, and have `check` raise `reason`."""
+        self.ended_by = reason
+        self.cancel()
 
     def cancel(self) -> None:
         """Stop all work for this call. It may be repeated, and has no effect after the end."""
@@ -222,9 +229,12 @@ class Call:
         """Raise if the caller no longer waits. Long work calls this between its steps.
 
         Raises:
+            PluginError: this process ended the call; see `ended_by`.
             DeadlineExceeded: the deadline passed.
             Cancelled: the caller went away.
         """
+        if self.ended_by is not None:
+            raise self.ended_by
         if self.deadline is not None and time.monotonic() >= self.deadline:
             raise DeadlineExceeded("the caller's deadline passed")
         if self._cancelled.is_set():

@@ -12,13 +12,15 @@ PluginError                     INTERNAL
 │   └── UnsupportedFormat                            a newer version of Sealgate sealed the object
 ├── DataLoss                    DATA_LOSS            stored bytes are not what was sealed
 │   ├── HeaderInvalid, WrongDataKey, Truncated, Tampered
-    │   └── ManifestInvalid, DirectoryIncomplete, NotBound
+│   └── ManifestInvalid, DirectoryIncomplete, NotBound
 ├── Unavailable                 UNAVAILABLE          a service does not answer; Argo may retry
 │   └── TimedOut
 │       └── AuditBlocked                             the access cannot be recorded
 ├── LimitReached                RESOURCE_EXHAUSTED   a limit of this process
+│   └── Busy                                         it is reached for now; Argo may retry
 ├── Cancelled                   CANCELLED            the caller went away
 ├── DeadlineExceeded            DEADLINE_EXCEEDED    the caller's deadline passed
+│   └── Stalled                                      the caller of a stream made no progress
 ├── Refused                     (in the answer)      a plugin answered `success: false`
 └── DownstreamStatus            (its own)            the downstream answered with a gRPC status
 """
@@ -199,6 +201,12 @@ class LimitReached(PluginError):
     status = "RESOURCE_EXHAUSTED"
 
 
+class Busy(LimitReached):
+    """A limit of this process is reached for now. A later attempt can succeed."""
+
+    transient = "i/o timeout"
+
+
 class Cancelled(PluginError):
     """The caller went away."""
 
@@ -209,6 +217,10 @@ class DeadlineExceeded(PluginError):
     """The caller's own deadline passed."""
 
     status = "DEADLINE_EXCEEDED"
+
+
+class Stalled(DeadlineExceeded):
+    """The caller of a stream neither took nor sent anything for too long."""
 
 
 class Refused(PluginError):

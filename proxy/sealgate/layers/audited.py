@@ -107,7 +107,8 @@ class Audited(ArtifactPlugin):
         except AuditBlocked:
             raise  # the attempt could not be recorded, so nothing has happened that an outcome could describe
         except GeneratorExit as closed:
-            reason = DeadlineExceeded("the caller's deadline passed") if call.remaining() == 0 else closed
+            late = DeadlineExceeded("the caller's deadline passed") if call.remaining() == 0 else None
+            reason = call.ended_by or late or closed
             with suppress(AuditBlocked):  # the caller has gone away and cannot receive the error
                 self._audit_log.outcome(access, reason)
             raise

@@ -31,6 +31,7 @@ from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc import wire
 from sealgate.rpc.endpoint import Endpoint
 from sealgate.rpc.observer import CallChannel
+from sealgate.rpc.streams import WINDOW
 
 LARGEST_ANSWER = 16 << 20
 """In bytes. More than Argo accepts of a plugin, so that `rpc.edge` explains an answer that is too large for Argo."""
@@ -39,6 +40,9 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
+    # A fixed window: by default gRPC grows it to megabytes for each stream whose reader is slow.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", WINDOW),
 )
 _PREFIX = "/artifact.ArtifactService/"
 _SAYS = "downstream"

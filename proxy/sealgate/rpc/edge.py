@@ -19,6 +19,7 @@ from sealgate.call import Call, Operation, current_call, logged_key
 from sealgate.errors import BadRequest, LimitReached, PluginError, Refused
 from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
 from sealgate.rpc.observer import CallObserver, FindObserver, call_status, error_status
+from sealgate.rpc.streams import OpenStream, Streams
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,9 +43,17 @@ class Edge:
         plugin: what carries out the calls.
         settle: returns once a cancellation that has already happened has reached the call.
         find_observer: returns the observer of the calls.
+        streams: the open streams of the server.
     """
 
-    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None], find_observer: FindObserver) -> None:
+    def __init__(
+        self,
+        plugin: ArtifactPlugin,
+        settle: Callable[[Call], None],
+        find_observer: FindObserver,
+        streams: Streams,
+    ) -> None:
+        self._streams = streams
         self._plugin = plugin
         self._settle = settle
         self._find_observer = find_observer
@@ -101,10 +110,14 @@ class Edge:
 
         with self._begin(Operation.OPEN_STREAM, context) as rpc:
             artifact = rpc.for_artifact(wire.artifact_from(wire.parse(pb.OpenStreamRequest, request), "artifact"))
-            with contextlib.closing(self._plugin.open_stream(rpc.call, artifact)) as chunks:
+            with (
+                self._streams.open(rpc.call, context.cancel) as stream,
+                contextlib.closing(self._plugin.open_stream(rpc.call, artifact)) as chunks,
+            ):
                 for chunk in chunks:
                     if chunk:
                         yield wire.data_frame(chunk)
+                        stream.progress()
         if rpc.refusal is not None:
             yield pb.OpenStreamResponse(error=rpc.refusal).SerializeToString()
         elif rpc.error:
@@ -115,8 +128,9 @@ class Edge:
         from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
 
         with self._begin(Operation.SAVE_STREAM, context) as rpc:
-            artifact, chunks = _upload(requests, rpc.call, self._settle)
-            self._plugin.save_stream(rpc.call, rpc.for_artifact(artifact), chunks)
+            with self._streams.open(rpc.call, context.cancel) as stream:
+                artifact, chunks = _upload(requests, rpc.call, self._settle, stream)
+                self._plugin.save_stream(rpc.call, rpc.for_artifact(artifact), chunks)
             return pb.SaveArtifactResponse(success=True).SerializeToString()
         if rpc.refusal is not None:
             return pb.SaveArtifactResponse(error=rpc.refusal).SerializeToString()
@@ -155,7 +169,8 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
             self.error = error
         elif isinstance(error, Exception):
             self.error = self._defect(error)
-        elif error is not None and self.call.remaining() == 0:  # GeneratorExit: the caller stopped reading
+        elif error is not None and (self.call.ended_by or self.call.remaining() == 0):
+            # GeneratorExit: the caller stopped reading, or this process ended the stream.
             outcome = "DEADLINE_EXCEEDED"
         self._ended(outcome, kind)
         return self.error is not None
@@ -265,7 +280,9 @@ def listing(objects: list[str]) -> Message:
     return answer
 
 
-def _upload(requests: Iterator[bytes], call: Call, settle: Callable[[Call], None]) -> tuple[Artifact, Iterator[Chunk]]:
+def _upload(
+    requests: Iterator[bytes], call: Call, settle: Callable[[Call], None], stream: OpenStream
+) -> tuple[Artifact, Iterator[Chunk]]:
     """Return the artifact in the first frame of a SaveStream, and the chunks of all frames.
 
     Raises:
@@ -285,6 +302,7 @@ def _upload(requests: Iterator[bytes], call: Call, settle: Callable[[Call], None
         if request.chunk:
             yield request.chunk
         for frame in frames:
+            stream.progress()
             chunk = wire.chunk_of(frame)
             if chunk is None:
                 chunk = wire.parse(pb.SaveStreamArtifactRequest, frame).chunk

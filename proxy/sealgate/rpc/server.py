@@ -19,15 +19,21 @@ from sealgate.call import Call, Operation
 from sealgate.plugin import ArtifactPlugin
 from sealgate.rpc.edge import LARGEST_MESSAGE, Edge
 from sealgate.rpc.observer import FindObserver, no_observer, observed
+from sealgate.rpc.streams import MOST_STREAMS, WINDOW, Streams, memory_limit, stream_limit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SERVICE = "artifact.ArtifactService"
-_THREADS = 128
-"""One thread for each call that is carried out. A slow reader in Argo's UI occupies one for as long as it reads."""
+_SHORT_THREADS, _WORK_THREADS = 32, 64
+"""Threads for calls that only ask a question, health among them, and for calls that move or delete artifacts.
+
+Streams have threads of their own (`rpc.streams`): a slow reader in Argo's UI occupies one for as long as it reads."""
+_WORK = (Operation.LOAD, Operation.SAVE, Operation.DELETE)
 _MOST_CALLS = 1024
 """Calls for which no thread is free wait. Above this number of calls they are refused."""
+_REFUSING_THREADS = 8
+"""For streams that are refused because too many are open."""
 _UNKNOWN_METHOD = "/sealgate/settled"
 _SETTLE_WAIT, _SETTLE_TIMEOUT = 0.1, 5.0
 """Seconds that an upload waits at its end: at least, and for the answer of `_UNKNOWN_METHOD` at most."""
@@ -37,6 +43,9 @@ _OPTIONS = (
     # Argo's server opens a new connection for each request and does not close it.
     ("grpc.max_connection_idle_ms", 300_000),
     ("grpc.so_reuseport", 0),
+    # A fixed window: by default gRPC grows it to megabytes for each stream whose reader is slow.
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", WINDOW),
 )
 
 
@@ -53,12 +62,12 @@ class ArtifactServer:
         self._ready = False
         self._health: Any = None
         services: list[grpc.GenericRpcHandler] = [
-            _ArtifactService(plugin, self._settle, find_observer),
+            _ArtifactService(plugin, self._settle, find_observer, Streams(stream_limit(memory_limit()))),
             _LazyService("grpc.health.v1.Health", self._load_health),
             _LazyService("grpc.reflection.v1alpha.ServerReflection", _load_reflection),
         ]
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(_THREADS, "sealgate-call"),
+            futures.ThreadPoolExecutor(_SHORT_THREADS, "sealgate-call"),
             handlers=services,
             options=_OPTIONS,
             maximum_concurrent_rpcs=_MOST_CALLS,
@@ -140,8 +149,14 @@ class ArtifactServer:
 class _ArtifactService(grpc.GenericRpcHandler):
     """The eight RPCs of Argo's contract."""
 
-    def __init__(self, plugin: ArtifactPlugin, settle: Callable[[Call], None], find_observer: FindObserver) -> None:
-        edge = Edge(plugin, settle, find_observer)
+    def __init__(
+        self,
+        plugin: ArtifactPlugin,
+        settle: Callable[[Call], None],
+        find_observer: FindObserver,
+        streams: Streams,
+    ) -> None:
+        edge = Edge(plugin, settle, find_observer, streams)
         handlers: dict[Operation, grpc.RpcMethodHandler[Any, Any]] = {
             Operation.OPEN_STREAM: grpc.unary_stream_rpc_method_handler(edge.open_stream),
             Operation.SAVE_STREAM: grpc.stream_unary_rpc_method_handler(edge.save_stream),
@@ -154,10 +169,22 @@ class _ArtifactService(grpc.GenericRpcHandler):
             str(operation): observed(operation, handler, f"/{SERVICE}/{operation}", find_observer)
             for operation, handler in handlers.items()
         }
+        stream_threads = futures.ThreadPoolExecutor(MOST_STREAMS + _REFUSING_THREADS, "sealgate-stream")
+        work_threads = futures.ThreadPoolExecutor(_WORK_THREADS, "sealgate-work")
+        for operation in (Operation.OPEN_STREAM, Operation.SAVE_STREAM):
+            _run_in(stream_threads, self._handlers[str(operation)])
+        for operation in _WORK:
+            _run_in(work_threads, self._handlers[str(operation)])
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         service, _, method = details.method.removeprefix("/").partition("/")
         return self._handlers.get(method) if service == SERVICE else None
+
+
+def _run_in(pool: futures.ThreadPoolExecutor, handler: grpc.RpcMethodHandler[Any, Any]) -> None:
+    """Have gRPC run `handler` in `pool` instead of in the threads of the server."""
+    behavior: Any = handler.unary_unary or handler.unary_stream or handler.stream_unary
+    behavior.experimental_thread_pool = pool  # gRPC's own name for it
 
 
 class _LazyService(grpc.GenericRpcHandler):
