@@ -7,9 +7,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Protocol, cast
+from contextlib import suppress
+from io import TextIOWrapper
+from typing import Any, Protocol, cast
 
-from sealgate.cli.exit_codes import BAD_USAGE, NOT_SO
+from sealgate.cli.exit_codes import BAD_USAGE, INTERRUPTED, NOT_SO
 from sealgate.errors import BadRequest, NotConfigured, PluginError
 
 COMMANDS = (
@@ -50,19 +52,49 @@ class Command(Protocol):
 
 def run(arguments: Sequence[str]) -> int:
     """Parse and carry out one command line, and return its exit code."""
-    options = _parser(arguments).parse_args(arguments)
+    name = " ".join(["sealgate", *arguments[:1]])
     try:
-        return int(options.run(options))
+        try:
+            return _run(arguments)
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
     except PluginError as fault:
         remedy = f" {fault.remedy}." if fault.remedy else ""
-        print(f"sealgate {options.command}: {fault.fact} ({fault.says}).{remedy}", file=sys.stderr)
+        print(f"{name}: {fault.fact} ({fault.says}).{remedy}", file=sys.stderr)
         return BAD_USAGE if isinstance(fault, BadRequest | NotConfigured) else NOT_SO
     except KeyboardInterrupt:
-        return NOT_SO
+        return INTERRUPTED
     except BrokenPipeError:
-        # The reader of the output has closed it. Without this, the interpreter writes the rest at exit and fails again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _discard_output()  # the reader of the output has closed it
         return NOT_SO
+    except OSError as error:
+        _discard_output()
+        reason = os.strerror(error.errno or 0).lower()
+        print(f"{name}: the output cannot be written: {reason} (file system).", file=sys.stderr)
+        return NOT_SO
+
+
+def _run(arguments: Sequence[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a locale without UTF-8 must not end the output
+    options = _parser(arguments).parse_args(arguments)
+    return int(options.run(options))
+
+
+def _discard_output() -> None:
+    """Send the rest of the output nowhere. Otherwise the interpreter writes it at exit and fails again."""
+    if sys.stdout is not None:
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser, also for the commands in it, that takes no abbreviated options: one could become ambiguous."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
 
 class _PrintVersion(argparse.Action):
@@ -78,10 +110,11 @@ class _PrintVersion(argparse.Action):
 
 def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     """Return a parser with the options of the command that `arguments` begin with, or else of every command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="sealgate",
         description="An artifact plugin for Argo Workflows that encrypts what another artifact plugin stores.",
-        epilog="Exit codes: 0 success, 1 failure or a check that does not hold, 2 bad usage or configuration.",
+        epilog="Exit codes: 0 success, 1 failure or a check that does not hold, 2 bad usage or configuration, "
+        "130 interrupted.",
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version of this program")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -68,7 +67,7 @@ def source_chunks(source: str) -> Iterator[Iterator[Chunk]]:
         BadRequest: the source is a directory.
     """
     if source == STREAM:
-        yield iter(lambda: os.read(sys.stdin.fileno(), _READ_SIZE), b"")
+        yield iter(lambda: os.read(0, _READ_SIZE), b"")
         return
     with open_source(source) as file:
         if file.is_directory:
@@ -82,7 +81,7 @@ def source_chunks(source: str) -> Iterator[Iterator[Chunk]]:
 def target_descriptor(target: str, mode: int) -> Iterator[int]:
     """Yield a descriptor to write to: standard output, or a new file that appears only when it is complete."""
     if target == STREAM:
-        yield sys.stdout.fileno()
+        yield 1  # also where it is closed: the write then fails with a named error
         return
     with open_destination(target) as into, into.new_file(mode) as fd:
         yield fd
