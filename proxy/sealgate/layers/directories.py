@@ -1,4 +1,4 @@
-"""Directory artifacts in storage: the manifest, what lies beside it, and what an earlier Save left behind.
+"""Directory artifacts in storage: the manifest, what is stored beside it, and what an earlier Save left behind.
 
 `Sealed` stores the manifest of a directory last and reads it first (docs/format.md, "Directories").
 """
@@ -24,7 +24,7 @@ from sealgate.errors import (
     UnsupportedFormat,
 )
 from sealgate.layers.flow import counted_from_storage
-from sealgate.plugin import Artifact, ArtifactPlugin
+from sealgate.plugin import Artifact
 from sealgate.storage.stored_objects import StoredObjects, says_absent
 
 log = logging.getLogger("sealgate.call")
@@ -56,7 +56,6 @@ class StoredDirectory:
 
     call: Call
     artifact: Artifact
-    downstream: ArtifactPlugin
     stored: StoredObjects
 
     @property
@@ -86,7 +85,7 @@ class StoredDirectory:
 
     def _is_faulty(self, path: str, saved: SavedDirectory) -> bool:
         try:
-            with closing(self.downstream.open_stream(self.call, child(self.artifact, path))) as chunks:
+            with closing(self.stored.downstream.open_stream(self.call, child(self.artifact, path))) as chunks:
                 header, _ = envelope.split_stream(chunks)
         except (Refused, DownstreamStatus, NotSealed, DataLoss, UnsupportedFormat):
             return True
@@ -111,7 +110,7 @@ class StoredDirectory:
             header = self.stored.header(self.call, self.artifact)
         if header is None:
             return False
-        self.downstream.delete(self.call, self.artifact)
+        self.stored.downstream.delete(self.call, self.artifact)
         return True
 
     def remove_objects_beneath(self) -> None:
@@ -125,7 +124,7 @@ class StoredDirectory:
         if not self.stored.is_directory(self.call, self.artifact):
             return
         for key in self._all_beneath():
-            self.downstream.delete(self.call, replace(self.artifact, key=key))
+            self.stored.downstream.delete(self.call, replace(self.artifact, key=key))
         if self.stored.is_directory(self.call, self.artifact):
             raise DataLoss(
                 "the file was stored, and the downstream keeps objects of an earlier directory beneath its key",

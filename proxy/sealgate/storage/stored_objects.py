@@ -65,9 +65,9 @@ class StoredObjects:
     """The objects in the downstream: reads and writes one at a time as a stream, lists them, reads headers."""
 
     def __init__(self, downstream: ArtifactPlugin, spool: Spool, transfer: Transfer) -> None:
-        self._downstream = downstream
-        self._spool = spool
-        self._transfer = transfer
+        self.downstream = downstream
+        self.spool = spool
+        self.transfer = transfer
 
     def writes_by_stream(self, call: Call) -> bool:
         """Return whether `write` can use a stream, and so needs no disk.
@@ -75,10 +75,10 @@ class StoredObjects:
         Raises:
             NotConfigured: `spool.transfer` is stream, and the downstream has no SaveStream.
         """
-        if self._transfer is Transfer.FILE:
+        if self.transfer is Transfer.FILE:
             return False
-        offered = self._downstream.get_capabilities(call).save_stream
-        if self._transfer is Transfer.STREAM and not offered:
+        offered = self.downstream.get_capabilities(call).save_stream
+        if self.transfer is Transfer.STREAM and not offered:
             fact = "spool.transfer is stream, and the downstream has no SaveStream"
             raise NotConfigured(fact, remedy="Set spool.transfer to auto")
         return offered
@@ -93,15 +93,15 @@ class StoredObjects:
             by_stream: the answer of `writes_by_stream`.
         """
         if by_stream:
-            self._downstream.save_stream(call, artifact, chunks)
+            self.downstream.save_stream(call, artifact, chunks)
             return
-        with self._spool.place() as place:
+        with self.spool.place() as place:
             spooled = place / SPOOLED
             with local_errors("the spool"), open(spooled, "xb", buffering=0, opener=private_file) as file:
                 for chunk in chunks:
                     write_all(file.fileno(), chunk)
             call.check()
-            self._downstream.save(call, artifact, spooled)
+            self.downstream.save(call, artifact, spooled)
 
     def read(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         """Yield the bytes of a stored object.
@@ -111,17 +111,17 @@ class StoredObjects:
             DataLoss: the downstream reported success, and the object is not there.
             PluginError: the downstream does not deliver the object.
         """
-        if self._transfer is not Transfer.FILE:
+        if self.transfer is not Transfer.FILE:
             try:
-                yield from self._downstream.open_stream(call, artifact)
+                yield from self.downstream.open_stream(call, artifact)
             except DownstreamStatus as status:
-                if status.code != "UNIMPLEMENTED" or self._transfer is Transfer.STREAM:
+                if status.code != "UNIMPLEMENTED" or self.transfer is Transfer.STREAM:
                     raise
             else:
                 return
-        with self._spool.place() as place:
+        with self.spool.place() as place:
             spooled = place / SPOOLED
-            self._downstream.load(call, artifact, spooled)
+            self.downstream.load(call, artifact, spooled)
             with open_spooled(spooled) as (fd, is_directory):
                 if is_directory:
                     raise IsDirectory("the artifact is a directory", remedy="Open one of its files by its own key")
@@ -143,13 +143,13 @@ class StoredObjects:
 
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
         """Return the keys that the downstream lists for the artifact, without the manifests of directories."""
-        listed = self._downstream.list_objects(call, artifact)
+        listed = self.downstream.list_objects(call, artifact)
         return [key for key in listed if not key.endswith(f"/{envelope.MANIFEST}")]
 
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
         """Return whether objects are stored beneath the key; False if the downstream does not implement IsDirectory."""
         try:
-            return self._downstream.is_directory(call, artifact)
+            return self.downstream.is_directory(call, artifact)
         except DownstreamStatus as status:
             if status.code == "UNIMPLEMENTED":
                 return False
