@@ -11,7 +11,7 @@ from sealgate.call import Call, WrappedKey
 from sealgate.envelope import Binding, Header, SavedDirectory, Totals, Unlock
 from sealgate.errors import DataLoss, DirectoryIncomplete, DownstreamStatus, NotBound, Refused
 from sealgate.keys import KeyProvider
-from sealgate.layers.directories import StoredDirectory, child, note_foreign
+from sealgate.layers.directories import StoredDirectory, child, note_left_out
 from sealgate.layers.flow import add_totals, admit_callback, counted_from_storage, require_key_and_context
 from sealgate.plugin import Artifact, Chunk
 from sealgate.storage.local_paths import Destination, write_all
@@ -50,6 +50,7 @@ class Opener:
         call.sealed.files += 1
         with closing(self._stored.read(call, artifact)) as stored:
             yield from self._open(call, artifact, stored, self._unlock(call), plain=call.instructions.reads_plaintext)
+        self._require_file(call, artifact)
 
     # --- by file ------------------------------------------------------------------------------------------
 
@@ -83,7 +84,7 @@ class Opener:
                     sizes = envelope.open_file(stored, into, unlock, key, check, admit, consume=True, plain=plain)
                 totals = Totals(1, *sizes)
         add_totals(call, totals)
-        note_foreign(call, key, totals.foreign)
+        note_left_out(call, key, totals.foreign)
 
     # --- by stream ----------------------------------------------------------------------------------------
 
@@ -93,6 +94,7 @@ class Opener:
         try:
             with destination.new_file(PUBLIC_FILE) as into:
                 self._open_into(call, artifact, into, unlock, plain=plain)
+                self._require_file(call, artifact)
         except (Refused, DownstreamStatus, DataLoss):
             # For a directory, some plugins refuse the stream and others send an empty one. Only then look for one.
             if call.sealed.stored_bytes:
@@ -102,7 +104,7 @@ class Opener:
             if saved is None and not self._stored.is_directory(call, artifact):
                 raise
             destination.discard()
-            call.sealed.files = 0
+            call.sealed.files = call.sealed.unsealed_files = 0
             with destination.new_directory(PUBLIC_DIRECTORY) as into:
                 if saved is not None:
                     self._load_saved(call, directory, into, saved, unlock)
@@ -133,7 +135,7 @@ class Opener:
                 fault = "is missing"
             if fault:
                 raise directory.incomplete(path, fault, paths[index + 1 :], saved)
-        directory.count_foreign(saved)
+        directory.count_left_out(saved)
 
     def _load_unsealed(self, call: Call, artifact: Artifact, into: int) -> None:
         """Copy a directory that was never sealed, because a policy allows it. A sealed file in it is refused."""
@@ -143,6 +145,11 @@ class Opener:
                 raise DataLoss("the downstream lists an object outside the artifact", says="downstream")
             with envelope.create_beneath(into, path, _MODES) as file:
                 self._open_into(call, child(artifact, path), file, _refuse_sealed, plain=True)
+
+    def _require_file(self, call: Call, artifact: Artifact) -> None:
+        """Refuse an artifact that came as an empty stream, and is a directory."""
+        if not call.sealed.stored_bytes and self._stored.is_directory(call, artifact):
+            raise DataLoss("the downstream sends an empty stream for a directory", says="downstream")
 
     def _open_into(self, call: Call, artifact: Artifact, into: int, unlock: Unlock, *, plain: bool = False) -> int:
         """Open the artifact's stream into the file descriptor `into`; return the plaintext size in bytes."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from sealgate import envelope
 from sealgate.call import Call
 from sealgate.envelope import Header, Manifest, Totals
-from sealgate.errors import DirectoryIncomplete, LimitReached, NotConfigured, shown_key
+from sealgate.errors import LimitReached, NotConfigured, shown_key
 from sealgate.keys import KeyProvider
 from sealgate.layers.directories import StoredDirectory, child
 from sealgate.layers.flow import (
@@ -97,6 +97,9 @@ class Sealer:
         self, call: Call, artifact: Artifact, source: LocalSource, header: Header, data_key: bytes
     ) -> None:
         """Seal `source` into the spool, and have the downstream save it from there."""
+        directory = self._directory(call, artifact)
+        keeps_files = source.is_directory and not self._stored.replaces_whole(call)
+        has_file = keeps_files and directory.has_file_at_key()
         with self._spool.place() as place:
             spooled = place / SPOOLED
             with call.trace.step("seal"), local_errors("the local path", written="the spool"):
@@ -106,14 +109,9 @@ class Sealer:
                 call.instructions.meter.will_replace(is_directory=True)
             add_totals(call, totals)
             call.check()
+            if has_file:
+                self._downstream.delete(call, artifact)
             self._downstream.save(call, artifact, spooled)
-        directory = self._directory(call, artifact)
-        if source.is_directory and directory.remove_file_at_key() and not self._stored.header(call, directory.manifest):
-            raise DirectoryIncomplete(
-                "the downstream kept a file at the directory's key, and deleted the directory together with it",
-                says="downstream",
-                remedy="Save the directory again",
-            )
 
     def _save_by_stream(
         self, call: Call, artifact: Artifact, source: LocalSource, header: Header, data_key: bytes
@@ -146,7 +144,7 @@ class Sealer:
             return
         directory = self._directory(call, artifact)
         directory.remove_file_at_key()
-        self._downstream.delete(call, directory.manifest)  # an earlier Save may have been sealed
+        directory.remove_manifest()
         self._store_each_file(call, artifact, source, store)
 
     def _store_each_file(self, call: Call, artifact: Artifact, source: LocalSource, store: _StoreFile) -> Manifest:

@@ -9,15 +9,16 @@ import os
 import re
 import stat
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 
 from sealgate import envelope
 from sealgate.call import Call
 from sealgate.errors import BadRequest, DataLoss, DownstreamStatus, NotConfigured, PluginError, Refused
-from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
+from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.storage.local_paths import local_errors, opened_directory, read_chunks, write_all
 from sealgate.storage.spool import Spool, private_file
 
@@ -59,6 +60,8 @@ class StoredHeader:
 
     sealed_at: int | None
     """Unix seconds; None for an object that does not begin with a sealed header."""
+    is_empty: bool
+    """Whether the stream has no bytes. Some downstreams send such a stream for a directory."""
 
 
 class StoredObjects:
@@ -68,6 +71,7 @@ class StoredObjects:
         self.downstream = downstream
         self.spool = spool
         self.transfer = transfer
+        self._replaces_whole: bool | None = None
 
     def writes_by_stream(self, call: Call) -> bool:
         """Return whether `write` can use a stream, and so needs no disk.
@@ -77,11 +81,27 @@ class StoredObjects:
         """
         if self.transfer is Transfer.FILE:
             return False
-        offered = self.downstream.get_capabilities(call).save_stream
+        offered = self._ask_capabilities(call).save_stream
         if self.transfer is Transfer.STREAM and not offered:
             fact = "spool.transfer is stream, and the downstream has no SaveStream"
             raise NotConfigured(fact, remedy="Set spool.transfer to auto")
         return offered
+
+    def replaces_whole(self, call: Call) -> bool:
+        """Return whether a write of the downstream removes what was stored at the key and beneath it before.
+
+        The downstream is asked once. If it does not answer, it counts as one that keeps old objects.
+        """
+        if self._replaces_whole is None:
+            self._replaces_whole = False
+            with suppress(PluginError):
+                self._ask_capabilities(call)
+        return self._replaces_whole
+
+    def _ask_capabilities(self, call: Call) -> Capabilities:
+        capabilities = self.downstream.get_capabilities(call)
+        self._replaces_whole = capabilities.replaces_whole
+        return capabilities
 
     def write(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], *, by_stream: bool) -> None:
         """Store what `chunks` yields and replace what was stored before; if `chunks` raises, change nothing.
@@ -135,7 +155,10 @@ class StoredObjects:
         """
         try:
             with closing(self.read(call, artifact)) as stored:
-                return StoredHeader(envelope.sealed_at(stored))
+                first = next((chunk for chunk in stored if chunk), None)
+                if first is None:
+                    return StoredHeader(None, is_empty=True)
+                return StoredHeader(envelope.sealed_at(chain([first], stored)), is_empty=False)
         except (Refused, DownstreamStatus, BadRequest) as error:
             if says_absent(error, artifact):
                 return None
