@@ -79,8 +79,8 @@ class SealedFacts:
     files: int = 0
     unsealed_files: int = 0
     """How many of `files` were read or stored as plaintext, because a policy allows it."""
-    foreign_objects: int = 0
-    """Stored objects beneath a directory that its manifest does not list; they were left out."""
+    left_out: int = 0
+    """Stored objects beneath a directory that were not loaded, because its manifest does not list them."""
     key: WrappedKey | None = None
 
 

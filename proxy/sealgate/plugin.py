@@ -49,9 +49,11 @@ class Artifact:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """Which optional operations a plugin has."""
+    """Which optional operations a plugin has, and how it stores."""
 
     save_stream: bool
+    replaces_whole: bool = False
+    """Whether Save and SaveStream replace the whole artifact: everything that was stored at its key and beneath it."""
 
 
 class ArtifactPlugin(Protocol):
@@ -87,4 +89,4 @@ class ArtifactPlugin(Protocol):
 
     @abstractmethod
     def get_capabilities(self, call: Call) -> Capabilities:
-        """Return which optional operations work. This needs no configuration and no other service."""
+        """Return what the plugin offers. This needs no configuration and no other service."""

@@ -23,7 +23,7 @@ from harness.users import as_process_one, as_user, with_read_only_root, without_
 from sealgate.call import Call, Operation
 from sealgate.compose.starting import Starting
 from sealgate.errors import PluginError
-from sealgate.plugin import Artifact
+from sealgate.plugin import Artifact, Capabilities
 
 ARGUMENTS_OF_ARGO = ("--loglevel", "debug", "--gloglevel", "6", "--kubeconfig=/kube/config")
 EXECUTOR = (sys.executable, str(TESTS / "harness" / "argoexec.py"))
@@ -103,7 +103,8 @@ def test_06_little_is_loaded_before_the_socket_accepts():
     script = (
         "import sys, tempfile; from pathlib import Path; import sealgate.cli, sealgate.cli.serve; "
         "from sealgate.compose.starting import Starting; from sealgate.rpc.server import ArtifactServer; "
-        "server = ArtifactServer(Starting(lambda: None)); "
+        "from sealgate.plugin import Capabilities; "
+        "server = ArtifactServer(Starting(lambda: None, Capabilities(save_stream=True))); "
         "server.start(Path(tempfile.mkdtemp()) / 'socket'); "
         f"loaded = [name for name in {heavy} if name in sys.modules]; "
         "server.stop(0); sys.exit(str(loaded) if loaded else 0)"
@@ -363,7 +364,7 @@ def test_an_unexpected_error_at_the_start_fails_calls_without_its_text():
     def compose():
         raise ValueError("hunter2 of a library")
 
-    plugin = Starting(compose)
+    plugin = Starting(compose, Capabilities(save_stream=True))
     plugin.start(lambda: None)
     call = Call(Operation.IS_DIRECTORY)
     with pytest.raises(PluginError) as fault:

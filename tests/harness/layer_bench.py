@@ -95,6 +95,17 @@ class Bench:
         chunks = envelope.seal_stream(header, made.plaintext, key, iter([data]))
         self.below.objects[key] = b"".join(bytes(chunk) for chunk in chunks)
 
+    def plant_tree(self, key: str, files: dict[str, bytes], *, age=0, context=(), under="default"):
+        """Store a directory that was sealed `age` seconds ago under the key `under`."""
+        made = self.keys.new_data_key(Call(Operation.SAVE), under)
+        header = envelope.new_header(made.plaintext, made.wrapped, sealed_at=NOW - age, context=context)
+        for path, data in files.items():
+            chunks = envelope.seal_stream(header, made.plaintext, f"{key}/{path}", iter([data]))
+            self.below.objects[f"{key}/{path}"] = b"".join(map(bytes, chunks))
+        manifest = envelope.Manifest({path: len(data) for path, data in files.items()})
+        sealed = envelope.seal_manifest(header, made.plaintext, key, manifest)
+        self.below.objects[f"{key}/{envelope.MANIFEST}"] = b"".join(map(bytes, sealed))
+
     def file(self, data=b"plain", name="file") -> Path:
         path = self.work / name
         path.parent.mkdir(parents=True, exist_ok=True)

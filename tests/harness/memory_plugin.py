@@ -11,13 +11,20 @@ from sealgate.plugin import Artifact, Capabilities, Chunk
 
 
 class MemoryPlugin:
-    """Keeps bytes by artifact key. `calls` lists its operations in order; without `streams` it works by path only."""
+    """Keeps bytes by artifact key. `calls` lists its operations in order.
 
-    def __init__(self, *, streams: bool = True) -> None:
+    Args:
+        streams: without it, the plugin works by path only.
+        whole: a write replaces everything that was stored at the key and beneath it before. Without it, a file and a
+            directory of the same key are stored beside each other, as in most object stores, and the file is read.
+    """
+
+    def __init__(self, *, streams: bool = True, whole: bool = False) -> None:
         self.objects: dict[str, bytes] = {}
         self.artifacts: list[Artifact] = []
         self.calls: list[str] = []
         self.streams = streams
+        self.whole = whole
 
     def _note(self, operation: str, artifact: Artifact) -> None:
         self.calls.append(operation)
@@ -29,9 +36,15 @@ class MemoryPlugin:
             path.write_bytes(self.objects[artifact.key])
             return
         for key in self._beneath(artifact):
-            file = path / key.removeprefix(f"{artifact.key}/")
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_bytes(self.objects[key])
+            name = key.removeprefix(f"{artifact.key}/")
+            if {"", ".", ".."} & set(name.split("/")):
+                raise Refused(f"a key that is no path is stored: {name}")
+            file = path / name
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(self.objects[key])
+            except (FileExistsError, NotADirectoryError, IsADirectoryError):
+                raise Refused("one path is stored as a file and as a directory") from None
         if not path.exists():
             raise Refused("not found")
 
@@ -47,6 +60,7 @@ class MemoryPlugin:
 
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
         self._note("save", artifact)
+        self._remove_whole(artifact)
         files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
         for file in files:
             relative = file.relative_to(path).as_posix()
@@ -70,10 +84,16 @@ class MemoryPlugin:
         self._note("save_stream", artifact)
         if not self.streams:
             raise DownstreamStatus("UNIMPLEMENTED", "no streams here")
-        self.objects[artifact.key] = b"".join(bytes(chunk) for chunk in chunks)
+        data = b"".join(bytes(chunk) for chunk in chunks)
+        self._remove_whole(artifact)
+        self.objects[artifact.key] = data
 
     def get_capabilities(self, call: Call) -> Capabilities:
-        return Capabilities(save_stream=self.streams)
+        return Capabilities(save_stream=self.streams, replaces_whole=self.whole)
+
+    def _remove_whole(self, artifact: Artifact) -> None:
+        for key in [artifact.key, *self._beneath(artifact)] if self.whole else ():
+            self.objects.pop(key, None)
 
     def _beneath(self, artifact: Artifact) -> list[str]:
         return sorted(key for key in self.objects if key.startswith(f"{artifact.key}/"))

@@ -7,7 +7,8 @@ from harness.layer_bench import ALLOW, WAYS, denied, header_of
 from harness.memory_plugin import MemoryPlugin
 from harness.policy import document
 
-from sealgate.errors import BadRequest
+from sealgate.envelope import MANIFEST
+from sealgate.errors import BadRequest, DirectoryIncomplete, NotSealed
 from sealgate.policy.rules import Process
 
 
@@ -77,18 +78,34 @@ READS = [{"match": {"keys": ["legacy/**"]}, "readPlaintext": "allow"}, {"match":
 @WAYS
 def test_plaintext_is_read_only_where_a_rule_allows_it_and_each_time_is_recorded(make, transfer, caplog):
     bench = make(document([ALLOW], encryption=READS), transfer=transfer)
-    for key in ("legacy/t/a", "v2/a"):
+    for key in ("legacy/t/a", "v2/a", "v2/t/a"):
         bench.plant(key, b"never sealed", age=None)
-    bench.plant("legacy/t/b", b"sealed since")
     assert bench.load("legacy/t/a").read_bytes() == b"never sealed"
     assert bench.call.sealed.unsealed_files == 1
     assert b"".join(bench.stream("legacy/t/a")) == b"never sealed"
     assert bench.call.sealed.unsealed_files == 1
     tree = bench.load("legacy/t", "tree")
-    assert {path.name: path.read_bytes() for path in tree.iterdir()} == {"a": b"never sealed", "b": b"sealed since"}
+    assert {path.name: path.read_bytes() for path in tree.iterdir()} == {"a": b"never sealed"}
+    assert bench.call.sealed.unsealed_files == 1
     assert caplog.text.count("reads an object that is not sealed: 'legacy/t/a'") == 3
     denied(lambda: bench.load("v2/a", "other"), "encryption/e1, PLAINTEXT")
     denied(lambda: bench.stream("v2/a"), "encryption/e1, PLAINTEXT")
+    with pytest.raises(DirectoryIncomplete, match="no manifest"):
+        bench.load("v2/t", "other")
+    assert not (bench.work / "other").exists()
+
+
+@WAYS
+def test_a_directory_that_was_sealed_is_not_read_as_plaintext_where_its_manifest_is_missing(make, transfer):
+    bench = make(document([ALLOW], encryption=READS), transfer=transfer)
+    bench.plant_tree("legacy/t", {"a": b"sealed", "b": b"sealed too"})
+    bench.plant("legacy/t/a", b"never sealed", age=None)
+    with pytest.raises(NotSealed, match="not sealed"):
+        bench.load("legacy/t")
+    del bench.below.objects[f"legacy/t/{MANIFEST}"]
+    with pytest.raises(DirectoryIncomplete, match="no manifest"):
+        bench.load("legacy/t")
+    assert list(bench.work.iterdir()) == []
 
 
 def test_an_object_that_passes_through_is_stored_and_read_unchanged(make):

@@ -10,6 +10,7 @@ from harness.memory_plugin import MemoryPlugin
 from harness.policy import document, documents
 
 from sealgate.call import Operation
+from sealgate.envelope import MANIFEST
 from sealgate.errors import BadRequest, DownstreamStatus, NotConfigured, Refused
 from sealgate.layers.governed import Governed
 from sealgate.storage.stored_objects import Transfer
@@ -42,14 +43,16 @@ def test_no_file_is_saved_or_loaded_under_the_encryption_of_the_directory_above(
     assert (bench.below.objects, bench.keys.requests) == ({}, {})
     bench.save("t/secret/x", path)
     assert header_of(bench, "t/secret/x").key.key_name == "one"
-    denied(lambda: bench.load("t"), "ENCRYPTION")
     assert bench.load("t/secret/x", "own").read_bytes() == b"plain"
+    bench.plant_tree("t", {"secret/x": b"stored"}, under=directory.get("key", "one"))
+    denied(lambda: bench.load("t"), "ENCRYPTION")
+    assert not (bench.work / "loaded").exists()
 
 
 def test_an_object_that_a_listing_hid_is_not_loaded_under_the_encryption_of_the_directory_above(make):
     bench = make(document([ALLOW], encryption=[SECRET, {"readPlaintext": "allow"}]))
     bench.plant("t/secret/x", b"planted", age=None)
-    bench.plant("t/a")
+    bench.plant("t/a", b"planted", age=None)
     listed = bench.below.list_objects
     bench.below.list_objects = lambda *of: [key for key in listed(*of) if "secret" not in key]
     denied(lambda: bench.load("t"), "ENCRYPTION")
@@ -70,11 +73,11 @@ def test_a_rule_about_local_paths_applies_to_each_file_of_a_directory(make, tran
     rule = {"effect": "deny", "match": {"localPaths": [f"{bench.work}/**/private/**"]}}
     bench.governed = Governed(bench.sealed, documents(document([ALLOW, rule])), stored=bench.sealed.stored)
     bench.file(name="tree/private/x")
-    bench.plant("s/private/x")
+    bench.plant_tree("s", {"private/x": b"stored"})
     error = denied(lambda: bench.save("t", bench.work / "tree"), "DENIED")
     assert error.fact.startswith('object "t/private/x"')
     denied(lambda: bench.load("s"), "DENIED")
-    assert set(bench.below.objects) == {"s/private/x"}
+    assert set(bench.below.objects) == {"s/private/x", f"s/{MANIFEST}"}
     assert not (bench.work / "loaded").exists()
 
 
@@ -161,12 +164,11 @@ STRANGE = ["a%2fb", "..;x", "a\\b", "\u202ex"]
 def test_without_a_policy_a_file_whose_key_is_not_canonical_is_neither_saved_nor_loaded(make, transfer, name):
     bench = make(transfer=transfer)
     bench.file(name=f"tree/{name}")
-    bench.plant(f"s/{name}")
+    bench.plant_tree("s", {name: b"stored"})
     denied(lambda: bench.save("t", bench.work / "tree"), "BAD_KEY", BadRequest)
     denied(lambda: bench.load("s"), "BAD_KEY", BadRequest)
-    assert (set(bench.below.objects), bench.keys.requests["new_data_key"]) == ({f"s/{name}"}, 1), (
-        "for the planted object"
-    )
+    assert set(bench.below.objects) == {f"s/{name}", f"s/{MANIFEST}"}
+    assert bench.keys.requests["new_data_key"] == 1, "for the planted directory"
     assert not (bench.work / "loaded").exists()
 
 
@@ -227,7 +229,7 @@ def test_a_question_that_only_rules_on_trial_need_fails_no_call(make, enforcemen
         write()
         facts = bench.call.decision
         assert (facts.effective, facts.proposed) == ("allow", "unknown")
-    assert set(bench.below.objects) == {"t/a"}
+    assert set(bench.below.objects) == {"t/a", f"t/{MANIFEST}"}
 
 
 @pytest.mark.parametrize("enforcement", ["warn", "shadow"])

@@ -277,7 +277,15 @@ def _crypto(key: WrappedKey | None, limit: int) -> Crypto | None:
 def _flow(call: Call, listed: int) -> Flow:
     facts = call.sealed
     digest = call.stored.sha256
-    return Flow(facts.plaintext_bytes, facts.stored_bytes, facts.files, facts.unsealed_files, listed, digest)
+    return Flow(
+        facts.plaintext_bytes,
+        facts.stored_bytes,
+        facts.files,
+        facts.unsealed_files,
+        listed,
+        digest,
+        facts.left_out,
+    )
 
 
 def _key_service(call: Call, limit: int) -> KeyService | None:

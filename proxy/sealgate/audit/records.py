@@ -118,6 +118,8 @@ class Flow(_RecordPart, frozen=True):
     listed: int = 0
     ciphertext_sha256: str = ""
     """Of the stored file with its header, if `audit.digest` is set and the call moved exactly one file."""
+    left_out: int = 0
+    """Stored objects beneath a directory that a Load left out, because the directory's manifest does not list them."""
 
 
 class KeyService(_RecordPart, frozen=True):

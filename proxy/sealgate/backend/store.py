@@ -112,7 +112,7 @@ class ObjectStoreBackend(ArtifactPlugin):
 
     @override
     def get_capabilities(self, call: Call) -> Capabilities:
-        return Capabilities(save_stream=True)
+        return Capabilities(save_stream=True, replaces_whole=True)
 
     def _find(self, artifact: Artifact) -> tuple[Bucket, str]:
         """Return the bucket of the artifact, and its key.

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from sealgate.cli.exit_codes import BAD_USAGE
 from sealgate.compose.starting import Composed, Starting
+from sealgate.plugin import Capabilities
 from sealgate.rpc.server import ArtifactServer
 from sealgate.telemetry.log import configure
 
@@ -20,10 +21,11 @@ GRACE = 20.0
 """Seconds that running calls may take after SIGTERM. Argo sends SIGKILL after 30."""
 
 
-def run(compose: Callable[[], Composed], socket: str) -> int:
+def run(compose: Callable[[], Composed], socket: str, capabilities: Capabilities) -> int:
     """Bind `socket`, compose the plugin behind it, and serve until SIGTERM or SIGINT.
 
-    Once calls have drained, the process exits with 0 from here. Returns 2 if the socket cannot be bound.
+    GetCapabilities is answered with `capabilities`, also before the plugin is composed. Once calls have drained, the
+    process exits with 0 from here. Returns 2 if the socket cannot be bound.
     """
     configure()
     # The system may deliver a signal to any thread, but Python runs handlers only when the main thread wakes up. The
@@ -35,7 +37,7 @@ def run(compose: Callable[[], Composed], socket: str) -> int:
         signal.signal(number, lambda *_: None)
     if os.getpid() == 1:
         signal.signal(signal.SIGCHLD, _reap)
-    plugin = Starting(compose)
+    plugin = Starting(compose, capabilities)
     server = ArtifactServer(plugin, plugin.watching)
     try:
         server.start(socket)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sealgate.cli.process import run as serve_until_signal
 from sealgate.compose.starting import Composed
+from sealgate.plugin import Capabilities
 
 if TYPE_CHECKING:
     import argparse
@@ -39,7 +40,7 @@ def serve(socket: str) -> int:
 
         return proxy(path)
 
-    return serve_until_signal(compose, path)
+    return serve_until_signal(compose, path, Capabilities(save_stream=True))
 
 
 def serve_backend(socket: str) -> int:
@@ -50,4 +51,5 @@ def serve_backend(socket: str) -> int:
 
         return backend()
 
-    return serve_until_signal(compose, os.path.abspath(socket))
+    capabilities = Capabilities(save_stream=True, replaces_whole=True)
+    return serve_until_signal(compose, os.path.abspath(socket), capabilities)

@@ -38,10 +38,16 @@ class Composed:
 
 
 class Starting(ArtifactPlugin):
-    """Forwards calls to the composed plugin. Calls wait until it is composed; if that failed, they raise the error."""
+    """Forwards calls to the composed plugin. Calls wait until it is composed; if that failed, they raise the error.
 
-    def __init__(self, compose: Callable[[], Composed]) -> None:
+    Args:
+        compose: composes the plugin.
+        capabilities: what the composed plugin will offer.
+    """
+
+    def __init__(self, compose: Callable[[], Composed], capabilities: Capabilities) -> None:
         self._compose = compose
+        self._capabilities = capabilities
         self._done = threading.Event()
         self._composed: Composed | None = None
         self._fault: PluginError = NotConfigured("the plugin did not start")
@@ -117,5 +123,5 @@ class Starting(ArtifactPlugin):
 
     @override
     def get_capabilities(self, call: Call) -> Capabilities:
-        """Answer without waiting: both plugins that are served here offer SaveStream."""
-        return Capabilities(save_stream=True)
+        """Answer without waiting for the composed plugin."""
+        return self._capabilities

@@ -1,4 +1,4 @@
-"""Directory artifacts in storage: the manifest, what lies beside it, and what an earlier Save left behind.
+"""Directory artifacts in storage: the manifest, what is stored beside it, and what an earlier Save left behind.
 
 `Sealed` stores the manifest of a directory last and reads it first (docs/format.md, "Directories").
 """
@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from itertools import chain, islice
 
 from sealgate import envelope
 from sealgate.call import Call, logged_key
@@ -24,8 +25,8 @@ from sealgate.errors import (
     UnsupportedFormat,
 )
 from sealgate.layers.flow import counted_from_storage
-from sealgate.plugin import Artifact, ArtifactPlugin
-from sealgate.storage.stored_objects import StoredObjects, says_absent
+from sealgate.plugin import Artifact
+from sealgate.storage.stored_objects import StoredHeader, StoredObjects, says_absent
 
 log = logging.getLogger("sealgate.call")
 
@@ -56,7 +57,6 @@ class StoredDirectory:
 
     call: Call
     artifact: Artifact
-    downstream: ArtifactPlugin
     stored: StoredObjects
 
     @property
@@ -70,13 +70,15 @@ class StoredDirectory:
         Raises:
             DataLoss: the object is not the manifest of this directory.
         """
-        try:
-            with closing(self.stored.read(self.call, self.manifest)) as chunks:
-                return envelope.open_manifest(counted_from_storage(self.call, chunks), unlock, self.artifact.key)
-        except (Refused, DownstreamStatus, BadRequest) as error:
-            if says_absent(error, self.manifest):
-                return None
-            raise
+        with closing(self.stored.read(self.call, self.manifest)) as chunks:
+            try:
+                first = [*islice(chunks, 1)]
+            except (Refused, DownstreamStatus, BadRequest) as error:
+                if says_absent(error, self.manifest):
+                    return None
+                raise
+            arriving = counted_from_storage(self.call, chain(first, chunks))
+            return envelope.open_manifest(arriving, unlock, self.artifact.key)
 
     def incomplete(self, path: str, what: str, rest: list[str], saved: SavedDirectory) -> DirectoryIncomplete:
         """Return the error for the file at `path`; `rest` are the files that were not opened yet."""
@@ -86,52 +88,70 @@ class StoredDirectory:
 
     def _is_faulty(self, path: str, saved: SavedDirectory) -> bool:
         try:
-            with closing(self.downstream.open_stream(self.call, child(self.artifact, path))) as chunks:
+            with closing(self.stored.downstream.open_stream(self.call, child(self.artifact, path))) as chunks:
                 header, _ = envelope.split_stream(chunks)
         except (Refused, DownstreamStatus, NotSealed, DataLoss, UnsupportedFormat):
             return True
         return header.key_commitment != saved.key_commitment
 
-    def count_foreign(self, saved: SavedDirectory) -> None:
+    def count_left_out(self, saved: SavedDirectory) -> None:
         """Record how many stored objects the manifest does not list, if the downstream can list what is there."""
         with suppress(PluginError):
             prefix = f"{self.artifact.key}/"
-            listed = {key.removeprefix(prefix) for key in self.stored.list_objects(self.call, self.artifact)}
-            note_foreign(self.call, self.artifact.key, len(listed - saved.manifest.files.keys()))
+            stored = self.stored.downstream.list_objects(self.call, self.artifact)
+            beneath = {key.removeprefix(prefix) for key in stored if key.startswith(prefix)}
+            note_left_out(self.call, self.artifact.key, len(beneath - {envelope.MANIFEST, *saved.manifest.files}))
 
     # --- what an earlier Save left behind -----------------------------------------------------------------
 
-    def remove_file_at_key(self) -> bool:
-        """Delete a file artifact that is stored at the directory's own key; return whether there was one.
+    def has_file_at_key(self) -> bool:
+        """Return whether a file artifact is stored at the directory's own key, as far as the downstream says.
 
-        Some downstreams keep it when a directory is saved, and would go on serving it.
+        Most downstreams keep it when objects are stored beneath its key, and would go on serving it.
         """
-        header = None
-        with suppress(Refused, DownstreamStatus):
-            header = self.stored.header(self.call, self.artifact)
-        if header is None:
-            return False
-        self.downstream.delete(self.call, self.artifact)
-        return True
+        header = self._header(self.artifact)
+        return header is not None and not (header.is_empty and self._is_directory())
+
+    def remove_file_at_key(self) -> None:
+        """Delete a file artifact that is stored at the directory's own key."""
+        if self.has_file_at_key():
+            self.stored.downstream.delete(self.call, self.artifact)
+
+    def remove_manifest(self) -> None:
+        """Delete the manifest of an earlier Save, if there is one."""
+        if self._header(self.manifest) is not None:
+            self.stored.downstream.delete(self.call, self.manifest)
 
     def remove_objects_beneath(self) -> None:
-        """Delete everything beneath the key after a file was saved at it.
+        """Delete everything beneath the key after a file was saved at it, unless the downstream does that itself.
 
-        Some downstreams keep it, and would go on serving the directory.
+        Most downstreams keep it, and would go on serving the directory.
 
         Raises:
             DataLoss: objects remain.
         """
-        if not self.stored.is_directory(self.call, self.artifact):
+        if self.stored.replaces_whole(self.call) or not self._is_directory():
             return
         for key in self._all_beneath():
-            self.downstream.delete(self.call, replace(self.artifact, key=key))
-        if self.stored.is_directory(self.call, self.artifact):
+            self.stored.downstream.delete(self.call, replace(self.artifact, key=key))
+        if self._is_directory():
             raise DataLoss(
                 "the file was stored, and the downstream keeps objects of an earlier directory beneath its key",
                 says="downstream",
                 remedy="Delete the artifact, and save it again",
             )
+
+    def _header(self, artifact: Artifact) -> StoredHeader | None:
+        """Return the header of the object at this key; None if there is none, or if the downstream refuses to say."""
+        with suppress(Refused, DownstreamStatus, DataLoss):
+            return self.stored.header(self.call, artifact)
+        return None
+
+    def _is_directory(self) -> bool:
+        """Return whether objects are stored beneath the key; False if the downstream refuses to say."""
+        with suppress(Refused, DownstreamStatus):
+            return self.stored.is_directory(self.call, self.artifact)
+        return False
 
     def _all_beneath(self) -> Iterator[str]:
         """Yield the keys beneath the directory's key, the manifest first: without it nothing of the directory opens."""
@@ -140,9 +160,15 @@ class StoredDirectory:
         yield from (key for key in self.stored.list_objects(self.call, self.artifact) if key.startswith(prefix))
 
 
-def note_foreign(call: Call, key: str, count: int) -> None:
+def note_left_out(call: Call, key: str, count: int) -> None:
     """Count stored objects that were left out of a directory, and warn of them."""
     if count > 0:
-        call.sealed.foreign_objects += count
+        call.sealed.left_out += count
         shown = logged_key(call, key)
-        log.warning("%s left out %d objects that no Save stored: %s [d=%s]", call.operation, count, shown, call.id)
+        log.warning(
+            "%s left out %d objects that are not in the directory's manifest: %s [d=%s]",
+            call.operation,
+            count,
+            shown,
+            call.id,
+        )

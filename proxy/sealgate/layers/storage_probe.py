@@ -36,19 +36,16 @@ class StorageProbe:
     now: Callable[[], float]
     """Unix seconds."""
 
-    def beneath(self, *, if_directory: bool = False) -> list[str]:
+    def beneath(self) -> list[str]:
         """Return the keys that the storage lists for the artifact, without the artifact's own key.
 
-        With `if_directory`, return [] for an artifact that is a file. Keys that are not beneath the artifact's key
-        are returned, too, and judged: a store that lists by prefix may also delete by prefix.
+        Keys that are not beneath the artifact's key are returned, too, and judged: a store that lists by prefix may
+        also delete by prefix.
         """
         artifact = self.ruling.artifact(self.ruling.artifact_key)
 
         def ask() -> list[str]:
-            stored, forwarded = self._stored(), without_author_block(artifact)
-            if if_directory and not stored.is_directory(self.call, forwarded):
-                return []
-            return stored.list_objects(self.call, forwarded)
+            return self._stored().list_objects(self.call, without_author_block(artifact))
 
         listed = self._ask_if_possible(ask, needed=self.ruling.policy.enforces) or []
         return [key for key in listed if key != artifact.key]

@@ -115,14 +115,14 @@ class Downstream(ArtifactPlugin):
     def get_capabilities(self, call: Call) -> Capabilities:
         """Ask for the optional operations. A plugin that does not implement this RPC has no SaveStream."""
         try:
-            answer = self._unary(
-                call, Operation.GET_CAPABILITIES, pb.GetCapabilitiesRequest(), pb.GetCapabilitiesResponse
-            )
+            request = pb.GetCapabilitiesRequest()
+            with self._unary_rpc(call, Operation.GET_CAPABILITIES, request) as rpc:
+                answer = _accepted(_parse(pb.GetCapabilitiesResponse, rpc.result()))
+                return wire.capabilities_from(answer, rpc.trailing_metadata() or ())
         except DownstreamStatus as status:
             if status.code == "UNIMPLEMENTED":
                 return Capabilities(save_stream=False)
             raise
-        return Capabilities(save_stream=answer.supports_save_stream)
 
     @override
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
@@ -172,10 +172,15 @@ class Downstream(ArtifactPlugin):
         return wire.artifact_to(replace(artifact, plugin=self._plugin_name) if self._plugin_name else artifact)
 
     def _unary(self, call: Call, operation: Operation, request: Message, answer: type[M]) -> M:
+        with self._unary_rpc(call, operation, request) as rpc:
+            return _accepted(_parse(answer, rpc.result()))
+
+    @contextmanager
+    def _unary_rpc(self, call: Call, operation: Operation, request: Message) -> Iterator[Any]:
+        """Begin an RPC with one request and one answer; yield its `grpc.Future`."""
         with self._rpc(call) as channel:
             stub = self._instrument(channel).unary_unary(f"{_PREFIX}{operation}")
-            future = stub.future(request.SerializeToString(), **_rpc_options(call))
-            return _accepted(_parse(answer, future.result()))
+            yield stub.future(request.SerializeToString(), **_rpc_options(call))
 
     @contextmanager
     def _rpc(self, call: Call) -> Iterator[CallChannel]:

@@ -82,7 +82,9 @@ class Edge:
         match call.operation:
             case Operation.GET_CAPABILITIES:
                 wire.parse(pb.GetCapabilitiesRequest, message)
-                return pb.GetCapabilitiesResponse(supports_save_stream=plugin.get_capabilities(call).save_stream)
+                offered = plugin.get_capabilities(call)
+                rpc.send_trailing(wire.capabilities_metadata(offered))
+                return pb.GetCapabilitiesResponse(supports_save_stream=offered.save_stream)
             case Operation.LOAD:
                 load = wire.parse(pb.LoadArtifactRequest, message)
                 plugin.load(call, rpc.for_artifact(wire.artifact_from(load, "input_artifact")), _path(load.path))
@@ -199,6 +201,10 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
             Operation.LIST_OBJECTS: pb.ListObjectsResponse,
             Operation.IS_DIRECTORY: pb.IsDirectoryResponse,
         }[self.call.operation]
+
+    def send_trailing(self, metadata: tuple[tuple[str, str], ...]) -> None:
+        """Send `metadata` after the answer."""
+        self._context.set_trailing_metadata(metadata)
 
     def abort(self) -> bytes:
         """End the RPC with the error's status and line. This never returns."""

@@ -11,7 +11,7 @@ from typing import TypeVar
 from google.protobuf.message import DecodeError, Message
 
 from sealgate.errors import BadRequest
-from sealgate.plugin import Artifact, Chunk
+from sealgate.plugin import Artifact, Capabilities, Chunk
 from sealgate.rpc import artifact_pb2 as pb
 
 LARGEST_CHUNK = 2 << 20
@@ -19,6 +19,8 @@ LARGEST_CHUNK = 2 << 20
 
 _DATA = b"\x0a"  # field 1, length-delimited: OpenStreamResponse.data
 _CHUNK = b"\x12"  # field 2, length-delimited: SaveStreamArtifactRequest.chunk
+_REPLACES_WHOLE = ("sealgate-replaces", "1")
+"""Trailing metadata of GetCapabilities: Argo's message has no field for this, and Argo ignores the metadata."""
 _CONNECTION_METADATA = frozenset({"user-agent", "content-type", "te", "host"})
 
 M = TypeVar("M", bound=Message)
@@ -114,6 +116,16 @@ def forwarded_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tup
         for name, value in metadata
         if name not in _CONNECTION_METADATA and not name.startswith((":", "grpc-"))
     )
+
+
+def capabilities_metadata(capabilities: Capabilities) -> tuple[tuple[str, str], ...]:
+    """Return the trailing metadata for what Argo's answer to GetCapabilities cannot express."""
+    return (_REPLACES_WHOLE,) if capabilities.replaces_whole else ()
+
+
+def capabilities_from(answer: pb.GetCapabilitiesResponse, trailing: Iterable[tuple[str, str | bytes]]) -> Capabilities:
+    """Return the capabilities in an answer to GetCapabilities and its trailing metadata."""
+    return Capabilities(answer.supports_save_stream, _REPLACES_WHOLE in [(name, value) for name, value in trailing])
 
 
 def _varint(number: int) -> bytes:

@@ -9,15 +9,16 @@ import os
 import re
 import stat
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from itertools import chain
 from pathlib import Path
 
 from sealgate import envelope
 from sealgate.call import Call
 from sealgate.errors import BadRequest, DataLoss, DownstreamStatus, NotConfigured, PluginError, Refused
-from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
+from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.storage.local_paths import local_errors, opened_directory, read_chunks, write_all
 from sealgate.storage.spool import Spool, private_file
 
@@ -59,15 +60,18 @@ class StoredHeader:
 
     sealed_at: int | None
     """Unix seconds; None for an object that does not begin with a sealed header."""
+    is_empty: bool
+    """Whether the stream has no bytes. Some downstreams send such a stream for a directory."""
 
 
 class StoredObjects:
     """The objects in the downstream: reads and writes one at a time as a stream, lists them, reads headers."""
 
     def __init__(self, downstream: ArtifactPlugin, spool: Spool, transfer: Transfer) -> None:
-        self._downstream = downstream
-        self._spool = spool
-        self._transfer = transfer
+        self.downstream = downstream
+        self.spool = spool
+        self.transfer = transfer
+        self._replaces_whole: bool | None = None
 
     def writes_by_stream(self, call: Call) -> bool:
         """Return whether `write` can use a stream, and so needs no disk.
@@ -75,13 +79,29 @@ class StoredObjects:
         Raises:
             NotConfigured: `spool.transfer` is stream, and the downstream has no SaveStream.
         """
-        if self._transfer is Transfer.FILE:
+        if self.transfer is Transfer.FILE:
             return False
-        offered = self._downstream.get_capabilities(call).save_stream
-        if self._transfer is Transfer.STREAM and not offered:
+        offered = self._ask_capabilities(call).save_stream
+        if self.transfer is Transfer.STREAM and not offered:
             fact = "spool.transfer is stream, and the downstream has no SaveStream"
             raise NotConfigured(fact, remedy="Set spool.transfer to auto")
         return offered
+
+    def replaces_whole(self, call: Call) -> bool:
+        """Return whether a write of the downstream removes what was stored at the key and beneath it before.
+
+        The downstream is asked once. If it does not answer, it counts as one that keeps old objects.
+        """
+        if self._replaces_whole is None:
+            self._replaces_whole = False
+            with suppress(PluginError):
+                self._ask_capabilities(call)
+        return self._replaces_whole
+
+    def _ask_capabilities(self, call: Call) -> Capabilities:
+        capabilities = self.downstream.get_capabilities(call)
+        self._replaces_whole = capabilities.replaces_whole
+        return capabilities
 
     def write(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], *, by_stream: bool) -> None:
         """Store what `chunks` yields and replace what was stored before; if `chunks` raises, change nothing.
@@ -93,15 +113,15 @@ class StoredObjects:
             by_stream: the answer of `writes_by_stream`.
         """
         if by_stream:
-            self._downstream.save_stream(call, artifact, chunks)
+            self.downstream.save_stream(call, artifact, chunks)
             return
-        with self._spool.place() as place:
+        with self.spool.place() as place:
             spooled = place / SPOOLED
             with local_errors("the spool"), open(spooled, "xb", buffering=0, opener=private_file) as file:
                 for chunk in chunks:
                     write_all(file.fileno(), chunk)
             call.check()
-            self._downstream.save(call, artifact, spooled)
+            self.downstream.save(call, artifact, spooled)
 
     def read(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         """Yield the bytes of a stored object.
@@ -111,17 +131,17 @@ class StoredObjects:
             DataLoss: the downstream reported success, and the object is not there.
             PluginError: the downstream does not deliver the object.
         """
-        if self._transfer is not Transfer.FILE:
+        if self.transfer is not Transfer.FILE:
             try:
-                yield from self._downstream.open_stream(call, artifact)
+                yield from self.downstream.open_stream(call, artifact)
             except DownstreamStatus as status:
-                if status.code != "UNIMPLEMENTED" or self._transfer is Transfer.STREAM:
+                if status.code != "UNIMPLEMENTED" or self.transfer is Transfer.STREAM:
                     raise
             else:
                 return
-        with self._spool.place() as place:
+        with self.spool.place() as place:
             spooled = place / SPOOLED
-            self._downstream.load(call, artifact, spooled)
+            self.downstream.load(call, artifact, spooled)
             with open_spooled(spooled) as (fd, is_directory):
                 if is_directory:
                     raise IsDirectory("the artifact is a directory", remedy="Open one of its files by its own key")
@@ -135,7 +155,10 @@ class StoredObjects:
         """
         try:
             with closing(self.read(call, artifact)) as stored:
-                return StoredHeader(envelope.sealed_at(stored))
+                first = next((chunk for chunk in stored if chunk), None)
+                if first is None:
+                    return StoredHeader(None, is_empty=True)
+                return StoredHeader(envelope.sealed_at(chain([first], stored)), is_empty=False)
         except (Refused, DownstreamStatus, BadRequest) as error:
             if says_absent(error, artifact):
                 return None
@@ -143,13 +166,13 @@ class StoredObjects:
 
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
         """Return the keys that the downstream lists for the artifact, without the manifests of directories."""
-        listed = self._downstream.list_objects(call, artifact)
+        listed = self.downstream.list_objects(call, artifact)
         return [key for key in listed if not key.endswith(f"/{envelope.MANIFEST}")]
 
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
         """Return whether objects are stored beneath the key; False if the downstream does not implement IsDirectory."""
         try:
-            return self._downstream.is_directory(call, artifact)
+            return self.downstream.is_directory(call, artifact)
         except DownstreamStatus as status:
             if status.code == "UNIMPLEMENTED":
                 return False

@@ -13,7 +13,7 @@ from sealgate.cli.doctor.checks import Check, CheckResult, failed, not_checked, 
 from sealgate.compose.downstream import downstream_socket
 from sealgate.config import Settings
 from sealgate.errors import BadRequest
-from sealgate.layers.sealed import SPARE_SPACE
+from sealgate.layers.sealing import SPARE_SPACE
 from sealgate.storage.local_paths import local_errors
 
 _LONGEST_SOCKET = 107

@@ -1,0 +1,198 @@
+"""The half of `Sealed` that reads: it opens stored files and directories to a local path, or as a stream."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from contextlib import closing
+from pathlib import Path
+
+from sealgate import envelope
+from sealgate.call import Call, WrappedKey
+from sealgate.envelope import Binding, Header, SavedDirectory, Totals, Unlock
+from sealgate.errors import DataLoss, DirectoryIncomplete, DownstreamStatus, NotBound, Refused
+from sealgate.keys import KeyProvider
+from sealgate.layers.directories import StoredDirectory, child, note_left_out
+from sealgate.layers.flow import add_totals, admit_callback, counted_from_storage, require_key_and_context
+from sealgate.plugin import Artifact, Chunk
+from sealgate.storage.local_paths import Destination, write_all
+from sealgate.storage.stored_objects import SPOOLED, StoredObjects, Transfer, open_spooled, says_absent
+
+PUBLIC_FILE, PUBLIC_DIRECTORY = 0o644, 0o755
+"""Modes of what a Load creates: its reader may run as another user (docs/argo.md)."""
+_MODES = (PUBLIC_FILE, PUBLIC_DIRECTORY)
+_FULL = 1 << 20
+"""Bytes. If the spool has less free, a full file system is why a spooled Load failed."""
+
+
+class Opener:
+    """Opens what is loaded.
+
+    Args:
+        stored: where the ciphertext is stored.
+        keys: unwraps data keys.
+        allows_unbound: whether objects are opened that were sealed without an artifact key.
+    """
+
+    def __init__(self, stored: StoredObjects, keys: KeyProvider, *, allows_unbound: bool) -> None:
+        self._stored = stored
+        self._downstream = stored.downstream
+        self._spool = stored.spool
+        self._keys = keys
+        self._allows_unbound = allows_unbound
+
+    def load(self, call: Call, artifact: Artifact, destination: Destination) -> None:
+        """Open the stored file or directory to `destination`: whole and verified, or not at all."""
+        if self._stored.transfer is Transfer.STREAM or not self._load_by_file(call, artifact, destination):
+            self._load_by_stream(call, artifact, destination)
+
+    def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
+        """Yield the plaintext of a stored file, each segment only once it has been verified."""
+        call.sealed.files += 1
+        with closing(self._stored.read(call, artifact)) as stored:
+            yield from self._open(call, artifact, stored, self._unlock(call), plain=call.instructions.reads_plaintext)
+        self._require_file(call, artifact)
+
+    # --- by file ------------------------------------------------------------------------------------------
+
+    def _load_by_file(self, call: Call, artifact: Artifact, destination: Destination) -> bool:
+        """Load through the spool. Return False if that did not work and `spool.transfer` permits a stream instead."""
+        with self._spool.place() as place:
+            spooled = place / SPOOLED
+            try:
+                self._downstream.load(call, artifact, spooled)
+            except (Refused, DownstreamStatus) as error:
+                unimplemented = isinstance(error, DownstreamStatus) and error.code == "UNIMPLEMENTED"
+                if self._stored.transfer is Transfer.AUTO and (unimplemented or self._spool.free_bytes() < _FULL):
+                    return False
+                raise
+            call.check()
+            self._open_from_spool(call, artifact, spooled, destination)
+        return True
+
+    def _open_from_spool(self, call: Call, artifact: Artifact, spooled: Path, destination: Destination) -> None:
+        """Open the sealed file or directory at `spooled` into `destination`, and free its space meanwhile."""
+        unlock, admit, plain = self._unlock(call), admit_callback(call), call.instructions.reads_plaintext
+        key, check = artifact.key, call.check
+        with open_spooled(spooled) as (stored, is_directory), call.trace.step("open"):
+            if is_directory:
+                with destination.new_directory(PUBLIC_DIRECTORY) as into:
+                    totals = envelope.open_tree(
+                        stored, into, unlock, key, _MODES, check, admit, consume=True, plain=plain
+                    )
+            else:
+                with destination.new_file(PUBLIC_FILE) as into:
+                    sizes = envelope.open_file(stored, into, unlock, key, check, admit, consume=True, plain=plain)
+                totals = Totals(1, *sizes)
+        add_totals(call, totals)
+        note_left_out(call, key, totals.foreign)
+
+    # --- by stream ----------------------------------------------------------------------------------------
+
+    def _load_by_stream(self, call: Call, artifact: Artifact, destination: Destination) -> None:
+        """Load through OpenStream: first as one file, and as a directory if it turns out to be one."""
+        unlock, plain = self._unlock(call), call.instructions.reads_plaintext
+        try:
+            with destination.new_file(PUBLIC_FILE) as into:
+                self._open_into(call, artifact, into, unlock, plain=plain)
+                self._require_file(call, artifact)
+        except (Refused, DownstreamStatus, DataLoss):
+            # For a directory, some plugins refuse the stream and others send an empty one. Only then look for one.
+            if call.sealed.stored_bytes:
+                raise
+            directory = StoredDirectory(call, artifact, self._stored)
+            saved = directory.read_manifest(unlock)
+            if saved is None and not self._stored.is_directory(call, artifact):
+                raise
+            destination.discard()
+            call.sealed.files = call.sealed.unsealed_files = 0
+            with destination.new_directory(PUBLIC_DIRECTORY) as into:
+                if saved is not None:
+                    self._load_saved(call, directory, into, saved, unlock)
+                elif plain:
+                    self._load_unsealed(call, artifact, into)
+                else:
+                    raise envelope.no_manifest() from None
+
+    def _load_saved(
+        self, call: Call, directory: StoredDirectory, into: int, saved: SavedDirectory, unlock: Unlock
+    ) -> None:
+        """Open exactly what the manifest lists, each file from its own stream, into the directory open as `into`."""
+        for path in sorted(saved.manifest.empty_directories):
+            with envelope.create_directories(into, path, PUBLIC_DIRECTORY):
+                pass
+        unlock_file = saved.same_save(unlock)
+        paths = sorted(saved.manifest.files)
+        for index, path in enumerate(paths):
+            file, fault = child(directory.artifact, path), ""
+            try:
+                with envelope.create_beneath(into, path, _MODES) as fd:
+                    saved.require_size(path, self._open_into(call, file, fd, unlock_file))
+            except DirectoryIncomplete as error:
+                fault = error.fact
+            except (Refused, DownstreamStatus) as error:
+                if not says_absent(error, file):
+                    raise
+                fault = "is missing"
+            if fault:
+                raise directory.incomplete(path, fault, paths[index + 1 :], saved)
+        directory.count_left_out(saved)
+
+    def _load_unsealed(self, call: Call, artifact: Artifact, into: int) -> None:
+        """Copy a directory that was never sealed, because a policy allows it. A sealed file in it is refused."""
+        for key in sorted(self._stored.list_objects(call, artifact)):
+            path = key.removeprefix(f"{artifact.key}/")
+            if path == key:
+                raise DataLoss("the downstream lists an object outside the artifact", says="downstream")
+            with envelope.create_beneath(into, path, _MODES) as file:
+                self._open_into(call, child(artifact, path), file, _refuse_sealed, plain=True)
+
+    def _require_file(self, call: Call, artifact: Artifact) -> None:
+        """Refuse an artifact that came as an empty stream, and is a directory."""
+        if not call.sealed.stored_bytes and self._stored.is_directory(call, artifact):
+            raise DataLoss("the downstream sends an empty stream for a directory", says="downstream")
+
+    def _open_into(self, call: Call, artifact: Artifact, into: int, unlock: Unlock, *, plain: bool = False) -> int:
+        """Open the artifact's stream into the file descriptor `into`; return the plaintext size in bytes."""
+        call.sealed.files += 1
+        size = 0
+        with closing(self._downstream.open_stream(call, artifact)) as stored:
+            for plaintext in self._open(call, artifact, stored, unlock, plain=plain):
+                write_all(into, plaintext)
+                size += len(plaintext)
+        return size
+
+    def _open(
+        self, call: Call, artifact: Artifact, stored: Iterator[Chunk], unlock: Unlock, *, plain: bool
+    ) -> Iterator[Chunk]:
+        """Yield the plaintext of the sealed file in `stored`; count it and report it to the meter."""
+        arriving = counted_from_storage(call, stored)
+        opened = envelope.open_stream(arriving, unlock, artifact.key, admit_callback(call), plain=plain)
+        with call.trace.step("open"):
+            for plaintext in opened:
+                call.check()
+                call.instructions.meter.add_bytes(len(plaintext))
+                call.sealed.plaintext_bytes += len(plaintext)
+                yield plaintext
+        call.instructions.meter.finish()
+
+    def _unlock(self, call: Call) -> Unlock:
+        """Return a function that finds the data key of a header. It unwraps each wrapped key only once per call."""
+        known: dict[WrappedKey, bytes] = {}
+
+        def unlock(header: Header) -> bytes:
+            require_key_and_context(header, call.instructions)
+            if header.binding is Binding.NONE and not self._allows_unbound:
+                raise NotBound(
+                    "the object is not bound to an artifact key, so it can be any other artifact's",
+                    remedy="Save it through Sealgate, or set allowUnbound where such objects are trusted",
+                )
+            if header.key not in known:
+                known[header.key] = self._keys.unwrap(call, header.key)
+                call.sealed.key = header.key
+            return known[header.key]
+
+        return unlock
+
+
+def _refuse_sealed(_: Header) -> bytes:
+    raise envelope.no_manifest()

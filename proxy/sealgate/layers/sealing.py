@@ -1,0 +1,218 @@
+"""The half of `Sealed` that writes: it seals files and directories, and stores them by file or by stream."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterator
+from pathlib import Path
+
+from sealgate import envelope
+from sealgate.call import Call
+from sealgate.envelope import Header, Manifest, Totals
+from sealgate.errors import LimitReached, NotConfigured, shown_key
+from sealgate.keys import KeyProvider
+from sealgate.layers.directories import StoredDirectory, child
+from sealgate.layers.flow import (
+    add_totals,
+    admit_callback,
+    counted_to_storage,
+    metered_plaintext,
+    undo_partial_save,
+)
+from sealgate.layers.save_survey import SaveSurvey, survey_source
+from sealgate.plugin import Artifact, Chunk
+from sealgate.storage.local_paths import LocalSource, local_errors, opened_directory, read_chunks
+from sealgate.storage.spool import private_directory, private_file
+from sealgate.storage.stored_objects import SPOOLED, StoredObjects, Transfer
+
+_StoreFile = Callable[[Artifact, Iterator[Chunk]], None]
+
+SPARE_SPACE = 64 << 20
+"""Bytes that a spooled Save leaves free for other users of that file system."""
+
+
+class Sealer:
+    """Seals what is saved.
+
+    Args:
+        stored: where the ciphertext is stored.
+        keys: creates data keys.
+    """
+
+    def __init__(self, stored: StoredObjects, keys: KeyProvider) -> None:
+        self._stored = stored
+        self._downstream = stored.downstream
+        self._spool = stored.spool
+        self._keys = keys
+
+    def save(self, call: Call, artifact: Artifact, source: LocalSource, author_key: str) -> None:
+        """Seal `source` under one data key, and store it.
+
+        Args:
+            call: the call.
+            artifact: where it is stored, with the configuration for the downstream.
+            source: the local file or directory.
+            author_key: the name of the key that the workflow's author chose; empty without one.
+        """
+        survey = survey_source(source, call, artifact.key)
+        if call.instructions.passthrough:
+            self._save_unsealed(call, artifact, source, survey)
+        elif self._saves_by_file(call, survey):
+            self._save_by_file(call, artifact, source, *self._new_key(call, author_key))
+        else:
+            self._save_by_stream(call, artifact, source, *self._new_key(call, author_key))
+        if not source.is_directory:
+            self._directory(call, artifact).remove_objects_beneath()
+
+    def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], author_key: str) -> None:
+        """Seal what `chunks` yields, and store it as one file. The other arguments are those of `save`."""
+        by_stream = self._stored.writes_by_stream(call)
+        if call.instructions.passthrough:
+            self._store_unsealed(call, artifact, chunks, by_stream=by_stream)
+        else:
+            sealed = self._seal(call, artifact, chunks, *self._new_key(call, author_key))
+            self._stored.write(call, artifact, sealed, by_stream=by_stream)
+        self._directory(call, artifact).remove_objects_beneath()
+
+    def _saves_by_file(self, call: Call, survey: SaveSurvey) -> bool:
+        """Choose between the spool (True) and a stream (False) for a Save, by `spool.transfer` and free space.
+
+        Raises:
+            NotConfigured: `spool.transfer` is stream, and the downstream has no SaveStream.
+            LimitReached: the spool is too small, and a stream is not possible.
+        """
+        if self._stored.transfer is Transfer.STREAM:
+            return not self._stored.writes_by_stream(call)
+        needed = survey.stored_bytes + SPARE_SPACE
+        if self._stored.transfer is Transfer.FILE or needed <= (free := self._spool.free_bytes()):
+            return True
+        if self._stored.writes_by_stream(call):
+            return False
+        raise LimitReached(
+            f"the spool has {free} bytes free, {needed} are needed, and the artifact cannot be streamed instead",
+            remedy="Give spool.directory a larger file system",
+        )
+
+    def _save_by_file(
+        self, call: Call, artifact: Artifact, source: LocalSource, header: Header, data_key: bytes
+    ) -> None:
+        """Seal `source` into the spool, and have the downstream save it from there."""
+        directory = self._directory(call, artifact)
+        keeps_files = source.is_directory and not self._stored.replaces_whole(call)
+        has_file = keeps_files and directory.has_file_at_key()
+        with self._spool.place() as place:
+            spooled = place / SPOOLED
+            with call.trace.step("seal"), local_errors("the local path", written="the spool"):
+                totals = _seal_into_spool(spooled, source, header, data_key, artifact.key, call)
+            if source.is_directory:
+                # A file that the survey counted can be gone. The object that it would have replaced is then removed.
+                call.instructions.meter.will_replace(is_directory=True)
+            add_totals(call, totals)
+            call.check()
+            if has_file:
+                self._downstream.delete(call, artifact)
+            self._downstream.save(call, artifact, spooled)
+
+    def _save_by_stream(
+        self, call: Call, artifact: Artifact, source: LocalSource, header: Header, data_key: bytes
+    ) -> None:
+        """Seal each file of `source` into a SaveStream of the downstream."""
+
+        def store(file: Artifact, chunks: Iterator[Chunk]) -> None:
+            self._stored.write(call, file, self._seal(call, file, chunks, header, data_key), by_stream=True)
+
+        if not source.is_directory:
+            store(artifact, read_chunks(source.fd, call.check))
+            return
+        directory = self._directory(call, artifact)
+        directory.remove_file_at_key()
+        manifest = self._store_each_file(call, artifact, source, store)
+        sealed = envelope.seal_manifest(header, data_key, artifact.key, manifest)
+        self._stored.write(call, directory.manifest, counted_to_storage(call, sealed), by_stream=True)
+
+    def _save_unsealed(self, call: Call, artifact: Artifact, source: LocalSource, survey: SaveSurvey) -> None:
+        """Store each file of `source` as plaintext, because a policy says so."""
+        if survey.empty_directory is not None:
+            raise _cannot_keep(survey.empty_directory)
+        by_stream = self._stored.writes_by_stream(call)
+
+        def store(file: Artifact, chunks: Iterator[Chunk]) -> None:
+            self._store_unsealed(call, file, chunks, by_stream=by_stream)
+
+        if not source.is_directory:
+            store(artifact, read_chunks(source.fd, call.check))
+            return
+        directory = self._directory(call, artifact)
+        directory.remove_file_at_key()
+        directory.remove_manifest()
+        self._store_each_file(call, artifact, source, store)
+
+    def _store_each_file(self, call: Call, artifact: Artifact, source: LocalSource, store: _StoreFile) -> Manifest:
+        """Call `store` for each file of a directory, under the file's own artifact key; return what was stored."""
+        files: dict[str, int] = {}
+        empty: set[str] = set()
+        with (
+            undo_partial_save(call, artifact, self._downstream) as written,
+            local_errors("the local path"),
+            envelope.savable(),
+        ):
+            for place in envelope.walk(source.fd, skip_links=call.instructions.skips_links):
+                if place.path and not place.files and not place.directories:
+                    empty.add(place.path)
+                for name in place.files:
+                    path = place.path_of(name)
+                    before = call.sealed.plaintext_bytes
+                    with envelope.open_regular(name, place.fd) as fd:
+                        store(child(artifact, path), read_chunks(fd, call.check))
+                    files[path] = call.sealed.plaintext_bytes - before
+                    written.append(child(artifact, path))
+        return Manifest(files, frozenset(empty))
+
+    def _store_unsealed(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], *, by_stream: bool) -> None:
+        call.sealed.unsealed_files += 1
+        call.sealed.files += 1
+        plaintext = counted_to_storage(call, metered_plaintext(call, artifact.key, chunks))
+        self._stored.write(call, artifact, plaintext, by_stream=by_stream)
+
+    def _seal(
+        self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], header: Header, data_key: bytes
+    ) -> Generator[Chunk]:
+        """Yield the sealed file for the plaintext in `chunks`."""
+        call.sealed.files += 1
+        plaintext = metered_plaintext(call, artifact.key, chunks)
+        with call.trace.step("seal"):
+            yield from counted_to_storage(call, envelope.seal_stream(header, data_key, artifact.key, plaintext))
+
+    def _new_key(self, call: Call, author_key: str) -> tuple[Header, bytes]:
+        """Create a data key, wrapped under the author's key or else the rule's; return the header and the data key."""
+        data_key = self._keys.new_data_key(call, author_key or call.instructions.key)
+        call.sealed.key = data_key.wrapped
+        header = envelope.new_header(
+            data_key.plaintext,
+            data_key.wrapped,
+            sealed_at=int(time.time()),
+            context=call.instructions.context,
+            audit_chain=call.audit.chain,
+            audit_sequence=call.audit.sequence,
+        )
+        return header, data_key.plaintext
+
+    def _directory(self, call: Call, artifact: Artifact) -> StoredDirectory:
+        return StoredDirectory(call, artifact, self._stored)
+
+
+def _seal_into_spool(
+    spooled: Path, source: LocalSource, header: Header, data_key: bytes, key: str, call: Call
+) -> Totals:
+    admit, skip_links = admit_callback(call), call.instructions.skips_links
+    if source.is_directory:
+        private_directory(spooled)
+        with opened_directory(spooled) as fd:
+            return envelope.seal_tree(source.fd, fd, header, data_key, key, call.check, admit, skip_links=skip_links)
+    with open(spooled, "xb", buffering=0, opener=private_file) as file:
+        return Totals(1, *envelope.seal_file(source.fd, file.fileno(), header, data_key, key, call.check, admit))
+
+
+def _cannot_keep(directory: str) -> NotConfigured:
+    fact = f'the directory "{shown_key(directory) or "."}" is empty, and nothing keeps it where files are not sealed'
+    return NotConfigured(fact, remedy="Save an archive of the directory")
