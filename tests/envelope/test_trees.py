@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import os
-import socket
 import stat
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
-from harness.sealing import DATA_KEY, header, unlock
+from harness.odd_entries import ODD_ENTRIES, dangling_link, link, pipe
+from harness.sealing import MODES, build, directory, header, open_directory, seal_directory, tree_at
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from sealgate import envelope
-from sealgate.envelope import Totals
-from sealgate.errors import BadRequest, NotSealed, Tampered
-
-MODES = (0o644, 0o755)
-KEY = "models/7"
-Tree = dict[str, "bytes | Tree"]
+from sealgate.envelope import MANIFEST, ListingLimits
+from sealgate.envelope.listing import DEEPEST, LONGEST_MANIFEST, LONGEST_SEGMENT, MOST_DIRECTORIES, MOST_ENTRIES
+from sealgate.errors import BadRequest, Cancelled, LimitReached, Tampered
 
 NAME = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="/\0"), min_size=1, max_size=60).filter(
-    lambda name: name not in {".", ".."}
+    lambda name: name not in {".", "..", MANIFEST}
 )
 TREE = st.dictionaries(
     NAME,
@@ -33,47 +29,10 @@ TREE = st.dictionaries(
 )
 
 
-def build(path: Path, tree: Tree) -> Path:
-    path.mkdir()
-    for name, inner in tree.items():
-        if isinstance(inner, bytes):
-            (path / name).write_bytes(inner)
-        else:
-            build(path / name, inner)
-    return path
-
-
-def found(path: Path) -> Tree:
-    return {entry.name: found(entry) if entry.is_dir() else entry.read_bytes() for entry in path.iterdir()}
-
-
-@contextmanager
-def directory(path: Path) -> Iterator[int]:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
-
-
-def seal(source: Path, check=lambda: None) -> tuple[Path, Totals]:
-    target = source.with_name("sealed")
-    target.mkdir(mode=0o700)
-    with directory(source) as plain, directory(target) as sealed:
-        return target, envelope.seal_tree(plain, sealed, header(), DATA_KEY, KEY, check)
-
-
-def open_(source: Path, *, consume: bool = False, key: str = KEY) -> tuple[Path, Totals]:
-    target = source.with_name("opened")
-    target.mkdir(mode=0o700)
-    with directory(source) as sealed, directory(target) as plain:
-        return target, envelope.open_tree(sealed, plain, unlock, key, MODES, consume=consume)
-
-
 @pytest.fixture
 def sealed(tmp_path):
-    """A sealed tree of two files of one length and a folder."""
-    return seal(build(tmp_path / "plain", {"a": b"first.", "b": b"second", "inner": {"c": b""}}))[0]
+    """A sealed tree of two files of one length and a directory."""
+    return seal_directory(build(tmp_path / "plain", {"a": b"first.", "b": b"second", "inner": {"c": b""}}))[0]
 
 
 @settings(max_examples=60)
@@ -83,9 +42,9 @@ def sealed(tmp_path):
 @example({"a\nb": b"1", "a\\b": b"2", "ä": b"3", "a\u0308": b"4", "…": {" ": {"-rf": b"5"}}})
 def test_a_tree_comes_back_byte_for_byte(tree):
     with tempfile.TemporaryDirectory() as place:
-        sealed, totals = seal(build(Path(place, "plain"), tree))
-        opened, opened_totals = open_(sealed)
-        assert found(opened) == tree
+        sealed, totals = seal_directory(build(Path(place, "plain"), tree))
+        opened, opened_totals = open_directory(sealed)
+        assert tree_at(opened) == tree
         assert opened_totals == totals
 
 
@@ -95,11 +54,17 @@ def test_every_file_has_the_same_header(sealed):
 
 
 def test_modes_do_not_depend_on_the_umask(tmp_path, umask):
-    sealed, _ = seal(build(tmp_path / "plain", {"file": b"x", "inner": {"deeper": {"file": b"y"}}}))
-    opened, _ = open_(sealed)
+    sealed, _ = seal_directory(build(tmp_path / "plain", {"file": b"x", "inner": {"deeper": {"file": b"y"}}}))
+    opened, _ = open_directory(sealed)
     for place, file_mode, directory_mode in ((sealed, 0o600, 0o700), (opened, *MODES)):
         for path in place.rglob("*"):
             assert stat.S_IMODE(path.stat().st_mode) == (directory_mode if path.is_dir() else file_mode)
+
+
+def test_the_manifest_is_counted_as_stored_and_not_as_a_file(tmp_path):
+    sealed, totals = seal_directory(build(tmp_path / "plain", {"a": b"12", "inner": {"b": b"3"}}))
+    assert (totals.files, totals.plaintext_bytes) == (2, 3)
+    assert totals.stored_bytes == sum(path.stat().st_size for path in sealed.rglob("*") if path.is_file())
 
 
 def test_a_deep_tree_takes_no_more_descriptors_and_may_exceed_the_longest_path(tmp_path):
@@ -112,60 +77,35 @@ def test_a_deep_tree_takes_no_more_descriptors_and_may_exceed_the_longest_path(t
             envelope.create_beneath(root, "n" * 100 + ("/" + "n" * 100) * depth, MODES),
         ):
             pass
-        used: list[int] = []
-        sealed, totals = seal(
-            place / "plain", lambda used=used: used.append(len(list(Path("/proc/self/fd").iterdir())))
-        )
+        used: dict[str, list[int]] = {"seal": [], "open": []}
+
+        def count(verb: str, used=used) -> None:
+            used[verb].append(len(list(Path("/proc/self/fd").iterdir())))
+
+        sealed, totals = seal_directory(place / "plain", partial(count, "seal"))
         assert totals.files == 1
-        assert open_(sealed)[1].files == 1
-        most.append(max(used))
+        assert open_directory(sealed, partial(count, "open"))[1].files == 1
+        most.append({verb: max(counts) for verb, counts in used.items()})
     assert most[0] == most[1]
 
 
 def test_a_stored_tree_that_is_consumed_is_empty_after(sealed):
-    opened, _ = open_(sealed, consume=True)
-    assert found(opened) == {"a": b"first.", "b": b"second", "inner": {"c": b""}}
-    assert found(sealed) == {"a": b"", "b": b"", "inner": {"c": b""}}
+    manifest = (sealed / MANIFEST).read_bytes()
+    opened, _ = open_directory(sealed, consume=True)
+    assert tree_at(opened) == {"a": b"first.", "b": b"second", "inner": {"c": b""}}
+    assert tree_at(sealed) == {"a": b"", "b": b"", "inner": {"c": b""}, MANIFEST: manifest}
 
 
 # --- what cannot be sealed -------------------------------------------------------------------------------
 
 
-def link(path: Path) -> None:
-    path.symlink_to("a")
-
-
-def dangling_link(path: Path) -> None:
-    path.symlink_to("/nowhere")
-
-
-def directory_link(path: Path) -> None:
-    path.symlink_to("/etc")
-
-
-def pipe(path: Path) -> None:
-    os.mkfifo(path)
-
-
-def unix_socket(path: Path) -> None:
-    with socket.socket(socket.AF_UNIX) as bound, directory(path.parent) as fd:
-        bound.bind(f"/proc/self/fd/{fd}/{path.name}")  # a path of a socket has at most 107 bytes
-
-
-def not_utf_8(path: Path) -> None:
-    os.close(os.open(bytes(path) + b"\xff", os.O_CREAT))
-
-
-PLANTS = [link, dangling_link, directory_link, pipe, unix_socket, not_utf_8]
-
-
-@pytest.mark.parametrize("plant", PLANTS)
+@pytest.mark.parametrize("plant", ODD_ENTRIES)
 @pytest.mark.parametrize("where", [".", "inner"])
 def test_an_entry_that_is_neither_file_nor_directory_is_not_sealed(tmp_path, plant, where):
     plain = build(tmp_path / "plain", {"a": b"1", "inner": {"b": b"2"}})
     plant(plain / where / "planted")
     with pytest.raises(BadRequest, match="planted"):
-        seal(plain)
+        seal_directory(plain)
 
 
 @pytest.mark.parametrize("plant", [link, dangling_link, pipe, None])
@@ -178,54 +118,64 @@ def test_an_entry_that_is_replaced_after_it_was_listed_is_not_sealed(tmp_path, p
             plant(plain / "b")
 
     with pytest.raises(BadRequest):
-        seal(plain, replace)
+        seal_directory(plain, replace)
 
 
-# --- what cannot be opened -------------------------------------------------------------------------------
+@pytest.mark.parametrize("inner", [b"x", {}, {"a": b""}], ids=["file", "empty directory", "directory"])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_tree_with_the_reserved_name_is_not_sealed(tmp_path, inner, nested):
+    tree = {MANIFEST: inner}
+    with pytest.raises(BadRequest, match=f"the name {MANIFEST} is reserved"):
+        seal_directory(build(tmp_path / "plain", {"nested": tree} if nested else tree))
+    assert [path.name for path in (tmp_path / "sealed").rglob("*") if path.is_file()] == []
 
 
-@pytest.mark.parametrize("plant", PLANTS)
-@pytest.mark.parametrize("where", [".", "inner"])
-def test_an_entry_that_was_not_sealed_is_not_opened(sealed, plant, where):
-    plant(sealed / where / "planted")
-    with pytest.raises(Tampered, match="planted"):
-        open_(sealed)
+def test_a_tree_that_is_too_deep_is_not_sealed(tmp_path):
+    for depth in (DEEPEST, DEEPEST + 1):
+        place = build(tmp_path / str(depth), {"plain": {}})
+        with directory(place / "plain") as root, envelope.create_beneath(root, "/".join(["n"] * depth), MODES):
+            pass
+        if depth == DEEPEST:
+            assert open_directory(seal_directory(place / "plain")[0])[1].files == 1
+            continue
+        with pytest.raises(BadRequest, match="has 256 segments; the limit is 255"):
+            seal_directory(place / "plain")
 
 
-def test_nothing_is_written_through_a_planted_link(sealed, tmp_path):
-    outside = build(tmp_path / "outside", {})
-    (sealed / "inner" / "c").unlink()
-    (sealed / "inner").rmdir()
-    (sealed / "inner").symlink_to(outside)
-    with pytest.raises(Tampered):
-        open_(sealed)
-    assert found(outside) == {}
+def test_more_than_a_manifest_can_list_is_refused_before_it_is_stored(tmp_path, monkeypatch):
+    monkeypatch.setattr("sealgate.envelope.listing.MOST_ENTRIES", 3)
+    plain = build(tmp_path / "plain", dict.fromkeys("abcdef", b""))
+    with pytest.raises(LimitReached, match="more than 3 files and empty directories"):
+        seal_directory(plain)
+    assert sorted(tree_at(tmp_path / "sealed")) == ["a", "b", "c"]
 
 
-def test_two_files_that_changed_places_are_refused(sealed):
-    (sealed / "a").rename(sealed / "x")
-    (sealed / "b").rename(sealed / "a")
-    (sealed / "x").rename(sealed / "b")
-    with pytest.raises(Tampered):
-        open_(sealed)
+def test_a_tree_that_is_sealed_can_be_cancelled_where_it_has_only_directories(tmp_path):
+    with pytest.raises(Cancelled):
+        seal_directory(build(tmp_path / "plain", {"a": {"b": {}}}), cancel)
 
 
-@pytest.mark.parametrize(("old", "new"), [("a", "inner/a"), ("inner/c", "c"), ("a", "A"), ("inner", "other")])
-def test_a_file_or_directory_that_was_moved_is_refused(sealed, old, new):
-    (sealed / old).rename(sealed / new)
-    with pytest.raises(Tampered):
-        open_(sealed)
+def cancel() -> None:
+    raise Cancelled("the caller went away")
 
 
-def test_a_tree_that_was_moved_is_refused(sealed):
-    with pytest.raises(Tampered):
-        open_(sealed, key="models/8")
-
-
-def test_a_planted_plaintext_file_is_refused(sealed):
-    (sealed / "planted").write_bytes(b"not sealed")
-    with pytest.raises(NotSealed):
-        open_(sealed)
+def test_the_limits_of_a_listing_count_every_file_and_every_directory():
+    limits = ListingLimits()
+    for number in range(MOST_ENTRIES):
+        limits.add_file(f"{number}")
+    with pytest.raises(LimitReached, match="more than 100000 files and empty directories"):
+        limits.add_directory("empty", is_empty=True)
+    limits = ListingLimits()
+    for number in range(MOST_DIRECTORIES):
+        limits.add_directory(f"{number}", is_empty=False)
+    with pytest.raises(LimitReached, match="more than 100000 directories"):
+        limits.add_directory("one more", is_empty=False)
+    limits = ListingLimits()
+    longest = "/".join(["x" * LONGEST_SEGMENT] * DEEPEST)
+    for _ in range(LONGEST_MANIFEST // (len(longest) + 11)):
+        limits.add_file(longest)
+    with pytest.raises(LimitReached, match=f"more than {LONGEST_MANIFEST} bytes"):
+        limits.add_file(longest)
 
 
 # --- create_beneath --------------------------------------------------------------------------------------
@@ -248,7 +198,7 @@ def test_a_file_is_created_with_the_directories_on_the_way(root, umask):
     create(fd, "a/b/c", b"1")
     create(fd, "a/b/d", b"2")
     create(fd, "e", b"3")
-    assert found(path) == {"a": {"b": {"c": b"1", "d": b"2"}}, "e": b"3"}
+    assert tree_at(path) == {"a": {"b": {"c": b"1", "d": b"2"}}, "e": b"3"}
     for inner in path.rglob("*"):
         assert stat.S_IMODE(inner.stat().st_mode) == MODES[inner.is_dir()]
 
@@ -261,17 +211,17 @@ def test_a_path_that_leads_elsewhere_creates_nothing(root, hostile):
     path, fd = root
     with pytest.raises(Tampered):
         create(fd, hostile)
-    assert found(path.parent) == {"root": {}}
+    assert tree_at(path.parent) == {"root": {}}
 
 
 @pytest.mark.parametrize(("first", "second"), [("a", "a"), ("a", "a/b"), ("a/b", "a"), ("a/b", "a/b/c")])
 def test_a_path_that_collides_with_another_is_refused(root, first, second):
     path, fd = root
     create(fd, first)
-    before = found(path)
+    before = tree_at(path)
     with pytest.raises(Tampered):
         create(fd, second)
-    assert found(path) == before
+    assert tree_at(path) == before
 
 
 @pytest.mark.parametrize("hostile", ["link", "link/x", "link/deeper/x", "inner/link/x"])
@@ -283,4 +233,4 @@ def test_nothing_is_created_through_a_link(root, tmp_path, hostile):
     (path / "inner" / "link").symlink_to(outside)
     with pytest.raises(Tampered):
         create(fd, hostile)
-    assert found(outside) == {}
+    assert tree_at(outside) == {}

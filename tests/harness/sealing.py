@@ -1,4 +1,4 @@
-"""Sealing and opening in memory: each reader and writer behind one function of bytes."""
+"""Sealing and opening, in memory or in a temporary directory: each reader and writer behind one function."""
 
 from __future__ import annotations
 
@@ -6,14 +6,19 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from sealgate import envelope
 from sealgate.call import WrappedKey
-from sealgate.envelope import Binding, Header, Unlock
+from sealgate.envelope import Binding, Header, Totals, Unlock
 from sealgate.errors import PluginError
 
 DATA_KEY = bytes(range(32))
+OTHER_DATA_KEY = bytes(range(32, 64))
 KEY = "team-a/report.csv"
+DIRECTORY_KEY = "models/7"
+MODES = (0o644, 0o755)
+"""Of the files and the directories that a Load creates."""
 FIRST, FULL = 1_048_520, 1_048_560
 """Plaintext bytes of the first segment, and of each later one."""
 AROUND_BOUNDARIES = (0, 1, FIRST - 1, FIRST, FIRST + 1, FIRST + FULL - 1, FIRST + FULL, FIRST + FULL + 1)
@@ -26,6 +31,11 @@ def header(binding: Binding = Binding.ARTIFACT_KEY, data_key: bytes = DATA_KEY) 
 
 def unlock(_: Header) -> bytes:
     return DATA_KEY
+
+
+def unlock_any(sealed: Header) -> bytes:
+    """Return the data key of a header, among the two that the tests use."""
+    return DATA_KEY if sealed.key_commitment == header().key_commitment else OTHER_DATA_KEY
 
 
 def plaintext_of(size: int) -> bytes:
@@ -93,3 +103,52 @@ def opened_by_stream(sealed: bytes, find: Unlock = unlock, artifact_key: str = K
     except PluginError as error:
         return Outcome(bytes(released), error)
     return Outcome(bytes(released))
+
+
+# --- directories ------------------------------------------------------------------------------------------
+
+Tree = dict[str, "bytes | Tree"]
+"""A directory: the content of each file, and the tree of each directory."""
+
+
+def build(path: Path, tree: Tree) -> Path:
+    path.mkdir()
+    for name, inner in tree.items():
+        if isinstance(inner, bytes):
+            (path / name).write_bytes(inner)
+        else:
+            build(path / name, inner)
+    return path
+
+
+def tree_at(path: Path) -> Tree:
+    return {entry.name: tree_at(entry) if entry.is_dir() else entry.read_bytes() for entry in path.iterdir()}
+
+
+@contextmanager
+def directory(path: Path) -> Iterator[int]:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
+
+
+def seal_directory(
+    source: Path, check=lambda: None, *, key: str = DIRECTORY_KEY, data_key: bytes = DATA_KEY, into: str = "sealed"
+) -> tuple[Path, Totals]:
+    """Seal the directory `source` into a new directory beside it."""
+    target = source.with_name(into)
+    target.mkdir(mode=0o700)
+    with directory(source) as plain, directory(target) as sealed:
+        return target, envelope.seal_tree(plain, sealed, header(data_key=data_key), data_key, key, check)
+
+
+def open_directory(
+    source: Path, check=lambda: None, *, key: str = DIRECTORY_KEY, find: Unlock = unlock_any, **options: bool
+) -> tuple[Path, Totals]:
+    """Open the sealed directory `source` into the new directory `opened` beside it."""
+    target = source.with_name("opened")
+    target.mkdir(mode=0o700)
+    with directory(source) as sealed, directory(target) as plain:
+        return target, envelope.open_tree(sealed, plain, find, key, MODES, check, **options)

@@ -16,8 +16,8 @@ from sealgate.envelope.directories import (
 )
 from sealgate.envelope.files import Admit, open_file, seal_file
 from sealgate.envelope.header import MAGIC, Binding, Header, Unlock, new_header, read_header
+from sealgate.envelope.listing import MANIFEST, ListingLimits
 from sealgate.envelope.manifest import (
-    MANIFEST,
     Manifest,
     SavedDirectory,
     incomplete,
@@ -35,6 +35,7 @@ __all__ = [
     "Admit",
     "Binding",
     "Header",
+    "ListingLimits",
     "Manifest",
     "NotRegular",
     "SavedDirectory",

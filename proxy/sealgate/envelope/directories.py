@@ -19,8 +19,10 @@ PRIVATE_FILE, PRIVATE_DIRECTORY = 0o600, 0o700
 _OPEN_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-_CHANGED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
-"""The error numbers for an entry that was removed or replaced after it was listed."""
+_CHANGED = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO}
+"""The error numbers for an entry that was removed, or replaced by one of another kind, after it was listed.
+
+EISDIR is a directory that is opened for writing, and ENXIO a socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +148,8 @@ def open_regular(name: str, directory: int, *, writable: bool = False) -> Iterat
         writable: open it for writing too. If this user may not write it, it is opened for reading alone.
 
     Raises:
-        OSError: the file was removed, or is a symbolic link now.
-        NotRegular: it is something else now.
+        OSError: no file has this name, or a symbolic link or a socket has it.
+        NotRegular: it is a directory, a device or a pipe.
     """
     try:
         fd = os.open(name, _OPEN_FILE | (os.O_RDWR if writable else 0), dir_fd=directory)

@@ -6,8 +6,8 @@ empty directory. These rules hold for a directory that is opened:
 
 1. The manifest opens for the directory's key, in the manifests' own domain: no file opens as a manifest, nor a
    manifest as a file.
-2. It is canonical: entries ascend by the bytes of their paths, no path is listed twice or climbs, no path is both a
-   file and a directory.
+2. It is canonical, as `sealgate.envelope.listing` says: entries ascend by the bytes of their paths, no path is listed
+   twice or climbs, and no path is both a file and a directory.
 3. Every listed file is there, under exactly its listed path.
 4. The header of each file carries the manifest's key commitment: all files are from the Save that wrote the manifest.
 5. The plaintext of each file has the listed size, and opens for its own path.
@@ -20,22 +20,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from sealgate.envelope.header import Header, Unlock
+from sealgate.envelope.listing import (
+    LONGEST_MANIFEST,
+    MOST_DIRECTORIES,
+    MOST_ENTRIES,
+    SIZE,
+    EntryOrder,
+    ListingLimits,
+)
 from sealgate.envelope.streams import open_stream, seal_stream
 from sealgate.errors import BadRequest, DirectoryIncomplete, LimitReached, ManifestInvalid, shown_key
 from sealgate.plugin import Chunk
 
-MANIFEST = ".sealgate-manifest"
-"""The name of the manifest beneath a directory's key. No file of a directory may have it."""
-MOST_ENTRIES = 100_000
-"""Files and empty directories of one directory artifact."""
-LONGEST_MANIFEST = 16 << 20
-"""Bytes of plaintext: what bounds the memory of whoever reads a manifest."""
-
 _MAGIC = b"SGM1"
 _FILE, _EMPTY_DIRECTORY = 1, 2
-_LONGEST_PATH = (1 << 16) - 1
-_ENTRY_OVERHEAD = 1 + 2
-_SIZE = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,35 +45,33 @@ class Manifest:
     empty_directories: frozenset[str] = frozenset()
 
     def encode(self) -> Iterator[bytes]:
-        """Yield the manifest's plaintext.
+        """Yield the manifest's plaintext. Nothing is yielded of a manifest that no reader would accept.
 
         Raises:
             BadRequest: a path cannot be listed.
             LimitReached: there are too many entries, or their names are too long together.
         """
+        limits = ListingLimits()
+        for name in self.files:
+            limits.add_file(name)
+        for name in self.empty_directories:
+            limits.add_directory(name, is_empty=True)
         entries = sorted(
             [(path.encode(), size) for path, size in self.files.items()]
             + [(path.encode(), None) for path in self.empty_directories]
         )
-        if len(entries) > MOST_ENTRIES:
+        order = EntryOrder()
+        for path, size in entries:
+            if fault := order.fault_of(path, is_directory=size is None):
+                raise BadRequest(f'"{_shown(path)}" cannot be stored in a directory: {fault}')
+        if order.directories > MOST_DIRECTORIES:
             raise LimitReached(
-                f"the directory has {len(entries)} files and empty directories; the limit is {MOST_ENTRIES}"
-            )
-        total = (
-            len(_MAGIC) + 4 + sum(_ENTRY_OVERHEAD + len(path) + _SIZE * (size is not None) for path, size in entries)
-        )
-        if total > LONGEST_MANIFEST:
-            raise LimitReached(
-                f"the names in the directory need a manifest of {total} bytes; the limit is {LONGEST_MANIFEST}",
-                remedy="Save an archive of the directory",
+                f"the directory contains {order.directories} directories; the limit is {MOST_DIRECTORIES}"
             )
         yield _MAGIC + len(entries).to_bytes(4, "big")
-        order = _Order()
         for path, size in entries:
-            if fault := order.fault_of(path):
-                raise BadRequest(f'"{_shown(path)}" cannot be stored in a directory: {fault}')
             head = (_EMPTY_DIRECTORY if size is None else _FILE).to_bytes(1, "big") + len(path).to_bytes(2, "big")
-            yield head + path + (b"" if size is None else size.to_bytes(_SIZE, "big"))
+            yield head + path + (b"" if size is None else size.to_bytes(SIZE, "big"))
 
     @classmethod
     def decode(cls, chunks: Iterable[Chunk]) -> Manifest:
@@ -92,16 +88,18 @@ class Manifest:
             raise _invalid(f"it claims {count} entries; the limit is {MOST_ENTRIES}")
         files: dict[str, int] = {}
         empty: set[str] = set()
-        order = _Order()
+        order = EntryOrder()
         for _ in range(count):
             kind = source.number(1)
             if kind not in {_FILE, _EMPTY_DIRECTORY}:
                 raise _invalid(f"it has an entry of the unknown kind {kind}")
             path = source.take(source.number(2))
-            if fault := order.fault_of(path):
+            if fault := order.fault_of(path, is_directory=kind == _EMPTY_DIRECTORY):
                 raise _invalid(f'"{_shown(path)}": {fault}')
+            if order.directories > MOST_DIRECTORIES:
+                raise _invalid(f"it needs more than {MOST_DIRECTORIES} directories, which is the limit")
             if kind == _FILE:
-                files[path.decode()] = source.number(_SIZE)
+                files[path.decode()] = source.number(SIZE)
             else:
                 empty.add(path.decode())
         if not source.at_end():
@@ -181,47 +179,6 @@ def incomplete(path: str, what: str, others: int, *, at_least: bool = False) -> 
 _RESTORE = "Restore the directory from a copy that was not changed, or save it again"
 
 
-class _Order:
-    """Holds the entries of a manifest to the canonical form, in the order in which they come."""
-
-    def __init__(self) -> None:
-        self._last = b""
-        self._entries: set[bytes] = set()
-
-    def fault_of(self, path: bytes) -> str:
-        """Why `path` may not come next; empty if it may."""
-        if fault := _path_fault(path):
-            return fault
-        if path <= self._last:
-            return "it is listed twice" if path == self._last else "it is out of order"
-        parents = [path[:end] for end, byte in enumerate(path) if byte == _SLASH]
-        if not self._entries.isdisjoint(parents):
-            return "a part of its path is listed as a file or as an empty directory"
-        self._last = path
-        self._entries.add(path)
-        return ""
-
-
-_SLASH = ord("/")
-
-
-def _path_fault(path: bytes) -> str:
-    if not path or len(path) > _LONGEST_PATH:
-        return f"its length is {len(path)} bytes; 1 to {_LONGEST_PATH} are possible"
-    segments = path.split(b"/")
-    if not {b"", b".", b".."}.isdisjoint(segments):
-        return "it has an empty or a relative segment"
-    if MANIFEST.encode() in segments:
-        return f"the name {MANIFEST} is reserved"
-    if b"\0" in path:
-        return "it contains a NUL byte"
-    try:
-        path.decode()
-    except UnicodeDecodeError:
-        return "it is not UTF-8"
-    return ""
-
-
 class _Bytes:
     """A plaintext that arrives in chunks, read by exact sizes and never beyond `LONGEST_MANIFEST`."""
 
@@ -231,7 +188,7 @@ class _Bytes:
         self._offset = self._total = 0
 
     def take(self, size: int) -> bytes:
-        """The next `size` bytes."""
+        """Return the next `size` bytes."""
         while len(self._data) - self._offset < size:
             if not self._more():
                 raise _invalid("it ends inside an entry")
@@ -239,11 +196,11 @@ class _Bytes:
         return self._data[self._offset - size : self._offset]
 
     def number(self, size: int) -> int:
-        """The next `size` bytes as an unsigned big-endian number."""
+        """Return the next `size` bytes as an unsigned big-endian number."""
         return int.from_bytes(self.take(size), "big")
 
     def at_end(self) -> bool:
-        """Whether nothing is left."""
+        """Return whether nothing is left."""
         while self._offset == len(self._data):
             if not self._more():
                 return True

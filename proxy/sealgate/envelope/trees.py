@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from operator import itemgetter
 
 from sealgate.envelope.directories import (
     PRIVATE_DIRECTORY,
@@ -29,8 +28,8 @@ from sealgate.envelope.directories import (
 )
 from sealgate.envelope.files import Admit, Check, admit_any, open_file, seal_file
 from sealgate.envelope.header import Header, Unlock, read_header
+from sealgate.envelope.listing import MANIFEST, ListingLimits
 from sealgate.envelope.manifest import (
-    MANIFEST,
     Manifest,
     SavedDirectory,
     incomplete,
@@ -38,7 +37,7 @@ from sealgate.envelope.manifest import (
     open_manifest,
     seal_manifest,
 )
-from sealgate.errors import DataLoss, DirectoryIncomplete, NotSealed, Tampered
+from sealgate.errors import DataLoss, DirectoryIncomplete, NotSealed, Tampered, UnsupportedFormat
 from sealgate.plugin import Chunk
 
 _READ_SIZE = 1 << 20
@@ -87,21 +86,25 @@ def seal_tree(
         skip_links: leave out symbolic links instead of refusing the directory.
 
     Raises:
-        BadRequest: the directory has a link, a device or a name that cannot be stored, or changed while it was read.
+        BadRequest: the directory has a link, a device or a path that cannot be stored, or changed while it was read.
         LimitReached: the directory has more entries than a manifest may list.
     """
-    totals = Totals()
+    totals, limits = Totals(), ListingLimits()
     files: dict[str, int] = {}
     empty: set[str] = set()
     with savable():
         for place in walk(source, skip_links=skip_links):
-            if place.path and not place.files and not place.directories:
-                empty.add(place.path)
+            check()
+            if place.path:
+                is_empty = not place.files and not place.directories
+                limits.add_directory(place.path, is_empty=is_empty)
+                empty |= {place.path} if is_empty else set()
             with descend(target, place.path) as into:
                 for name in place.directories:
                     create_directory(name, into, PRIVATE_DIRECTORY)
                 for name in place.files:
                     path = place.path_of(name)
+                    limits.add_file(path)
                     with (
                         open_regular(name, place.fd) as plain,
                         create_regular(name, into, PRIVATE_FILE) as sealed,
@@ -146,16 +149,20 @@ def open_tree(
         DirectoryIncomplete: the manifest or a listed file is missing, or a file is from another Save.
         DataLoss: the manifest or a file is not the one that was sealed at its path.
     """
-    try:
-        with open_regular(MANIFEST, source) as stored:
-            saved = open_manifest(_read(stored), unlock, artifact_key)
-    except (OSError, NotRegular) as fault:
-        if not is_absent(fault):
-            raise
-        if not plain:
+    with ExitStack() as stack:
+        try:
+            stored = _enter(stack, open_regular(MANIFEST, source))
+        except DirectoryIncomplete:
+            if plain:
+                return _copy_tree(source, target, artifact_key, modes, check, admit)
             raise no_manifest() from None
-        return _copy_tree(source, target, artifact_key, modes, check, admit)
-    return _TreeReader(source, target, saved, unlock, artifact_key, modes, check, admit, consume=consume).open_all()
+        saved = open_manifest(_read(stored, check), unlock, artifact_key)
+        manifest_size = os.fstat(stored).st_size
+    reader = _TreeReader(source, target, saved, unlock, artifact_key, modes, check, admit, consume=consume)
+    totals = reader.open_all()
+    totals.stored_bytes += manifest_size
+    totals.foreign = max(0, _count_files(source, check) - len(saved.manifest.files) - 1)
+    return totals
 
 
 class _TreeReader:
@@ -176,69 +183,75 @@ class _TreeReader:
     ) -> None:
         self._source, self._target = source, target
         self._saved = saved
-        self._unlock = unlock
+        self._unlock = saved.same_save(unlock)
         self._key = artifact_key
         self._modes = modes
         self._check, self._admit = check, admit
         self._consume = consume
-        self._totals = Totals(foreign=_count_files(source) - len(saved.manifest.files) - 1)
+        self._totals = Totals()
 
     def open_all(self) -> Totals:
         """Open every listed file, and create every listed empty directory."""
         for path in sorted(self._saved.manifest.empty_directories):
+            self._check()
             with create_directories(self._target, path, self._modes[1]):
                 pass
-        paths = sorted(map(_split, self._saved.manifest.files))
+        paths = sorted(self._saved.manifest.files)
         done = 0
-        for parent, names in groupby(paths, key=itemgetter(0)):
+        for parent, beneath in groupby(paths, key=_parent_of):
             with create_directories(self._target, parent, self._modes[1]) as into, ExitStack() as stack:
                 directory: int | None = None
-                for _, name in names:
-                    path = _joined(parent, name)
+                for path in beneath:
+                    done += 1
                     try:
                         if directory is None:
-                            directory = stack.enter_context(descend(self._source, parent))
-                        self._open(path, name, directory, into)
-                    except (OSError, NotRegular) as fault:
-                        if not is_absent(fault):
-                            raise
-                        raise incomplete(path, "is missing", self._count_faults(paths[done + 1 :])) from None
+                            directory = _enter(stack, descend(self._source, parent))
+                        self._open(path, directory, into)
                     except DirectoryIncomplete as fault:
-                        others = self._count_faults(paths[done + 1 :])
-                        raise incomplete(path, fault.fact, others) from None
-                    done += 1
+                        raise incomplete(path, fault.fact, self._count_faults(paths[done:])) from None
         return self._totals
 
-    def _open(self, path: str, name: str, directory: int, into: int) -> None:
-        unlock, key = self._saved.same_save(self._unlock), f"{self._key}/{path}"
-        with (
-            open_regular(name, directory, writable=self._consume) as sealed,
-            create_regular(name, into, self._modes[0]) as opened,
-        ):
-            sizes = open_file(sealed, opened, unlock, key, self._check, self._admit, consume=self._consume)
+    def _open(self, path: str, directory: int, into: int) -> None:
+        """Open the listed file at `path`; `directory` and `into` are the directories that contain it and its copy."""
+        name = path.rpartition("/")[2]
+        with ExitStack() as stack:
+            sealed = _enter(stack, open_regular(name, directory, writable=self._consume))
+            opened = stack.enter_context(create_regular(name, into, self._modes[0]))
+            key = f"{self._key}/{path}"
+            sizes = open_file(sealed, opened, self._unlock, key, self._check, self._admit, consume=self._consume)
         self._saved.require_size(path, sizes[0])
         self._totals.add(*sizes)
 
-    def _count_faults(self, paths: list[tuple[str, str]]) -> int:
+    def _count_faults(self, paths: list[str]) -> int:
         """Return how many of `paths` are missing or from another Save, by their headers alone."""
         faults = 0
-        for parent, name in paths:
+        for path in paths:
+            self._check()
+            parent, _, name = path.rpartition("/")
             try:
                 with descend(self._source, parent) as directory, open_regular(name, directory) as sealed:
                     header, _ = read_header(partial(_pread, sealed))
                 faults += header.key_commitment != self._saved.key_commitment
-            except (OSError, NotRegular, NotSealed, DataLoss):
+            except (OSError, NotRegular, NotSealed, DataLoss, UnsupportedFormat):
                 faults += 1
         return faults
 
 
-def _split(path: str) -> tuple[str, str]:
-    parent, _, name = path.rpartition("/")
-    return parent, name
+def _enter(stack: ExitStack, stored: AbstractContextManager[int]) -> int:
+    """Open a stored file or directory that must be there, until `stack` ends.
+
+    Only what goes wrong with `stored` itself means that it is missing. So nothing else is done in the `try`.
+    """
+    try:
+        return stack.enter_context(stored)
+    except (OSError, NotRegular) as fault:
+        if not is_absent(fault):
+            raise
+        raise DirectoryIncomplete("is missing") from None
 
 
-def _joined(parent: str, name: str) -> str:
-    return f"{parent}/{name}" if parent else name
+def _parent_of(path: str) -> str:
+    return path.rpartition("/")[0]
 
 
 def _pread(fd: int, size: int, offset: int) -> bytes:
@@ -253,6 +266,7 @@ def _copy_tree(
     file_mode, directory_mode = modes
     try:
         for place in walk(source):
+            check()
             with descend(target, place.path) as into:
                 for name in place.directories:
                     create_directory(name, into, directory_mode)
@@ -269,16 +283,22 @@ def _refuse_sealed(_: Header) -> bytes:
     raise no_manifest()
 
 
-def _count_files(root: int) -> int:
-    """Return how many entries of the tree open as `root` are not directories."""
+def _count_files(root: int, check: Check) -> int:
+    """Return how many entries of the tree open as `root` are not directories.
+
+    What this user may not read is not counted: nothing depends on the number.
+    """
     count = 0
-    for place in walk(root, any_entry=True):
-        count += len(place.files)
+    with suppress(OSError):
+        for place in walk(root, any_entry=True):
+            check()
+            count += len(place.files)
     return count
 
 
-def _read(fd: int) -> Iterator[Chunk]:
+def _read(fd: int, check: Check) -> Iterator[Chunk]:
     while chunk := os.read(fd, _READ_SIZE):
+        check()
         yield chunk
 
 
