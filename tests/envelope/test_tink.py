@@ -7,7 +7,6 @@ import json
 from pathlib import Path
 
 import pytest
-import tink
 from harness.sealing import (
     AROUND_BOUNDARIES,
     DATA_KEY,
@@ -24,8 +23,7 @@ from harness.sealing import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tink import secret_key_access, streaming_aead
-from tink.proto import aes_gcm_hkdf_streaming_pb2, common_pb2, tink_pb2
+from vectors.reader import primitive
 
 from sealgate.envelope import Binding, read_header
 
@@ -36,28 +34,6 @@ OPENED = [
     for vector in json.loads((VECTORS / "vectors.json").read_text())["vectors"]
     if "plaintext" in vector and "file" in vector["pieces"][0]
 ]
-
-
-def primitive(data_key: bytes) -> streaming_aead.StreamingAead:
-    """Return Tink's streaming AEAD for a data key: a reader without this program needs nothing else."""
-    streaming_aead.register()
-    parameters = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingParams(
-        ciphertext_segment_size=1 << 20, derived_key_size=32, hkdf_hash_type=common_pb2.SHA256
-    )
-    key = aes_gcm_hkdf_streaming_pb2.AesGcmHkdfStreamingKey(params=parameters, key_value=data_key)
-    keyset = tink_pb2.Keyset(primary_key_id=1)
-    keyset.key.add(
-        key_data=tink_pb2.KeyData(
-            type_url="type.googleapis.com/google.crypto.tink.AesGcmHkdfStreamingKey",
-            value=key.SerializeToString(),
-            key_material_type=tink_pb2.KeyData.SYMMETRIC,
-        ),
-        status=tink_pb2.ENABLED,
-        key_id=1,
-        output_prefix_type=tink_pb2.RAW,
-    )
-    handle = tink.proto_keyset_format.parse(keyset.SerializeToString(), secret_key_access.TOKEN)
-    return handle.primitive(streaming_aead.StreamingAead)
 
 
 def opened_by_tink(sealed: bytes, data_key: bytes, artifact_key: str) -> bytes:

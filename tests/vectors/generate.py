@@ -10,15 +10,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from tests.vectors import body_faults, header_faults, opened
+from tests.vectors import body_faults, directories, header_faults, opened
+from tests.vectors.directory_writer import DirectoryVector
 from tests.vectors.writer import KEYRING, NONE, VAULT, Piece, Recipe, Vector, commitment
 
 
-def write(vectors: Iterable[Vector], directory: Path) -> None:
-    """Write the manifest and the files into `directory`, and replace those that exist."""
+def write(vectors: Iterable[Vector], trees: Iterable[DirectoryVector], directory: Path) -> None:
+    """Write the list of vectors and their files into `directory`, and replace those that exist."""
     files: dict[str, str] = {}
     entries = []
-    for folder in ("opened", "refused"):
+    for folder in ("opened", "refused", "directories"):
         shutil.rmtree(directory / folder, ignore_errors=True)
         (directory / folder).mkdir(parents=True)
     for vector in vectors:
@@ -27,9 +28,11 @@ def write(vectors: Iterable[Vector], directory: Path) -> None:
             (directory / file).write_bytes(vector.content)
             files[vector.name] = file
         entries.append(_entry(vector, files))
-    names = [entry["name"] for entry in entries]
+    objects = _Objects(directory)
+    listed = [_directory(vector, objects) for vector in trees]
+    names = [entry["name"] for entry in (*entries, *listed)]
     assert len(set(names)) == len(names), "each vector has a name of its own"
-    document = {"format": 1, "keyring": KEYRING, "vectors": entries}
+    document = {"format": 1, "keyring": KEYRING, "vectors": entries, "directories": listed}
     text = json.dumps(document, indent=1, ensure_ascii=False)
     (directory / "vectors.json").write_text(text + "\n", encoding="utf-8")
 
@@ -79,9 +82,47 @@ def _header(recipe: Recipe) -> dict[str, Any]:
     }
 
 
+class _Objects:
+    """Writes the stored objects of directories, each content once."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._files: dict[bytes, str] = {}
+
+    def file_of(self, content: bytes, vector: str) -> str:
+        """Return the file with this content, which is named after the first vector that has it."""
+        if content not in self._files:
+            number = sum(file.startswith(f"directories/{vector}.") for file in self._files.values()) + 1
+            self._files[content] = f"directories/{vector}.{number}.sealed"
+            (self._directory / self._files[content]).write_bytes(content)
+        return self._files[content]
+
+
+def _directory(vector: DirectoryVector, objects: _Objects) -> dict[str, Any]:
+    entry: dict[str, Any] = {
+        "name": vector.name,
+        "what": vector.what,
+        "objects": {path: objects.file_of(content, vector.name) for path, content in vector.objects.items()},
+        "artifact_key": vector.artifact_key,
+        "data_keys": {wrapped: data_key.hex() for wrapped, data_key in vector.data_keys.items()},
+    }
+    if vector.error:
+        return entry | {"error": vector.error}
+    assert vector.saved
+    return entry | {
+        "files": {
+            path: {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+            for path, content in vector.saved.files.items()
+        },
+        "empty_directories": list(vector.saved.empty),
+        "left_out": vector.left_out,
+    }
+
+
 def main(arguments: list[str]) -> None:
     directory = Path(arguments[0]) if arguments else Path(__file__).parent
-    write([*opened.vectors(), *header_faults.vectors(), *body_faults.vectors()], directory)
+    files = [*opened.vectors(), *header_faults.vectors(), *body_faults.vectors()]
+    write(files, directories.vectors(), directory)
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ SEGMENT, TAG, STREAM_HEADER = 1_048_576, 16, 40
 FIRST_PLAINTEXT, PLAINTEXT = 1_048_520, 1_048_560
 NONE, ARTIFACT_KEY = 1, 2
 VAULT, LOCAL = 1, 2
+FILE_LABEL, MANIFEST_LABEL = b"sealed artifact v1", b"sealed artifact v1 manifest"
 KEY = "team-a/report.csv"
 TEXT = b"id,amount\r\n1,100\r\n2,250\r\n\x00\xff\x1a the end"
 
@@ -101,8 +102,8 @@ def stored(header: bytes, body: bytes) -> bytes:
     return MAGIC + u32(len(header)) + header + body
 
 
-def associated_data(authenticated: bytes, context: bytes) -> bytes:
-    return b"sealed artifact v1" + u32(len(authenticated)) + authenticated + u32(len(context)) + context
+def associated_data(authenticated: bytes, context: bytes, label: bytes = FILE_LABEL) -> bytes:
+    return label + u32(len(authenticated)) + authenticated + u32(len(context)) + context
 
 
 def nonce_suffix(index: int, last: bool) -> bytes:

@@ -33,7 +33,9 @@ def run(options: argparse.Namespace) -> int:
     """
     with open_source(str(options.file)) as source:
         if source.is_directory:
-            raise BadRequest(f"{options.file} is a directory", remedy="Inspect one of its files")
+            raise BadRequest(
+                f"{options.file} is a directory", remedy=f"Inspect one of its files, such as {envelope.MANIFEST}"
+            )
         header, start = envelope.read_header(lambda size, offset: os.pread(source.fd, size, offset))
         body = source.size - start
     try:

@@ -14,36 +14,33 @@ from pathlib import Path
 
 from sealgate.cli.progress import Progress
 from sealgate.errors import BadRequest
+from sealgate.layers.directories import require_unreserved
 from sealgate.plugin import Chunk
 from sealgate.policy import canonical_keys
 from sealgate.storage.local_paths import Destination, LocalSource, Roots, local_errors, write_all
 
 STREAM = "-"
 """Standard input as a source, standard output as a target."""
+ARTIFACT_KEY_HELP = "the key that the artifact is stored under in Argo, such as ns/workflow/pod/main.tgz"
 _READ_SIZE = 1 << 20
 
 
-def add_copy_options(parser: argparse.ArgumentParser, done: str) -> None:
-    """Add to `parser` the options of `seal` and `open`; `done` is "sealed" or "opened"."""
+def add_copy_arguments(parser: argparse.ArgumentParser, done: str) -> None:
+    """Add to `parser` the arguments of `seal` and `open`; `done` is "sealed" or "opened"."""
     parser.add_argument("source", metavar="IN", help="a file, a directory, or - for standard input")
     parser.add_argument("target", metavar="OUT", help=f"the path of the {done} copy, or - for standard output")
-    parser.add_argument(
-        "--artifact-key",
-        default="",
-        metavar="KEY",
-        help="the key that the artifact is stored under in Argo, such as ns/workflow/pod/main.tgz",
-    )
 
 
-def check_copy(artifact_key: str, target: str) -> None:
+def check_copy(artifact_key: str | None, target: str) -> None:
     """Check both options before any work is done.
 
     Raises:
-        BadRequest: the key is not canonical, or the target exists.
+        BadRequest: the key is empty, not canonical or reserved, or the target exists.
     """
-    fault = canonical_keys.fault_of(artifact_key) if artifact_key else ""
-    if fault:
-        raise BadRequest(fault, remedy="Give --artifact-key as Argo shows it")
+    if artifact_key is not None:
+        if fault := canonical_keys.fault_of(artifact_key):
+            raise BadRequest(fault, remedy="Give --artifact-key as Argo shows it")
+        require_unreserved(artifact_key)
     if target != STREAM and os.path.lexists(target):
         raise BadRequest(f"{target} exists already", remedy="Name a path that does not exist")
 

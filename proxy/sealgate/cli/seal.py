@@ -20,18 +20,27 @@ _FILE, _DIRECTORY = 0o600, 0o700
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sealgate seal` to `parser`."""
-    files.add_copy_options(parser, "sealed")
+    files.add_copy_arguments(parser, "sealed")
+    binding = parser.add_mutually_exclusive_group(required=True)
+    binding.add_argument("--artifact-key", metavar="KEY", help=files.ARTIFACT_KEY_HELP)
+    binding.add_argument(
+        "--unbound",
+        action="store_true",
+        help="bind the copy to no artifact key. It can then take the place of any other unbound file, and a plugin "
+        "opens it only where allowUnbound is set",
+    )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Seal the source to the target, bound to the artifact key if one is given.
+    """Seal the source to the target, bound to the artifact key or, with --unbound, to none.
 
     Raises:
         BadRequest: the source is missing, the target exists, or the key is not canonical.
+        LimitReached: the source is a directory with more entries than a manifest may list.
         NotConfigured: the configuration names no key provider.
     """
     files.check_copy(options.artifact_key, options.target)
-    _seal(options.source, options.target, options.artifact_key)
+    _seal(options.source, options.target, options.artifact_key or "")
     return DONE
 
 

@@ -51,7 +51,7 @@ class Totals:
     plaintext_bytes: int = 0
     stored_bytes: int = 0
     foreign: int = 0
-    """Stored objects beneath the directory that its manifest does not list; they were left out."""
+    """Stored objects beneath the directory that its manifest does not list, but for manifests; they were left out."""
 
     def add(self, plaintext: int, stored: int) -> None:
         """Count one more file of `plaintext` plaintext bytes and `stored` stored bytes."""
@@ -161,7 +161,7 @@ def open_tree(
     reader = _TreeReader(source, target, saved, unlock, artifact_key, modes, check, admit, consume=consume)
     totals = reader.open_all()
     totals.stored_bytes += manifest_size
-    totals.foreign = max(0, _count_files(source, check) - len(saved.manifest.files) - 1)
+    totals.foreign = max(0, _count_files(source, check) - len(saved.manifest.files))
     return totals
 
 
@@ -284,7 +284,7 @@ def _refuse_sealed(_: Header) -> bytes:
 
 
 def _count_files(root: int, check: Check) -> int:
-    """Return how many entries of the tree open as `root` are not directories.
+    """Return how many entries of the tree open as `root` are neither directories nor manifests.
 
     What this user may not read is not counted: nothing depends on the number.
     """
@@ -292,7 +292,7 @@ def _count_files(root: int, check: Check) -> int:
     with suppress(OSError):
         for place in walk(root, any_entry=True):
             check()
-            count += len(place.files)
+            count += len(place.files) - (MANIFEST in place.files)
     return count
 
 

@@ -151,7 +151,7 @@ def by_hand(day: Day) -> None:
         day.seen.extend((done.stdout, done.stderr))
         return done.returncode
 
-    assert run("seal", str(scene.stand.source), "by-hand") == 0
+    assert run("seal", str(scene.stand.source), "by-hand", "--unbound") == 0
     assert run("inspect", "by-hand") == 0
     assert run("open", "by-hand", "opened") == 0
     scene.transit.rotate()
