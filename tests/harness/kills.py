@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import shutil
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,6 +30,8 @@ _SLICE = 0.0001
 """Seconds that a store may run before its progress is read again. A fast one stores an object in as long."""
 _LONGEST_DELAY = {"file": 0.0005, "stream": 0.1}
 """Seconds between a change and a kill: as long as an object takes."""
+_UNTIL_THE_FIRST = 0.1
+"""Seconds from the beginning of a Save to the first change, roughly."""
 _CHILDREN = 3
 """Children of one proxy that are killed."""
 _AT_ONCE = 4
@@ -173,7 +176,7 @@ class Range:
                     changes = self._changes_of(key, transfer)
                     place = (number + chance.random()) / count * (changes + 1)
                     victim = Victim.PROXY if number % 2 else Victim.CHILD
-                    delay = chance.random() * _LONGEST_DELAY[transfer]
+                    delay = chance.random() * (_LONGEST_DELAY[transfer] if int(place) else _UNTIL_THE_FIRST)
                     points.append(Point(key, transfer, victim, int(place), delay, changes))
         return points
 
@@ -188,15 +191,20 @@ class Range:
 
     def kill_all(self, points: Sequence[Point]) -> list[Kill]:
         """Kill a Save at each point, and then load every directory by fresh proxies, by file and by stream."""
-        killed: dict[Point, tuple[int, Outcome]] = {}
+        before = {point: self._storage.files_of(point.key) for point in points}
+        saves: dict[Point, Outcome] = {}
         with ThreadPoolExecutor(_AT_ONCE) as pool:
-            list(pool.map(lambda those: killed.update(self._kill(those)), _for_one_proxy(points)))
+            list(pool.map(lambda those: saves.update(self._kill(those)), _for_one_proxy(points)))
+            changes = [self._storage.changes(point.key, before[point]) for point in points]
             by_file, by_stream = pool.map(lambda transfer: self._states(transfer, points), ("file", "stream"))
         assert by_file == by_stream
-        return [Kill(point, *killed[point], state) for point, state in zip(points, by_file, strict=True)]
+        return [
+            Kill(point, count, saves[point], state)
+            for point, count, state in zip(points, changes, by_file, strict=True)
+        ]
 
-    def _kill(self, points: Sequence[Point]) -> dict[Point, tuple[int, Outcome]]:
-        killed: dict[Point, tuple[int, Outcome]] = {}
+    def _kill(self, points: Sequence[Point]) -> dict[Point, Outcome]:
+        saves: dict[Point, Outcome] = {}
         with self.proxy(points[0].transfer) as proxy:
             process = psutil.Process(proxy.process.pid)
             for point in points:
@@ -204,14 +212,14 @@ class Range:
                 children = process.children(recursive=True)
                 # By file, the store is faster than two threads here that take turns.
                 with self._watching if point.transfer == "file" else nullcontext():
-                    killed[point] = self._save_until_killed(proxy, point, process, _backend(children))
+                    saves[point] = self._save_until_killed(proxy, point, process, _backend(children))
                 assert eventually(lambda children=children: not any(map(_is_alive, children)))
             proxy.kill()
-        return killed
+        return saves
 
     def _save_until_killed(
         self, proxy: Proxy, point: Point, process: psutil.Process, backend: psutil.Process
-    ) -> tuple[int, Outcome]:
+    ) -> Outcome:
         before = self._storage.files_of(point.key)
         with _begun(lambda: proxy.argo().save(point.key, self._trees[point.transfer][State.NEW])) as (saving, ended):
             backend.suspend()
@@ -222,7 +230,7 @@ class Range:
             # The child is stopped. When only the proxy is killed, its guardian kills the child some milliseconds later,
             # and a child that runs would store more objects. Here all processes end at once, as in a container.
             (process if point.victim is Victim.PROXY else backend).kill()
-        return self._storage.changes(point.key, before), ended[0]
+        return ended[0]
 
     def _states(self, transfer: str, points: Sequence[Point]) -> list[State]:
         with self.proxy(transfer) as proxy:
@@ -237,6 +245,7 @@ class Range:
             return State.DATA_LOSS
         assert found == Outcome("OK"), (point, found)
         loaded = read_tree(target)
+        shutil.rmtree(target)
         states = [state for state, content in self._contents[point.transfer].items() if content == loaded]
         assert states, f"a part or a mixture at {point}: {len(loaded)} paths"
         return states[0]
