@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -67,6 +69,16 @@ def test_an_omitted_setting_has_its_documented_default():
     assert (downstream.plugin_name, downstream.start_timeout) == (None, 30.0)
     assert settings.paths.roots == tuple(map(Path, ("/argo/inputs/artifacts", "/tmp/argo/outputs", "/mainctrfs")))
     assert (settings.spool.directory, settings.spool.transfer) == (None, "auto")
+    assert (settings.require_policy, settings.allow_passthrough, settings.allow_unbound) == (False, False, False)
+
+
+def test_the_page_on_the_configuration_shows_a_valid_one_with_every_section():
+    page = (Path(__file__).parents[1] / "docs/configuration.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[:1]
+    for name in (None, "crypt-pci"):
+        assert parse(text, "config.yaml", name).required_downstream()
+    for field in msgspec.structs.fields(Settings):
+        assert re.search(rf"^{field.encode_name}:", text, re.MULTILINE), field.encode_name
 
 
 @pytest.mark.parametrize("section", ["downstream", "keys"])
@@ -125,6 +137,12 @@ def test_the_settings_of_a_plugin_name_overlay_the_common_ones():
     assert settings.spool.transfer == "stream"
 
 
+def test_unbound_objects_can_be_allowed_for_one_plugin_name():
+    text = f"{HEAD}plugins: {{crypt: {{allowUnbound: true}}}}"
+    assert parse(text, "config.yaml", "crypt").allow_unbound
+    assert not parse(text, "config.yaml").allow_unbound
+
+
 def test_a_list_is_replaced_and_not_extended():
     settings = parse(WHOLE, "config.yaml", "crypt-logs")
     assert settings.paths.roots == (Path("/logs"),)
@@ -160,6 +178,7 @@ FAULTS = {
     "merge key": (HEAD + "<<: {spool: {}}", "3:1: YAML merge keys are not supported"),
     "field of a later version": (HEAD + "kind2: 1\nspool: {}", "3:1: Object contains unknown field `kind2`"),
     "number for text": (HEAD + "downstream:\n  socket: /s\n  pluginName: 5", "5:3: Expected `str | null`, got `int`"),
+    "text for a boolean": (HEAD + "allowUnbound: always", "3:1: Expected `bool`, got `str`"),
     "text for a mapping": (HEAD + "spool: auto", "3:1: Expected `object`, got `str`"),
     "list for a mapping": (HEAD + "keys: [local]", "3:1: Expected `object | null`, got `array`"),
     "text for a list": (HEAD + "paths: {roots: /data}", "3:9: Expected `array`, got `str`"),

@@ -250,7 +250,7 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     require_policy: bool = False
     """Whether everything is refused if no policy is configured, instead of the baseline."""
     allow_unbound: bool = False
-    """Objects that were sealed without an artifact key are opened under any key."""
+    """Whether objects that were sealed without an artifact key are opened, under whatever key they are stored."""
     allow_passthrough: bool = False
     """Whether a policy may use passthrough."""
 
