@@ -29,11 +29,10 @@ from sealgate.errors import (
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc import wire
+from sealgate.rpc.edge import LARGEST_ANSWER, LARGEST_ANSWER_METADATA
 from sealgate.rpc.endpoint import Endpoint
 from sealgate.rpc.observer import CallChannel
 
-LARGEST_ANSWER = 16 << 20
-"""In bytes. More than Argo accepts of a plugin, so that `rpc.edge` explains an answer that is too large for Argo."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_ANSWER),
     ("grpc.max_send_message_length", -1),
@@ -283,7 +282,9 @@ class _Upload(AbstractContextManager["_Upload"]):
 
 
 def _rpc_options(call: Call) -> dict[str, Any]:
-    return {"timeout": call.remaining(), "metadata": call.metadata}
+    # The downstream's answer may be larger than Argo accepts: this process also lists to decide, to save and to delete.
+    metadata = (*call.metadata, (LARGEST_ANSWER_METADATA, str(LARGEST_ANSWER)))
+    return {"timeout": call.remaining(), "metadata": metadata}
 
 
 def _parse(kind: type[M], message: bytes) -> M:
