@@ -39,6 +39,8 @@ _OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
 )
+# This process also lists to decide, to save and to delete: an answer may be larger than Argo accepts of this process.
+_OWN_METADATA = ((LARGEST_ANSWER_METADATA, str(LARGEST_ANSWER)),)
 _PREFIX = "/artifact.ArtifactService/"
 _SAYS = "downstream"
 _LIBRARY_TEXTS = (
@@ -179,7 +181,7 @@ class Downstream(ArtifactPlugin):
         ended_with: BaseException | None = None
         try:
             with self._connection(call) as channel:
-                rpc_channel = CallChannel(channel, call)
+                rpc_channel = CallChannel(channel, call, _OWN_METADATA)
                 yield rpc_channel
         except BaseException as error:
             ended_with = error
@@ -282,9 +284,7 @@ class _Upload(AbstractContextManager["_Upload"]):
 
 
 def _rpc_options(call: Call) -> dict[str, Any]:
-    # The downstream's answer may be larger than Argo accepts: this process also lists to decide, to save and to delete.
-    metadata = (*call.metadata, (LARGEST_ANSWER_METADATA, str(LARGEST_ANSWER)))
-    return {"timeout": call.remaining(), "metadata": metadata}
+    return {"timeout": call.remaining(), "metadata": call.metadata}
 
 
 def _parse(kind: type[M], message: bytes) -> M:
