@@ -17,6 +17,7 @@ import obstore
 from sealgate.backend import keys
 from sealgate.backend.directory import DirectoryStore
 from sealgate.backend.errors import SAYS, Missing, store_errors
+from sealgate.backend.raw import RawKeys
 from sealgate.call import Call
 from sealgate.errors import BadRequest, LimitReached, PluginError, Unavailable
 from sealgate.plugin import Chunk
@@ -61,15 +62,27 @@ class Bucket:
         store: obstore's client of the store.
         prefix: precedes each key in the store; empty, or ends in `/`.
         directory: the store's directory, if the store is a local directory.
+        raw: reaches objects whose keys the library cannot name, if anything does.
         workers: how many threads should move small objects at once.
     """
 
     def __init__(
-        self, store: ObjectStore, *, prefix: str = "", directory: DirectoryStore | None = None, workers: int = 1
+        self,
+        store: ObjectStore,
+        *,
+        prefix: str = "",
+        directory: DirectoryStore | None = None,
+        raw: RawKeys | None = None,
+        workers: int = 1,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._directory = directory
+        self._raw = raw
+        self.is_directory = directory is not None
+        """Whether the store is a local directory."""
+        self.has_raw = raw is not None
+        """Whether `beneath_raw` and `delete` work with keys that the library cannot name."""
         self.workers = workers
 
     def exists(self, key: str) -> bool:
@@ -82,7 +95,17 @@ class Bucket:
         return True
 
     def beneath(self, call: Call, key: str) -> Generator[ListedObject]:
-        """Yield the objects whose keys begin with `key` and a slash, in any order."""
+        """Yield the objects whose keys begin with `key` and a slash, in any order.
+
+        The library lists an object whose key ends in a slash without that slash. Only for the object `key/` itself
+        that is certain, and it is yielded as it is.
+
+        Raises:
+            NotAPath: there is an object whose key the library cannot name at all.
+        """
+        if self._directory:
+            yield from self._beneath_directory(call, key)
+            return
         start = f"{self._prefix}{key}/"
         try:
             with store_errors():
@@ -93,13 +116,29 @@ class Bucket:
                     page = next(pages, None)
                 if page is None:
                     return
-                # obstore lists an object `key/`, which other programs store for a directory, as `key`.
-                yield from (self._stored(meta) for meta in page if meta["path"].startswith(start))
-        except Missing:  # the store is a directory, and the key is a file in it
+                for meta in page:
+                    name = start if meta["path"] == start[:-1] else meta["path"]
+                    yield ListedObject(name.removeprefix(self._prefix), meta["size"])
+        except Missing:
             return
 
-    def delete(self, doomed: Collection[str]) -> None:
+    def _beneath_directory(self, call: Call, key: str) -> Iterator[ListedObject]:
+        for path, size in self._directory.beneath(call, key) if self._directory else ():
+            name = keys.from_file(path)
+            if keys.as_file(name) == path:  # else it is the file of no object
+                yield ListedObject(name, size)
+
+    def beneath_raw(self, call: Call, key: str) -> Iterator[ListedObject]:
+        """Yield the same as `beneath`, each key exactly as it is, if `has_raw`."""
+        if self._raw:
+            for name, size in self._raw.objects(call, f"{self._prefix}{key}/"):
+                yield ListedObject(name.removeprefix(self._prefix), size)
+
+    def delete(self, call: Call, doomed: Collection[str]) -> None:
         """Remove the objects of the keys `doomed`, in bulk if the store can. An absent object is not an error."""
+        if self._raw and (odd := [f"{self._prefix}{key}" for key in doomed if keys.flaw(key)]):
+            self._raw.delete(call, odd)
+            doomed = [key for key in doomed if not keys.flaw(key)]
         names = iter([self._name(key) for key in doomed])
         while batch := list(islice(names, _PAGE)):
             try:
@@ -112,13 +151,18 @@ class Bucket:
                         obstore.delete(self._store, name)
         self._remove_empty_directories(doomed)
 
+    def delete_directory(self, call: Call, key: str) -> None:
+        """Remove everything beneath `key` in a store that is a local directory."""
+        if self._directory:
+            self._directory.remove_beneath(call, key)
+
     def rename(self, source: str, target: str) -> None:
         """Change the key of an object. Most stores copy the object for it."""
         with store_errors(writing=True):
             obstore.rename(self._store, self._name(source), self._name(target))
         self._remove_empty_directories([source])
 
-    def is_flat(self, near: str) -> bool:
+    def is_flat(self, call: Call, near: str) -> bool:
         """Return whether objects `a` and `a/b` can exist together; a store that is a file system refuses that.
 
         This is found out with two objects whose keys begin with `near`; they are removed again.
@@ -132,7 +176,7 @@ class Bucket:
             return False
         finally:
             with suppress(PluginError):
-                self.delete(probes)
+                self.delete(call, probes)
         return True
 
     # --- reading ------------------------------------------------------------------------------------------
@@ -230,10 +274,6 @@ class Bucket:
         if flaw := keys.flaw(name):
             raise BadRequest(f"the key with the store's prefix cannot be used: {flaw}")
         return keys.as_file(name) if self._directory else name
-
-    def _stored(self, meta: ObjectMeta) -> ListedObject:
-        path = keys.from_file(meta["path"]) if self._directory else meta["path"]
-        return ListedObject(path.removeprefix(self._prefix), meta["size"])
 
     def _remove_empty_directories(self, gone: Iterable[str]) -> None:
         if self._directory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 from sealgate.backend.bucket import Bucket
 from sealgate.backend.directory import DirectoryStore
 from sealgate.backend.errors import SAYS, store_errors
+from sealgate.backend.raw_s3 import RawS3
+from sealgate.backend.s3_requests import Client, S3Requests
 from sealgate.backend.settings import Option, StoreLocation
 from sealgate.errors import LimitReached, NotConfigured, PluginError
 
@@ -33,6 +36,7 @@ _MOST_MEMORIES = 64
 _WORKERS = 16
 """How many threads move small files. Measured with objects of 4 KiB on S3: 8 are slower, 32 are no faster."""
 _CLIENT_OPTIONS = frozenset({"allow_http", "root_certificate"})
+_ON = {"1", "true", "on", "yes", "y"}
 _DEFAULT_TIMEOUTS = {"connect_timeout_seconds": 5, "read_timeout_seconds": 60, "retry_timeout_seconds": 30}
 
 
@@ -77,7 +81,36 @@ def _open_bucket(location: StoreLocation) -> Bucket:
             "the store cannot be opened with these options and those of the platform",
             remedy="Check which options the store requires",
         ) from None
-    return Bucket(store, prefix=location.prefix, workers=_WORKERS)
+    raw = _raw_s3(store, location) if isinstance(store, S3Store) else None
+    return Bucket(store, prefix=location.prefix, raw=raw, workers=_WORKERS)
+
+
+def _raw_s3(store: S3Store, location: StoreLocation) -> RawS3:
+    """Return what reaches objects in `store` whose keys the library cannot name."""
+    options = dict(location.options)
+    unsigned = bool(options.pop("skip_signature", False)) or _platform_sets("AWS_SKIP_SIGNATURE")
+    if unsigned:  # a signature is made all the same, because the address of the bucket is in its URL, and is dropped
+        options |= {"access_key_id": "none", "secret_access_key": "none"}
+        store = _s3(location.name, dict(options))
+
+    def open_at(url: str) -> S3Store:
+        # The option that takes precedence over all others that set an address, also over the platform's variables.
+        return _s3(location.name, {**options, "aws_endpoint_url_s3": url, "virtual_hosted_style_request": True})
+
+    client = Client(
+        root_certificate=str(options.get("root_certificate", "")),
+        allow_http=bool(options.get("allow_http")) or _platform_sets("AWS_ALLOW_HTTP"),
+        connect_timeout=_seconds(options, "connect_timeout_seconds").total_seconds(),
+        read_timeout=_seconds(options, "read_timeout_seconds").total_seconds(),
+        retry_timeout=_seconds(options, "retry_timeout_seconds").total_seconds(),
+    )
+    in_bulk = not (options.get("disable_bulk_delete") or _platform_sets("AWS_DISABLE_BULK_DELETE"))
+    return RawS3(S3Requests(store, open_at, signed=not unsigned, client=client), in_bulk=in_bulk)
+
+
+def _platform_sets(variable: str) -> bool:
+    """Return whether a variable of the platform, which the library reads too, switches something on."""
+    return os.environ.get(variable, "").lower() in _ON
 
 
 def _s3(bucket: str, options: dict[str, Option]) -> S3Store:

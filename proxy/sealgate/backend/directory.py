@@ -6,10 +6,12 @@ Each object is a file whose path is its name. This is obstore's own layout: both
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Generator, Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from sealgate.backend import keys
 from sealgate.backend.errors import SAYS, Missing, store_errors
 from sealgate.call import Call
 from sealgate.errors import PluginError, Unavailable
@@ -18,6 +20,8 @@ from sealgate.storage.local_paths import write_all
 
 _READ_SIZE = 1 << 20
 _MOST_TRIES = 1000
+_UNFINISHED = re.compile(r"#\d+$")
+"""How the paths of files end that are still being written."""
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 
 
@@ -62,11 +66,61 @@ class DirectoryStore:
             finally:
                 os.close(fd)
             with store_errors(writing=True):
-                os.rename(temporary, self._at(name))
+                self._put_in_place(temporary, name)
         except BaseException:
             os.unlink(temporary)
             self.remove_empty_directories([name])
             raise
+
+    def _put_in_place(self, temporary: str, name: str) -> None:
+        try:
+            os.rename(temporary, self._at(name))
+        except IsADirectoryError:  # other programs leave empty directories behind, which are no objects
+            self._remove_empty_beneath(name)
+            os.rename(temporary, self._at(name))
+
+    def _remove_empty_beneath(self, name: str) -> None:
+        for directory, _, _ in os.walk(self._at(name), topdown=False):
+            _remove_if_empty(directory)
+
+    def beneath(self, call: Call, name: str) -> Generator[tuple[str, int]]:
+        """Yield path and size in bytes of each file beneath the directory `name`, in any order.
+
+        A symbolic link is not an object and is not followed. Unfinished files are left out.
+        """
+        waiting = [name]
+        while waiting:
+            call.check()
+            directory = waiting.pop()
+            for entry in self._entries(directory):
+                path = f"{directory}/{entry.name}"
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(path)
+                elif entry.is_file(follow_symlinks=False) and not _UNFINISHED.search(path):
+                    # Another call may remove the file at this moment.
+                    with store_errors(), suppress(FileNotFoundError):
+                        yield path, entry.stat(follow_symlinks=False).st_size
+
+    def remove_beneath(self, call: Call, name: str) -> None:
+        """Remove everything beneath the directory `name`, and the directory, but for unfinished files."""
+        for directory, names, others in os.walk(self._at(name), topdown=False):
+            call.check()
+            with store_errors(writing=True):
+                for entry in (*names, *others):
+                    path = os.path.join(directory, entry)
+                    with suppress(FileNotFoundError):
+                        if entry in names and not os.path.islink(path):
+                            _remove_if_empty(path)
+                        elif not _UNFINISHED.search(path):
+                            os.unlink(path)
+        _remove_if_empty(self._at(name))
+        self.remove_empty_directories([name])
+
+    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
+        """Return the entries of a directory; none if there is no such directory."""
+        with store_errors(), suppress(FileNotFoundError, NotADirectoryError), os.scandir(self._at(directory)) as found:
+            return list(found)
+        return []
 
     def _create_temporary(self, name: str) -> tuple[int, str]:
         """Create a file beside the object, and return its descriptor and its path.
@@ -90,10 +144,14 @@ class DirectoryStore:
 
         Such a directory would prevent that a file of its name is stored.
         """
-        above = {parent for name in names for parent in Path(name).parents[:-1]}
-        for parent in sorted(above, key=lambda path: -len(path.parts)):
-            with suppress(OSError):
-                os.rmdir(self._at(str(parent)))
+        above = {parent for name in names for parent in keys.above(name)}
+        for parent in sorted(above, key=len, reverse=True):  # children first
+            _remove_if_empty(self._at(parent))
 
     def _at(self, name: str) -> str:
         return f"{self._path}/{name}"
+
+
+def _remove_if_empty(directory: str) -> None:
+    with suppress(OSError):
+        os.rmdir(directory)

@@ -22,10 +22,12 @@ from sealgate.errors import (
     Refused,
     TimedOut,
     Unavailable,
+    shown_key,
 )
 
 SAYS = "the store"
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
+_NOT_A_PATH = re.compile(r'Path "(.*?)"(?: contained|: Encountered)', re.DOTALL)
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
 _NO_BUCKET = ("<Code>NoSuchBucket<", "<Code>ContainerNotFound<")
 _CREDENTIAL_SERVICES = (
@@ -46,6 +48,18 @@ class Missing(Refused):
 
     def __init__(self) -> None:
         super().__init__("not found: nothing is stored under the artifact's key", says=SAYS)
+
+
+class NotAPath(DataLoss):
+    """The store has an object beneath the key whose own key cannot be a path, so the library cannot name it."""
+
+    def __init__(self, key: str) -> None:
+        named = f'the object "{shown_key(key)}"' if key else "an object"
+        super().__init__(
+            f"the store has {named}, whose key cannot be a path",
+            says=SAYS,
+            remedy="Delete it with the store's own tool",
+        )
 
 
 @contextmanager
@@ -75,7 +89,10 @@ def _named(error: Exception, text: str, *, writing: bool) -> PluginError:
     if any(mark in text for mark in _CREDENTIAL_SERVICES):
         return _no_credentials()
     if any(mark in text for mark in _NO_BUCKET) or (writing and isinstance(error, FileNotFoundError)):
-        return _by_status(404)
+        return by_status(404)
+    if isinstance(error, exceptions.InvalidPathError):
+        key = _NOT_A_PATH.search(text)
+        return NotAPath(key[1] if key else "")
     for known, fault in _BY_TYPE.items():
         if isinstance(error, known):
             return fault()
@@ -94,7 +111,6 @@ def _os_error(error: Exception, text: str) -> int | None:
 _BY_TYPE: dict[type[Exception], Callable[[], PluginError]] = {
     FileNotFoundError: Missing,
     exceptions.PreconditionError: lambda: Unavailable("the object was replaced while it was read", says=SAYS),
-    exceptions.InvalidPathError: lambda: DataLoss("the store has an object whose name is not a path", says=SAYS),
 }
 
 
@@ -103,7 +119,7 @@ def _by_text(text: str) -> PluginError:
         return TimedOut("the store did not answer in time", says=SAYS)
     if found := _STATUS.search(text):
         # 404 means that the bucket is missing only for a listing. Otherwise it came from a credential service.
-        return _by_status(int(found[1])) if found[1] != "404" or "list request" in text else _no_credentials()
+        return by_status(int(found[1])) if found[1] != "404" or "list request" in text else _no_credentials()
     if "HTTP error" in text or "kind: " in text:
         return Unavailable("the store cannot be reached", says=SAYS)
     return PluginError("the store failed for an unknown reason", says=SAYS)
@@ -113,7 +129,8 @@ def _no_credentials() -> PluginError:
     return NotConfigured("no credentials for the store were found", remedy="Configure them")
 
 
-def _by_status(status: int) -> PluginError:
+def by_status(status: int) -> PluginError:
+    """Return the error for an answer of the store with the HTTP status `status`."""
     match status:
         case 401 | 403:
             return NotConfigured(
@@ -123,7 +140,7 @@ def _by_status(status: int) -> PluginError:
             )
         case 404:
             return NotConfigured("the bucket does not exist", says=SAYS, remedy="Create it, or correct the url")
-        case 301 | 307 | 400:
+        case 301 | 302 | 303 | 307 | 308 | 400:
             return NotConfigured(
                 f"the store rejected the request (status {status})",
                 says=SAYS,
@@ -150,7 +167,7 @@ def _by_number(number: int, *, writing: bool) -> PluginError:
     if number == errno.ENAMETOOLONG:
         return BadRequest("a segment of the key is too long for the store's file system", says=SAYS)
     if number in _WRONG_KIND:
-        return _by_status(409) if writing else Missing()
+        return by_status(409) if writing else Missing()
     if number == errno.ENOENT:
         return Unavailable("a directory of the store was removed during the operation", says=SAYS)
     return PluginError(f"the store's file system failed ({errno.errorcode.get(number, number)})", says=SAYS)

@@ -1,14 +1,10 @@
-"""Keys: which ones a store accepts, and the marker of an empty directory."""
+"""Keys: which ones a store accepts, and how a store that is a directory writes them."""
 
 from __future__ import annotations
 
 import re
 
 from sealgate.errors import BadRequest
-
-MARKER = ".sealgate-directory"
-"""The name of the empty object that keeps an empty directory. Listings leave it out."""
-RESERVED = f"the name {MARKER} is reserved for empty directories"
 
 _MOST_BYTES = 1024
 """S3's limit for a key, the lowest of all stores."""
@@ -30,21 +26,20 @@ def flaw(key: str) -> str:
     return ""
 
 
+def has_impossible(name: str) -> bool:
+    """Return whether `name` has a character that XML, in which S3 takes names, cannot contain."""
+    return _IMPOSSIBLE.search(name) is not None
+
+
 def checked(key: str) -> str:
     """Return `key` unchanged.
 
     Raises:
-        BadRequest: no store accepts it, or it contains the name of a marker.
+        BadRequest: no store accepts it.
     """
-    problem = flaw(key) or (RESERVED if MARKER in key.split("/") else "")
-    if problem:
+    if problem := flaw(key):
         raise BadRequest(f"the key cannot be used: {problem}", remedy="Choose another key")
     return key
-
-
-def is_marker(key: str) -> bool:
-    """Return whether `key` is that of a marker."""
-    return key.rpartition("/")[2] == MARKER
 
 
 def as_file(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,18 +49,13 @@ def source(path: Path) -> Iterator[LocalSource]:
 
 @dataclass(frozen=True, slots=True)
 class LocalEntry:
-    """A file in a directory that is saved, or the marker of an empty directory, which is not a local file."""
+    """A file in a directory that is saved."""
 
     path: str
     """Relative to the saved directory, with `/` as separator: the end of the object's key."""
     name: str
     directory: int
     """A descriptor of the directory that contains the file. It is open until the next entry is taken."""
-
-    @property
-    def is_marker(self) -> bool:
-        """Whether this is the marker of an empty directory."""
-        return self.name == keys.MARKER
 
     def open(self) -> int:
         """Open the file and return a descriptor, which the caller closes.
@@ -73,24 +68,35 @@ class LocalEntry:
 
 
 def entries(root: int) -> Generator[LocalEntry]:
-    """Yield every file beneath the directory open as `root`, and a marker for every empty directory.
+    """Yield every file beneath the directory open as `root`.
+
+    An empty directory is refused, because no object would keep it. Only where `root` has a manifest it is left out:
+    Sealgate has sealed such a directory, and the manifest lists what was empty (docs/format.md, "Directories").
 
     Raises:
         BadRequest: an entry cannot be stored, or the directory changed while it was read.
     """
     with envelope.savable():
+        has_manifest = False
         for place in envelope.walk(root):
+            has_manifest = has_manifest or (not place.path and envelope.MANIFEST in place.files)
+            if not (place.directories or place.files or has_manifest):
+                raise _empty(place.path)
             for name in (*place.directories, *place.files):
-                _require_storable(place.path_of(name), name)
-            if not place.directories and not place.files:
-                yield LocalEntry(place.path_of(keys.MARKER), keys.MARKER, place.fd)
+                _require_storable(place.path_of(name))
             for name in place.files:
                 yield LocalEntry(place.path_of(name), name, place.fd)
 
 
-def _require_storable(path: str, name: str) -> None:
-    flaw = keys.RESERVED if name == keys.MARKER else keys.flaw(path)
-    if flaw:
+def _empty(path: str) -> BadRequest:
+    return BadRequest(
+        f'the directory cannot be saved: "{shown_key(path) or "."}" is empty, and object stores have no directories',
+        remedy="Save an archive of the directory",
+    )
+
+
+def _require_storable(path: str) -> None:
+    if flaw := keys.flaw(path):
         raise BadRequest(f'the directory cannot be saved: "{shown_key(path)}" cannot be part of a key: {flaw}')
 
 
@@ -121,11 +127,3 @@ def destination(path: Path) -> Iterator[Destination]:
                 new.discard()
         finally:
             os.close(parent)
-
-
-def create_directories(root: int, paths: Iterable[str]) -> None:
-    """Create the directories `paths`, which are relative to the directory open as `root` and include all parents."""
-    for path in sorted(paths):
-        above, _, name = path.rpartition("/")
-        with envelope.descend(root, above) as parent:
-            envelope.create_directory(name, parent, DIRECTORY_MODE)

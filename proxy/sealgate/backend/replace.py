@@ -15,26 +15,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from sealgate.backend import keys
+from sealgate.backend.beneath import Beneath
 from sealgate.backend.bucket import Bucket
 from sealgate.call import Call
-from sealgate.errors import LimitReached, PluginError
-
-MOST_OBJECTS = 100_000
-"""How many objects one artifact may have."""
-
-
-def keys_of(bucket: Bucket, call: Call, key: str) -> set[str]:
-    """Return the keys of all objects beneath `key`.
-
-    Raises:
-        LimitReached: there are more than `MOST_OBJECTS`.
-    """
-    found: set[str] = set()
-    for stored in bucket.beneath(call, key):
-        found.add(stored.key)
-        if len(found) > MOST_OBJECTS:
-            raise LimitReached(f"more than {MOST_OBJECTS} objects are stored beneath the key")
-    return found
+from sealgate.errors import PluginError
 
 
 @contextmanager
@@ -52,19 +36,22 @@ def replacing(bucket: Bucket, call: Call, key: str, planned: set[str]) -> Iterat
     Yields:
         A set. The body adds each key to it before it stores the object.
     """
-    old = keys_of(bucket, call, key)
+    beneath = Beneath(bucket, call, key)
+    contents = beneath.contents()
+    old = set(contents.sizes)
     if planned != {key} and bucket.exists(key):
         old.add(key)
-    aside = _move_aside(bucket, key, _in_the_way(key, old, planned))
+    aside = _move_aside(bucket, call, key, _in_the_way(key, old, planned))
     stored: set[str] = set()
     try:
         yield stored
     except BaseException:
         with suppress(PluginError):
-            bucket.delete(stored - (old - aside.keys()))
+            bucket.delete(call, stored - (old - aside.keys()))
         _move_back(bucket, aside)
         raise
-    bucket.delete([*(old - stored - aside.keys()), *aside.values()])
+    bucket.delete(call, list(aside.values()))
+    beneath.delete_old(contents, old - stored - aside.keys())
 
 
 def _in_the_way(key: str, old: set[str], planned: set[str]) -> set[str]:
@@ -73,10 +60,10 @@ def _in_the_way(key: str, old: set[str], planned: set[str]) -> set[str]:
     return {one for one in old if one in directories or not planned.isdisjoint(keys.above(one, key))}
 
 
-def _move_aside(bucket: Bucket, key: str, obstacles: set[str]) -> dict[str, str]:
+def _move_aside(bucket: Bucket, call: Call, key: str, obstacles: set[str]) -> dict[str, str]:
     """Move the obstacles out of the way if the store requires it, and return the new key of each moved one."""
     moved: dict[str, str] = {}
-    if not obstacles or bucket.is_flat(key):
+    if not obstacles or bucket.is_flat(call, key):
         return moved
     aside = f"{key}.sealgate-{secrets.token_hex(6)}"
     try:

@@ -1,7 +1,7 @@
 """The bundled backend: files and directories as objects in S3, Google Cloud Storage, Azure or a directory.
 
 A file is one object under the artifact's key. A directory is one object for each file, whose key is the artifact's
-key, a slash and the file's path. An empty directory is kept by a marker object (`sealgate.backend.keys.MARKER`).
+key, a slash and the file's path. Object stores have no empty directories, so a directory with one is refused.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from pathlib import Path
 from typing_extensions import override
 
 from sealgate.backend import keys, local
+from sealgate.backend.beneath import Beneath
 from sealgate.backend.bucket import Bucket
 from sealgate.backend.connect import Buckets
 from sealgate.backend.errors import SAYS, Missing
-from sealgate.backend.replace import keys_of, replacing
+from sealgate.backend.replace import replacing
 from sealgate.backend.settings import store_location
 from sealgate.backend.trees import load_file, load_tree, save_file, save_tree
 from sealgate.call import Call
@@ -25,7 +26,6 @@ from sealgate.errors import Refused
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 
 _CHUNK = 1 << 20
-_DELETED_AT_ONCE = 10_000
 
 
 class ObjectStoreBackend(ArtifactPlugin):
@@ -89,26 +89,22 @@ class ObjectStoreBackend(ArtifactPlugin):
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
         bucket, key = self._find(artifact)
-        batch: list[str] = []
-        for stored in bucket.beneath(call, key):
-            batch.append(stored.key)
-            if len(batch) == _DELETED_AT_ONCE:
-                bucket.delete(batch)
-                batch.clear()
-        bucket.delete(batch)
-        bucket.delete([key])
+        Beneath(bucket, call, key).delete_all()
+        bucket.delete(call, [key])
 
     @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
-        """Return the full key of every object beneath the artifact's key, sorted and without markers."""
+        """Return the full key of every object beneath the artifact's key whose key can be a path, sorted."""
         bucket, key = self._find(artifact)
-        return sorted(listed for listed in keys_of(bucket, call, key) if not keys.is_marker(listed))
+        beneath = Beneath(bucket, call, key)
+        contents = beneath.contents(exact=True)
+        beneath.warn_of(contents.left_out)
+        return sorted(contents.sizes)
 
     @override
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
         bucket, key = self._find(artifact)
-        with closing(bucket.beneath(call, key)) as beneath:
-            return next(beneath, None) is not None
+        return Beneath(bucket, call, key).is_any()
 
     @override
     def get_capabilities(self, call: Call) -> Capabilities:

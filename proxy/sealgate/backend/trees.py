@@ -8,12 +8,13 @@ from contextlib import closing
 
 from sealgate import envelope
 from sealgate.backend import keys, local
+from sealgate.backend.beneath import MOST_OBJECTS, Beneath, is_over_limit
 from sealgate.backend.bucket import READING, WRITING, Bucket
 from sealgate.backend.errors import SAYS, Missing
 from sealgate.backend.parallel import Budget, each
-from sealgate.backend.replace import MOST_OBJECTS, replacing
+from sealgate.backend.replace import replacing
 from sealgate.call import Call
-from sealgate.errors import DataLoss, LimitReached
+from sealgate.errors import DataLoss, LimitReached, shown_key
 from sealgate.plugin import Chunk
 from sealgate.storage.local_paths import Destination, read_chunks, write_all
 
@@ -33,11 +34,8 @@ def save_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
     planned = _plan(call, key, root)
     budget = Budget(WRITING)
 
-    def save(item: tuple[str, int | None]) -> None:
+    def save(item: tuple[str, int]) -> None:
         target, fd = item
-        if fd is None:
-            bucket.write(target, [])
-            return
         try:
             with budget.of(os.fstat(fd).st_size):
                 save_file(bucket, call, target, fd)
@@ -55,20 +53,20 @@ def _plan(call: Call, key: str, root: int) -> set[str]:
         for entry in entries:
             call.check()
             planned.add(f"{key}/{entry.path}")
-            if len(planned) > MOST_OBJECTS:
+            if is_over_limit(planned, key):
                 raise LimitReached(f"the directory has more than {MOST_OBJECTS} files")
     return planned
 
 
-def _open_files(key: str, root: int, stored: set[str]) -> Generator[tuple[str, int | None]]:
-    """Yield the key of each file with its descriptor, which the caller closes; None for an empty directory's marker.
+def _open_files(key: str, root: int, stored: set[str]) -> Generator[tuple[str, int]]:
+    """Yield the key of each file with its descriptor, which the caller closes.
 
     Each key is added to `stored` before it is yielded.
     """
     with closing(local.entries(root)) as entries:
         for entry in entries:
             target = f"{key}/{entry.path}"
-            fd = None if entry.is_marker else entry.open()
+            fd = entry.open()
             stored.add(target)
             yield target, fd
 
@@ -80,47 +78,52 @@ def load_file(parts: Iterable[Chunk], fd: int) -> None:
 
 
 def load_tree(bucket: Bucket, call: Call, key: str, destination: Destination) -> None:
-    """Create the directory that is stored beneath `key` at `destination`.
+    """Create the directory that is stored beneath `key` at `destination`. Objects that cannot be paths are left out.
 
     Raises:
-        Missing: no object is stored there.
-        DataLoss: a key beneath it cannot be a path, or one path is both a file and a directory.
+        Missing: no file is stored there.
+        DataLoss: one path is both a file and a directory.
     """
-    sizes, directories = _contents(bucket, call, key)
+    beneath = Beneath(bucket, call, key)
+    contents = beneath.contents()
+    _require_no_conflict(bucket, key, contents.sizes)
+    left_out: list[str] = []
     budget = Budget(READING)
     with destination.new_directory(local.DIRECTORY_MODE) as root:
-        local.create_directories(root, directories)
 
-        def load(name: str) -> None:
-            with (
-                budget.of(sizes[name]),
-                closing(bucket.read(call, f"{key}/{name}")) as parts,
-                envelope.create_beneath(root, name, (local.FILE_MODE, local.DIRECTORY_MODE)) as fd,
-            ):
-                load_file(parts, fd)
+        def load(item: tuple[str, int]) -> None:
+            listed, size = item
+            name = listed.removeprefix(f"{key}/")
+            with budget.of(size), closing(bucket.read(call, listed)) as parts:
+                try:
+                    first = next(parts, b"")
+                except Missing:
+                    if not beneath.has_other_name(listed):
+                        raise
+                    left_out.append(listed)
+                    return
+                with envelope.create_beneath(root, name, (local.FILE_MODE, local.DIRECTORY_MODE)) as fd:
+                    load_file([first], fd)
+                    load_file(parts, fd)
 
-        each(load, iter(sizes), bucket.workers)
+        each(load, iter(contents.sizes.items()), bucket.workers)
+        if len(left_out) == len(contents.sizes):
+            raise Missing
+    beneath.warn_of(contents.left_out + len(left_out))
 
 
-def _contents(bucket: Bucket, call: Call, key: str) -> tuple[dict[str, int], set[str]]:
-    """Return the files beneath `key` with their sizes in bytes, and the directories, all by relative paths."""
-    sizes: dict[str, int] = {}
+def _require_no_conflict(bucket: Bucket, key: str, sizes: dict[str, int]) -> None:
+    """Refuse an object whose key is a directory of others, and remove from `sizes` those that stand for a directory.
+
+    Other programs store an empty object for a directory, or one whose key ends in a slash.
+    """
     directories: set[str] = set()
-    is_missing = True
-    for stored in bucket.beneath(call, key):
-        is_missing = False
-        name = stored.key.removeprefix(f"{key}/")
-        if flaw := keys.flaw(name):
-            raise DataLoss(f"the store lists a key that cannot be a path: {flaw}", says=SAYS)
-        directories.update(keys.above(name))
-        if not keys.is_marker(name):
-            sizes[name] = stored.size
-        if len(sizes) > MOST_OBJECTS:
-            raise LimitReached(f"more than {MOST_OBJECTS} objects are stored beneath the key")
-    if is_missing:
-        raise Missing
-    for path in directories & sizes.keys():
-        # Other programs store an empty object for a directory.
-        if sizes.pop(path):
-            raise DataLoss("one path in the store is both a file and a directory", says=SAYS)
-    return sizes, directories
+    for listed in sizes:
+        directories.update(keys.above(listed, key))
+    for path in (directories - {key}) & sizes.keys():
+        if sizes.pop(path) and bucket.exists(path):
+            raise DataLoss(
+                f'"{shown_key(path)}" in the store is both a file and a directory',
+                says=SAYS,
+                remedy="Delete the one that does not belong there",
+            )

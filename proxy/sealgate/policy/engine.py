@@ -20,9 +20,17 @@ from sealgate.policy.rules import Matching, Process, pending_measures, violated_
 from sealgate.policy.schema import ArtifactPolicy, AuditNote, Rule, Spec
 
 BASELINE_LISTING = 10_000
-"""The most names that a listing returns while no document is enforced."""
+"""The most names that a caller is shown in one listing while no document is enforced."""
 _HINTS = 3
 """The most key prefixes that a refusal suggests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Baseline(PolicySet):
+    """The policy when none is configured."""
+
+    most_listed: int | None = BASELINE_LISTING
+    """The most names that a listing returns; None for no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +77,8 @@ class ProcessPolicy:
         self.is_empty = not specs
         self.is_baseline = not enforced
         """No document is enforced, so the baseline applies. Single rules of a document on trial may be enforced."""
+        self.most_listed = documents.most_listed if isinstance(documents, Baseline) else BASELINE_LISTING
+        """The limit of the baseline for a listing."""
         self.enforces = bool(enforced) or any(rule.enforcement == "enforce" for spec in specs for rule in spec.rules)
         """At least one document or one rule is enforced, so the storage must answer what the rules ask."""
         self.listing = "deny" if any(spec.listing == "deny" for spec in enforced) else "filter"
@@ -247,9 +257,9 @@ class Matched:
         if (default.proposed if trial else default.effective) == "deny":
             verdict = self.policy.no_rule(self.request)
             return replace(verdict, mode=default.mode) if trial else verdict
-        listing = measures.listing or 0
-        if self.policy.is_baseline and listing > BASELINE_LISTING:
-            fact = f"{listing} names exceeds maxListing {BASELINE_LISTING}"
+        listing, most = measures.listing or 0, self.policy.most_listed
+        if self.policy.is_baseline and most is not None and listing > most:
+            fact = f"{listing} names exceeds maxListing {most}"
             return Verdict("deny", "LIMIT_LISTING", "baseline", "default", fact, "List a subdirectory")
         return Verdict("allow", "OK", "baseline") if self.policy.is_baseline else Verdict("allow", "DEFAULT_ALLOW")
 
@@ -304,5 +314,7 @@ def _ready(document: ArtifactPolicy, rule: Rule, process: Process) -> ReadyRule:
     return ReadyRule(policy, rule, mode, spec.on_error, matching, message)
 
 
-BASELINE = PolicySet((), "")
+BASELINE = Baseline((), "")
 """The policy when none is configured: every canonical key is allowed and sealed, and plaintext is not read."""
+CANONICAL_KEYS = Baseline((), "", most_listed=None)
+"""The policy of a plugin that decides nothing else: every canonical key is allowed, and listings have no limit."""

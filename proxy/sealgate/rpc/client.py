@@ -29,12 +29,11 @@ from sealgate.errors import (
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc import wire
+from sealgate.rpc.edge import LARGEST_ANSWER, LARGEST_ANSWER_METADATA
 from sealgate.rpc.endpoint import Endpoint
 from sealgate.rpc.observer import CallChannel
 from sealgate.rpc.streams import WINDOW
 
-LARGEST_ANSWER = 16 << 20
-"""In bytes. More than Argo accepts of a plugin, so that `rpc.edge` explains an answer that is too large for Argo."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_ANSWER),
     ("grpc.max_send_message_length", -1),
@@ -44,6 +43,8 @@ _OPTIONS = (
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", WINDOW),
 )
+# This process also lists to decide, to save and to delete: an answer may be larger than Argo accepts of this process.
+_OWN_METADATA = ((LARGEST_ANSWER_METADATA, str(LARGEST_ANSWER)),)
 _PREFIX = "/artifact.ArtifactService/"
 _SAYS = "downstream"
 _LIBRARY_TEXTS = (
@@ -189,7 +190,7 @@ class Downstream(ArtifactPlugin):
         ended_with: BaseException | None = None
         try:
             with self._connection(call) as channel:
-                rpc_channel = CallChannel(channel, call)
+                rpc_channel = CallChannel(channel, call, _OWN_METADATA)
                 yield rpc_channel
         except BaseException as error:
             ended_with = error

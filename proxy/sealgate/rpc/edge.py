@@ -29,9 +29,16 @@ if TYPE_CHECKING:
 log = logging.getLogger("sealgate.call")
 
 LARGEST_MESSAGE = 4 << 20
-"""The largest message that Argo's client accepts, in bytes. No plugin may send or expect more."""
+"""The largest message that Argo's client accepts, in bytes. No plugin may send it more, or expect more from it."""
+LARGEST_ANSWER = 32 << 20
+"""The largest answer in bytes that a plugin may send to a caller who asks for more than Argo accepts. It holds the keys
+of 100,000 objects with 330 bytes each."""
+LARGEST_ANSWER_METADATA = "sealgate-largest-answer"
+"""The metadata of a request that gives the number of bytes which the caller accepts in an answer. Argo sends none."""
 _NO_DEADLINE = 10 * 365 * 86_400
 """From this many seconds on, a deadline counts as none. gRPC reports one even if the caller set none."""
+_LONGEST_NUMBER = 12
+"""Digits."""
 _ROUNDING, _TRANSIT = 0.01, 0.01
 """How much later a received deadline can be than the caller's own: a fraction of it, and seconds."""
 
@@ -99,7 +106,8 @@ class Edge:
                 return pb.DeleteArtifactResponse(success=True)
             case Operation.LIST_OBJECTS:
                 list_ = wire.parse(pb.ListObjectsRequest, message)
-                return listing(plugin.list_objects(call, rpc.for_artifact(wire.artifact_from(list_, "artifact"))))
+                objects = plugin.list_objects(call, rpc.for_artifact(wire.artifact_from(list_, "artifact")))
+                return listing(objects, rpc.largest_answer)
             case _:
                 request = wire.parse(pb.IsDirectoryRequest, message)
                 is_directory = plugin.is_directory(call, rpc.for_artifact(wire.artifact_from(request, "artifact")))
@@ -150,6 +158,8 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
             deadline=time.monotonic() + remaining if bounded else None,
             metadata=_forwarded_metadata(context),
         )
+        self.largest_answer = _largest_answer(context)
+        """In bytes."""
         self._context = context
         self._key = ""
         self.error: PluginError | None = None
@@ -258,7 +268,16 @@ def _caller_left(call: Call) -> None:
 def _forwarded_metadata(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], ...]:
     from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-    return wire.forwarded_metadata((item[0], item[1]) for item in context.invocation_metadata() or ())
+    received = ((item[0], item[1]) for item in context.invocation_metadata() or ())
+    return wire.forwarded_metadata(item for item in received if item[0] != LARGEST_ANSWER_METADATA)
+
+
+def _largest_answer(context: grpc.ServicerContext) -> int:
+    """Return how many bytes the answer may have: as many as the caller asks for, or as many as Argo accepts."""
+    asked = {item[0]: item[1] for item in context.invocation_metadata() or ()}.get(LARGEST_ANSWER_METADATA)
+    if isinstance(asked, str) and asked.isdecimal() and len(asked) <= _LONGEST_NUMBER:
+        return min(int(asked), LARGEST_ANSWER)
+    return LARGEST_MESSAGE
 
 
 def _path(text: str) -> Path:
@@ -268,19 +287,24 @@ def _path(text: str) -> Path:
     return Path(text)
 
 
-def listing(objects: list[str]) -> Message:
+def listing(objects: list[str], largest: int = LARGEST_MESSAGE) -> Message:
     """Return the answer to ListObjects.
 
+    Args:
+        objects: the keys to list.
+        largest: how many bytes the caller accepts.
+
     Raises:
-        LimitReached: it is larger than Argo's client accepts.
+        LimitReached: the answer is larger.
     """
     from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
 
     answer = pb.ListObjectsResponse(objects=objects)
     size = answer.ByteSize()
-    if size >= LARGEST_MESSAGE:
+    if size >= largest:
+        caller = "Argo's client" if largest == LARGEST_MESSAGE else "the caller"
         raise LimitReached(
-            f"the listing has {size} bytes; Argo's client accepts less than {LARGEST_MESSAGE}",
+            f"the listing has {size} bytes; {caller} accepts less than {largest}",
             remedy="Open the objects by their own keys, or list a directory beneath this one",
         )
     return answer

@@ -105,11 +105,17 @@ class CallChannel:
     The instrumentation returns a stream that cannot be cancelled, and keeps one value of a metadata name that is given
     several times. Therefore this channel cancels the RPC when its call ends, and takes the metadata from the call,
     with the trace's own in place of the caller's.
+
+    Args:
+        channel: the channel to the downstream.
+        call: the call that the RPC is for.
+        own: metadata that is sent beside the call's.
     """
 
-    def __init__(self, channel: grpc.Channel, call: Call) -> None:
+    def __init__(self, channel: grpc.Channel, call: Call, own: tuple[tuple[str, str], ...] = ()) -> None:
         self._channel = channel
         self._call = call
+        self._own = own
         self._cancel: Callable[[], object] = lambda: None
         self._on_end: list[Callable[[], object]] = []
 
@@ -148,10 +154,10 @@ class CallChannel:
         self._call.trace.downstream_ending = ("", "")
 
     def metadata(self, given: Any) -> tuple[tuple[str, str | bytes], ...]:
-        """Return the call's metadata, with the trace's names replaced by those in `given`."""
+        """Return the call's metadata, with the trace's names replaced by those in `given`, and this channel's own."""
         added = tuple((name, value) for name, value in given or () if name in _TRACE_METADATA)
         replaced = {name for name, _ in added}
-        return (*(item for item in self._call.metadata if item[0] not in replaced), *added)
+        return (*(item for item in self._call.metadata if item[0] not in replaced), *added, *self._own)
 
 
 class _Method:
