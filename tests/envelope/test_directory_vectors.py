@@ -112,7 +112,7 @@ class Readers:
         except PluginError:
             assert list(work.iterdir()) == [], "nothing is left at the destination"
             raise
-        return tree_at(work / "loaded"), call.sealed.foreign_objects
+        return tree_at(work / "loaded"), call.sealed.left_out
 
 
 WAYS = {
