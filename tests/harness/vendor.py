@@ -1,13 +1,14 @@
 """A vendor's plugin with the six RPCs of Argo v4.0, which stores files in a directory: `python vendor.py SOCKET`.
 
-VENDOR_ROOT is the directory, and VENDOR_STREAMS=1 adds SaveStream. It shares nothing with the proxy but the messages.
-A test requests a fault in the artifact's configuration, which the proxy passes on byte for byte: `fault: early-end`,
-or `fault: hang on Save` for one operation. Without a fault it behaves correctly, and the tests of the bundled backend
-compare it with that.
+VENDOR_ROOT is the directory, VENDOR_STREAMS=1 adds SaveStream and GetCapabilities, and VENDOR_REPLACES is sent as the
+metadata `sealgate-replaces`. It shares nothing with the proxy but the messages. A test requests a fault in the
+artifact's configuration, which the proxy passes on byte for byte: `fault: early-end`, or `fault: hang on Save` for one
+operation. Without a fault it behaves correctly, and the tests of the bundled backend compare it with that.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -25,10 +26,18 @@ from sealgate.rpc import artifact_pb2 as pb
 ROOT = Path(os.environ["VENDOR_ROOT"])
 STREAMS = os.environ.get("VENDOR_STREAMS") == "1"
 FRAME = 256 * 1024
+REPLACES = os.environ.get("VENDOR_REPLACES", "")
+"""The value of the metadata `sealgate-replaces` with which GetCapabilities is answered; empty for none."""
+HALF = 5
+"""Files that are stored of a directory by the fault `half`."""
 REFUSAL = "quota of the vendor exceeded"
 
 
 class Vendor:
+    def __init__(self) -> None:
+        self._streams = itertools.count()
+        """The number of the next SaveStream with the fault `half`."""
+
     def load(self, request: pb.LoadArtifactRequest, context: grpc.ServicerContext) -> pb.LoadArtifactResponse:
         fault, stored, path = self._begin("Load", request.input_artifact, context)
         if fault == "refuse":
@@ -63,9 +72,15 @@ class Vendor:
             return pb.SaveArtifactResponse(success=True)
         stored.parent.mkdir(parents=True, exist_ok=True)
         source = Path(request.path)
+        shutil.rmtree(stored, ignore_errors=True)
         if source.is_dir():
-            shutil.rmtree(stored, ignore_errors=True)
+            stored.unlink(missing_ok=True)
             shutil.copytree(source, stored)
+            if fault == "half":
+                files = sorted(path for path in stored.rglob("*") if path.is_file())
+                for file in files[HALF:]:
+                    file.unlink()
+                self._hang(context)
         else:
             partial = stored.with_name(f".{stored.name}.{threading.get_ident()}")
             shutil.copyfile(source, partial)
@@ -146,6 +161,8 @@ class Vendor:
             return pb.SaveArtifactResponse(success=True)
         if fault == "refuse-early":
             return pb.SaveArtifactResponse(error=REFUSAL)
+        if fault == "half" and next(self._streams) == HALF:
+            self._hang(context)
         stored.parent.mkdir(parents=True, exist_ok=True)
         partial = stored.with_name(f".{stored.name}.{threading.get_ident()}")
         try:
@@ -160,6 +177,7 @@ class Vendor:
             # grpcio reports a cancelled stream as ended first, and as cancelled a moment later.
             if gone.wait(0.2):
                 return pb.SaveArtifactResponse(error="cancelled")
+            shutil.rmtree(stored, ignore_errors=True)
             partial.replace(stored)
             if fault == "swap":  # as a workload that exchanges a file for a link
                 exchanged = ROOT.parent / "work" / "tree" / "b"
@@ -190,14 +208,24 @@ class Vendor:
         if fault == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         if fault == "hang":
-            (ROOT / "hang-began").touch()
-            while context.is_active():
-                time.sleep(0.01)
-            (ROOT / "hang-ended").touch()
-            context.abort(grpc.StatusCode.CANCELLED, "the caller has gone")
+            self._hang(context)
         if fault == "status":
             context.abort(grpc.StatusCode.ALREADY_EXISTS, "the vendor's own words")
         return fault, ROOT / key, key
+
+    @staticmethod
+    def _hang(context: grpc.ServicerContext) -> None:
+        (ROOT / "hang-began").touch()
+        while context.is_active():
+            time.sleep(0.01)
+        (ROOT / "hang-ended").touch()
+        context.abort(grpc.StatusCode.CANCELLED, "the caller has gone")
+
+
+def capabilities(_: pb.GetCapabilitiesRequest, context: grpc.ServicerContext) -> pb.GetCapabilitiesResponse:
+    if REPLACES:
+        context.set_trailing_metadata((("sealgate-replaces", REPLACES),))
+    return pb.GetCapabilitiesResponse(supports_save_stream=True)
 
 
 def main(socket: str) -> None:
@@ -224,7 +252,7 @@ def main(socket: str) -> None:
             vendor.save_stream, request_deserializer=pb.SaveStreamArtifactRequest.FromString, **serialize
         )
         handlers["GetCapabilities"] = grpc.unary_unary_rpc_method_handler(
-            lambda _request, _context: pb.GetCapabilitiesResponse(supports_save_stream=True),
+            capabilities,
             request_deserializer=pb.GetCapabilitiesRequest.FromString,
             **serialize,
         )
