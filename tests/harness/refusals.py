@@ -100,8 +100,7 @@ def _grant(**limits) -> dict:
 
 def _directory(home: Path, *rules: dict) -> str:
     scene = Scene(home, *rules)
-    for name in "abc":
-        scene.plant(f"team-a/x/{name}", bytes(50))
+    scene.plant_tree("team-a/x", {name: bytes(50) for name in "abc"})
     return scene.loaded()
 
 

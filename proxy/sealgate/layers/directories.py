@@ -100,7 +100,8 @@ class StoredDirectory:
             prefix = f"{self.artifact.key}/"
             stored = self.stored.downstream.list_objects(self.call, self.artifact)
             beneath = {key.removeprefix(prefix) for key in stored if key.startswith(prefix)}
-            note_left_out(self.call, self.artifact.key, len(beneath - {envelope.MANIFEST, *saved.manifest.files}))
+            foreign = {path for path in beneath if path.rpartition("/")[2] != envelope.MANIFEST}
+            note_left_out(self.call, self.artifact.key, len(foreign - saved.manifest.files.keys()))
 
     # --- what an earlier Save left behind -----------------------------------------------------------------
 
