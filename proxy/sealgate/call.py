@@ -9,7 +9,7 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -220,6 +220,11 @@ class Call:
                 self._on_cancel.append(callback)
                 return
         callback()
+
+    def forget(self, callback: Callable[[], object]) -> None:
+        """Undo one `on_cancel`: a call with many steps keeps nothing of those that have ended."""
+        with self._lock, suppress(ValueError):
+            self._on_cancel.remove(callback)
 
     def cancelled_within(self, seconds: float) -> bool:
         """Wait up to `seconds`; return whether the caller has gone away."""

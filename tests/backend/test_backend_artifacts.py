@@ -21,7 +21,6 @@ TREE = {
     "a": b"first",
     "b/c": b"",
     "b/d/e f": b"deep",
-    "b/empty": None,
     "grüße/日本 語.txt": b"names",
     "x#1": b"a name that obstore reserves in a directory",
     "x#1+": b"the name that replaces it there",
@@ -30,7 +29,7 @@ TREE = {
 
 
 def listing(key, tree):
-    return sorted(f"{key}/{path}" for path, content in tree.items() if content is not None)
+    return sorted(f"{key}/{path}" for path in tree)
 
 
 @pytest.mark.parametrize("size", [0, 1, 4 * MIB, 4 * MIB + 1, 8 * MIB, 20 * MIB + 7])
@@ -45,7 +44,7 @@ def test_a_file_comes_back_whatever_its_size(backend, call, at, plant, seen, fre
     assert os.listdir(path.parent) == ["loaded"]
 
 
-def test_a_directory_comes_back_with_its_empty_files_and_directories(backend, call, at, plant, seen, fresh):
+def test_a_directory_comes_back_with_its_empty_files(backend, call, at, plant, seen, fresh):
     backend.save(call, at("some/tree"), plant(TREE))
     backend.load(call, at("some/tree"), path := fresh())
     assert seen(path) == TREE
@@ -54,23 +53,38 @@ def test_a_directory_comes_back_with_its_empty_files_and_directories(backend, ca
     assert os.listdir(path.parent) == ["loaded"]
 
 
-def test_an_empty_directory_comes_back(backend, call, at, plant, seen, fresh):
-    backend.save(call, at("tree"), plant({}))
+@pytest.mark.parametrize("tree", [{}, {"a": b"x", "b/empty": None}, {"empty": None}, {"a/b/c": None, "z": b"x"}])
+def test_an_empty_directory_is_refused_because_no_object_would_keep_it(store, call, at, plant, seen, fresh, tree):
+    backend = store.backend()
+    backend.save(call, at("tree"), plant({"before": b"old"}))
+    name = next((path for path, content in tree.items() if content is None), ".")
+    with pytest.raises(BadRequest, match=f'"{name}" is empty, and object stores have no directories') as caught:
+        backend.save(call, at("tree"), plant(tree))
+    assert "archive" in caught.value.remedy
     backend.load(call, at("tree"), path := fresh())
-    assert path.is_dir()
-    assert seen(path) == {}
-    assert backend.list_objects(call, at("tree")) == []
-    assert backend.is_directory(call, at("tree"))
+    assert seen(path) == {"before": b"old"}
+    with pytest.raises(BadRequest, match="is empty"):
+        backend.save(call, at("new"), plant(tree))
+    assert not backend.is_directory(call, at("new"))
+
+
+def test_a_directory_that_sealgate_sealed_keeps_its_empty_directories_in_its_manifest(
+    store, call, at, plant, seen, fresh
+):
+    backend = store.backend()
+    backend.save(call, at("tree"), plant({".sealgate-manifest": b"m", "a": b"x", "b/empty": None}))
+    backend.load(call, at("tree"), path := fresh())
+    assert seen(path) == {".sealgate-manifest": b"m", "a": b"x"}
+    with pytest.raises(BadRequest, match='"c" is empty'):
+        backend.save(call, at("tree"), plant({"b/.sealgate-manifest": b"m", "c": None}))
 
 
 def test_a_part_of_a_directory_can_be_loaded_alone(backend, call, at, plant, seen, fresh):
     backend.save(call, at("tree"), plant(TREE))
     backend.load(call, at("tree/b/d/e f"), file := fresh())
     backend.load(call, at("tree/b"), directory := fresh())
-    backend.load(call, at("tree/b/empty"), empty := fresh())
     assert seen(file) == b"deep"
-    assert seen(directory) == {"c": b"", "d/e f": b"deep", "empty": None}
-    assert seen(empty) == {}
+    assert seen(directory) == {"c": b"", "d/e f": b"deep"}
 
 
 def test_a_directory_may_have_large_and_small_files(backend, call, at, plant, seen, fresh):
@@ -81,7 +95,7 @@ def test_a_directory_may_have_large_and_small_files(backend, call, at, plant, se
 
 
 def test_what_is_loaded_can_be_read_by_every_user(backend, call, at, plant, fresh):
-    backend.save(call, at("tree"), plant({"a/b": b"", "c": None}))
+    backend.save(call, at("tree"), plant({"a/b": b"", "c/d": b""}))
     before = os.umask(0o077)
     try:
         backend.load(call, at("tree"), tree := fresh())
@@ -114,10 +128,9 @@ def test_a_missing_artifact_is_not_found_and_creates_nothing(backend, call, at, 
 FORMS = {
     "file": b"a file",
     "large file": bytes(9 * MIB),
-    "tree": {"a": b"1", "b/c": b"2", "e": None},
-    "another tree": {"a": b"3", "b/d": b"4", "f": None},
+    "tree": {"a": b"1", "b/c": b"2", "e": b""},
+    "another tree": {"a": b"3", "b/d": b"4", "f": b""},
     "other kinds": {"a/x/y": b"5", "b": b"6", "e/g": b"7"},
-    "empty tree": {},
 }
 
 
@@ -181,9 +194,9 @@ def test_a_directory_that_cannot_be_saved_changes_nothing(store, call, at, plant
     assert keys == (store.keys and store.keys())
 
 
-def test_the_raw_keys_are_those_of_the_files_and_a_marker_for_each_empty_directory(store, call, at, plant):
-    store.backend().save(call, at("tree"), plant({"a": b"", "b/c d/%20": b"", "b/e": None, "f#1/g": b""}))
-    raw = {"tree/a", "tree/b/c d/%20", "tree/b/e/.sealgate-directory", "tree/f#1/g"}
+def test_the_raw_keys_are_those_of_the_files(store, call, at, plant):
+    store.backend().save(call, at("tree"), plant({"a": b"", "b/c d/%20": b"", "f#1/g": b""}))
+    raw = {"tree/a", "tree/b/c d/%20", "tree/f#1/g"}
     assert store.keys is None or store.keys() == raw
 
 
@@ -213,7 +226,7 @@ def test_a_delete_removes_more_objects_than_one_request_can(backend, call, at, p
 
 
 def test_a_listing_is_sorted_and_names_full_keys(backend, call, at, plant):
-    backend.save(call, at("top/tree"), plant({"b": b"", "a/z": b"", "a b": b"", "c": None}))
+    backend.save(call, at("top/tree"), plant({"b": b"", "a/z": b"", "a b": b""}))
     assert backend.list_objects(call, at("top/tree")) == ["top/tree/a b", "top/tree/a/z", "top/tree/b"]
     assert backend.list_objects(call, at("top")) == ["top/tree/a b", "top/tree/a/z", "top/tree/b"]
 
@@ -288,10 +301,6 @@ def spoil_with_line_break(top):
     (top / "bad\nname").write_bytes(b"")
 
 
-def spoil_with_marker(top):
-    (top / ".sealgate-directory").write_bytes(b"bad")
-
-
 def spoil_with_depth(top):
     deep = top
     for _ in range(6):
@@ -306,7 +315,6 @@ def spoil_with_depth(top):
         (spoil_with_pipe, '"bad".*device, socket or pipe'),
         (spoil_with_bytes, '"bad.*not UTF-8'),
         (spoil_with_line_break, 'bad.x0aname".*control character'),
-        (spoil_with_marker, "sealgate-directory.*empty directories"),
         (spoil_with_depth, "at most 1024 are allowed"),
     ],
 )
@@ -382,7 +390,7 @@ def test_a_stream_ends_when_its_caller_goes_away(backend, call, at):
 
 
 def test_many_callers_at_once_do_not_disturb_each_other(backend, at, plant, seen, fresh):
-    trees = [plant({"a": bytes([number]) * 1000, "b/c": b"", "d": None}) for number in range(8)]
+    trees = [plant({"a": bytes([number]) * 1000, "b/c": b"", "d": b""}) for number in range(8)]
     large = os.urandom(9 * MIB)
     source = plant(large)
     places = [fresh() for _ in range(32)]
@@ -406,10 +414,12 @@ def test_many_callers_at_once_do_not_disturb_each_other(backend, at, plant, seen
 
 
 def test_more_files_than_a_directory_may_have_are_refused(call, at, plant, tmp_path):
-    top = plant({"few/a": b""})
-    for number in range(100_000):
+    top = plant({"few/a": b"", ".sealgate-manifest": b""})
+    for number in range(99_999):
         (top / str(number)).touch()
     backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": tmp_path.as_uri()})
+    assert len(backend.list_objects(call, at(top.name))) == 100_001, "the manifest is not counted"
+    (top / "one-too-many").touch()
     for operation in (
         lambda: backend.save(call, at("key"), top),
         lambda: backend.load(call, at(top.name), tmp_path / "loaded"),

@@ -57,27 +57,26 @@ class Beneath:
         except NotAPath:
             return True
 
-    def contents(self, *, exact: bool = False) -> Contents:
-        """Return all objects.
-
-        Args:
-            exact: list again, key by key, if there is an empty object, which may be a folder of a console. Else such
-                a folder is among the objects, and an attempt to read it raises `Missing`.
+    def contents(self) -> Contents:
+        """Return all objects. An object `key/` is among them as `key`, and reading that raises `Missing`.
 
         Raises:
             LimitReached: there are more than `MOST_OBJECTS`.
             NotAPath: there is an object that cannot be listed in this store.
         """
         try:
-            contents = self._collected(self.bucket.beneath(self.call, self.key))
+            return self._collected(self.bucket.beneath(self.call, self.key))
         except NotAPath:
             if not self.bucket.has_raw:
                 raise
             return self._collected(self.bucket.beneath_raw(self.call, self.key))
-        if exact and self.bucket.has_raw and 0 in contents.sizes.values():
+
+    def exact_contents(self) -> Contents | None:
+        """Return all objects that can be paths, none under another key; None if that cannot be found out."""
+        if self.bucket.has_raw:
             with suppress(NotConfigured):  # a store may forbid presigned requests
                 return self._collected(self.bucket.beneath_raw(self.call, self.key))
-        return contents
+        return None
 
     def _collected(self, listed: Iterator[ListedObject]) -> Contents:
         contents = Contents()

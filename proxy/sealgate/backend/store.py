@@ -97,7 +97,9 @@ class ObjectStoreBackend(ArtifactPlugin):
         """Return the full key of every object beneath the artifact's key whose key can be a path, sorted."""
         bucket, key = self._find(artifact)
         beneath = Beneath(bucket, call, key)
-        contents = beneath.contents(exact=True)
+        contents = beneath.contents()
+        if 0 in contents.sizes.values():  # an empty object may be a folder of a console
+            contents = beneath.exact_contents() or contents
         beneath.warn_of(contents.left_out)
         return sorted(contents.sizes)
 

@@ -8,7 +8,7 @@ from contextlib import closing
 
 from sealgate import envelope
 from sealgate.backend import keys, local
-from sealgate.backend.beneath import MOST_OBJECTS, Beneath, is_over_limit
+from sealgate.backend.beneath import MOST_OBJECTS, Beneath, Contents, is_over_limit
 from sealgate.backend.bucket import READING, WRITING, Bucket
 from sealgate.backend.errors import SAYS, Missing
 from sealgate.backend.parallel import Budget, each
@@ -85,8 +85,7 @@ def load_tree(bucket: Bucket, call: Call, key: str, destination: Destination) ->
         DataLoss: one path is both a file and a directory.
     """
     beneath = Beneath(bucket, call, key)
-    contents = beneath.contents()
-    _require_no_conflict(bucket, key, contents.sizes)
+    contents = _without_conflicts(beneath)
     left_out: list[str] = []
     budget = Budget(READING)
     with destination.new_directory(local.DIRECTORY_MODE) as root:
@@ -112,18 +111,30 @@ def load_tree(bucket: Bucket, call: Call, key: str, destination: Destination) ->
     beneath.warn_of(contents.left_out + len(left_out))
 
 
-def _require_no_conflict(bucket: Bucket, key: str, sizes: dict[str, int]) -> None:
-    """Refuse an object whose key is a directory of others, and remove from `sizes` those that stand for a directory.
+def _without_conflicts(beneath: Beneath) -> Contents:
+    """Return what is stored, without objects that stand for a directory of others.
 
     Other programs store an empty object for a directory, or one whose key ends in a slash.
+
+    Raises:
+        DataLoss: an object with content has the key of a directory of others.
     """
-    directories: set[str] = set()
-    for listed in sizes:
-        directories.update(keys.above(listed, key))
-    for path in (directories - {key}) & sizes.keys():
-        if sizes.pop(path) and bucket.exists(path):
+    contents = beneath.contents()
+    if _conflicts(contents, beneath.key):
+        contents = beneath.exact_contents() or contents
+    for path in _conflicts(contents, beneath.key):
+        if contents.sizes.pop(path) and beneath.bucket.exists(path):
             raise DataLoss(
                 f'"{shown_key(path)}" in the store is both a file and a directory',
                 says=SAYS,
                 remedy="Delete the one that does not belong there",
             )
+    return contents
+
+
+def _conflicts(contents: Contents, key: str) -> list[str]:
+    """Return the keys that are also the beginnings of others."""
+    directories: set[str] = set()
+    for listed in contents.sizes:
+        directories.update(keys.above(listed, key))
+    return [path for path in directories if path in contents.sizes]

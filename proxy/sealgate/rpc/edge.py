@@ -298,16 +298,16 @@ def listing(objects: list[str], largest: int = LARGEST_MESSAGE) -> Message:
         LimitReached: the answer is larger.
     """
     from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
+    from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-    answer = pb.ListObjectsResponse(objects=objects)
-    size = answer.ByteSize()
+    size = wire.size_of_texts(objects)
     if size >= largest:
         caller = "Argo's client" if largest == LARGEST_MESSAGE else "the caller"
         raise LimitReached(
             f"the listing has {size} bytes; {caller} accepts less than {largest}",
             remedy="Open the objects by their own keys, or list a directory beneath this one",
         )
-    return answer
+    return pb.ListObjectsResponse(objects=objects)
 
 
 def _upload(

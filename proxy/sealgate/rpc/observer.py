@@ -147,6 +147,7 @@ class CallChannel:
     def end(self, error: BaseException | None) -> None:
         """Cancel what remains of the RPC, which ended with `error`, and run the callbacks."""
         self._cancel()
+        self._call.forget(self._cancel)
         self._call.trace.downstream_ending = call_status(error)
         for callback in self._on_end:
             with contextlib.suppress(Exception):  # an observer never makes a call fail

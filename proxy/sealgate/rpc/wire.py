@@ -128,6 +128,11 @@ def capabilities_from(answer: pb.GetCapabilitiesResponse, trailing: Iterable[tup
     return Capabilities(answer.supports_save_stream, _REPLACES_WHOLE in [(name, value) for name, value in trailing])
 
 
+def size_of_texts(texts: Iterable[str]) -> int:
+    """Return the size in bytes of a message whose only field, numbered 1 to 15, has the values `texts`."""
+    return sum(1 + len(_varint(size)) + size for size in (len(text.encode()) for text in texts))
+
+
 def _varint(number: int) -> bytes:
     out = bytearray()
     while number > 0x7F:  # noqa: PLR2004 - seven bits a byte
