@@ -109,7 +109,7 @@ def _child(home: Path, *, own: bool) -> str:
     if own:
         scene.file(name="tree/secret/y")
         return scene.saved(scene.work / "tree")
-    scene.plant("team-a/x/secret/y")
+    scene.plant_tree("team-a/x", {"secret/y": b"stored"})
     return scene.loaded()
 
 
