@@ -107,6 +107,11 @@ def test_no_field_of_the_message_is_forgotten():
     assert python - protobuf == {"source"}
 
 
+@given(st.lists(TEXT | st.sampled_from(["k" * 127, "k" * 128, "ü" * 8192]), max_size=20))
+def test_the_size_of_a_listing_is_known_before_it_is_built(keys):
+    assert wire.size_of_texts(keys) == pb.ListObjectsResponse(objects=keys).ByteSize()
+
+
 @given(st.binary())
 def test_bytes_that_are_not_a_message_are_a_bad_request(message):
     for kind in (pb.LoadArtifactRequest, pb.OpenStreamRequest, pb.SaveStreamArtifactRequest):

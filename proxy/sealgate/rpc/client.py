@@ -29,7 +29,7 @@ from sealgate.errors import (
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc import wire
-from sealgate.rpc.edge import LARGEST_ANSWER, LARGEST_ANSWER_METADATA
+from sealgate.rpc.edge import LARGEST_ANSWER, LARGEST_ANSWER_METADATA, UPLOAD_END
 from sealgate.rpc.endpoint import Endpoint
 from sealgate.rpc.observer import CallChannel
 from sealgate.rpc.streams import WINDOW
@@ -85,6 +85,8 @@ class Downstream(ArtifactPlugin):
         self._plugin_name = plugin_name
         self._lock = threading.Lock()
         self._channel: grpc.Channel | None = None
+        self._marks_uploads = False
+        """Whether the downstream knows `UPLOAD_END`; it has said so in its answer to GetCapabilities."""
 
     @override
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
@@ -119,7 +121,9 @@ class Downstream(ArtifactPlugin):
             request = pb.GetCapabilitiesRequest()
             with self._unary_rpc(call, Operation.GET_CAPABILITIES, request) as rpc:
                 answer = _accepted(_parse(pb.GetCapabilitiesResponse, rpc.result()))
-                return wire.capabilities_from(answer, rpc.trailing_metadata() or ())
+                trailing = [(name, value) for name, value in rpc.trailing_metadata() or ()]
+                self._marks_uploads = UPLOAD_END in trailing
+                return wire.capabilities_from(answer, trailing)
         except DownstreamStatus as status:
             if status.code == "UNIMPLEMENTED":
                 return Capabilities(save_stream=False)
@@ -149,7 +153,9 @@ class Downstream(ArtifactPlugin):
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """Send the chunks as frames. A downstream that reports success before it has all of them failed."""
         first = pb.SaveStreamArtifactRequest(output_artifact=self._named(artifact)).SerializeToString()
-        with _Upload(first, chunks) as upload, self._rpc(call) as channel:
+        marked = self._marks_uploads
+        own = (UPLOAD_END,) if marked else ()
+        with _Upload(first, chunks, marked=marked) as upload, self._rpc(call, own) as channel:
             stub = self._instrument(channel).stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
             future = stub.future(upload.frames(), **_rpc_options(call))
             try:
@@ -184,13 +190,18 @@ class Downstream(ArtifactPlugin):
             yield stub.future(request.SerializeToString(), **_rpc_options(call))
 
     @contextmanager
-    def _rpc(self, call: Call) -> Iterator[CallChannel]:
-        """Yield a channel for one RPC. At the end of the body the RPC is cancelled and its ending is reported."""
+    def _rpc(self, call: Call, own: tuple[tuple[str, str], ...] = ()) -> Iterator[CallChannel]:
+        """Yield a channel for one RPC. At the end of the body the RPC is cancelled and its ending is reported.
+
+        Args:
+            call: the call that the RPC is for.
+            own: metadata to send beside the call's.
+        """
         rpc_channel: CallChannel | None = None
         ended_with: BaseException | None = None
         try:
             with self._connection(call) as channel:
-                rpc_channel = CallChannel(channel, call, _OWN_METADATA)
+                rpc_channel = CallChannel(channel, call, (*_OWN_METADATA, *own))
                 yield rpc_channel
         except BaseException as error:
             ended_with = error
@@ -245,9 +256,15 @@ class _Upload(AbstractContextManager["_Upload"]):
 
     gRPC drops the frames some time after the call. So the generator of the chunks is closed here, at the end of the
     call. If a thread of gRPC is taking a chunk at that moment, that thread closes it afterwards.
+
+    Args:
+        first: the first frame.
+        chunks: what the others contain.
+        marked: whether an empty frame follows the last chunk (`rpc.edge.UPLOAD_END`).
     """
 
-    def __init__(self, first: bytes, chunks: Iterator[Chunk]) -> None:
+    def __init__(self, first: bytes, chunks: Iterator[Chunk], *, marked: bool) -> None:
+        self._marked = marked
         self._first = first
         self._chunks = chunks
         self._taking = threading.Lock()
@@ -286,6 +303,8 @@ class _Upload(AbstractContextManager["_Upload"]):
                 view = memoryview(chunk)
                 for start in range(0, len(view), wire.LARGEST_CHUNK):
                     yield wire.chunk_frame(view[start : start + wire.LARGEST_CHUNK])
+            if self._marked and not self._ended:
+                yield b""
         except Exception as fault:
             self.fault = fault
             raise

@@ -35,6 +35,10 @@ LARGEST_ANSWER = 32 << 20
 of 100,000 objects with 330 bytes each."""
 LARGEST_ANSWER_METADATA = "sealgate-largest-answer"
 """The metadata of a request that gives the number of bytes which the caller accepts in an answer. Argo sends none."""
+UPLOAD_END = ("sealgate-upload-end", "1")
+"""In the metadata of a SaveStream it says that the last frame is empty: a stream without that frame was cut off. In the
+trailing metadata of GetCapabilities it says that the plugin knows this. Argo sends neither, so its uploads wait at
+their end."""
 _NO_DEADLINE = 10 * 365 * 86_400
 """From this many seconds on, a deadline counts as none. gRPC reports one even if the caller set none."""
 _LONGEST_NUMBER = 12
@@ -90,7 +94,7 @@ class Edge:
             case Operation.GET_CAPABILITIES:
                 wire.parse(pb.GetCapabilitiesRequest, message)
                 offered = plugin.get_capabilities(call)
-                rpc.send_trailing(wire.capabilities_metadata(offered))
+                rpc.send_trailing((*wire.capabilities_metadata(offered), UPLOAD_END))
                 return pb.GetCapabilitiesResponse(supports_save_stream=offered.save_stream)
             case Operation.LOAD:
                 load = wire.parse(pb.LoadArtifactRequest, message)
@@ -139,7 +143,10 @@ class Edge:
 
         with self._begin(Operation.SAVE_STREAM, context) as rpc:
             with self._streams.open(rpc.call, context.cancel) as stream:
-                artifact, chunks = _upload(requests, rpc.call, self._settle, stream)
+                frames = (
+                    _marked_frames(requests, rpc.call) if rpc.marks_end else _frames(requests, rpc.call, self._settle)
+                )
+                artifact, chunks = _upload(frames, stream)
                 self._plugin.save_stream(rpc.call, rpc.for_artifact(artifact), chunks)
             return pb.SaveArtifactResponse(success=True).SerializeToString()
         if rpc.refusal is not None:
@@ -158,8 +165,11 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
             deadline=time.monotonic() + remaining if bounded else None,
             metadata=_forwarded_metadata(context),
         )
-        self.largest_answer = _largest_answer(context)
+        received = dict(_received_metadata(context))
+        self.largest_answer = _largest_answer(received)
         """In bytes."""
+        self.marks_end = received.get(UPLOAD_END[0]) == UPLOAD_END[1]
+        """Whether the last frame of an upload is empty."""
         self._context = context
         self._key = ""
         self.error: PluginError | None = None
@@ -268,13 +278,17 @@ def _caller_left(call: Call) -> None:
 def _forwarded_metadata(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], ...]:
     from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-    received = ((item[0], item[1]) for item in context.invocation_metadata() or ())
-    return wire.forwarded_metadata(item for item in received if item[0] != LARGEST_ANSWER_METADATA)
+    own = {LARGEST_ANSWER_METADATA, UPLOAD_END[0]}
+    return wire.forwarded_metadata(item for item in _received_metadata(context) if item[0] not in own)
 
 
-def _largest_answer(context: grpc.ServicerContext) -> int:
+def _received_metadata(context: grpc.ServicerContext) -> Iterator[tuple[str, str | bytes]]:
+    return ((item[0], item[1]) for item in context.invocation_metadata() or ())
+
+
+def _largest_answer(received: dict[str, str | bytes]) -> int:
     """Return how many bytes the answer may have: as many as the caller asks for, or as many as Argo accepts."""
-    asked = {item[0]: item[1] for item in context.invocation_metadata() or ()}.get(LARGEST_ANSWER_METADATA)
+    asked = received.get(LARGEST_ANSWER_METADATA)
     if isinstance(asked, str) and asked.isdecimal() and len(asked) <= _LONGEST_NUMBER:
         return min(int(asked), LARGEST_ANSWER)
     return LARGEST_MESSAGE
@@ -310,9 +324,7 @@ def listing(objects: list[str], largest: int = LARGEST_MESSAGE) -> Message:
     return pb.ListObjectsResponse(objects=objects)
 
 
-def _upload(
-    requests: Iterator[bytes], call: Call, settle: Callable[[Call], None], stream: OpenStream
-) -> tuple[Artifact, Iterator[Chunk]]:
+def _upload(frames: Iterator[bytes], stream: OpenStream) -> tuple[Artifact, Iterator[Chunk]]:
     """Return the artifact in the first frame of a SaveStream, and the chunks of all frames.
 
     Raises:
@@ -321,7 +333,6 @@ def _upload(
     from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
     from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-    frames = _frames(requests, call, settle)
     first = next(frames, None)
     if first is None:
         raise BadRequest("the stream ended before its first frame, which has the artifact")
@@ -360,3 +371,16 @@ def _frames(requests: Iterator[bytes], call: Call, settle: Callable[[Call], None
         if frame is None:
             return
         yield frame
+
+
+def _marked_frames(requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
+    """Yield the frames of a stream whose last one is empty. It raises if the stream ends without that frame."""
+    at_end = False
+    with contextlib.suppress(grpc.RpcError):
+        for frame in requests:
+            call.check()
+            at_end = not frame
+            yield frame
+    if not at_end:
+        _caller_left(call)
+    call.check()

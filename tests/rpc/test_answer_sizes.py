@@ -1,0 +1,138 @@
+"""An answer is as large as its caller takes: Argo's 4 MiB, or more for a proxy that asks for it."""
+
+from __future__ import annotations
+
+import json
+from concurrent import futures
+from pathlib import Path
+
+import grpc
+import pytest
+from harness.argo import Argo
+
+from sealgate.call import Call, Operation
+from sealgate.errors import DownstreamStatus, LimitReached
+from sealgate.plugin import Artifact
+from sealgate.rpc import artifact_pb2 as pb
+from sealgate.rpc.client import Downstream
+from sealgate.rpc.edge import LARGEST_ANSWER, LARGEST_ANSWER_METADATA, LARGEST_MESSAGE
+from sealgate.rpc.endpoint import Endpoint
+from sealgate.rpc.server import ArtifactServer
+
+pytestmark = pytest.mark.process
+
+MIB = 1 << 20
+
+
+class Lister:
+    """A plugin whose every listing is `objects`."""
+
+    def __init__(self) -> None:
+        self.objects: list[str] = []
+
+    def list_objects(self, _call: Call, _artifact: Artifact) -> list[str]:
+        return self.objects
+
+
+@pytest.fixture
+def lister():
+    return Lister()
+
+
+@pytest.fixture
+def socket(lister, tmp_path_factory):
+    server = ArtifactServer(lister)
+    path = tmp_path_factory.mktemp("s") / "socket"
+    server.start(path)
+    yield path
+    server.stop(0)
+
+
+def of_size(size: int) -> list[str]:
+    """Return keys whose answer has exactly `size` bytes."""
+    keys = ["k" * 1020] * (size // 1023 - 1)
+    rest = size - 1023 * len(keys)
+    keys.append("r" * (rest - 3))
+    assert pb.ListObjectsResponse(objects=keys).ByteSize() == size
+    return keys
+
+
+def listed(socket: Path, asked: str | None) -> str:
+    """Return the number of listed objects, or the code and the text of the error."""
+    argo = Argo(socket)
+    metadata = () if asked is None else ((LARGEST_ANSWER_METADATA, asked),)
+    request = pb.ListObjectsRequest(artifact=argo.artifact("key"))
+    channel = grpc.insecure_channel(f"unix:{socket}", options=[("grpc.max_receive_message_length", -1)])
+    stub = channel.unary_unary("/artifact.ArtifactService/ListObjects")
+    try:
+        answer = stub(request.SerializeToString(), metadata=metadata, timeout=60)
+    except grpc.RpcError as error:
+        return f"{error.code().name} {error.details()}"
+    finally:
+        channel.close()
+    return str(len(pb.ListObjectsResponse.FromString(answer).objects))
+
+
+@pytest.mark.parametrize(
+    ("asked", "largest"),
+    [
+        (None, LARGEST_MESSAGE),
+        ("", LARGEST_MESSAGE),
+        ("many", LARGEST_MESSAGE),
+        ("-1", LARGEST_MESSAGE),
+        ("1e9", LARGEST_MESSAGE),
+        ("9" * 13, LARGEST_MESSAGE),
+        ("5000", 5000),
+        (str(5 * MIB), 5 * MIB),
+        (str(LARGEST_ANSWER), LARGEST_ANSWER),
+        (str(1 << 36), LARGEST_ANSWER),
+    ],
+)
+def test_a_listing_is_as_large_as_its_caller_takes_up_to_a_fixed_bound(lister, socket, asked, largest):
+    lister.objects = of_size(largest - 1)
+    assert listed(socket, asked) == str(len(lister.objects))
+    lister.objects = of_size(largest)
+    caller = "Argo's client" if largest == LARGEST_MESSAGE else "the caller"
+    error = listed(socket, asked)
+    assert error.startswith('RESOURCE_EXHAUSTED ListObjects "key": the listing has ')
+    assert f"{largest} bytes; {caller} accepts less than {largest} (sealgate). Open the objects" in error
+
+
+def test_a_proxy_receives_a_hundred_thousand_long_keys(lister, socket):
+    lister.objects = [f"{number:0330}" for number in range(100_000)]
+    downstream = Downstream(Endpoint(socket, 5))
+    assert downstream.list_objects(Call(Operation.LIST_OBJECTS), Artifact("key")) == lister.objects
+    lister.objects = of_size(LARGEST_ANSWER)
+    with pytest.raises(DownstreamStatus, match=f"the caller accepts less than {LARGEST_ANSWER}") as caught:
+        downstream.list_objects(Call(Operation.LIST_OBJECTS), Artifact("key"))
+    assert caught.value.code == "RESOURCE_EXHAUSTED"
+    downstream.close()
+
+
+def test_a_downstream_that_sends_more_than_it_was_asked_for_is_refused(tmp_path_factory):
+    answer = pb.ListObjectsResponse(objects=of_size(LARGEST_ANSWER + 1)).SerializeToString()
+    method = grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)
+    server = grpc.server(
+        futures.ThreadPoolExecutor(2),
+        handlers=[grpc.method_handlers_generic_handler("artifact.ArtifactService", {"ListObjects": method})],
+        options=[("grpc.max_send_message_length", -1)],
+    )
+    path = tmp_path_factory.mktemp("s") / "socket"
+    server.add_insecure_port(f"unix:{path}")
+    server.start()
+    downstream = Downstream(Endpoint(path, 5))
+    with pytest.raises(LimitReached, match=f"sent more than {LARGEST_ANSWER} bytes"):
+        downstream.list_objects(Call(Operation.LIST_OBJECTS), Artifact("key"))
+    downstream.close()
+    server.stop(0)
+
+
+def test_the_proxy_asks_for_itself_and_not_for_its_caller(proxy):
+    argo = proxy.argo("fault: record\n")
+    request = pb.IsDirectoryRequest(artifact=argo.artifact("a/b"))
+    metadata = ((LARGEST_ANSWER_METADATA, "5000"), ("sealgate-upload-end", "1"), ("x-tenant", "blue"))
+    argo.unary("IsDirectory", request, pb.IsDirectoryResponse, metadata=metadata)
+    found = json.loads((proxy.storage / "record.json").read_text())["metadata"]
+    assert found["x-tenant"] == "blue"
+    assert found[LARGEST_ANSWER_METADATA] == str(LARGEST_ANSWER)
+    assert "sealgate-upload-end" not in found
