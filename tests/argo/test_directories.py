@@ -12,6 +12,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -433,3 +434,25 @@ def test_a_downstream_that_replaces_whole_artifacts_is_asked_nothing_more(start,
     argo.save("t", tree)
     seen = re.findall(r"shown on (\w+) of [ft]$", proxy.output(), re.MULTILINE)
     assert sorted(seen) == asked, seen
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("transfer", ["file", pytest.param("stream", marks=pytest.mark.large)])
+def test_a_directory_of_10001_files_is_saved_listed_loaded_saved_again_and_deleted(make, transfer):
+    """No listing limit applies to what a Save, a Load or a Delete needs, in the proxy or in the child behind it."""
+    allow_all = {"settings": {"policies": [document([{"effect": "allow"}])], "spool": {"transfer": transfer}}}
+    proxy = make(downstream=[*SEALGATE, "backend"], **allow_all).start()
+    tree = proxy.work / "tree"
+    tree.mkdir()
+    for number in range(10_001):
+        (tree / f"{number:05}").write_bytes(b"%d" % number)
+    with closing(proxy.argo(timeout=600)) as argo:
+        for _ in range(2):
+            argo.save("ns/many", tree)
+        assert len(argo.list_objects("ns/many")) == 10_001
+        argo.load("ns/many", proxy.work / "loaded")
+        assert {path.name: path.read_bytes() for path in (proxy.work / "loaded").iterdir()} == {
+            path.name: path.read_bytes() for path in tree.iterdir()
+        }
+        argo.delete("ns/many")
+        assert argo.is_directory("ns/many") is False
