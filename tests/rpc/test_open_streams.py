@@ -12,7 +12,7 @@ from harness.outcome import TRANSIENT
 from sealgate.call import Call, Operation
 from sealgate.errors import Busy, Stalled
 from sealgate.rpc import artifact_pb2 as pb
-from sealgate.rpc.streams import MOST_STREAMS, Streams, stream_limit
+from sealgate.rpc.streams import MOST_LARGE, SMALL, Streams, stream_limit
 
 MIB = 1 << 20
 
@@ -23,12 +23,12 @@ MIB = 1 << 20
 @pytest.mark.parametrize(
     ("memory", "streams"),
     [
-        (None, MOST_STREAMS),
+        (None, MOST_LARGE),
         (64 * MIB, 2),
         (160 * MIB, 7),
         (256 * MIB, 17),
-        (512 * MIB, MOST_STREAMS),
-        (8192 * MIB, MOST_STREAMS),
+        (512 * MIB, MOST_LARGE),
+        (8192 * MIB, MOST_LARGE),
     ],
 )
 def test_the_number_of_streams_follows_from_the_memory(memory, streams):
@@ -39,18 +39,37 @@ def call() -> Call:
     return Call(Operation.OPEN_STREAM)
 
 
-def test_a_stream_beyond_the_bound_is_refused_at_once_and_the_next_one_after_an_end_is_not():
+def large(stream) -> None:
+    stream.moves(SMALL + 1)
+
+
+def test_a_large_stream_beyond_the_bound_is_refused_at_once_and_not_after_another_has_ended():
     streams = Streams(2)
     with contextlib.ExitStack() as stack:
         first = contextlib.ExitStack()
-        first.enter_context(streams.open(call(), lambda: None))
-        stack.enter_context(streams.open(call(), lambda: None))
-        with pytest.raises(Busy, match="2 streams are open") as refused, streams.open(call(), lambda: None):
-            pass
+        large(first.enter_context(streams.open(call(), lambda: None)))
+        large(stack.enter_context(streams.open(call(), lambda: None)))
+        third = stack.enter_context(streams.open(call(), lambda: None))
+        third.moves(SMALL)
+        with pytest.raises(Busy, match="2 large streams are open") as refused:
+            third.moves(1)
         assert any(mark in refused.value.line(call(), "a") for mark in TRANSIENT)
         first.close()
-        with streams.open(call(), lambda: None):
-            pass
+        large(third)
+
+
+def test_an_upload_whose_first_frame_does_not_come_is_ended_soon():
+    now = [0.0]
+    streams = Streams(4, longest_stall=60, clock=lambda: now[0])
+    ended = []
+    with (
+        streams.open(Call(Operation.SAVE_STREAM), lambda: ended.append("silent")),
+        streams.open(Call(Operation.SAVE_STREAM), lambda: ended.append("begun")) as begun,
+    ):
+        begun.moves(1)
+        now[0] = 21
+        streams.end_stalled()
+        assert ended == ["silent"]
 
 
 def test_a_stream_without_progress_is_ended_and_one_with_progress_is_not():
@@ -102,7 +121,7 @@ def test_short_calls_are_answered_and_memory_is_bounded_beside_stalled_readers(s
     try:
         with Watch(proxy.process.pid) as watch:
             streams = [open_stalled(proxy, "a/large", channels) for _ in range(readers)]
-            expected = max(0, readers - MOST_STREAMS)
+            expected = max(0, readers - MOST_LARGE)
             assert eventually(lambda: sum(not one.is_active() for one in streams) == expected)
             assert healthy_within(proxy, 30)
             assert argo.is_directory("a") is True

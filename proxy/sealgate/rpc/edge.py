@@ -130,6 +130,7 @@ class Edge:
             ):
                 for chunk in chunks:
                     if chunk:
+                        stream.moves(len(chunk))
                         yield wire.data_frame(chunk)
                         stream.progress()
         if rpc.refusal is not None:
@@ -344,6 +345,7 @@ def _upload(frames: Iterator[bytes], stream: OpenStream) -> tuple[Artifact, Iter
             yield request.chunk
         for frame in frames:
             stream.progress()
+            stream.moves(len(frame))
             chunk = wire.chunk_of(frame)
             if chunk is None:
                 chunk = wire.parse(pb.SaveStreamArtifactRequest, frame).chunk

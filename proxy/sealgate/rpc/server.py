@@ -19,7 +19,8 @@ from sealgate.call import Call, Operation
 from sealgate.plugin import ArtifactPlugin
 from sealgate.rpc.edge import LARGEST_MESSAGE, Edge
 from sealgate.rpc.observer import FindObserver, no_observer, observed
-from sealgate.rpc.streams import MOST_STREAMS, WINDOW, Streams, memory_limit, stream_limit
+from sealgate.rpc.streams import THREADS as STREAM_THREADS
+from sealgate.rpc.streams import WINDOW, Streams, memory_limit, stream_limit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,8 +33,6 @@ Streams have threads of their own (`rpc.streams`): a slow reader in Argo's UI oc
 _WORK = (Operation.LOAD, Operation.SAVE, Operation.DELETE)
 _MOST_CALLS = 1024
 """Calls for which no thread is free wait. Above this number of calls they are refused."""
-_REFUSING_THREADS = 8
-"""For streams that are refused because too many are open."""
 _UNKNOWN_METHOD = "/sealgate/settled"
 _SETTLE_WAIT, _SETTLE_TIMEOUT = 0.1, 5.0
 """Seconds that an upload waits at its end: at least, and for the answer of `_UNKNOWN_METHOD` at most."""
@@ -169,7 +168,7 @@ class _ArtifactService(grpc.GenericRpcHandler):
             str(operation): observed(operation, handler, f"/{SERVICE}/{operation}", find_observer)
             for operation, handler in handlers.items()
         }
-        stream_threads = futures.ThreadPoolExecutor(MOST_STREAMS + _REFUSING_THREADS, "sealgate-stream")
+        stream_threads = futures.ThreadPoolExecutor(STREAM_THREADS, "sealgate-stream")
         work_threads = futures.ThreadPoolExecutor(_WORK_THREADS, "sealgate-work")
         for operation in (Operation.OPEN_STREAM, Operation.SAVE_STREAM):
             _run_in(stream_threads, self._handlers[str(operation)])

@@ -14,20 +14,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from sealgate.call import Call
+from sealgate.call import Call, Operation
 from sealgate.errors import Busy, Stalled
 
 log = logging.getLogger("sealgate.call")
 
-MOST_STREAMS = 44
+THREADS = 64
+"""Streams that are carried out at once. Further ones wait for a thread: a small stream needs it for a moment."""
+MOST_LARGE = 44
+"""Streams that have moved more than `SMALL`, where the memory allows that many."""
+SMALL = 1 << 20
+"""Bytes that a stream may move before it needs the buffers of a large one."""
 WINDOW = 1 << 20
 """Bytes that gRPC receives ahead on a connection, on both sockets."""
 MEMORY_OF_A_STREAM = 9 << 20
-"""Bytes: a segment in ciphertext and in plaintext, and what gRPC holds for both sockets (measured, docs/decisions)."""
+"""Bytes of a large stream: a segment twice, and the frames that gRPC holds (docs/decisions/slow-readers.md)."""
 MEMORY_OF_THE_PROCESS = 96 << 20
 """Bytes that the process needs without streams."""
-LONGEST_STALL = 120.0
-"""Seconds without a frame taken or sent after which a stream ends."""
+LONGEST_STALL, LONGEST_SILENCE = 120.0, 20.0
+"""Seconds after which a stream ends: without a frame taken or sent, and without the first one."""
 _CHECK_EVERY = 5.0
 _MEMORY_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 _NO_LIMIT = 1 << 60
@@ -35,10 +40,10 @@ _NO_LIMIT = 1 << 60
 
 
 def stream_limit(memory: int | None) -> int:
-    """Return how many streams fit into `memory` bytes; `MOST_STREAMS` without a limit, and at least 2."""
+    """Return how many large streams fit into `memory` bytes; `MOST_LARGE` without a limit, and at least 2."""
     if memory is None:
-        return MOST_STREAMS
-    return max(2, min(MOST_STREAMS, (memory - MEMORY_OF_THE_PROCESS) // MEMORY_OF_A_STREAM))
+        return MOST_LARGE
+    return max(2, min(MOST_LARGE, (memory - MEMORY_OF_THE_PROCESS) // MEMORY_OF_A_STREAM))
 
 
 def memory_limit() -> int | None:
@@ -55,15 +60,16 @@ class Streams:
     """The open streams of one server.
 
     Args:
-        most: how many may be open at once.
+        most_large: how many large ones may be open at once.
         longest_stall: see `LONGEST_STALL`.
         clock: as `time.monotonic`.
     """
 
     def __init__(
-        self, most: int, longest_stall: float = LONGEST_STALL, clock: Callable[[], float] = time.monotonic
+        self, most_large: int, longest_stall: float = LONGEST_STALL, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._most = most
+        self._most_large = most_large
+        self._large = 0
         self._longest_stall = longest_stall
         self._clock = clock
         self._lock = threading.Lock()
@@ -72,22 +78,15 @@ class Streams:
 
     @contextlib.contextmanager
     def open(self, call: Call, cancel: Callable[[], object]) -> Iterator[OpenStream]:
-        """Take a place among the open streams.
+        """Take a place among the open streams. It is small until `OpenStream.moves` says otherwise.
 
         Args:
             call: the call that the stream belongs to.
             cancel: ends its RPC from another thread.
 
-        Raises:
-            Busy: there is no place. Argo tries again.
         """
-        stream = OpenStream(call, cancel, self._clock)
+        stream = OpenStream(call, cancel, self._clock, self._require_large)
         with self._lock:
-            if len(self._open) >= self._most:
-                raise Busy(
-                    f"{self._most} streams are open, and the memory of this process allows no more",
-                    remedy="Try again, or give the container more memory",
-                )
             self._open.add(stream)
             if not self._watching:
                 self._watching = True
@@ -97,18 +96,28 @@ class Streams:
         finally:
             with self._lock:
                 self._open.discard(stream)
+                self._large -= stream.is_large
+
+    def _require_large(self) -> None:
+        with self._lock:
+            if self._large >= self._most_large:
+                raise Busy(
+                    f"{self._most_large} large streams are open, and the memory of this process allows no more",
+                    remedy="Try again, or give the container more memory",
+                )
+            self._large += 1
 
     def end_stalled(self) -> None:
         """End every stream that has made no progress for too long."""
         with self._lock:
-            stalled = [one for one in self._open if self._clock() - one.last_progress > self._longest_stall]
-        for stream in stalled:
-            stream.end(
-                Stalled(
-                    f"the caller neither took nor sent anything for {self._longest_stall:g} s",
-                    remedy="Read or send without long pauses",
-                )
-            )
+            stalled = [(one, limit) for one in self._open if one.idle() > (limit := self._limit_of(one))]
+        for stream, limit in stalled:
+            fact = f"the caller neither took nor sent anything for {limit:g} s"
+            stream.end(Stalled(fact, remedy="Read or send without long pauses"))
+
+    def _limit_of(self, stream: OpenStream) -> float:
+        silent = not stream.has_moved and stream.receives
+        return min(LONGEST_SILENCE, self._longest_stall) if silent else self._longest_stall
 
     def _watch(self) -> None:
         while True:
@@ -123,15 +132,45 @@ class Streams:
 class OpenStream:
     """One open stream."""
 
-    def __init__(self, call: Call, cancel: Callable[[], object], clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        call: Call,
+        cancel: Callable[[], object],
+        clock: Callable[[], float],
+        require_large: Callable[[], None],
+    ) -> None:
+        self._require_large = require_large
+        self._moved = 0
+        self.is_large = False
         self._call = call
         self._cancel = cancel
         self._clock = clock
-        self.last_progress = clock()
+        self.receives = call.operation is Operation.SAVE_STREAM
+        self._last_progress = clock()
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the caller has taken or sent a byte."""
+        return self._moved > 0
+
+    def idle(self) -> float:
+        """Return the seconds since the last progress."""
+        return self._clock() - self._last_progress
+
+    def moves(self, size: int) -> None:
+        """Note that `size` bytes are about to be sent, or have been received.
+
+        Raises:
+            Busy: the stream becomes large, and the memory allows no further large one.
+        """
+        self._moved += size
+        if not self.is_large and self._moved > SMALL:
+            self._require_large()
+            self.is_large = True
 
     def progress(self) -> None:
         """Note that the caller has taken or sent a frame."""
-        self.last_progress = self._clock()
+        self._last_progress = self._clock()
 
     def end(self, reason: Stalled) -> None:
         """End the stream's RPC. The call reports `reason`."""
