@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import subprocess
+from pathlib import Path
 
 import pytest
 from harness.chain import SEALGATE, TESTS, Proxy, eventually
@@ -51,7 +52,7 @@ def test_sigkill_during_rewraps_leaves_a_directory_that_loads_whole(tmp_path):
         return read_tree(target) == read_tree(source)
 
     def versions():
-        objects = [open(path, "rb").read() for path in storage.files_of("ns/tree")]  # noqa: SIM115
+        objects = [Path(path).read_bytes() for path in storage.files_of("ns/tree")]
         return sorted(envelope.split_stream(iter([sealed]))[0].key.key_version for sealed in objects)
 
     try:
