@@ -21,7 +21,7 @@ from harness.openbao import OpenBao
 from harness.vault_logins import ServiceAccount, jwt
 
 from sealgate.call import Call, Operation
-from sealgate.envelope import new_header, seal_stream
+from sealgate.envelope import MANIFEST, Manifest, new_header, seal_manifest, seal_stream
 from sealgate.keys.local import LocalKeys
 from sealgate.policy.encryption import Encryption
 from sealgate.policy.engine import ProcessPolicy
@@ -124,6 +124,20 @@ def plant(proxy: Proxy, key: str, plaintext: bytes, sealed_at: int | None, under
     return stored
 
 
+def plant_tree(proxy: Proxy, key: str, files: dict[str, bytes], sealed_at: int, under: str = "") -> None:
+    """Store a directory with its manifest under `key`, as a Save through Sealgate does."""
+    data_key = LocalKeys(proxy.keyring).new_data_key(Call(Operation.SAVE), under)
+    header = new_header(data_key.plaintext, data_key.wrapped, sealed_at=sealed_at)
+    manifest = Manifest({path: len(content) for path, content in files.items()})
+    sealed = {MANIFEST: seal_manifest(header, data_key.plaintext, key, manifest)}
+    for path, content in files.items():
+        sealed[path] = seal_stream(header, data_key.plaintext, f"{key}/{path}", iter([content]))
+    for path, chunks in sealed.items():
+        stored = proxy.storage / key / path
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        stored.write_bytes(b"".join(bytes(chunk) for chunk in chunks))
+
+
 def arrange_storage(proxy: Proxy, row: Row) -> None:
     """Store what the row says, and nothing else."""
     for left in proxy.storage.iterdir():
@@ -137,8 +151,8 @@ def arrange_storage(proxy: Proxy, row: Row) -> None:
         for number in range(measures.listing):
             plant(proxy, f"{request.key}/{number}", b"", None)
     elif measures.total:
-        for number in range(3):
-            plant(proxy, f"{request.key}/{number}", bytes(measures.total // 3 + 1), int(time.time()), under)
+        files = {str(number): bytes(measures.total // 3 + 1) for number in range(3)}
+        plant_tree(proxy, request.key, files, int(time.time()), under)
     elif request.operation == "Delete":
         plant(proxy, request.key, b"x", None if measures.age is None else int(time.time()) - measures.age)
     elif request.operation in {"Load", "OpenStream"} or measures.exists:

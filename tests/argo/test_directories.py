@@ -417,9 +417,9 @@ def capabilities(argo: Argo) -> tuple[bool, dict[str, str]]:
 def test_the_bundled_backend_says_that_it_replaces_whole_artifacts(bundled):
     assert bundled.argo().is_directory("any") is False, "the backend is running"
     backend = Argo(bundled.socket.parent / ".sealgate-downstream" / "socket")
-    assert capabilities(backend) == (True, {"sealgate-replaces": "1"})
+    assert capabilities(backend) == (True, {"sealgate-replaces": "1", "sealgate-upload-end": "1"})
     backend.close()
-    assert capabilities(bundled.argo()) == (True, {})
+    assert capabilities(bundled.argo()) == (True, {"sealgate-upload-end": "1"}), "the proxy promises less"
 
 
 KEEPS = ["IsDirectory", "OpenStream", "Save", "Save"]

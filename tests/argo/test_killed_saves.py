@@ -43,7 +43,7 @@ def check(place, points):
             assert kill.state is State.NEW, kill
         if kill.changes == 0:
             assert kill.state is State.OLD, kill
-    assert sum(kill.in_the_middle for kill in found) >= len(found) / 2
+    assert sum(kill.in_the_middle for kill in found) >= len(found) / 4, "most kills missed the Save"
     lost = [kill.point for kill in found if kill.state is State.DATA_LOSS]
     assert lost
     place.save_again(lost[0])

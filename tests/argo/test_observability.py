@@ -8,7 +8,7 @@ import pytest
 from harness.chain import Proxy, eventually
 from harness.content import blob
 from harness.otlp import Collector, value_of
-from harness.stand import LARGE, OPERATIONS, Stand
+from harness.stand import LARGE, OPERATIONS, Stand, filled
 from harness.trails import read
 
 from sealgate.telemetry import names
@@ -34,6 +34,7 @@ def observed(request, tmp_path_factory, collector):
     }
     settings = {"spool": {"transfer": request.param}, "telemetry": {"metrics": "otlp"}}
     proxy = Proxy(tmp_path_factory.mktemp("observed"), settings=settings, environment=environment).start()
+    filled(proxy, "first")  # asks once whether the downstream replaces whole artifacts
     yield proxy
     assert proxy.stop() == 0
 
@@ -80,10 +81,12 @@ def spans(stand: Stand, operation: str, outcome: str) -> Counter:
         found["INTERNAL", "open", "UNSET", "", ""] += 1
     elif operation == "OpenStream" or (operation == "Load" and by_stream):
         found["INTERNAL", "open", "ERROR", "", "Refused" if outcome == "refusal" else kind] += 1
+    if operation in WRITES and outcome == "success":
+        # Whether the downstream keeps objects that the Save replaces.
+        found["CLIENT", "IsDirectory", "UNSET", "OK", ""] += 1
     if (operation, outcome, by_stream) == ("Load", "refusal", True):
-        found["CLIENT", "IsDirectory", "UNSET", "OK", ""] += (
-            1  # a directory, which OpenStream cannot load, would be refused alike
-        )
+        # A directory, which OpenStream cannot load, would be refused alike: its manifest is requested next.
+        found["CLIENT", "OpenStream", "ERROR", code, onward] += 1
     return found
 
 

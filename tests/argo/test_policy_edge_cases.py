@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from argo.test_decisions import plant
+from argo.test_decisions import plant, plant_tree
 from harness.chain import Proxy, eventually
 from harness.outcome import Outcome, assert_own_line, outcome
 from harness.policy import document
+
+from sealgate.envelope import MANIFEST
 
 ALLOW = {"effect": "allow"}
 MIB = 1 << 20
@@ -54,8 +56,7 @@ NO_SECRETS = document([ALLOW, {"effect": "deny", "match": {"keys": ["**/secret/*
 
 def test_a_delete_or_a_load_of_a_directory_with_a_denied_child_changes_nothing(begin):
     proxy = begin(NO_SECRETS)
-    for key in ("t/a", "t/secret/x"):
-        plant(proxy, key, b"stored", NOW)
+    plant_tree(proxy, "t", {"a": b"stored", "secret/x": b"stored"}, NOW)
     target = proxy.work / "loaded"
     for operation, do in (
         ("Delete", lambda: proxy.argo().delete("t")),
@@ -63,7 +64,7 @@ def test_a_delete_or_a_load_of_a_directory_with_a_denied_child_changes_nothing(b
     ):
         found = refused(do, operation, "(policy main, rule r1, DENIED)")
         assert '": an object beneath it: a rule denies it (' in found.text
-    assert stored(proxy) == {"t/a", "t/secret/x"}
+    assert stored(proxy) == {"t/a", "t/secret/x", f"t/{MANIFEST}"}
     assert list(proxy.work.iterdir()) == []
 
 

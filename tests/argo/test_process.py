@@ -276,7 +276,7 @@ def test_17_the_spool_is_private_under_any_umask(start, umask):
     tree = proxy.work / "tree"
     (tree / "deeper").mkdir(parents=True)
     (tree / "deeper" / "file").write_bytes(b"some plaintext")
-    argo = proxy.argo("fault: hang")
+    argo = proxy.argo("fault: hang on Save")
     call = threading.Thread(target=lambda: outcome(lambda: argo.save("a/b", tree)))
     call.start()
     assert eventually(lambda: any(path.name == "file" for path in proxy.socket.parent.glob(".sealgate-*/**/*")))

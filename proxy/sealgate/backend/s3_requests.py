@@ -41,7 +41,7 @@ _READ_SIZE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
+class S3Requests:
     """How requests are sent: the same options as the store library has."""
 
     root_certificate: str = ""
@@ -66,7 +66,12 @@ class S3Requests:
     """
 
     def __init__(
-        self, store: S3Store, open_at: Callable[[str], S3Store], *, signed: bool = True, client: Client = Client()
+        self,
+        store: S3Store,
+        open_at: Callable[[str], S3Store],
+        *,
+        signed: bool = True,
+        client: S3Requests = S3Requests(),
     ) -> None:
         self._store = store
         self._open_at = lru_cache(_OPEN_STORES)(open_at)  # an open store keeps the credentials that it was given
