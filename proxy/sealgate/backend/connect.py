@@ -16,7 +16,7 @@ from sealgate.backend.bucket import Bucket
 from sealgate.backend.directory import DirectoryStore
 from sealgate.backend.errors import SAYS, store_errors
 from sealgate.backend.raw_s3 import RawS3
-from sealgate.backend.s3_requests import Client, S3Requests
+from sealgate.backend.s3_requests import HttpClient, S3Requests
 from sealgate.backend.settings import Option, StoreLocation
 from sealgate.errors import LimitReached, NotConfigured, PluginError
 
@@ -97,7 +97,7 @@ def _raw_s3(store: S3Store, location: StoreLocation) -> RawS3:
         # The option that takes precedence over all others that set an address, also over the platform's variables.
         return _s3(location.name, {**options, "aws_endpoint_url_s3": url, "virtual_hosted_style_request": True})
 
-    client = Client(
+    client = HttpClient(
         root_certificate=str(options.get("root_certificate", "")),
         allow_http=bool(options.get("allow_http")) or _platform_sets("AWS_ALLOW_HTTP"),
         connect_timeout=_seconds(options, "connect_timeout_seconds").total_seconds(),

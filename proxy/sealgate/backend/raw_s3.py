@@ -48,7 +48,7 @@ class RawS3(RawKeys):
         token = ""
         while True:
             following = f"&continuation-token={_quoted(token)}" if token else ""
-            page = _Page.of(self._requests.send(call, "GET", f"{query}{following}"))
+            page = _ListingPage.of(self._requests.send(call, "GET", f"{query}{following}"))
             yield from page.objects()
             if not page.is_truncated:
                 return
@@ -91,7 +91,7 @@ class RawS3(RawKeys):
             raise Unavailable("the store did not delete all objects", says=SAYS)
 
 
-class _Page:
+class _ListingPage:
     """One page of a listing."""
 
     def __init__(self, root: ET.Element) -> None:
@@ -100,7 +100,7 @@ class _Page:
         self.token = _text(root, "NextContinuationToken")
 
     @classmethod
-    def of(cls, text: bytes) -> _Page:
+    def of(cls, text: bytes) -> _ListingPage:
         root = _parsed(text)
         if _local(root) != "ListBucketResult":
             raise _unreadable()

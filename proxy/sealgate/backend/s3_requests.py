@@ -41,7 +41,7 @@ _READ_SIZE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class S3Requests:
+class HttpClient:
     """How requests are sent: the same options as the store library has."""
 
     root_certificate: str = ""
@@ -71,7 +71,7 @@ class S3Requests:
         open_at: Callable[[str], S3Store],
         *,
         signed: bool = True,
-        client: S3Requests = S3Requests(),
+        client: HttpClient = HttpClient(),
     ) -> None:
         self._store = store
         self._open_at = lru_cache(_OPEN_STORES)(open_at)  # an open store keeps the credentials that it was given
