@@ -26,11 +26,14 @@ from sealgate.compose.keys import key_provider
 from sealgate.compose.starting import Composed
 from sealgate.layers.governed import Governed
 from sealgate.layers.sealed import Sealed
-from sealgate.plugin import Artifact, Chunk
+from sealgate.plugin import Artifact, Capabilities, Chunk
 from sealgate.rpc.client import Downstream
 from sealgate.rpc.endpoint import Endpoint
 from sealgate.storage.local_paths import Roots
 from sealgate.storage.spool import Spool
+
+STREAMS = Capabilities(save_stream=True)
+"""What each of these plugins offers."""
 
 
 class Slow:
@@ -107,11 +110,11 @@ def main(kind: str, which: str, socket: str) -> int:
     if kind == "collector":
         return collector(socket)
     if kind == "silent":
-        return run(silent, socket)
+        return run(silent, socket, STREAMS)
     if kind == "relay":
         downstream = Downstream(Endpoint(Path(which), 30))
-        return run(lambda: Composed(downstream, closing=(downstream.close,)), Path(socket))
-    return run(lambda: Composed(Governed(Slow(ObjectStoreBackend(), int(which)))), Path(socket))
+        return run(lambda: Composed(downstream, closing=(downstream.close,)), Path(socket), STREAMS)
+    return run(lambda: Composed(Governed(Slow(ObjectStoreBackend(), int(which)))), Path(socket), STREAMS)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
 from xml.sax.saxutils import escape
 
-import conftest
 import pytest
 from harness.gateways import gateway, in_front_of
 from harness.layer_bench import WAYS, Bench
+from harness.s3 import ACCESS, SECRET, Server
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -83,8 +83,8 @@ def has_control(end: str) -> bool:
 @pytest.fixture(scope="session")
 def verifying(moto):
     """A server that verifies signatures, with moto behind it, which keeps every key as it is."""
-    with gateway(conftest.ACCESS, conftest.SECRET, in_front_of(moto.endpoint)) as port:
-        yield conftest.Server(f"http://127.0.0.1:{port}")
+    with gateway(ACCESS, SECRET, in_front_of(moto.endpoint)) as port:
+        yield Server(f"http://127.0.0.1:{port}")
 
 
 @pytest.fixture(params=["moto", "verifying"])
