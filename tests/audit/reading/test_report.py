@@ -181,6 +181,7 @@ def pixels(png: bytes) -> tuple[int, int, int]:
     return width, height, len({raw[line * stride : (line + 1) * stride] for line in range(height)})
 
 
+@pytest.mark.process
 def test_a_browser_without_a_network_shows_the_page(tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
