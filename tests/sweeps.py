@@ -21,6 +21,7 @@ _FAULTS_IN_EVERY_RUN = (
 _BY_FILE = r"\[(?:by_)?file-"
 
 SWEEPS = {
+    "argo/test_directories.py": r"\[(?:vendor|bundled) auto",
     "argo/test_faults.py": _BY_FILE,
     "argo/test_observability.py": _BY_FILE,
     "argo/test_traces.py": _BY_FILE,
