@@ -21,7 +21,7 @@ _FAULTS_IN_EVERY_RUN = (
 _BY_FILE = r"\[(?:by_)?file-"
 
 SWEEPS = {
-    # Fails now and then on a busy machine: gRPC drops what its client has not read when the server closes the connection.
+    # Fails now and then on a busy machine: gRPC drops what its client has not read when the server closes.
     "argo/test_process.py": r"^test_13_sigterm_finishes_a_call_and_refuses_new_ones$",
     "argo/test_directories.py": r"\[(?:vendor|bundled) auto",
     "argo/test_faults.py": _BY_FILE,
