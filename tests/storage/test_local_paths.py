@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from sealgate.call import Call, Operation
-from sealgate.errors import BadRequest, LimitReached, PluginError
+from sealgate.errors import BadRequest, LimitReached, NotConfigured, PluginError
 from sealgate.storage.local_paths import Roots
 
 
@@ -77,10 +77,10 @@ def world(tmp_path):
 
 
 @contextmanager
-def refused(fact: str) -> Iterator[None]:
-    """Expect a `BadRequest` of one line, and no descriptor that stays open."""
+def refused(fact: str, kind: type[PluginError] = BadRequest) -> Iterator[None]:
+    """Expect an error of one line, and no descriptor that stays open."""
     before = names(Path("/proc/self/fd"))
-    with pytest.raises(BadRequest, match=fact) as raised:
+    with pytest.raises(kind, match=fact) as raised:
         yield
     assert names(Path("/proc/self/fd")) == before
     assert "\n" not in raised.value.line(Call(Operation.SAVE), "key")
@@ -126,7 +126,7 @@ def test_a_directory_is_opened(world):
     ],
 )
 def test_a_path_that_is_not_beneath_a_root_is_refused(world, path):
-    with refused("does not lie beneath|is not an absolute path"):
+    with refused("is not beneath|is not an absolute path"):
         world.read(Path(path.format(root=world.root, outside=world.outside)))
 
 
@@ -143,6 +143,15 @@ def test_a_root_may_be_a_link_of_the_administrator(world, tmp_path):
         assert os.read(source.fd, 100) == b"inside"
 
 
+@pytest.mark.parametrize("name", ["linked", "root"])
+def test_an_absolute_link_may_name_a_linked_root_in_both_ways(world, tmp_path, name):
+    (tmp_path / "linked").symlink_to(world.root)
+    world.link("folder/link", tmp_path / name / "file")
+    with Roots([tmp_path / "linked"]).source(tmp_path / "linked" / "folder" / "link") as source:
+        assert os.read(source.fd, 100) == b"inside"
+        assert source.path == str(tmp_path / "linked" / "file")
+
+
 @pytest.mark.parametrize(
     ("link", "target", "path", "content"),
     [
@@ -155,16 +164,25 @@ def test_a_root_may_be_a_link_of_the_administrator(world, tmp_path):
         ("folder/link", "..", "folder/link/file", b"inside"),
         ("folder/link", "../file", "folder/link", b"inside"),
         ("folder/link", "../folder/deep", "folder/link", b"deep inside"),
+        ("link", "{root}/file", "link", b"inside"),
+        ("link", "{root}/folder", "link/deep", b"deep inside"),
+        ("link", "//{root}//./folder/", "link/deep", b"deep inside"),
+        ("link", "{root}/folder/../file", "link", b"inside"),
+        ("link", "{root}", "link/folder/deep", b"deep inside"),
+        ("link", "{root}/", "link/link/file", b"inside"),
+        ("folder/link", "{root}/file", "folder/link", b"inside"),
+        ("folder/link", "{root}/folder/deep", "folder/link", b"deep inside"),
+        ("folder/link", "{root}", "folder/link/folder/link/file", b"inside"),
     ],
 )
 def test_a_link_that_stays_inside_is_followed(world, link, target, path, content):
-    world.link(link, target)
+    world.link(link, target.format(root=world.root))
     assert world.read(world.root / path) == content
 
 
-@pytest.mark.parametrize("target", [".", "..", "folder/.."])
+@pytest.mark.parametrize("target", [".", "..", "folder/..", "{root}", "{root}/folder/.."])
 def test_a_link_to_a_directory_is_a_directory(world, target):
-    link = world.link("folder/link" if target == ".." else "link", target)
+    link = world.link("folder/link" if target == ".." else "link", target.format(root=world.root))
     with world.roots.source(link) as source:
         assert "file" in names(source.fd)
 
@@ -182,8 +200,15 @@ def test_forty_links_are_followed_and_no_more(world):
     ("link", "target", "path"),
     [
         ("link", "{outside}/file", "link"),
-        ("link", "{root}/file", "link"),  # absolute: its meaning depends on the file system
         ("link", "/", "link/etc/passwd"),
+        ("link", "{root}-2/file", "link"),
+        ("link", "{root}/../outside/file", "link"),
+        ("link", "{root}/../root/file", "link"),
+        ("link", "{root}/../../{outside}/file", "link"),
+        ("link", "/proc/self/root{root}/file", "link"),
+        ("link", "/.{outside}/file", "link"),
+        ("link", "{root}/link", "link"),
+        ("folder/link", "{root}/folder/../../outside", "folder/link/file"),
         ("link", "..", "link"),
         ("link", "../outside/file", "link"),
         ("link", "../outside", "link/file"),
@@ -326,11 +351,15 @@ def test_nothing_is_written_through_a_link(world, target, kind):
 
 def test_a_link_on_the_way_is_followed_inside_and_refused_outside(world):
     world.link("inner", "folder")
+    world.link("folder/absolute", world.root / "folder")
     create(world.roots, world.root / "inner" / "new", "new_file")
-    assert world.left() == INITIAL | {"inner", "folder/new"}
+    create(world.roots, world.root / "folder" / "absolute" / "new too", "new_directory")
+    assert world.left() == INITIAL | {"inner", "folder/absolute", "folder/new", "folder/new too"}
     world.link("out", "../outside")
-    with refused("leads out"):
-        create(world.roots, world.root / "out" / "new", "new_file")
+    world.link("absolute out", world.outside)
+    for link in ("out", "absolute out"):
+        with refused("leads out"):
+            create(world.roots, world.root / link / "new", "new_file")
 
 
 @pytest.mark.parametrize(
@@ -338,8 +367,8 @@ def test_a_link_on_the_way_is_followed_inside_and_refused_outside(world):
     [
         ("missing/new", "no such file"),
         ("file/new", "not a directory"),
-        ("{root}", "does not lie beneath"),
-        ("/etc/new", "does not lie beneath"),
+        ("{root}", "is not beneath"),
+        ("/etc/new", "is not beneath"),
         ("folder/../new", "is not an absolute path"),
     ],
 )
@@ -374,24 +403,6 @@ def test_an_empty_directory_is_replaced(world):
 # --- file systems that refuse ----------------------------------------------------------------------------
 
 
-@pytest.fixture
-def mounted(tmp_path) -> Iterator[Callable[[str], Path]]:
-    """Mount a separate tmpfs with the given options."""
-    path = tmp_path / "mounted"
-    path.mkdir()
-
-    def mount(options: str) -> Path:
-        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", path]
-        with suppress(FileNotFoundError):
-            if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-                return path
-        pytest.skip("a tmpfs cannot be mounted here: that requires root in a separate mount namespace")
-
-    yield mount
-    if path.is_mount():
-        subprocess.run(["umount", path], check=True)
-
-
 def write_a_megabyte(path: Path) -> None:
     with Roots([path]).destination(path / "new") as destination, destination.new_file(0o644) as fd:
         rest = memoryview(bytes(1 << 20))
@@ -409,7 +420,7 @@ def test_a_full_file_system_is_a_limit_and_nothing_is_left(mounted):
 
 @pytest.mark.process
 def test_a_read_only_file_system_is_a_named_error(mounted):
-    with refused("read-only file system"):
+    with refused("read-only file system", NotConfigured):
         write_a_megabyte(mounted("ro"))
 
 
@@ -480,6 +491,15 @@ def test_a_directory_that_changes_places_with_a_link_is_never_walked_through(wor
     link = world.link("link", "../outside")
     with exchanging(world.root / "folder", link):
         assert raced(lambda: world.read(world.root / "folder" / "file")) == {b"inside"}
+
+
+@pytest.mark.process
+def test_an_absolute_link_that_changes_places_with_one_that_leads_out_is_never_read_through_it(world):
+    world.link("link", world.root / "folder")
+    out = world.link("out", world.outside)
+    (world.root / "folder" / "file").write_bytes(b"inside")
+    with exchanging(world.root / "link", out):
+        assert raced(lambda: world.read(world.root / "link" / "file")) == {b"inside"}
 
 
 @pytest.mark.process

@@ -15,6 +15,8 @@ import pytest
 from sealgate.errors import BadRequest, NotConfigured
 from sealgate.storage.spool import Spool, private_directory, private_file, remove_leftovers
 
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory to another user")
+
 
 def entries_in(directory: Path) -> list[Path]:
     return list(directory.rglob("*"))
@@ -256,3 +258,37 @@ def test_a_spool_that_another_user_replaced_is_not_used(tmp_path):
     assert [path.name for path in sorted(victim.iterdir())] == ["lock", "precious"]
     spool.close()
     assert (victim / "precious").exists()
+
+
+def test_a_directory_of_this_user_that_everyone_may_write_to_becomes_sticky(tmp_path):
+    tmp_path.chmod(0o777)
+    with Spool(tmp_path).place():
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o1777
+
+
+@needs_root
+@pytest.mark.parametrize(("mode", "refused"), [(0o777, True), (0o1777, False), (0o775, False)])
+def test_a_directory_of_another_user_that_everyone_may_write_to_is_refused(tmp_path, mode, refused):
+    directory = tmp_path / "spool"
+    directory.mkdir()
+    os.chown(directory, 12345, 12345)
+    directory.chmod(mode)
+    spool = Spool(directory)
+    if not refused:
+        with spool.place():
+            return
+    with pytest.raises(NotConfigured, match="every user can replace the files in it") as caught, spool.place():
+        pass
+    assert "Remove write permission for others" in caught.value.remedy
+    assert entries_in(directory) == []
+
+
+@pytest.mark.process
+def test_a_volume_that_everyone_may_write_to_is_used(mounted):
+    """Kubernetes mounts an emptyDir so, and what can write to it are the containers that mount it."""
+    volume = mounted("mode=0777,uid=12345")
+    spool = Spool(volume)
+    with spool.place() as place:
+        assert place.parent.parent == volume
+    spool.close()
+    assert stat.S_IMODE(volume.stat().st_mode) == 0o777

@@ -2,30 +2,30 @@
 
 A path in a request names a place in the *caller's* file system, where user code may create symbolic links at any
 time. Therefore no path is checked first and used later. Each is walked one segment at a time by directory descriptor,
-and the file at its end is used only through its descriptor.
+and the file at its end is used only through its descriptor. An absolute link is followed only if its text begins with
+the root; the walk then starts again at the root's descriptor, so that the text alone decides and nothing is resolved.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sealgate.errors import BadRequest, LimitReached, PluginError, one_line
+from sealgate.errors import BadRequest, LimitReached, NotConfigured, PluginError, one_line, out_of_descriptors
 from sealgate.plugin import Chunk
+from sealgate.storage.destination import Destination, remove_entry, remove_leftovers_beside
 
 _MOST_LINKS = 40
 _READ_SIZE = 1 << 20
 _OPEN_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-_NO_ACCESS = {errno.EACCES, errno.EPERM, errno.EROFS}
+_NO_ACCESS = {errno.EACCES, errno.EPERM}
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Roots:
     def destination(self, path: Path) -> Iterator[Destination]:
         """Prepare to create `path`, whole or not at all. What was begun and not committed is removed at the end.
 
+        What a killed process of this user left beside `path` is removed at the beginning.
+
         Raises:
             BadRequest: the path is outside the roots or is a symbolic link, or its directory does not exist.
             LimitReached: the file system is full.
@@ -81,6 +83,7 @@ class Roots:
                 raise BadRequest(
                     f"the local path {_shown(path)} is a symbolic link, and Sealgate does not write through links"
                 )
+            remove_leftovers_beside(parent)
             destination = Destination(parent, name, reached)
             try:
                 yield destination
@@ -114,7 +117,7 @@ class Roots:
                 return root, list(path.relative_to(root).parts)
         allowed = ", ".join(str(root) for root in sorted(self._roots))
         raise BadRequest(
-            f"the local path {_shown(path)} does not lie beneath an allowed root",
+            f"the local path {_shown(path)} is not beneath an allowed root",
             remedy=f"Use a path beneath {allowed}, or add its root to paths.roots",
         )
 
@@ -123,6 +126,7 @@ class _Walk:
     """The walk from a root to a path: the directories that are open on the way, and the segments that remain."""
 
     def __init__(self, root_fd: int, segments: list[str], path: Path, root: Path) -> None:
+        self._root = root
         self._directories = [root_fd]
         self.reached: list[str] = []
         """The names of those directories beneath the root."""
@@ -153,10 +157,28 @@ class _Walk:
 
     def _follow(self, target: str) -> None:
         self._links += 1
-        if target.startswith("/") or self._links > _MOST_LINKS:
+        if self._links > _MOST_LINKS:
             raise self._leads_out
-        self._remaining += [part for part in target.split("/")[::-1] if part not in {"", "."}]
+        segments = [part for part in target.split("/") if part not in {"", "."}]
+        if target.startswith("/"):
+            segments = self._beneath_root(segments)
+            self._to_root()
+        self._remaining += segments[::-1]
         self._remaining = self._remaining or ["."]
+
+    def _beneath_root(self, segments: list[str]) -> list[str]:
+        """Return the segments of an absolute path that follow those of the root, by its own name or its real one."""
+        for root in (self._root, Path(os.path.realpath(self._root))):
+            beginning = list(root.parts[1:])
+            if segments[: len(beginning)] == beginning:
+                return segments[len(beginning) :]
+        raise self._leads_out
+
+    def _to_root(self) -> None:
+        """Go back to the root."""
+        while len(self._directories) > 1:
+            os.close(self._directories.pop())
+        self.reached.clear()
 
     def _up(self) -> None:
         if len(self._directories) == 1:
@@ -169,62 +191,6 @@ class _Walk:
         """Close every directory on the way."""
         for fd in self._directories:
             os.close(fd)
-
-
-class Destination:
-    """A file or directory that is filled under a temporary name, and gets its own name only when it is whole."""
-
-    def __init__(self, parent: int, name: str, path: str) -> None:
-        self.path = path
-        """The absolute path, with every symbolic link beneath the root resolved."""
-        self._parent = parent
-        self._name = name
-        # A name has at most 255 bytes, and a character of it up to 4.
-        self._temporary = f".{name[:40]}.{secrets.token_hex(6)}"
-        self._uncommitted = False
-
-    @contextmanager
-    def new_file(self, mode: int) -> Iterator[int]:
-        """Create the file, and commit it with `mode` if the body ends normally."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(self._temporary, flags, 0o600, dir_fd=self._parent)
-        self._uncommitted = True
-        try:
-            yield fd
-            os.fchmod(fd, mode)
-        finally:
-            os.close(fd)
-        self._commit()
-
-    @contextmanager
-    def new_directory(self, mode: int) -> Iterator[int]:
-        """Create the directory, and commit it with `mode` if the body ends normally."""
-        os.mkdir(self._temporary, 0o700, dir_fd=self._parent)
-        self._uncommitted = True
-        fd = os.open(self._temporary, _OPEN | os.O_DIRECTORY, dir_fd=self._parent)
-        try:
-            yield fd
-            os.fchmod(fd, mode)
-        finally:
-            os.close(fd)
-        self._commit()
-
-    def _commit(self) -> None:
-        os.rename(self._temporary, self._name, src_dir_fd=self._parent, dst_dir_fd=self._parent)
-        self._uncommitted = False
-
-    def discard(self) -> None:
-        """Remove what was begun and not committed."""
-        if self._uncommitted:
-            remove_entry(self._temporary, self._parent)
-
-
-def remove_entry(name: str, parent: int) -> None:
-    """Remove the file, link or directory `name` in the directory open as `parent`, and follow no link."""
-    with suppress(OSError):
-        os.unlink(name, dir_fd=parent)
-        return
-    shutil.rmtree(name, ignore_errors=True, dir_fd=parent)
 
 
 @contextmanager
@@ -268,7 +234,8 @@ def local_errors(what: str, written: str = "") -> Iterator[None]:
         written: what the error names instead if space runs out, where the body writes something else.
 
     Raises:
-        LimitReached: space ran out.
+        LimitReached: space or descriptors ran out.
+        NotConfigured: the file system is read-only.
         BadRequest: any other error.
     """
     try:
@@ -278,9 +245,13 @@ def local_errors(what: str, written: str = "") -> Iterator[None]:
 
 
 def _named(error: OSError, what: str) -> PluginError:
+    if busy := out_of_descriptors(error):
+        return busy
     reason = os.strerror(error.errno or 0).lower()
     if error.errno in _OUT_OF_SPACE:
         return LimitReached(f"{what} could not be written: {reason}", says="file system", remedy="Free space there")
+    if error.errno == errno.EROFS:
+        return NotConfigured(f"{what} cannot be used: {reason}", says="file system", remedy="Mount it writable")
     if error.errno in _NO_ACCESS:
         remedy = "Run the plugin's container with the uid of argoexec, or make the path accessible to it"
         return BadRequest(f"{what} cannot be used: {reason}", says="file system", remedy=remedy)

@@ -14,10 +14,12 @@ import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import Enum
 from pathlib import Path
 
 from sealgate.errors import NotConfigured
-from sealgate.storage.local_paths import local_errors, remove_entry
+from sealgate.storage.destination import remove_entry
+from sealgate.storage.local_paths import local_errors
 
 _PREFIX = ".sealgate-spool-"
 _LOCK = "lock"
@@ -34,7 +36,9 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         self._beneath = directory
         self._own: Path | None = None
-        self._fd = -1
+        self._fd = self._locked = -1
+        self._left: set[str] = set()
+        """Directories of ended calls that could not be removed yet."""
         self._lock = threading.Lock()
 
     @contextmanager
@@ -54,7 +58,18 @@ class Spool:
             self._require_in_place(own)
             yield own / name
         finally:
-            remove_entry(name, fd)
+            self._remove(name, fd)
+
+    def _remove(self, name: str, fd: int) -> None:
+        """Remove what a call has spooled, and what earlier ends of calls could not: they had no descriptor for it."""
+        with self._lock:
+            names, self._left = {name, *self._left}, set()
+        for each in names:
+            remove_entry(each, fd)
+            with suppress(OSError):
+                os.stat(each, dir_fd=fd, follow_symlinks=False)
+                with self._lock:
+                    self._left.add(each)
 
     def free_bytes(self) -> int:
         """Return how many bytes the file system of the spool has free for this user."""
@@ -67,14 +82,17 @@ class Spool:
         with self._lock:
             if self._own is None:
                 self._beneath.mkdir(parents=True, exist_ok=True)
+                if guard(self._beneath) is Guard.OWN:
+                    self._beneath.chmod(stat.S_IMODE(self._beneath.stat().st_mode) | stat.S_ISVTX)
                 own = self._beneath / f"{_PREFIX}{secrets.token_hex(8)}"
                 private_directory(own)
                 self._fd = _open_own(own)
-                # The lock is held until the process ends; the kernel then releases it, even after a crash. The file
+                # The lock is held until `close`; after a crash, the kernel releases it. The file
                 # gets its final name only once it is locked, so that no other process can find it and lock it first.
                 unnamed = secrets.token_hex(8)
-                lock = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=self._fd)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+                self._locked = os.open(unnamed, flags, 0o600, dir_fd=self._fd)
+                fcntl.flock(self._locked, fcntl.LOCK_EX)
                 os.rename(unnamed, _LOCK, src_dir_fd=self._fd, dst_dir_fd=self._fd)
                 self._own = own
             return self._own
@@ -98,7 +116,39 @@ class Spool:
                 with suppress(OSError):
                     _remove(self._own, self._fd)
                 os.close(self._fd)
-                self._own, self._fd = None, -1
+                os.close(self._locked)
+                self._own, self._fd, self._locked = None, -1, -1
+
+
+class Guard(Enum):
+    """Why another user cannot replace the files that this process creates in a directory."""
+
+    MODE = "mode"
+    """Not every user may write to it, or it is sticky."""
+    OWN = "own"
+    """It belongs to this user, who can make it sticky."""
+    VOLUME = "volume"
+    """It is a volume of its own, such as an emptyDir of Kubernetes: only the containers that mount it reach it."""
+
+
+def guard(directory: Path) -> Guard:
+    """Return what keeps other users from replacing files in `directory`.
+
+    Raises:
+        NotConfigured: nothing does.
+    """
+    facts = directory.stat()
+    if not facts.st_mode & stat.S_IWOTH or facts.st_mode & stat.S_ISVTX:
+        return Guard.MODE
+    if facts.st_uid == os.geteuid():
+        return Guard.OWN
+    if os.path.ismount(directory):
+        return Guard.VOLUME
+    raise NotConfigured(
+        f"the spool {directory} has mode {stat.S_IMODE(facts.st_mode):04o}: every user can replace the files in it",
+        says="file system",
+        remedy="Remove write permission for others, or set spool.directory to another directory",
+    )
 
 
 def private_file(path: str, flags: int) -> int:
@@ -111,7 +161,12 @@ def private_file(path: str, flags: int) -> int:
 def private_directory(path: Path) -> None:
     """Create a directory with mode 0700 whatever the umask."""
     path.mkdir(mode=0o700)
-    path.chmod(0o700)
+    # By descriptor: another user could have put a link in its place by now.
+    fd = os.open(path, _OPEN_DIRECTORY)
+    try:
+        os.fchmod(fd, 0o700)
+    finally:
+        os.close(fd)
 
 
 def remove_leftovers(directory: Path) -> int:

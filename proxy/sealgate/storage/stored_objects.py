@@ -6,37 +6,28 @@ Some downstreams have streams, others work by path only, and `spool.transfer` ma
 from __future__ import annotations
 
 import os
-import re
 import stat
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
+from typing import TypeVar
 
 from sealgate import envelope
 from sealgate.call import Call
-from sealgate.errors import BadRequest, DataLoss, DownstreamStatus, NotConfigured, PluginError, Refused
+from sealgate.errors import DataLoss, DownstreamStatus, NotConfigured, PluginError, Refused, out_of_descriptors
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
+from sealgate.storage.absence import Absence, IsDirectory, explained, is_status
 from sealgate.storage.local_paths import local_errors, opened_directory, read_chunks, write_all
 from sealgate.storage.spool import Spool, private_file
 
 SPOOLED = "sealed"
 """The name of the spooled file or directory, in the spool's directory for the call."""
 
-_ABSENT = (
-    ("not", "found"),
-    ("no", "such", "key"),
-    ("no", "such", "file"),
-    ("no", "such", "object"),
-    ("does", "not", "exist"),
-    ("no", "object"),
-    ("is", "a", "directory"),
-)
-"""Word sequences by which stores report that there is no such object."""
-_WORD = re.compile(r"[^\W_]+")
-_ABSENT_TEXTS = tuple((words, re.compile(r"[\s_-]*".join(words), re.IGNORECASE)) for words in _ABSENT)
+_T = TypeVar("_T")
+_S = TypeVar("_S")
 
 
 class Transfer(StrEnum):
@@ -50,10 +41,6 @@ class Transfer(StrEnum):
     """Without a disk: the downstream's SaveStream and OpenStream."""
 
 
-class IsDirectory(BadRequest):
-    """The artifact was read as one object, and is a directory."""
-
-
 @dataclass(frozen=True, slots=True)
 class StoredHeader:
     """What the header of a stored object says. Nothing has authenticated it."""
@@ -65,12 +52,26 @@ class StoredHeader:
 
 
 class StoredObjects:
-    """The objects in the downstream: reads and writes one at a time as a stream, lists them, reads headers."""
+    """The objects in the downstream: reads and writes one at a time as a stream, lists them, reads headers.
 
-    def __init__(self, downstream: ArtifactPlugin, spool: Spool, transfer: Transfer) -> None:
+    Args:
+        downstream: the plugin that stores them.
+        spool: where ciphertext waits for a downstream that works by path.
+        transfer: how ciphertext travels.
+        absence: recognizes the answers by which this downstream says that nothing is stored.
+    """
+
+    def __init__(
+        self,
+        downstream: ArtifactPlugin,
+        spool: Spool,
+        transfer: Transfer,
+        absence: Absence = Absence(),  # noqa: B008 - it has no state that changes
+    ) -> None:
         self.downstream = downstream
         self.spool = spool
         self.transfer = transfer
+        self.absence = absence
         self._replaces_whole: bool | None = None
 
     def writes_by_stream(self, call: Call) -> bool:
@@ -151,61 +152,119 @@ class StoredObjects:
         """Return the header of the object at exactly this key; None if there is no such object.
 
         Raises:
-            PluginError: the downstream does not say whether the object exists.
+            UnclearAnswer: the downstream does not say whether the object exists.
+            PluginError: the object cannot be read for another reason.
         """
-        try:
+
+        def read() -> StoredHeader:
             with closing(self.read(call, artifact)) as stored:
                 first = next((chunk for chunk in stored if chunk), None)
                 if first is None:
                     return StoredHeader(None, is_empty=True)
                 return StoredHeader(envelope.sealed_at(chain([first], stored)), is_empty=False)
-        except (Refused, DownstreamStatus, BadRequest) as error:
-            if says_absent(error, artifact):
-                return None
-            raise
+
+        return self._answer("OpenStream", read, None, lambda error: self.absence.of_object(error, artifact))
+
+    def is_stored(self, call: Call, artifact: Artifact) -> bool:
+        """Return whether an object that is not empty is stored at exactly this key.
+
+        Where the downstream has OpenStream, no more than the first chunk is read, also if `spool.transfer` is file.
+
+        Raises:
+            UnclearAnswer: the downstream does not say whether the object exists.
+            PluginError: the object cannot be read for another reason.
+        """
+        if self.transfer is Transfer.FILE:
+            try:
+                with closing(self.downstream.open_stream(call, artifact)) as chunks:
+                    if any(len(chunk) for chunk in chunks):
+                        return True
+            except (Refused, DownstreamStatus) as error:
+                if self.absence.of_object(error, artifact):
+                    return False
+        header = self.header(call, artifact)
+        return header is not None and not header.is_empty
 
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
-        """Return the keys that the downstream lists for the artifact, without the manifests of directories."""
-        listed = self.downstream.list_objects(call, artifact)
-        return [key for key in listed if not key.endswith(f"/{envelope.MANIFEST}")]
+        """Return the keys that the downstream lists for the artifact, without the manifests of directories.
+
+        A failure is the downstream's own, unchanged, unless it means that nothing is stored there.
+        """
+        try:
+            listed = self.downstream.list_objects(call, artifact)
+        except (Refused, DownstreamStatus) as error:
+            if not self.absence.of_all(error, artifact):
+                raise
+            return []
+        return [key for key in listed if not is_manifest(key)]
+
+    def keys(self, call: Call, artifact: Artifact) -> list[str]:
+        """Return every key that the downstream lists for the artifact, those of manifests included.
+
+        Raises:
+            UnclearAnswer: the downstream does not say whether objects are stored there.
+        """
+
+        def ask() -> list[str]:
+            return self.downstream.list_objects(call, artifact)
+
+        return self._answer("ListObjects", ask, [], lambda error: self.absence.of_all(error, artifact))
+
+    def has_keys_beneath(self, call: Call, artifact: Artifact) -> bool:
+        """Return whether objects are stored beneath the key; False if the downstream does not implement IsDirectory.
+
+        Raises:
+            UnclearAnswer: the downstream does not say whether objects are stored there.
+        """
+        return self._answer("IsDirectory", lambda: self.is_directory(call, artifact), False, lambda _: False)
 
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
-        """Return whether objects are stored beneath the key; False if the downstream does not implement IsDirectory."""
+        """Return whether objects are stored beneath the key; False if the downstream does not implement IsDirectory.
+
+        A failure is the downstream's own, unchanged, unless it means that nothing is stored there.
+        """
         try:
             return self.downstream.is_directory(call, artifact)
-        except DownstreamStatus as status:
-            if status.code == "UNIMPLEMENTED":
+        except (Refused, DownstreamStatus) as error:
+            is_unimplemented = isinstance(error, DownstreamStatus) and error.code == "UNIMPLEMENTED"
+            if is_unimplemented or self.absence.of_all(error, artifact):
                 return False
             raise
 
+    def delete(self, call: Call, artifact: Artifact) -> bool:
+        """Send one Delete. That nothing is stored at the key is not an error.
 
-def says_absent(error: PluginError, artifact: Artifact) -> bool:
-    """Return whether `error`, a plugin's answer to a read of `artifact`, means that there is no such object.
-
-    Argo's contract defines no answer for this. It can be a gRPC status, or only a text by the store. Such a text may
-    repeat words of the artifact, which its author wrote. So words that the author could have put there, in one field
-    or spread over several, do not count.
-    """
-    if isinstance(error, IsDirectory):
+        Return False if only the text of an error says that nothing is stored. The object must then be read. The
+        downstream's report of success is no proof either: `storage.deletion` verifies it.
+        """
+        try:
+            self.downstream.delete(call, artifact)
+        except (Refused, DownstreamStatus) as error:
+            if not self.absence.of_all(error, artifact):
+                raise
+            return is_status(error)
         return True
-    if isinstance(error, DownstreamStatus) and error.code != "UNKNOWN":
-        return error.code == "NOT_FOUND"
-    if any(escape in artifact.configuration for escape in ("\\", "%", "!!")):  # an escape can spell every word
-        return False
-    written = [value for value in asdict(artifact).values() if isinstance(value, str)]
-    spelled = [_letters(value) for value in written]
-    pieces = {word for value in written for word in _WORD.findall(value.lower())}
-    return any(
-        pattern.search(error.fact)
-        and not pieces.issuperset(words)
-        and not any("".join(words) in value for value in spelled)
-        for words, pattern in _ABSENT_TEXTS
-    )
+
+    @staticmethod
+    def _answer(
+        question: str, ask: Callable[[], _T], absent: _S, means_absent: Callable[[PluginError], bool]
+    ) -> _T | _S:
+        """Return the answer of `ask`, or `absent` if its failure means that nothing is stored.
+
+        Raises:
+            UnclearAnswer: the failure does not say whether something is stored.
+        """
+        try:
+            return ask()
+        except (Refused, DownstreamStatus, IsDirectory) as error:
+            if means_absent(error):
+                return absent
+            raise explained(error, question) from None
 
 
-def _letters(text: str) -> str:
-    """Return the lower-case ASCII letters and digits of `text`: a store may repeat a text without the rest."""
-    return "".join(c for c in text.lower() if c.isascii() and c.isalnum())
+def is_manifest(key: str) -> bool:
+    """Return whether `key` names the manifest of a directory."""
+    return key.endswith(f"/{envelope.MANIFEST}")
 
 
 @contextmanager
@@ -214,6 +273,7 @@ def open_spooled(spooled: Path) -> Iterator[tuple[int, bool]]:
 
     Raises:
         DataLoss: the downstream left neither a regular file nor a directory.
+        Busy: no further file can be opened.
     """
     with ExitStack() as stack:
         try:
@@ -228,7 +288,9 @@ def open_spooled(spooled: Path) -> Iterator[tuple[int, bool]]:
         except FileNotFoundError:
             fact = "the downstream reported success and created nothing"
             raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log") from None
-        except (OSError, envelope.NotRegular):
+        except (OSError, envelope.NotRegular) as error:
+            if busy := out_of_descriptors(error):
+                raise busy from None
             fact = "the downstream reported success and left neither a file nor a directory"
             raise DataLoss(fact, says="downstream", remedy="Look at the downstream's log") from None
         yield fd, is_directory
