@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from harness.azurite import Azurite, azurite_at
+from harness.gcs import Gcs, gcs_server
 from harness.s3 import Server, versitygw_at
 from moto.server import ThreadedMotoServer
 
@@ -62,10 +64,53 @@ def _s3_store(server: Server) -> Store:
     )
 
 
+@pytest.fixture(scope="session")
+def gcs() -> Iterator[Gcs]:
+    with gcs_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def azurite(tmp_path_factory) -> Iterator[Azurite]:
+    with azurite_at(tmp_path_factory.mktemp("azurite")) as server:
+        yield server
+
+
+def _gcs_store(server: Gcs) -> Store:
+    bucket = server.new_bucket()
+    return Store(
+        {"SEALGATE_BACKEND_URL": f"gs://{bucket}/a/prefix", "SEALGATE_BACKEND_CONFIG": json.dumps(server.config())},
+        lambda: {key.removeprefix("a/prefix/") for key in server.keys(bucket)},
+        lambda: server.uploads(bucket),
+    )
+
+
+def _azure_store(server: Azurite) -> Store:
+    container = server.new_container()
+    return Store(
+        {"SEALGATE_BACKEND_URL": f"az://{container}/a/prefix", "SEALGATE_BACKEND_CONFIG": json.dumps(server.config())},
+        lambda: {key.removeprefix("a/prefix/") for key in server.keys(container)},
+    )
+
+
+_first_takes_long = pytest.mark.timeout(900, func_only=False)  # it is installed
+
+
 @pytest.fixture(
-    params=["memory", "file", "moto", pytest.param("versitygw", marks=pytest.mark.timeout(900, func_only=False))]
+    params=[
+        "memory",
+        "file",
+        "moto",
+        pytest.param("versitygw", marks=_first_takes_long),
+        "gcs",
+        pytest.param("azurite", marks=_first_takes_long),
+    ]
 )
 def store(request, tmp_path_factory) -> Store:
+    if request.param == "gcs":
+        return _gcs_store(request.getfixturevalue("gcs"))
+    if request.param == "azurite":
+        return _azure_store(request.getfixturevalue("azurite"))
     if request.param in {"moto", "versitygw"}:
         return _s3_store(request.getfixturevalue(request.param))
     if request.param == "memory":

@@ -218,6 +218,16 @@ def test_a_delete_removes_the_artifact_and_none_of_its_neighbours(store, call, a
     assert not store.keys or store.keys() == set()
 
 
+def test_an_empty_key_lists_the_whole_store_and_is_refused_otherwise(backend, call, at, plant):
+    backend.save(call, at("one"), plant(b"1"))
+    backend.save(call, at("top/tree"), plant({"a": b"", "b/c": b""}))
+    assert backend.list_objects(call, at("")) == ["one", "top/tree/a", "top/tree/b/c"]
+    for refused in (backend.delete, backend.is_directory):
+        with pytest.raises(BadRequest):
+            refused(call, at(""))
+    assert len(backend.list_objects(call, at(""))) == 3
+
+
 def test_a_delete_removes_more_objects_than_one_request_can(backend, call, at, plant):
     backend.save(call, at("tree"), plant({f"{number:04}": b"" for number in range(1100)}))
     assert len(backend.list_objects(call, at("tree"))) == 1100
@@ -269,14 +279,19 @@ def test_a_directory_is_not_streamed(backend, call, at, plant):
         list(backend.open_stream(call, at("tree")))
 
 
+def running() -> int:
+    """Return how many threads there are, without those in which a server of the tests keeps connections."""
+    return sum("process_request_thread" not in thread.name for thread in threading.enumerate())
+
+
 def test_streams_that_are_not_read_to_the_end_leave_nothing_behind(backend, call, at):
     backend.save_stream(call, at("key"), iter([bytes(MIB)] * 12))
-    threads, descriptors = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    threads, descriptors = running(), len(os.listdir("/proc/self/fd"))
     for _ in range(30):
         stream = backend.open_stream(call, at("key"))
         next(stream)
         stream.close()
-    assert eventually(lambda: threading.active_count() <= threads)  # those of the store end later
+    assert eventually(lambda: running() <= threads)  # those of the store end later
     # The connections of one read stay open for the next request.
     assert len(os.listdir("/proc/self/fd")) <= descriptors + 40
 

@@ -10,10 +10,11 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
+from harness.gateways import weak_etags
 
 from sealgate.backend import ObjectStoreBackend
 from sealgate.call import Call, Operation
-from sealgate.errors import BadRequest, LimitReached, NotConfigured, TimedOut, Unavailable
+from sealgate.errors import AlreadyStored, BadRequest, LimitReached, NotConfigured, TimedOut, Unavailable
 from sealgate.plugin import Artifact
 
 MIB = 1 << 20
@@ -228,6 +229,41 @@ def test_a_name_too_long_for_the_stores_directory_is_refused(call, at, plant, tm
     backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": (tmp_path / "root").as_uri()})
     with pytest.raises(BadRequest, match="too long"):
         backend.save(call, at("n" * 256), plant(b"x"))
+
+
+@pytest.mark.parametrize("size", [249, 250, 254, 255])
+@pytest.mark.parametrize("character", ["n", "ü"])
+def test_the_longest_names_of_a_file_system_are_stored(call, at, plant, seen, fresh, tmp_path, size, character):
+    (root := tmp_path / "root").mkdir()
+    backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": root.as_uri()})
+    name = (character * size).encode()[:size].decode(errors="ignore").ljust(size // 2, "n")
+    name += "n" * (size - len(name.encode()))
+    for source in (b"1", {"a": b"2"}, {name: b"3"}, b"4"):
+        backend.save(call, at(name), plant(source))
+        backend.load(call, at(name), path := fresh())
+        assert seen(path) == source
+    with pytest.raises(AlreadyStored):
+        backend.save(Call(Operation.SAVE, only_new=True), at(name), plant(b"5"))
+    assert os.listdir(root) == [name]
+
+
+@pytest.mark.parametrize("changes", [False, True])
+def test_a_weak_etag_is_not_taken_for_a_replaced_object(versitygw, call, at, plant, backend_at, changes):
+    """Some servers and gateways mark their ETags as weak, and `If-Match` never matches these."""
+    bucket, content = versitygw.new_bucket(), os.urandom(20 * MIB)
+    backend_at(versitygw, bucket).save(call, at("key"), plant(content))
+    with weak_etags(versitygw.endpoint) as endpoint:
+        stream = backend_at(versitygw, bucket, endpoint=endpoint).open_stream(call, at("key"))
+        received = bytearray(next(stream))
+        if changes:
+            backend_at(versitygw, bucket).save(call, at("key"), plant(bytes(20 * MIB)))
+            with pytest.raises(Unavailable, match="replaced"):
+                for _ in stream:
+                    pass
+            return
+        for chunk in stream:
+            received += chunk
+        assert received == content
 
 
 def _without_space(operation, url, path):

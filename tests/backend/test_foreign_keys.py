@@ -221,11 +221,13 @@ def test_no_set_of_them_changes_what_is_loaded_or_survives_a_delete(
     assert moto.keys(bucket) == set()
 
 
-def test_more_of_them_than_one_page_has_are_removed(moto, call, at, plant, seen, fresh, backend_at):
+@pytest.mark.parametrize("page", [100, pytest.param(1000, marks=pytest.mark.large)])
+def test_more_of_them_than_one_page_has_are_removed(moto, call, at, plant, seen, fresh, backend_at, monkeypatch, page):
+    monkeypatch.setenv("MOTO_S3_DEFAULT_MAX_KEYS", str(page))
     bucket = moto.new_bucket()
     backend = backend_at(moto, bucket)
     backend.save(call, at("tree"), plant(SAVED))
-    plant_foreign(moto, bucket, {f"/{number:04}": b"" for number in range(1200)})
+    plant_foreign(moto, bucket, {f"/{number:04}": b"" for number in range(page * 6 // 5)})
     check_saved(backend, call, at, seen, fresh())
     backend.delete(call, at("tree"))
     assert moto.keys(bucket) == set()
@@ -244,7 +246,11 @@ def test_what_was_left_out_is_logged(moto, call, at, plant, fresh, backend_at, c
     plant_foreign(moto, bucket, {"/x": b"", "new/": b""})
     backend.load(call, at("tree"), fresh())
     backend.list_objects(call, at("tree"))
-    assert logged() == [f"Load left out 2 objects whose keys cannot be paths: 'tree' [d={call.id}]"] * 2
+    left_out = (
+        f"objects were left out: operation=Load, key=(hidden), reason=their keys cannot be paths, objects=2,"
+        f" decision_id={call.id}"
+    )
+    assert logged() == [left_out] * 2
 
 
 @pytest.mark.parametrize(("end", "options"), [("b/../x", {"disable_bulk_delete": True}), ("b/./\x01", {})])

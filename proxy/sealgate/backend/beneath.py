@@ -19,6 +19,7 @@ from sealgate.backend.bucket import Bucket, ListedObject
 from sealgate.backend.errors import NotAPath
 from sealgate.call import Call, logged_key
 from sealgate.errors import LimitReached, NotConfigured
+from sealgate.log_event import LogEvent
 
 log = logging.getLogger("sealgate.backend")
 
@@ -41,7 +42,7 @@ class Contents:
 
 @dataclass(frozen=True, slots=True)
 class Beneath:
-    """The objects beneath one key, for one call."""
+    """The objects beneath one key, for one call. An empty key, which only listings accept, is for the whole store."""
 
     bucket: Bucket
     call: Call
@@ -86,19 +87,26 @@ class Beneath:
                 continue
             contents.sizes[one.key] = one.size
             if is_over_limit(contents.sizes, self.key):
-                raise LimitReached(f"more than {MOST_OBJECTS} objects are stored beneath the key")
+                raise LimitReached(
+                    f"more than {MOST_OBJECTS} objects are stored {'beneath the key' if self.key else 'in the store'}",
+                    remedy="Delete the artifact, which removes all of them, or what does not belong to it"
+                    if self.key
+                    else "List one key after the other",
+                )
         return contents
 
     def warn_of(self, left_out: int) -> None:
         """Log that objects were left out of a listing or of a Load, if there were any."""
         if left_out:
-            shown = logged_key(self.call, self.key)
             log.warning(
-                "%s left out %d objects whose keys cannot be paths: %s [d=%s]",
-                self.call.operation,
-                left_out,
-                shown,
-                self.call.id,
+                LogEvent(
+                    "objects were left out",
+                    operation=self.call.operation,
+                    key=logged_key(self.call, self.key),
+                    reason="their keys cannot be paths",
+                    objects=left_out,
+                    decision_id=self.call.id,
+                )
             )
 
     def has_other_name(self, key: str) -> bool:

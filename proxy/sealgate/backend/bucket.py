@@ -2,34 +2,39 @@
 
 from __future__ import annotations
 
-import mmap
+import logging
 import secrets
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import TYPE_CHECKING
 
 import obstore
+from obstore.store import AzureStore
 
 from sealgate.backend import keys
+from sealgate.backend.buffers import bounded, copied, whole
 from sealgate.backend.directory import DirectoryStore
-from sealgate.backend.errors import SAYS, Missing, store_errors
+from sealgate.backend.errors import SAYS, Missing, NotOffered, store_errors
 from sealgate.backend.raw import RawKeys
 from sealgate.call import Call
-from sealgate.errors import BadRequest, LimitReached, PluginError, Unavailable
+from sealgate.errors import AlreadyStored, BadRequest, NotConfigured, PluginError, Unavailable
+from sealgate.log_event import LogEvent
 from sealgate.plugin import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from obstore import GetOptions, GetResult, ObjectMeta
+    from obstore import GetOptions, ObjectMeta
     from obstore.store import ObjectStore
 
+log = logging.getLogger("sealgate.backend")
+
 _MIB = 1 << 20
-_PART, _PARTS_AT_ONCE = 2 * _MIB, 6
+_PART, _PARTS_AT_ONCE = 2 * _MIB, 5
 """The size of a part, in bytes, and how many parts are requested at once when an object is read.
 
 Measured with an S3 server on the same machine: more at once is hardly faster. It takes twice the memory that the
@@ -41,9 +46,10 @@ WRITING = 40 * _MIB
 _MOST_PARTS = 10_000
 """How many parts one upload may have on S3."""
 _SMALLEST_PART, _STREAM_PART = 8 * _MIB, 16 * _MIB
+_SMALL = _MIB
+"""Up to this many bytes, an object is created by one request. A server may close the connection of a larger one before
+it has read the body, and its refusal is then lost."""
 _PAGE = 1000
-_MAPPED = 1 << 17
-"""From this many bytes on, memory is mapped from the system instead of allocated with malloc."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class Bucket:
         store: obstore's client of the store.
         prefix: precedes each key in the store; empty, or ends in `/`.
         directory: the store's directory, if the store is a local directory.
+        bulk: a client of the same store that deletes many objects with one request, if there is a separate one.
         raw: reaches objects whose keys the library cannot name, if anything does.
         workers: how many threads should move small objects at once.
     """
@@ -72,17 +79,21 @@ class Bucket:
         *,
         prefix: str = "",
         directory: DirectoryStore | None = None,
+        bulk: ObjectStore | None = None,
         raw: RawKeys | None = None,
         workers: int = 1,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._directory = directory
+        self._bulk = bulk
         self._raw = raw
         self.is_directory = directory is not None
         """Whether the store is a local directory."""
         self.has_raw = raw is not None
         """Whether `beneath_raw` and `delete` work with keys that the library cannot name."""
+        self._creates: bool | None = None
+        self._is_azure = isinstance(store, AzureStore)
         self.workers = workers
 
     def exists(self, key: str) -> bool:
@@ -95,7 +106,7 @@ class Bucket:
         return True
 
     def beneath(self, call: Call, key: str) -> Generator[ListedObject]:
-        """Yield the objects whose keys begin with `key` and a slash, in any order.
+        """Yield the objects whose keys begin with `key` and a slash, in any order; all objects if `key` is empty.
 
         The library lists an object whose key ends in a slash without that slash. Only for the object `key/` itself
         that is certain, and it is yielded as it is.
@@ -106,10 +117,10 @@ class Bucket:
         if self._directory:
             yield from self._beneath_directory(call, key)
             return
-        start = f"{self._prefix}{key}/"
+        start = self._start(key)
         try:
             with store_errors():
-                pages = iter(obstore.list(self._store, start[:-1], chunk_size=_PAGE))
+                pages = iter(obstore.list(self._store, start[:-1] or None, chunk_size=_PAGE))
             while True:
                 call.check()
                 with store_errors():
@@ -131,7 +142,7 @@ class Bucket:
     def beneath_raw(self, call: Call, key: str) -> Iterator[ListedObject]:
         """Yield the same as `beneath`, each key exactly as it is, if `has_raw`."""
         if self._raw:
-            for name, size in self._raw.objects(call, f"{self._prefix}{key}/"):
+            for name, size in self._raw.objects(call, self._start(key)):
                 yield ListedObject(name.removeprefix(self._prefix), size)
 
     def delete(self, call: Call, doomed: Collection[str]) -> None:
@@ -141,15 +152,32 @@ class Bucket:
             doomed = [key for key in doomed if not keys.flaw(key)]
         names = iter([self._name(key) for key in doomed])
         while batch := list(islice(names, _PAGE)):
-            try:
-                with store_errors():
-                    # A single object is removed without the bulk operation, which not every store has.
-                    obstore.delete(self._store, batch if len(batch) > 1 else batch[0])
-            except Missing:  # the others of the batch may or may not be removed
-                for name in batch:
-                    with suppress(Missing), store_errors():
-                        obstore.delete(self._store, name)
+            if len(batch) == 1 or not self._delete_in_bulk(batch):
+                self._delete_each(batch)
         self._remove_empty_directories(doomed)
+
+    def _delete_in_bulk(self, names: list[str]) -> bool:
+        """Delete the objects `names` with one request; return False if the store did not delete all of them."""
+        if self._bulk is None:
+            return False
+        try:
+            with store_errors():
+                obstore.delete(self._bulk, names)
+        except PluginError as fault:
+            log.warning(LogEvent("a deletion in bulk failed, and goes on one by one", objects=len(names)))
+            if isinstance(fault, NotConfigured):  # it does not offer that operation, or does not allow it
+                self._bulk = None
+            return False
+        return True
+
+    def _delete_each(self, names: list[str]) -> None:
+        try:
+            with store_errors():
+                obstore.delete(self._store, names)
+        except Missing:  # the others may or may not be removed
+            for name in names:
+                with suppress(Missing), store_errors():
+                    obstore.delete(self._store, name)
 
     def delete_directory(self, call: Call, key: str) -> None:
         """Remove everything beneath `key` in a store that is a local directory."""
@@ -167,7 +195,7 @@ class Bucket:
 
         This is found out with two objects whose keys begin with `near`; they are removed again.
         """
-        probe = f"{near}.sealgate-{secrets.token_hex(6)}"
+        probe = keys.beside(near, f".sealgate-{secrets.token_hex(6)}")
         probes = [probe, f"{probe}/probe"]
         try:
             for key in probes:
@@ -201,20 +229,23 @@ class Bucket:
             del result
             yield from self._parts(call, name, meta)
         elif meta["size"]:
-            yield _whole(result, meta["size"])
+            yield whole(result, meta["size"])
 
     def _parts(self, call: Call, name: str, meta: ObjectMeta) -> Generator[memoryview]:
         size, version = meta["size"], meta["e_tag"]
+        is_weak = version is not None and version.startswith("W/")  # If-Match never matches a weak one
 
         def fetch(offset: int) -> memoryview:
             end = min(offset + _PART, size)
             options: GetOptions = {"range": (offset, end)}
-            if version:
+            if version and not is_weak:
                 options["if_match"] = version
             try:
                 with store_errors():
                     result = obstore.get(self._store, name, options=options)
-                return _whole(result, end - offset)
+                if is_weak and result.meta["e_tag"] != version:
+                    raise Unavailable("the object was replaced while it was read", says=SAYS)
+                return whole(result, end - offset)
             except Missing:
                 raise Unavailable("the object was deleted while it was read", says=SAYS) from None
 
@@ -250,62 +281,102 @@ class Bucket:
         name = self._name(key)
         if self._directory:
             self._directory.write(name, chunks)
+        else:
+            self._write_parts(name, chunks, size)
+
+    def create(self, key: str, chunks: Iterable[Chunk], *, size: int | None = None) -> None:
+        """Store an object as `write` does, if nothing is stored under its key at the end.
+
+        An object of several parts gets its key in two steps: an empty object is created, and then replaced.
+
+        Raises:
+            AlreadyStored: an object is stored under the key. It stays as it is.
+        """
+        name = self._name(key)
+        if self._directory:
+            self._directory.write(name, chunks, only_new=True)
             return
+        waiting = iter(chunks)
+        first = bytearray()
+        for chunk in waiting:
+            first += chunk
+            if len(first) > _SMALL:
+                self._write_parts(name, chain([bytes(first)], waiting), size, only_new=True)
+                return
+        self._put_new(name, bytes(first))
+
+    def _put_new(self, name: str, content: bytes) -> None:
+        with store_errors(writing=True):
+            obstore.put(self._store, name, content, mode="create")
+
+    def creates(self, call: Call, near: str) -> bool:
+        """Return whether `create` refuses to replace an object; found out once, with an object beside `near`."""
+        if self._creates is None:
+            probe = keys.beside(near, f".sealgate-{secrets.token_hex(6)}")
+            try:
+                self.create(probe, [])
+                self.create(probe, [])
+                self._creates = False
+            except AlreadyStored:
+                self._creates = True
+            except NotOffered:
+                self._creates = False
+            finally:
+                with suppress(PluginError):
+                    self.delete(call, [probe])
+            if not self._creates:
+                log.warning(
+                    LogEvent(
+                        "the store has no create-only writes",
+                        effect="overwrite: deny checks before it writes, and two Saves of a key at once may succeed",
+                    )
+                )
+        return self._creates
+
+    def _write_parts(self, name: str, chunks: Iterable[Chunk], size: int | None, *, only_new: bool = False) -> None:
         part = _STREAM_PART if size is None else max(_SMALLEST_PART, -(-size // _MOST_PARTS // _MIB) * _MIB + _MIB)
+        if only_new and self._is_azure:
+            self._put_new(name, b"")
         with store_errors(writing=True):
             writer = obstore.open_writer(self._store, name, buffer_size=part, max_concurrency=max(1, WRITING // part))
         try:
-            for chunk in _bounded(chunks, part * _MOST_PARTS):
-                copy = _copied(chunk)
+            for chunk in bounded(chunks, part * _MOST_PARTS):
+                copy = copied(chunk)
                 with store_errors(writing=True):
                     writer.write(copy)
+            if only_new and not self._is_azure:  # there, a new object discards the parts of an upload
+                self._put_new(name, b"")
         except BaseException as error:
             with suppress(PluginError), store_errors():
                 writer.__exit__(type(error), error, error.__traceback__)  # aborts the upload in the store
+            if only_new and self._is_azure:
+                with suppress(PluginError):
+                    self._delete_each([name])
             raise
-        with store_errors(writing=True):
-            writer.close()
+        try:
+            with store_errors(writing=True):
+                writer.close()
+        except BaseException:
+            if only_new:
+                with suppress(PluginError):
+                    self._delete_each([name])
+            raise
 
     # --- names --------------------------------------------------------------------------------------------
+
+    def _start(self, key: str) -> str:
+        """Return how the names of the objects beneath `key` begin."""
+        return f"{self._prefix}{key}/" if key else self._prefix
 
     def _name(self, key: str) -> str:
         """Return the name of the object `key` in the store."""
         name = f"{self._prefix}{key}"
         if flaw := keys.flaw(name):
             raise BadRequest(f"the key with the store's prefix cannot be used: {flaw}")
+        if self._is_azure and "\\" in name:
+            raise BadRequest("the key cannot be used: Azure reads a backslash as a slash", remedy="Choose another key")
         return keys.as_file(name) if self._directory else name
 
     def _remove_empty_directories(self, gone: Iterable[str]) -> None:
         if self._directory:
             self._directory.remove_empty_directories(self._name(key) for key in gone)
-
-
-def _bounded(chunks: Iterable[Chunk], most: int) -> Iterator[Chunk]:
-    written = 0
-    for chunk in chunks:
-        written += len(chunk)
-        if written > most:
-            raise LimitReached(f"an object of more than {most} bytes cannot be stored")
-        yield chunk
-
-
-def _copied(chunk: Chunk) -> Chunk:
-    """Return a copy of `chunk`, whose own buffer may be used again before the library has sent it.
-
-    A mapping returns to the system as soon as the library drops it. malloc keeps freed memory, separately for each
-    thread: with a directory of large files it kept three times the memory in use.
-    """
-    if isinstance(chunk, bytes) or len(chunk) < _MAPPED:
-        return bytes(chunk)
-    copy = mmap.mmap(-1, len(chunk))
-    copy[:] = chunk
-    return memoryview(copy)
-
-
-def _whole(result: GetResult, size: int) -> memoryview:
-    """Return all bytes of an answer, which must be `size`."""
-    with store_errors():
-        data = result.bytes()
-    if len(data) != size:
-        raise Unavailable(f"the store sent {len(data)} of {size} bytes", says=SAYS)
-    return memoryview(data)

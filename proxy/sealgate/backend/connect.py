@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -12,9 +11,11 @@ from typing import TYPE_CHECKING, cast
 
 from obstore.store import AzureStore, GCSStore, LocalStore, MemoryStore, S3Store
 
+from sealgate.backend.aws_credentials import platform_provider
 from sealgate.backend.bucket import Bucket
 from sealgate.backend.directory import DirectoryStore
 from sealgate.backend.errors import SAYS, store_errors
+from sealgate.backend.precedence import Platform, az_options, gs_options, s3_options
 from sealgate.backend.raw_s3 import RawS3
 from sealgate.backend.s3_requests import HttpClient, S3Requests
 from sealgate.backend.settings import Option, StoreLocation
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
         AzureCredential,
         ClientConfig,
         GCSConfig,
+        GCSCredential,
         RetryConfig,
         S3Config,
         S3Credential,
@@ -36,7 +38,6 @@ _MOST_MEMORIES = 64
 _WORKERS = 16
 """How many threads move small files. Measured with objects of 4 KiB on S3: 8 are slower, 32 are no faster."""
 _CLIENT_OPTIONS = frozenset({"allow_http", "root_certificate"})
-_ON = {"1", "true", "on", "yes", "y"}
 _DEFAULT_TIMEOUTS = {"connect_timeout_seconds": 5, "read_timeout_seconds": 60, "retry_timeout_seconds": 30}
 
 
@@ -76,69 +77,89 @@ def _open_bucket(location: StoreLocation) -> Bucket:
             if location.scheme == "file":
                 return Bucket(LocalStore(location.name), directory=DirectoryStore(Path(location.name)))
             store = _STORES[location.scheme](location.name, dict(location.options))
+    except NotConfigured:
+        raise
     except PluginError:
         raise NotConfigured(
             "the store cannot be opened with these options and those of the platform",
             remedy="Check which options the store requires",
         ) from None
-    raw = _raw_s3(store, location) if isinstance(store, S3Store) else None
-    return Bucket(store, prefix=location.prefix, raw=raw, workers=_WORKERS)
+    if not isinstance(store, S3Store):
+        return Bucket(store, prefix=location.prefix, workers=_WORKERS)
+    bulk, raw = _s3_in_bulk(location), _raw_s3(store, location)
+    return Bucket(store, prefix=location.prefix, bulk=bulk, raw=raw, workers=_WORKERS)
 
 
 def _raw_s3(store: S3Store, location: StoreLocation) -> RawS3:
     """Return what reaches objects in `store` whose keys the library cannot name."""
-    options = dict(location.options)
-    unsigned = bool(options.pop("skip_signature", False)) or _platform_sets("AWS_SKIP_SIGNATURE")
+    platform, options = Platform("AWS_"), s3_options(location.name, dict(location.options))
+    unsigned = bool(options.pop("skip_signature", platform.switches_on("aws_skip_signature")))
     if unsigned:  # a signature is made all the same, because the address of the bucket is in its URL, and is dropped
         options |= {"access_key_id": "none", "secret_access_key": "none"}
-        store = _s3(location.name, dict(options))
+        store = _s3_store(location.name, dict(options))
 
     def open_at(url: str) -> S3Store:
-        # The option that takes precedence over all others that set an address, also over the platform's variables.
-        return _s3(location.name, {**options, "aws_endpoint_url_s3": url, "virtual_hosted_style_request": True})
+        return _s3_store(location.name, {**options, "aws_endpoint_url_s3": url, "virtual_hosted_style_request": True})
 
     client = HttpClient(
         root_certificate=str(options.get("root_certificate", "")),
-        allow_http=bool(options.get("allow_http")) or _platform_sets("AWS_ALLOW_HTTP"),
+        allow_http=bool(options.get("allow_http")),
         connect_timeout=_seconds(options, "connect_timeout_seconds").total_seconds(),
         read_timeout=_seconds(options, "read_timeout_seconds").total_seconds(),
         retry_timeout=_seconds(options, "retry_timeout_seconds").total_seconds(),
     )
-    in_bulk = not (options.get("disable_bulk_delete") or _platform_sets("AWS_DISABLE_BULK_DELETE"))
+    in_bulk = not options.get("disable_bulk_delete", platform.switches_on("aws_disable_bulk_delete"))
     return RawS3(S3Requests(store, open_at, signed=not unsigned, client=client), in_bulk=in_bulk)
 
 
-def _platform_sets(variable: str) -> bool:
-    """Return whether a variable of the platform, which the library reads too, switches something on."""
-    return os.environ.get(variable, "").lower() in _ON
-
-
 def _s3(bucket: str, options: dict[str, Option]) -> S3Store:
+    """Return the store of a bucket. It deletes each object by a request of its own, which every S3 server answers."""
+    return _s3_store(bucket, s3_options(bucket, options) | {"disable_bulk_delete": True})
+
+
+def _s3_in_bulk(location: StoreLocation) -> S3Store | None:
+    """Return a store that deletes up to 1,000 objects with one request; None if that is switched off.
+
+    Not every server offers that, and the library repeats even a request that is not implemented: here, once.
+    """
+    options = s3_options(location.name, dict(location.options))
+    if options.pop("disable_bulk_delete", Platform("AWS_").switches_on("aws_disable_bulk_delete")):
+        return None
+    retry: RetryConfig = _retry(options) | {"max_retries": 1}
+    return _s3_store(location.name, options | {"disable_bulk_delete": False}, retry)
+
+
+def _s3_store(bucket: str, options: dict[str, Option], retry: RetryConfig | None = None) -> S3Store:
     # As a provider, these credentials are complete. As options, a session token of the platform would be added.
     key, secret = (options.pop(name, None) for name in ("access_key_id", "secret_access_key"))
     credential = cast(
         "S3Credential",
         {
-            "access_key_id": key,
-            "secret_access_key": secret,
+            "access_key_id": key or "none",
+            "secret_access_key": secret or "none",
             "token": options.pop("session_token", None),
             "expires_at": None,
         },
     )
+    # Without a provider, the library looks for the platform's credentials, even if it does not use them.
+    has_own = bool(key) or options.get("skip_signature") is True
+    provider = (lambda: credential) if has_own else platform_provider()
     return S3Store(
         bucket,
-        credential_provider=(lambda: credential) if key else None,
+        credential_provider=provider,
         client_options=_client(options),
-        retry_config=_retry(options),
+        retry_config=retry or _retry(options),
         config=cast("S3Config", _rest(options)),
     )
 
 
 def _gs(bucket: str, options: dict[str, Option]) -> GCSStore:
-    if "endpoint" in options:
-        options["base_url"] = options.pop("endpoint")
+    options = gs_options(options)
+    # With a provider, the library does not look for credentials that it would not use.
+    unsigned: GCSCredential | None = {"token": "", "expires_at": None} if options.get("skip_signature") else None
     return GCSStore(
         bucket,
+        credential_provider=(lambda: unsigned) if unsigned else None,
         client_options=_client(options),
         retry_config=_retry(options),
         config=cast("GCSConfig", _rest(options)),
@@ -146,11 +167,14 @@ def _gs(bucket: str, options: dict[str, Option]) -> GCSStore:
 
 
 def _az(container: str, options: dict[str, Option]) -> AzureStore:
+    options = az_options(options)
     credential: AzureCredential | None = None
     if key := options.pop("account_key", None):
         credential = {"access_key": str(key), "expires_at": None}
     elif sas := options.pop("sas_key", None):
         credential = {"sas_token": str(sas), "expires_at": None}
+    elif options.get("skip_signature"):  # the library then does not look for credentials that it would not use
+        credential = {"token": "", "expires_at": None}
     return AzureStore(
         container,
         credential_provider=(lambda: credential) if credential else None,

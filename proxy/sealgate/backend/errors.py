@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from obstore import exceptions
 
 from sealgate.errors import (
+    AlreadyStored,
     BadRequest,
     DataLoss,
     LimitReached,
@@ -29,8 +30,15 @@ SAYS = "the store"
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _NOT_A_PATH = re.compile(r'Path "(.*?)"(?: contained|: Encountered)', re.DOTALL)
 _OS_ERROR = re.compile(r"\(os error (\d+)\)")
+_IN_THE_WAY = re.compile("<Code>(ObjectParentIsFile|ObjectExistsAsDirectory|ExistingObjectIsDirectory)")
+"""How S3 servers that keep objects as files report that a key cannot be both a file and a directory."""
 _NO_BUCKET = ("<Code>NoSuchBucket<", "<Code>ContainerNotFound<")
+_NO_TLS = "InvalidContentType"
+"""How the TLS library reports that a server does not answer by TLS."""
+NO_CREDENTIALS = "sealgate found no credentials of the platform"
+"""The text of an exception that a provider of credentials raises. The library repeats it in its own error."""
 _CREDENTIAL_SERVICES = (
+    NO_CREDENTIALS,
     "169.254.1",
     "/latest/meta-data/",
     "/latest/api/token",
@@ -62,6 +70,10 @@ class NotAPath(DataLoss):
         )
 
 
+class NotOffered(NotConfigured):
+    """The store rejects an operation or does not know it."""
+
+
 @contextmanager
 def store_errors(*, writing: bool = False) -> Iterator[None]:
     """Turn what obstore or the file system raises in the body into a `PluginError`.
@@ -73,7 +85,7 @@ def store_errors(*, writing: bool = False) -> Iterator[None]:
         yield
     except PluginError:
         raise
-    except (exceptions.BaseError, OSError, ValueError) as error:
+    except (exceptions.BaseError, OSError, ValueError, NotImplementedError) as error:
         raise _named(error, str(error), writing=writing) from None
     except BaseException as error:
         # A panic in the library is not an `Exception`, and its class cannot be imported.
@@ -93,10 +105,7 @@ def _named(error: Exception, text: str, *, writing: bool) -> PluginError:
     if isinstance(error, exceptions.InvalidPathError):
         key = _NOT_A_PATH.search(text)
         return NotAPath(key[1] if key else "")
-    for known, fault in _BY_TYPE.items():
-        if isinstance(error, known):
-            return fault()
-    return _by_text(text)
+    return next((fault(text) for known, fault in _BY_TYPE.items() if isinstance(error, known)), None) or _by_text(text)
 
 
 def _os_error(error: Exception, text: str) -> int | None:
@@ -108,9 +117,14 @@ def _os_error(error: Exception, text: str) -> int | None:
     return int(found[1]) if found else None
 
 
-_BY_TYPE: dict[type[Exception], Callable[[], PluginError]] = {
-    FileNotFoundError: Missing,
-    exceptions.PreconditionError: lambda: Unavailable("the object was replaced while it was read", says=SAYS),
+_BY_TYPE: dict[type[Exception], Callable[[str], PluginError | None]] = {
+    FileNotFoundError: lambda _: Missing(),
+    exceptions.NotSupportedError: lambda _: _not_offered("does not offer this operation"),
+    NotImplementedError: lambda _: _not_offered("does not offer this operation"),
+    exceptions.PreconditionError: lambda _: Unavailable(
+        "the object was replaced or deleted while it was read", says=SAYS
+    ),
+    exceptions.AlreadyExistsError: lambda text: None if _IN_THE_WAY.search(text) else AlreadyStored(says=SAYS),
 }
 
 
@@ -120,6 +134,9 @@ def _by_text(text: str) -> PluginError:
     if found := _STATUS.search(text):
         # 404 means that the bucket is missing only for a listing. Otherwise it came from a credential service.
         return by_status(int(found[1])) if found[1] != "404" or "list request" in text else _no_credentials()
+    if _NO_TLS in text:
+        remedy = "Begin the endpoint with http:// and set allow_http, or name a port with TLS"
+        return NotConfigured("the store speaks http, and the endpoint is https://", says=SAYS, remedy=remedy)
     if "HTTP error" in text or "kind: " in text:
         return Unavailable("the store cannot be reached", says=SAYS)
     return PluginError("the store failed for an unknown reason", says=SAYS)
@@ -129,29 +146,29 @@ def _no_credentials() -> PluginError:
     return NotConfigured("no credentials for the store were found", remedy="Configure them")
 
 
+_NOT_OFFERED = dict.fromkeys((301, 302, 303, 307, 308, 400), "rejected the request") | dict.fromkeys(
+    (405, 501), "does not offer this operation"
+)
+
+
+def _not_offered(fault: str) -> NotOffered:
+    return NotOffered(f"the store {fault}", says=SAYS, remedy="Check the region, the endpoint and the options")
+
+
 def by_status(status: int) -> PluginError:
     """Return the error for an answer of the store with the HTTP status `status`."""
+    if status in _NOT_OFFERED:
+        return _not_offered(f"{_NOT_OFFERED[status]} (status {status})")
     match status:
         case 401 | 403:
-            return NotConfigured(
-                "the store refused the credentials, or they lack a right",
-                says=SAYS,
-                remedy="Check the credentials and their rights to list, read, write and delete",
-            )
+            fault = "the store refused the credentials, or they lack a right"
+            remedy = "Check the credentials and their rights to list, read, write and delete"
+            return NotConfigured(fault, says=SAYS, remedy=remedy)
         case 404:
             return NotConfigured("the bucket does not exist", says=SAYS, remedy="Create it, or correct the url")
-        case 301 | 302 | 303 | 307 | 308 | 400:
-            return NotConfigured(
-                f"the store rejected the request (status {status})",
-                says=SAYS,
-                remedy="Check the region, the endpoint and the options",
-            )
         case 409:
-            return BadRequest(
-                "another object in the store is in the way",
-                says=SAYS,
-                remedy="Delete it, or choose another key",
-            )
+            fault, remedy = "another object in the store is in the way", "Delete it, or choose another key"
+            return BadRequest(fault, says=SAYS, remedy=remedy)
         case 507:
             return LimitReached("the store is full", says=SAYS)
         case _:

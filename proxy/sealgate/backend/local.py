@@ -17,7 +17,8 @@ from pathlib import Path
 from sealgate import envelope
 from sealgate.backend import keys
 from sealgate.errors import BadRequest, shown_key
-from sealgate.storage.local_paths import Destination, LocalSource, local_errors
+from sealgate.storage.destination import Destination, remove_leftovers_beside
+from sealgate.storage.local_paths import LocalSource, local_errors
 
 FILE_MODE, DIRECTORY_MODE = 0o644, 0o755
 """Modes of what a Load creates. The process that reads it may run as another user."""
@@ -120,6 +121,7 @@ def destination(path: Path) -> Iterator[Destination]:
     with local_errors("the local path"):
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
+            remove_leftovers_beside(parent)
             new = Destination(parent, path.name, str(path))
             try:
                 yield new

@@ -8,7 +8,6 @@ neither read nor delete any of them. This module lists and deletes by requests t
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from http import HTTPStatus
 from itertools import islice
 from urllib.parse import quote, unquote_plus
 from xml.etree import ElementTree as ET
@@ -17,12 +16,12 @@ from xml.sax.saxutils import escape
 from typing_extensions import override
 
 from sealgate.backend import keys
-from sealgate.backend.errors import SAYS, by_status
+from sealgate.backend.errors import SAYS
 from sealgate.backend.parallel import each
 from sealgate.backend.raw import RawKeys
 from sealgate.backend.s3_requests import S3Requests
 from sealgate.call import Call
-from sealgate.errors import BadRequest, PluginError, Unavailable, shown_key
+from sealgate.errors import BadRequest, NotConfigured, PluginError, shown_key
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _PAGE = 1000
@@ -58,7 +57,7 @@ class RawS3(RawKeys):
 
     @override
     def delete(self, call: Call, names: Iterable[str]) -> None:
-        """Delete objects, up to 1,000 with one request if the store can.
+        """Delete objects, up to 1,000 with one request if the store can, and else each with a request of its own.
 
         Raises:
             BadRequest: a name can be in neither kind of request.
@@ -66,8 +65,8 @@ class RawS3(RawKeys):
         waiting = iter(names)
         while batch := list(islice(waiting, _PAGE)):
             in_bulk = [name for name in batch if self._in_bulk and not keys.has_impossible(name)]
-            if in_bulk:
-                self._delete_in_bulk(call, in_bulk)
+            if in_bulk and not self._delete_in_bulk(call, in_bulk):
+                in_bulk = []
             others = set(batch).difference(in_bulk)
             each(lambda name: self._delete_one(call, name), iter(others), _WORKERS if len(others) > 1 else 1)
 
@@ -80,15 +79,16 @@ class RawS3(RawKeys):
             )
         self._requests.send(call, "DELETE", f"/{quote(name, safe='/')}")
 
-    def _delete_in_bulk(self, call: Call, names: list[str]) -> None:
+    def _delete_in_bulk(self, call: Call, names: list[str]) -> bool:
+        """Delete objects with one request; return False if the store did not delete all of them."""
         objects = "".join(f"<Object><Key>{escape(name)}</Key></Object>" for name in names)
         body = f'<Delete xmlns="{_NAMESPACE}"><Quiet>true</Quiet>{objects}</Delete>'.encode()
-        answer = _parsed(self._requests.send(call, "POST", "?delete", body))
-        codes = {_text(entry, "Code") for entry in answer if _local(entry) == "Error"} - {"NoSuchKey"}
-        if "AccessDenied" in codes:
-            raise by_status(HTTPStatus.FORBIDDEN)
-        if codes:
-            raise Unavailable("the store did not delete all objects", says=SAYS)
+        try:
+            answer = _parsed(self._requests.send(call, "POST", "?delete", body))
+        except NotConfigured:  # the store does not offer that operation, or does not allow it
+            self._in_bulk = False
+            return False
+        return {_text(entry, "Code") for entry in answer if _local(entry) == "Error"} <= {"NoSuchKey"}
 
 
 class _ListingPage:

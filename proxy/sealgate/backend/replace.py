@@ -65,7 +65,7 @@ def _move_aside(bucket: Bucket, call: Call, key: str, obstacles: set[str]) -> di
     moved: dict[str, str] = {}
     if not obstacles or bucket.is_flat(call, key):
         return moved
-    aside = f"{key}.sealgate-{secrets.token_hex(6)}"
+    aside = keys.beside(key, f".sealgate-{secrets.token_hex(6)}")
     try:
         for obstacle in obstacles:
             target = f"{aside}/was{obstacle.removeprefix(key)}"

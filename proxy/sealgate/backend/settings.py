@@ -58,7 +58,7 @@ _OPTIONS: dict[str, dict[str, str | type[bool] | range]] = {
         "server_side_encryption": "AES256|aws:kms|aws:kms:dsse",
         "sse_kms_key_id": _SECRET,
     },
-    "gs": _CLIENT | {"service_account_key": _TEXT},
+    "gs": _CLIENT | {"service_account_key": _TEXT, "skip_signature": bool},
     "az": _CLIENT | {"account_name": _NAME, "account_key": _SECRET, "sas_key": _SECRET, "skip_signature": bool},
 }
 """The options of each kind of store and their values: a pattern, a boolean or a range of numbers.
@@ -68,8 +68,8 @@ _DECIDES_THE_SERVER = ("endpoint", "allow_http", "root_certificate")
 _CREDENTIALS: dict[str, list[set[str]]] = {
     "s3": [{"access_key_id", "secret_access_key"}, {"skip_signature"}],
     "az": [{"account_key"}, {"sas_key"}, {"skip_signature"}],
-    # obstore prefers a bearer token of the platform to any key.
-    "gs": [],
+    # The token of a service account comes from an address in its key, so that key does not count.
+    "gs": [{"skip_signature"}],
 }
 """The sets of options with which obstore sends no credential of the platform."""
 _CUSTOMER_KEYS = ("AWS_SSE_CUSTOMER_KEY_BASE64", "AZURE_ENCRYPTION_KEY", "AZURE_STORAGE_ENCRYPTION_KEY")

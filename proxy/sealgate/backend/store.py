@@ -17,6 +17,7 @@ from sealgate.backend import keys, local
 from sealgate.backend.beneath import Beneath
 from sealgate.backend.bucket import Bucket
 from sealgate.backend.connect import Buckets
+from sealgate.backend.create import create_file, create_tree
 from sealgate.backend.errors import SAYS, Missing
 from sealgate.backend.replace import replacing
 from sealgate.backend.settings import store_location
@@ -24,6 +25,7 @@ from sealgate.backend.trees import load_file, load_tree, save_file, save_tree
 from sealgate.call import Call
 from sealgate.errors import Refused
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
+from sealgate.storage.local_paths import read_chunks
 
 _CHUNK = 1 << 20
 
@@ -74,6 +76,12 @@ class ObjectStoreBackend(ArtifactPlugin):
         """Store the file or directory at `path`. Nothing else is stored beneath the key afterwards."""
         bucket, key = self._find(artifact)
         with local.source(path) as source:
+            if call.only_new and bucket.creates(call, key):
+                if source.is_directory:
+                    create_tree(bucket, call, key, source.fd)
+                else:
+                    create_file(bucket, call, key, read_chunks(source.fd, call.check), source.size)
+                return
             if source.is_directory:
                 save_tree(bucket, call, key, source.fd)
                 return
@@ -83,6 +91,9 @@ class ObjectStoreBackend(ArtifactPlugin):
     @override
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         bucket, key = self._find(artifact)
+        if call.only_new and bucket.creates(call, key):
+            create_file(bucket, call, key, chunks)
+            return
         with replacing(bucket, call, key, {key}):
             bucket.write(key, chunks)
 
@@ -94,8 +105,11 @@ class ObjectStoreBackend(ArtifactPlugin):
 
     @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
-        """Return the full key of every object beneath the artifact's key whose key can be a path, sorted."""
-        bucket, key = self._find(artifact)
+        """Return the full key of every object beneath the artifact's key whose key can be a path, sorted.
+
+        An empty key lists the whole store.
+        """
+        bucket, key = self._find(artifact, or_all=True)
         beneath = Beneath(bucket, call, key)
         contents = beneath.contents()
         if 0 in contents.sizes.values():  # an empty object may be a folder of a console
@@ -110,13 +124,13 @@ class ObjectStoreBackend(ArtifactPlugin):
 
     @override
     def get_capabilities(self, call: Call) -> Capabilities:
-        return Capabilities(save_stream=True, replaces_whole=True)
+        return Capabilities(save_stream=True, replaces_whole=True, creates=True)
 
-    def _find(self, artifact: Artifact) -> tuple[Bucket, str]:
-        """Return the bucket of the artifact, and its key.
+    def _find(self, artifact: Artifact, *, or_all: bool = False) -> tuple[Bucket, str]:
+        """Return the bucket of the artifact, and its key. With `or_all`, the key may be empty.
 
         Raises:
             BadRequest: the key cannot be stored.
         """
-        key = keys.checked(artifact.key)
+        key = keys.checked(artifact.key) if artifact.key or not or_all else ""
         return self._buckets.at(store_location(artifact.configuration, self._environment)), key

@@ -16,7 +16,8 @@ from sealgate.backend.replace import replacing
 from sealgate.call import Call
 from sealgate.errors import DataLoss, LimitReached, shown_key
 from sealgate.plugin import Chunk
-from sealgate.storage.local_paths import Destination, read_chunks, write_all
+from sealgate.storage.destination import Destination
+from sealgate.storage.local_paths import read_chunks, write_all
 
 
 def save_file(bucket: Bucket, call: Call, key: str, fd: int) -> None:
@@ -31,7 +32,7 @@ def save_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
         BadRequest: the directory has an entry that cannot be stored. Nothing was stored then.
         LimitReached: it has more than `MOST_OBJECTS` files.
     """
-    planned = _plan(call, key, root)
+    planned = planned_keys(call, key, root)
     budget = Budget(WRITING)
 
     def save(item: tuple[str, int]) -> None:
@@ -42,11 +43,11 @@ def save_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
         finally:
             os.close(fd)
 
-    with replacing(bucket, call, key, planned) as stored, closing(_open_files(key, root, stored)) as files:
+    with replacing(bucket, call, key, planned) as stored, closing(open_files(key, root, stored)) as files:
         each(save, files, bucket.workers)
 
 
-def _plan(call: Call, key: str, root: int) -> set[str]:
+def planned_keys(call: Call, key: str, root: int) -> set[str]:
     """Return the keys of all objects of a directory. This finds what cannot be stored before anything is stored."""
     planned: set[str] = set()
     with closing(local.entries(root)) as entries:
@@ -58,7 +59,7 @@ def _plan(call: Call, key: str, root: int) -> set[str]:
     return planned
 
 
-def _open_files(key: str, root: int, stored: set[str]) -> Generator[tuple[str, int]]:
+def open_files(key: str, root: int, stored: set[str]) -> Generator[tuple[str, int]]:
     """Yield the key of each file with its descriptor, which the caller closes.
 
     Each key is added to `stored` before it is yielded.
@@ -127,7 +128,7 @@ def _without_conflicts(beneath: Beneath) -> Contents:
             raise DataLoss(
                 f'"{shown_key(path)}" in the store is both a file and a directory',
                 says=SAYS,
-                remedy="Delete the one that does not belong there",
+                remedy="Delete the one that does not belong there, or load it with spool.transfer auto",
             )
     return contents
 
