@@ -128,6 +128,18 @@ class Transit:
     def create_key(self, name: str, **options: Any) -> None:
         self.post(f"{self.mount}/keys/{name}", options)
 
+    def create_external_key(self, name: str, behind: Transit) -> None:
+        """Create a key that is the key `artifacts` of another engine, as if that engine were an HSM."""
+        config = f"sys/external-keys/configs/{behind.mount}"
+        facts = {"address": behind.server.address, "token": behind.server.root, "mount_path": behind.mount}
+        try:
+            self.post(config, {"plugin": "transit", **facts})
+        except ApiError as error:
+            pytest.skip(f"this server has no external keys: {error.status}")
+        self.post(f"{config}/keys/hsm", {"name": "artifacts", "version": "1"})
+        self.post(f"{config}/keys/hsm/grants/{self.mount}")
+        self.create_key(name, type="external-key", external_key_ref=f"{behind.mount}:hsm")
+
     def rotate(self, name: str = "artifacts") -> None:
         self.post(f"{self.mount}/keys/{name}/rotate")
 
@@ -171,11 +183,27 @@ class OpenBao(Server):
             self.port, cluster_port = free.getsockname()[1], another.getsockname()[1]
         super().__init__(f"http://127.0.0.1:{self.port}", "")
         self.home = home
+        self._counted: Counter[str] = Counter()
+        self._counted_bytes = 0
         self._unseal_key = ""
         self._process: subprocess.Popen[bytes] | None = None
         (home / "data").mkdir(parents=True)
         text = CONFIGURATION.format(home=home, port=self.port, cluster_port=cluster_port)
         (home / "server.hcl").write_text(text)
+
+    def add_tls_listener(self, certificate: Path, key: Path, clients: Path | None = None) -> str:
+        """Make the server, before it starts, also listen with this certificate; return the address.
+
+        With `clients`, a client must show a certificate from this authority.
+        """
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        files = f'tls_cert_file = "{certificate}"\n  tls_key_file = "{key}"'
+        if clients:
+            files += f'\n  tls_require_and_verify_client_cert = true\n  tls_client_ca_file = "{clients}"'
+        with (self.home / "server.hcl").open("a") as configuration:
+            configuration.write(f'listener "tcp" {{\n  address = "127.0.0.1:{port}"\n  {files}\n}}\n')
+        return f"https://127.0.0.1:{port}"
 
     def start(self) -> OpenBao:
         with (self.home / "log").open("ab") as log:
@@ -225,12 +253,28 @@ class OpenBao(Server):
         self._await(self._serves)
 
     def calls(self) -> Counter[str]:
-        """Count the requests for each path in the server's audit log."""
-        return Counter(line["request"]["path"] for line in self.audit("calls") if line["type"] == "request")
+        """Count the requests for each path in the server's audit log, and read only what is new since the last call."""
+        new = self._audit_after("calls", self._counted_bytes)
+        self._counted_bytes += len(new)
+        self._counted.update(
+            record["request"]["path"] for record in map(json.loads, new.splitlines()) if record["type"] == "request"
+        )
+        return self._counted.copy()
 
-    def audit(self, name: str) -> list[dict[str, Any]]:
-        """Return the records of one of `AUDITS` so far."""
-        return [json.loads(line) for line in (self.home / f"{name}.log").read_text().splitlines()]
+    def audit(self, name: str, since: int = 0) -> list[dict[str, Any]]:
+        """Return the records of one of `AUDITS` after the first `since` bytes, which `audit_size` returned."""
+        return [json.loads(line) for line in self._audit_after(name, since).splitlines()]
+
+    def audit_size(self, name: str) -> int:
+        """Return how many bytes the whole records of one of `AUDITS` have."""
+        return len(self._audit_after(name, 0))
+
+    def _audit_after(self, name: str, start: int) -> bytes:
+        """Return the whole lines of an audit log from the byte `start` on, without one that is being written."""
+        with (self.home / f"{name}.log").open("rb") as file:
+            file.seek(start)
+            text = file.read()
+        return text[: text.rfind(b"\n") + 1]
 
     def _listens(self) -> bool:
         try:

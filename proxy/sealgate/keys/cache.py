@@ -20,6 +20,7 @@ from sealgate.call import Call, Operation, WrappedKey
 from sealgate.errors import PluginError, Unavailable
 from sealgate.keys.provider import DataKey, KeyProvider, SignedBy
 from sealgate.keys.single_flight import SingleFlight
+from sealgate.log_event import LogEvent
 
 log = logging.getLogger("sealgate.keys")
 
@@ -150,7 +151,7 @@ class CachedKeys(KeyProvider):
         except Unavailable:
             return  # the entry stays until its lifetime ends
         except PluginError as fault:
-            log.warning("removed a data key from the cache: %s", fault.fact)
+            log.warning(LogEvent("a data key was removed from the cache", reason=fault.fact))
             with self._lock:
                 self._drop(wrapped)
 

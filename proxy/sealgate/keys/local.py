@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from typing_extensions import override
 
 from sealgate.call import Call, WrappedKey
-from sealgate.errors import NotConfigured, PluginError, Tampered, shown_key
+from sealgate.errors import NotConfigured, PluginError, Tampered, out_of_descriptors, shown_key
 from sealgate.keys.provider import DataKey, KeyProvider, KeyVersions, Rewrapper, SignedBy
 
 _KEY_SIZE = 32
@@ -147,6 +147,8 @@ class LocalKeys(KeyProvider, Rewrapper):
             # O_NONBLOCK: opening a pipe must not wait for a writer.
             fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
+            if busy := out_of_descriptors(error):
+                raise busy from None
             raise self._fault(f"cannot be read: {os.strerror(error.errno or 0).lower()}") from None
         try:
             mode = os.fstat(fd).st_mode

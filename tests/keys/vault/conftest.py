@@ -22,14 +22,22 @@ def account() -> logins.ServiceAccount:
 def provider() -> Callable[..., VaultKeys]:
     """Make a provider for a Transit engine, by default with the root token."""
 
-    def make(transit: Transit, auth: Auth | None = None, key="artifacts", context=b"", patience=30.0, **options):
+    def make(
+        transit: Transit,
+        auth: Auth | None = None,
+        key="artifacts",
+        context=b"",
+        patience=30.0,
+        wraps_local=False,
+        **options,
+    ):
         server = VaultServer(
             transit.server.address,
             auth or StaticToken(transit.server.root),
             namespace=transit.namespace,
             patience=patience,
         )
-        return VaultKeys(server, TransitKey(transit.mount, key, context), **options)
+        return VaultKeys(server, TransitKey(transit.mount, key, context, wraps_local), **options)
 
     return make
 

@@ -10,7 +10,7 @@ import time
 import pytest
 from harness import vault_logins as logins
 from harness.doctor import Report, doctor_at
-from harness.openbao import POLICIES, OpenBao
+from harness.openbao import POLICIES
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -49,12 +49,14 @@ def examine(doctor, transit):
         given = token or transit.token(*policies, no_default_policy=False)
         doctor.secrets += [given, transit.server.root]
         settings = {"mount": transit.mount, "auth": {"method": "token"}, "timeout": "5s", **(vault or {})}
-        return doctor(
+        report = doctor(
             *arguments,
             *(("--offline",) if offline else ()),
             settings={"keys": {"provider": "vault", "vault": settings}, **(more or {})},
             **{"VAULT_ADDR": server.address, "VAULT_TOKEN": given, **(environment or {})},
         )
+        # Most of these tests are about data keys, and configure no key that signs.
+        return report if more else report.without("audit: signature")
 
     return run
 
@@ -164,44 +166,15 @@ def test_a_server_that_hangs_is_given_up(examine):
     ("environment", "fact"),
     [
         ({"VAULT_ADDR": ""}, "missing or not an http or https URL"),
-        ({"VAULT_TOKEN": ""}, "takes the token from VAULT_TOKEN"),
+        ({"VAULT_TOKEN": ""}, "VAULT_TOKEN is not set"),
+        ({"VAULT_TOKEN": "s.\ttoken"}, "VAULT_TOKEN contains a character that no token has"),
     ],
 )
 def test_a_setting_that_is_missing_in_the_environment_too(examine, environment, fact):
     report = examine(environment=environment)
-    assert report.of("FAILED") == {"vault: server"}
-    assert fact in report.line("vault: server")
-
-
-def test_a_certificate_of_another_authority(doctor, examine, tmp_path_factory):
-    home = tmp_path_factory.mktemp("tls")
-    for name in ("server", "other"):
-        certificate, key = logins.certificate()
-        (home / f"{name}.pem").write_text(certificate)
-        (home / f"{name}.key").write_text(key)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    files = f'tls_cert_file = "{home}/server.pem"\n  tls_key_file = "{home}/server.key"'
-    server = OpenBao(home / "home")
-    with (server.home / "server.hcl").open("a") as configuration:
-        configuration.write(f'listener "tcp" {{\n  address = "127.0.0.1:{port}"\n  {files}\n}}\n')
-    try:
-        transit = server.start().transit()
-        token = transit.token(*transit.shipped_policies("saver", "loader"), no_default_policy=False)
-        doctor.secrets.append(server.root)
-
-        def run(ca):
-            environment = {"VAULT_ADDR": f"https://127.0.0.1:{port}", "VAULT_CACERT": str(ca)}
-            return examine(token=token, vault={"mount": transit.mount}, environment=environment)
-
-        assert run(home / "server.pem").code == 0
-        wrong = run(home / "other.pem")
-        assert wrong.of("FAILED") == {"vault: server"}
-        assert "is not trusted" in wrong.line("vault: server")
-        assert "Set VAULT_CACERT" in wrong.line("vault: server")
-        assert "readable PEM file" in run(home / "none.pem").line("vault: server")
-    finally:
-        server.stop()
+    check = "vault: login" if "VAULT_TOKEN" in environment else "vault: server"
+    assert report.of("FAILED") == {check}
+    assert fact in report.line(check)
 
 
 def test_an_address_without_tls_is_a_warning_unless_it_is_this_machine(own_transit, openbao, examine):

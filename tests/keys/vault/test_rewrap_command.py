@@ -238,6 +238,53 @@ def test_a_dry_run_says_what_is_stale_by_its_exit_code_and_writes_nothing(instal
     assert {path: path.read_bytes() for path in installation.storage.rglob("*") if path.is_file()} == before
 
 
+def test_the_objects_under_an_older_version_are_listed_and_nothing_is_written(installation, own_transit):
+    installation.save("ns/a", "ns/b c", data=b"x")
+    own_transit.rotate()
+    installation.save("ns/d", data=b"x")
+    before = installation.versions()
+    code, out, _ = installation.run("ns", "--list")
+    assert code == 1
+    assert out.startswith("artifacts version 1  ns/a\nartifacts version 1  ns/b c\nobjects checked ")
+    code, report = installation.report("ns", "--list")
+    assert report["stale_objects"] == [
+        {"key": key, "key_name": "artifacts", "key_version": 1} for key in ("ns/a", "ns/b c")
+    ]
+    assert (code, installation.versions()) == (1, before)
+    installation.run("ns")
+    code, report = installation.report("ns", "--list")
+    assert (code, report["stale_objects"]) == (0, [])
+
+
+def test_a_whole_store_and_several_prefixes_are_one_run(installation, own_transit):
+    installation.save("one", "ns/a", "other/b/c", data=b"x")
+    own_transit.rotate()
+    code, report = installation.report("ns", "other/b", "ns/a")
+    assert (code, report["found"], report["moved"]) == (0, 2, 2)
+    code, report = installation.report("--all")
+    assert (code, report["found"], report["moved"], report["current"]) == (0, 3, 1, 2)
+    assert report["keys"]["artifacts"]["oldest_may_be"] == 2
+
+
+@pytest.mark.parametrize("arguments", [("nz",), ("ns", "nz"), ("ns/a/b",), ("ns", "--after", "ns/a")])
+@pytest.mark.parametrize("output", ["text", "json"])
+def test_where_nothing_is_stored_nothing_is_moved_and_no_version_is_called_unused(
+    installation, own_transit, arguments, output
+):
+    installation.save("ns/a", data=b"x")
+    own_transit.rotate()
+    code, out, err = installation.run(*arguments, "--output", output)
+    assert (code, out) == (2, "")
+    assert "nothing was checked" in err
+    assert installation.versions() == {"ns/a": 1}
+
+
+def test_an_empty_store_is_not_checked(installation):
+    code, out, err = installation.run("--all")
+    assert (code, out) == (2, "")
+    assert "the downstream lists nothing in the whole store" in err
+
+
 def test_a_role_that_may_not_rewrap_gets_an_error_and_nothing_changes(installation, own_transit):
     installation.save("ns/a", data=b"x")
     own_transit.rotate()
@@ -376,6 +423,8 @@ def test_a_block_for_sealgate_in_the_configuration_is_read_as_serve_reads_it(own
         ("../up",),
         ("",),
         (),
+        ("ns", "--all"),
+        ("ns", "../up"),
         ("ns", "--rate", "-1"),
         ("ns", "--rate", "nan"),
         ("ns", "--rate", "1e-12"),

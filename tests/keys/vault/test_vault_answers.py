@@ -67,7 +67,12 @@ class Speaker:
 
     @staticmethod
     def _request(asked):
-        head = b"".join(iter(asked.readline, b"\r\n"))
+        """Return the next request of a connection, or nothing if the client has closed it."""
+        head = b""
+        while (line := asked.readline()) != b"\r\n":
+            if not line:
+                return b""
+            head += line
         size = re.search(rb"Content-Length: (\d+)", head)
         return head + asked.read(int(size[1])) if size else b""
 

@@ -15,8 +15,10 @@ MAY = {
     "rewrapper": {"rewrap"},
     "certifier": {"certify"},
     "auditor": {"verify"},
+    "saver-local": {"save"},
+    "rewrapper-local": {"save", "load"},
 }
-BOUND = {"saver-bound": {"save"}, "loader-bound": {"load"}}
+BOUND = {"saver-bound": {"save"}, "loader-bound": {"load"}, "saver-local-bound": {"save"}}
 """The same for one context, which is `team-a` in the shipped files."""
 
 
@@ -40,7 +42,7 @@ def test_a_role_can_do_its_own_work_and_no_other(transit, provider, call, role, 
     transit.create_key("audit", type="ed25519")
     wrapped = provider(transit).new_data_key(call).wrapped
     token = transit.token(*transit.shipped_policies(role))
-    keys = provider(transit, StaticToken(token), signing_key="audit")
+    keys = provider(transit, StaticToken(token), signing_key="audit", wraps_local="local" in role)
     if operation in MAY[role]:
         attempt(operation, keys, call, wrapped)
         return
@@ -55,7 +57,7 @@ def test_a_role_can_use_no_other_key(transit, provider, call, role, operation):
     transit.create_key("other")
     wrapped = provider(transit, key="other").new_data_key(call).wrapped
     token = transit.token(*transit.shipped_policies(role))
-    keys = provider(transit, StaticToken(token), key="other", signing_key="other")
+    keys = provider(transit, StaticToken(token), key="other", signing_key="other", wraps_local="local" in role)
     with pytest.raises(NotPermitted, match="key other"):
         attempt(operation, keys, call, wrapped)
 
@@ -78,19 +80,23 @@ FORBIDDEN = {
 
 @pytest.mark.parametrize(("method", "path", "body"), FORBIDDEN.values(), ids=FORBIDDEN)
 def test_all_roles_together_cannot(transit, method, path, body):
-    token = transit.token(*transit.shipped_policies(*MAY, *BOUND))
+    roles = {*MAY, *BOUND}
+    if path == "encrypt/artifacts":
+        roles -= {role for role in roles if "local" in role}
+    token = transit.token(*transit.shipped_policies(*roles))
     with pytest.raises(ApiError) as raised:
         transit.server.api(method, f"{transit.mount}/{path}", body, token=token)
     assert raised.value.status == 403
 
 
-def test_the_rewrapper_alone_may_look_at_the_key(transit):
+def test_the_rewrappers_alone_may_look_at_the_key(transit):
     def look(role):
         token = transit.token(*transit.shipped_policies(role))
         return transit.server.api("GET", f"{transit.mount}/keys/artifacts", token=token)
 
-    assert look("rewrapper")["data"]["latest_version"] == 1
-    for role in ("saver", "loader"):
+    for role in ("rewrapper", "rewrapper-local"):
+        assert look(role)["data"]["latest_version"] == 1
+    for role in ("saver", "saver-local", "loader"):
         with pytest.raises(ApiError) as raised:
             look(role)
         assert raised.value.status == 403
@@ -113,7 +119,7 @@ def test_a_bound_role_can_do_its_own_work_in_its_own_context_alone(derived, prov
     token = StaticToken(derived.token(*derived.shipped_policies(role)))
     for context in (b"team-a", b"team-b"):
         wrapped = provider(derived, context=context).new_data_key(call).wrapped
-        keys = provider(derived, token, context=context, signing_key="audit")
+        keys = provider(derived, token, context=context, signing_key="audit", wraps_local="local" in role)
         if operation in BOUND[role] and context == b"team-a":
             attempt(operation, keys, call, wrapped)
         else:

@@ -167,10 +167,11 @@ PASSING = {
     "530": (VaultResponse(530), Unavailable, 3),
 }
 LASTING = {
-    "TLS": (Unanswered.TLS, NotConfigured, 1),
-    "address": (Unanswered.ADDRESS, NotConfigured, 1),
-    "CA file": (Unanswered.CA_FILE, NotConfigured, 1),
-    "not Vault": (Unanswered.NOT_VAULT, NotConfigured, 1),
+    **{
+        reason.value: (reason, NotConfigured, 1)
+        for reason in Unanswered
+        if reason not in {Unanswered.NO_CONNECTION, Unanswered.TIMEOUT}
+    },
     "307": (VaultResponse(307), NotConfigured, 1),
     "400 tampered": (VaultResponse(400, {"errors": ["cipher: message authentication failed"]}), Tampered, 1),
     "400 no ciphertext": (VaultResponse(400, {"errors": ["invalid ciphertext: no prefix"]}), Tampered, 1),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import get_args
 
 import msgspec
@@ -17,6 +18,7 @@ from sealgate.compose.policies import identity_resolver
 from sealgate.config import Duration, Roles, parse
 from sealgate.errors import NotConfigured, PluginError, Unavailable
 from sealgate.keys.vault.login import StaticToken
+from sealgate.keys.vault.server import Authorities
 from sealgate.policy.schema import Component
 
 TOKEN = {"auth": {"method": "token"}}
@@ -74,11 +76,32 @@ def test_the_namespace_is_that_of_the_settings_and_else_of_the_environment(vault
         checked(inside, environment)
 
 
-def test_the_ca_file_is_that_of_the_environment(transit, environment, tmp_path):
-    https = {**TOKEN, "mount": transit.mount, "address": "https://127.0.0.1:1"}
-    with pytest.raises(NotConfigured, match="trusted certificates") as raised:
-        checked(https, {**environment, "VAULT_CACERT": str(tmp_path / "missing.pem")})
-    assert "VAULT_CACERT" in raised.value.remedy
+def own_authorities(settings, environment):
+    return vault_keys(section({**TOKEN, **settings}), environment)._server.authorities
+
+
+PEM = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"
+
+
+def test_the_trusted_certificates_are_those_of_the_settings_and_else_of_one_variable(environment):
+    file, text = {"VAULT_CACERT": "/ca.pem\n"}, {"VAULT_CACERT_BYTES": PEM}
+    assert own_authorities({}, environment) == Authorities()
+    named = Authorities("the file that VAULT_CACERT names", file=Path("/ca.pem"))
+    assert own_authorities({}, environment | file) == named
+    assert own_authorities({}, environment | text) == Authorities("VAULT_CACERT_BYTES", pem=PEM)
+    for more in ({}, file, text, file | text):
+        assert own_authorities({"caBundle": PEM}, environment | more) == Authorities("keys.vault.caBundle", pem=PEM)
+
+
+def test_two_variables_with_trusted_certificates_are_refused(environment):
+    with pytest.raises(NotConfigured, match="both VAULT_CACERT and VAULT_CACERT_BYTES are set"):
+        own_authorities({}, environment | {"VAULT_CACERT": "/ca.pem", "VAULT_CACERT_BYTES": PEM})
+
+
+@pytest.mark.parametrize("text", ["/etc/ca.pem", "-----BEGIN PRIVATE KEY-----", "MIIB"])
+def test_a_bundle_without_a_certificate_is_refused_with_its_place(text):
+    with pytest.raises(NotConfigured, match=r"`caBundle` must contain certificates in PEM"):
+        section({**TOKEN, "caBundle": text})
 
 
 def test_the_timeout_is_how_long_a_call_waits(environment):
@@ -281,9 +304,9 @@ def test_a_namespace_that_no_request_can_carry_is_named_as_what_is_wrong(environ
 @pytest.mark.parametrize("token", [None, "", " \n", "a\nb", "schlüssel"])
 def test_a_missing_token_is_named(token):
     vault = section({**TOKEN, "address": "http://vault"})
-    with pytest.raises(NotConfigured, match="takes the token from VAULT_TOKEN") as raised:
+    with pytest.raises(NotConfigured, match=r"VAULT_TOKEN (?:is not set|contains a character)") as raised:
         vault_keys(vault, {} if token is None else {"VAULT_TOKEN": token})
-    assert "VAULT_TOKEN" in raised.value.remedy
+    assert raised.value.remedy
 
 
 def test_a_name_that_no_key_can_have_is_refused_at_the_start(environment):

@@ -93,6 +93,7 @@ def test_the_trail_of_a_proxy_is_certified_by_the_server_or_says_that_it_is_not_
     assert done.returncode == 0, done.stdout + done.stderr
     assert session["attestation"] == ("certified" if signing_key == "audit" else "none")
     assert (b"certified by audit version 1" in done.stdout) == (signing_key == "audit")
+    assert ("the audit trail is not signed" in proxy.output()) == (signing_key != "audit")
 
 
 def test_the_identity_of_the_login_is_recorded_as_attested_and_is_in_the_certificate(openbao, own_transit, tmp_path):

@@ -1,10 +1,9 @@
-"""What is sent to Vault and what is not: certificates, redirects, proxies, and answers that are not Vault's."""
+"""What is sent to Vault and what is not: redirects, proxies, and answers that are not Vault's."""
 
 from __future__ import annotations
 
 import json
 import os
-import ssl
 import subprocess
 import sys
 from contextlib import contextmanager
@@ -22,7 +21,7 @@ REQUEST = VaultRequest("transit/decrypt/artifacts", {"ciphertext": "vault:v1:AAA
 
 
 @contextmanager
-def answering(status, body=b"", headers=(), certificate=None):
+def answering(status, body=b"", headers=()):
     """Serve the same answer to every request, and yield the address and the list of requests."""
 
     class Handler(BaseHTTPRequestHandler):
@@ -43,11 +42,7 @@ def answering(status, body=b"", headers=(), certificate=None):
 
     seen = []
     with logins.serving(Handler) as server:
-        if certificate:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*certificate)
-            server.socket = context.wrap_socket(server.socket, server_side=True)
-        yield f"{'https' if certificate else 'http'}://127.0.0.1:{server.server_port}", seen
+        yield f"http://127.0.0.1:{server.server_port}", seen
 
 
 def send(address, request=REQUEST, token="t-secret", **options):
@@ -102,19 +97,6 @@ def test_a_body_that_is_not_a_json_object_is_an_empty_answer(body):
 def test_the_requested_wait_before_the_next_try_is_limited(header, seconds):
     with answering(429, b"{}", [("Retry-After", header)]) as (address, _):
         assert send(address) == VaultResponse(429, {}, seconds)
-
-
-def test_a_certificate_is_checked_and_the_ca_file_is_what_it_is_checked_against(tmp_path):
-    for name in ("server", "other"):
-        certificate, key = logins.certificate()
-        (tmp_path / f"{name}.pem").write_text(certificate)
-        (tmp_path / f"{name}.key").write_text(key)
-    with answering(200, b"{}", certificate=(tmp_path / "server.pem", tmp_path / "server.key")) as (address, seen):
-        assert send(address) is Unanswered.TLS
-        assert send(address, ca_file=tmp_path / "other.pem") is Unanswered.TLS
-        assert send(address, ca_file=tmp_path / "missing.pem") is Unanswered.CA_FILE
-        assert seen == []
-        assert send(address, ca_file=tmp_path / "server.pem") == VaultResponse(200, {})
 
 
 @pytest.mark.parametrize("address", ["http://", "vault:8200", "ftp://vault", "http://[::1", "http://vault:port"])

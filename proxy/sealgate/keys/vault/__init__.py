@@ -9,4 +9,9 @@
 * `faults`: which error follows from an answer, and how often its request is tried
 * `inspection`: what `sealgate doctor` asks
 * `server`: which server and which key the settings name
+* `transit`, `derived`: the paths of Transit, and keys with a derivation context
+* `rewrapping`: how stored data keys move to a newer version of the key
+* `usable_keys`: which keys an identity may use, for the errors of a 403
+* `tls`, `no_answer`: certificates, and what it means that a server does not answer
+* `fault_rule`: one rule of `faults`
 """

@@ -10,10 +10,8 @@ import http.client
 import io
 import json
 import socket
-import ssl
 import time
 from http.cookiejar import DefaultCookiePolicy
-from pathlib import Path
 from typing import Any
 
 import hvac
@@ -25,7 +23,9 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import HTTPError
 from urllib3.exceptions import TimeoutError as TimeIsUp
 
+from sealgate.keys.vault import tls
 from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
+from sealgate.keys.vault.server import Authorities
 
 LARGEST = 4 << 20
 """The largest answer that is read, in bytes. The description of a key with ten thousand versions is smaller."""
@@ -34,13 +34,12 @@ _LONGEST_RETRY_AFTER = 5.0
 """The largest value of `Retry-After` that is respected, in seconds. A proxy in front of Vault may send hours."""
 
 _REASONS: tuple[tuple[tuple[type[Exception], ...], Unanswered], ...] = (
-    ((exceptions.SSLError,), Unanswered.TLS),
     ((exceptions.Timeout, TimeIsUp), Unanswered.TIMEOUT),
     ((exceptions.InvalidURL, exceptions.InvalidSchema, exceptions.MissingSchema), Unanswered.ADDRESS),
     # All other exceptions of the libraries mean an incomplete or malformed answer; another try may succeed.
     ((exceptions.RequestException, HTTPError), Unanswered.NO_CONNECTION),
     ((ValueError,), Unanswered.ADDRESS),
-    ((OSError,), Unanswered.CA_FILE),
+    ((OSError,), Unanswered.NO_CONNECTION),
 )
 """The first match counts: all exceptions of requests are an OSError, and some of each library are a ValueError."""
 
@@ -51,19 +50,20 @@ class Client:
     Ignores the environment's variables for proxies, netrc and certificate authorities.
     """
 
-    def __init__(self, address: str, namespace: str, ca_file: Path | None) -> None:
+    def __init__(self, address: str, namespace: str, authorities: Authorities) -> None:
         """Prepare a connection; the first request opens it.
 
         Args:
             address: the URL of the server, without `/v1`.
             namespace: the namespace of all requests; empty for none.
-            ca_file: a PEM file with the certificates to trust instead of the public authorities; None for those.
+            authorities: the certificates that the server's certificate is checked against.
         """
+        self._address = address
         self._hvac = hvac.Client(
             address,
             token="",  # otherwise hvac takes one from the environment or the home directory
             cert=(),  # type: ignore[arg-type]  # with None, hvac takes one from the environment
-            session=_session(ca_file),
+            session=_session(authorities),
             adapter=RawAdapter,
             namespace=namespace or None,
             allow_redirects=False,
@@ -74,14 +74,27 @@ class Client:
 
         `timeout` is in seconds, for connecting, sending and receiving the whole answer.
         """
+        until = time.monotonic() + timeout
         try:
             with self._response(request, token, timeout) as response:
                 body = _body(response)
         except (exceptions.RequestException, HTTPError, ValueError, OSError) as error:
-            return _reason(error)
+            return self._reason(error, until)
         if len(body) > LARGEST:
             return Unanswered.NOT_VAULT
-        return VaultResponse(response.status_code, _parsed(body), _retry_after(response.headers.get("Retry-After", "")))
+        document = _parsed(body)
+        if not document and tls.expects_tls(response.status_code, body):
+            return Unanswered.NEEDS_TLS
+        return VaultResponse(response.status_code, document, _retry_after(response.headers.get("Retry-After", "")))
+
+    def _reason(self, error: Exception, until: float) -> Unanswered:
+        """Return why a request has no answer. `until` is when its time ends."""
+        of_tls = tls.reason(error)
+        if of_tls is Unanswered.NOT_TLS:
+            seconds = min(_CONNECT_WITHIN, until - time.monotonic())
+            if seconds > 0 and tls.speaks_http(self._address, seconds):
+                return Unanswered.PLAIN_HTTP
+        return of_tls or next(reason for kinds, reason in _REASONS if isinstance(error, kinds))
 
     def _response(self, request: VaultRequest, token: str, timeout: float) -> Response:
         headers = {"X-Vault-Token": token, "traceparent": request.traceparent}
@@ -98,28 +111,18 @@ class Client:
         return response
 
 
-def _session(ca_file: Path | None) -> Session:
+def _session(authorities: Authorities) -> Session:
     session = _HttpSession()
     session.trust_env = False
-    # Set on the session, because hvac ignores its own `verify` when it receives a session.
-    session.verify = str(ca_file) if ca_file else True
+    session.verify = True
     # A small compressed answer can expand to a very large one.
     session.headers["Accept-Encoding"] = "identity"
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))  # or each would be kept for ever
-    adapter = HTTPAdapter()
-    adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+    adapter = _Adapter()
+    adapter.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _tls_pool(authorities)}
     for scheme in ("http://", "https://"):
         session.mount(scheme, adapter)
     return session
-
-
-def _reason(error: BaseException) -> Unanswered:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLEOFError):
-            return Unanswered.NO_CONNECTION  # the server closed the connection before its certificate was checked
-        cause = cause.__context__
-    return next(reason for kinds, reason in _REASONS if isinstance(error, kinds))
 
 
 def _body(response: Response) -> bytes:
@@ -190,13 +193,27 @@ class _Connection(HTTPConnection):
     response_class = _Response
 
 
-class _TlsConnection(HTTPSConnection):
-    response_class = _Response
-
-
 class _Pool(HTTPConnectionPool):
     ConnectionCls = _Connection
 
 
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+def _tls_pool(authorities: Authorities) -> type[HTTPSConnectionPool]:
+    """Return a kind of pool whose servers must have a certificate from `authorities`."""
+
+    class TlsConnection(HTTPSConnection):
+        response_class = _Response
+
+        def connect(self) -> None:
+            # Loaded for each connection, because a file may be replaced while the process runs.
+            self.ssl_context = tls.trusting(authorities)
+            super().connect()
+
+    class TlsPool(HTTPSConnectionPool):
+        ConnectionCls = TlsConnection
+
+    return TlsPool
+
+
+class _Adapter(HTTPAdapter):
+    def cert_verify(self, *_: Any) -> None:
+        """Leave the choice of authorities to the connection: the library would add its own to every choice."""

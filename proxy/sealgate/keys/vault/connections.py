@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from typing_extensions import override
 
 from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
+from sealgate.keys.vault.server import Authorities
 
 if TYPE_CHECKING:
     from sealgate.keys.vault.client import Client
@@ -35,11 +35,11 @@ class Wire(Transport):
     hvac and requests do not promise to be thread-safe, so two requests never share a client.
     """
 
-    def __init__(self, address: str, *, namespace: str = "", ca_file: Path | None = None) -> None:
+    def __init__(self, address: str, *, namespace: str = "", authorities: Authorities | None = None) -> None:
         """Connect to `address` when the first request is sent; the other arguments are those of `Client`."""
         self._address = address
         self._namespace = namespace
-        self._ca_file = ca_file
+        self._authorities = authorities or Authorities()
         self._idle: list[Client] = []
         self._lock = threading.Lock()
 
@@ -52,7 +52,7 @@ class Wire(Transport):
     def _client(self) -> Iterator[Client]:
         with self._lock:
             client = self._idle.pop() if self._idle else None
-        client = client or load()(self._address, self._namespace, self._ca_file)
+        client = client or load()(self._address, self._namespace, self._authorities)
         yield client
         with self._lock:
             self._idle.append(client)

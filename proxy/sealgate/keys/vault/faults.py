@@ -6,51 +6,19 @@ not shown, because it can quote what was sent.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-
-from sealgate.errors import NotConfigured, NotPermitted, PluginError, Tampered, TimedOut, Unavailable
+from sealgate.errors import NotConfigured, NotPermitted, PluginError, Tampered, Unavailable
+from sealgate.keys.vault.fault_rule import (
+    AGAIN,
+    ContextMissing,
+    DataKeysUnsupported,
+    FaultRule,
+    TokenRefused,
+    VersionTooOld,
+)
 from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
-
-
-class TokenRefused(NotPermitted):
-    """Status 403: the token has expired, or its policies do not allow the request. Vault does not say which."""
-
-
-class ContextMissing(NotConfigured):
-    """A request without a context used a derived key, which proves that the key is derived."""
-
-
-class VersionTooOld(NotConfigured):
-    """The key version is below the key's `min_decryption_version`."""
-
-
-@dataclass(frozen=True, slots=True)
-class FaultRule:
-    """One row of the table.
-
-    `fact` and `remedy` may contain `{server}`, `{mount}`, `{key}` and `{version}` of the request, and `{status}`.
-    """
-
-    error: type[PluginError]
-    fact: str
-    remedy: str = ""
-    tries: int = 1
-    """How often the request is sent in all, within the time of the call."""
-    outage: bool = False
-    """Whether the server is down for all callers. They wait together until it answers, and `tries` does not count."""
-    pause: float = 0.1
-    """The longest wait before the second try, in seconds. It doubles for each further try."""
-
-    def fault(self, request: VaultRequest, outcome: VaultResponse | Unanswered) -> PluginError:
-        """Return the error of this row for `request`, which ended in `outcome`."""
-        names = {name: getattr(request, name) for name in ("server", "mount", "key", "version")}
-        names["status"] = outcome.status if isinstance(outcome, VaultResponse) else 0
-        return self.error(self.fact.format(**names), says="vault", remedy=self.remedy.format(**names))
-
+from sealgate.keys.vault.no_answer import UNANSWERED, rule_without_answer
 
 _OPERATOR = "Ask Vault's operator"
-_AGAIN = "Try again; if this continues, ask Vault's operator"
 _POLICY = "Give the role the policy for its task: policies/vault has one each for saving, loading and rewrapping"
 
 GIVEN_TOKEN_REFUSED = FaultRule(
@@ -59,29 +27,6 @@ GIVEN_TOKEN_REFUSED = FaultRule(
     "Put a valid token where keys.vault.auth reads it, with a policy from policies/vault",
 )
 """Status 403 where the token was given to this process, so that it cannot log in again."""
-
-UNANSWERED: Mapping[Unanswered, FaultRule] = {
-    Unanswered.NO_CONNECTION: FaultRule(Unavailable, "Vault at {server} cannot be reached", _AGAIN, outage=True),
-    Unanswered.TIMEOUT: FaultRule(TimedOut, "Vault at {server} did not answer in time", _AGAIN, outage=True),
-    Unanswered.TLS: FaultRule(
-        NotConfigured,
-        "the certificate of Vault at {server} is not trusted",
-        "Set VAULT_CACERT to a PEM file with the authority that issued Vault's certificate",
-    ),
-    Unanswered.ADDRESS: FaultRule(
-        NotConfigured,
-        "the address of Vault is not a URL",
-        "Set keys.vault.address or VAULT_ADDR to an http or https URL",
-    ),
-    Unanswered.CA_FILE: FaultRule(
-        NotConfigured, "the file of trusted certificates cannot be loaded", "Set VAULT_CACERT to a readable PEM file"
-    ),
-    Unanswered.NOT_VAULT: FaultRule(
-        NotConfigured,
-        "the server at {server} does not answer as Vault does",
-        "Check keys.vault.address, and the proxies and load balancers in front of Vault",
-    ),
-}
 
 LOGIN: tuple[tuple[int, str, FaultRule], ...] = (
     (
@@ -115,6 +60,11 @@ LOGIN: tuple[tuple[int, str, FaultRule], ...] = (
         ),
     ),
 )
+
+_NOT_ALLOWED = FaultRule(
+    TokenRefused, "Vault does not allow this role to use key {key} in {mount} for this operation", _POLICY
+)
+_NO_KEY = FaultRule(NotConfigured, "Vault has no key {key} in {mount}", "Check keys.vault.key and keys.vault.mount")
 
 KEYS: tuple[tuple[int, str, FaultRule], ...] = (
     (
@@ -150,7 +100,35 @@ KEYS: tuple[tuple[int, str, FaultRule], ...] = (
     (
         400,
         "encryption key not found",
-        FaultRule(NotConfigured, "Vault has no key {key} in {mount}", "Check keys.vault.key and keys.vault.mount"),
+        _NO_KEY,
+    ),
+    (400, "unknown key type", _NO_KEY),
+    (
+        400,
+        "ryption not supported for key type",
+        FaultRule(
+            NotConfigured,
+            "key {key} is of a type that cannot wrap data keys, as the key that signs audit trails is",
+            "Set keys.vault.key to a key of type aes256-gcm96",
+        ),
+    ),
+    (
+        400,
+        "does not support signing",
+        FaultRule(
+            NotConfigured,
+            "key {key} is of a type that cannot sign, as the key that seals artifacts is",
+            "Set audit.signingKey to a key of type ed25519",
+        ),
+    ),
+    (
+        400,
+        "signing key not found",
+        FaultRule(
+            NotConfigured,
+            "Vault has no key {key} in {mount}",
+            "Create it with vault write -f {mount}/keys/{key} type=ed25519, or correct audit.signingKey",
+        ),
     ),
     (
         400,
@@ -168,6 +146,37 @@ KEYS: tuple[tuple[int, str, FaultRule], ...] = (
     ),
     (
         400,
+        "failed to fetch external key",
+        FaultRule(
+            NotConfigured,
+            "OpenBao may not use the external key behind key {key}, or there is none",
+            "Ask OpenBao's operator to grant it to the mount {mount}, in sys/external-keys",
+        ),
+    ),
+    (
+        400,
+        "with external key",
+        # The service may be away. A changed data key has this text too, in the words of that service.
+        FaultRule(
+            Unavailable,
+            "the HSM or KMS behind key {key} did not carry out the request",
+            "Try again; if this continues for all artifacts, ask Vault's operator about that service; if for one, "
+            "restore the object from a copy that was not changed",
+            tries=3,
+            pause=0.5,
+        ),
+    ),
+    (
+        500,
+        "external key not found or no factory",
+        FaultRule(
+            DataKeysUnsupported,
+            "Vault can only encrypt and decrypt with key {key}, because it is in an HSM or KMS",
+            "Set keys.vault.dataKeys: local, and give the role the policy for it: docs/vault.md",
+        ),
+    ),
+    (
+        400,
         "invalid ciphertext",
         FaultRule(
             Tampered,
@@ -178,9 +187,7 @@ KEYS: tuple[tuple[int, str, FaultRule], ...] = (
     (
         403,
         "",
-        FaultRule(
-            TokenRefused, "Vault does not allow this role to use key {key} in {mount} for this operation", _POLICY
-        ),
+        _NOT_ALLOWED,
     ),
     (
         404,
@@ -202,7 +209,7 @@ ANY: tuple[tuple[int, str, FaultRule], ...] = (
     (
         412,
         "",
-        FaultRule(Unavailable, "this Vault server has not caught up with the others (status 412)", _AGAIN, tries=5),
+        FaultRule(Unavailable, "this Vault server has not caught up with the others (status 412)", AGAIN, tries=5),
     ),
     (
         429,
@@ -217,10 +224,10 @@ ANY: tuple[tuple[int, str, FaultRule], ...] = (
     ),
     (501, "", FaultRule(NotConfigured, "Vault is not initialised", _OPERATOR)),
     (503, "sealed", FaultRule(Unavailable, "Vault is sealed", "Ask Vault's operator to unseal it", outage=True)),
-    (503, "", FaultRule(Unavailable, "Vault does not serve requests now (status 503)", _AGAIN, outage=True)),
+    (503, "", FaultRule(Unavailable, "Vault does not serve requests now (status 503)", AGAIN, outage=True)),
 )
 
-PASSING = FaultRule(Unavailable, "Vault failed (status {status})", _AGAIN, tries=3)
+PASSING = FaultRule(Unavailable, "Vault failed (status {status})", AGAIN, tries=3)
 """Any other status from 472 on, for example during a change of leader or from a load balancer without servers."""
 LASTING = FaultRule(
     NotConfigured,
@@ -236,7 +243,7 @@ _PARTLY_DONE = 400
 def rule(outcome: VaultResponse | Unanswered, request: VaultRequest) -> FaultRule | None:
     """Return the row for `request`, which ended in `outcome`; None if the server carried it out."""
     if isinstance(outcome, Unanswered):
-        return UNANSWERED[outcome]
+        return rule_without_answer(outcome, request)
     if outcome.status in (200, 204) or (outcome.status == _PARTLY_DONE and "batch_results" in outcome.data):
         return None
     text = outcome.text
@@ -255,9 +262,33 @@ def item_fault(text: str, request: VaultRequest) -> PluginError:
     return (rule(answer, request) or LASTING).fault(request, answer)
 
 
-def not_vault(server: str) -> PluginError:
-    """Return the error for an answer of `server` that Vault does not give."""
-    return UNANSWERED[Unanswered.NOT_VAULT].fault(VaultRequest("", server=server), Unanswered.NOT_VAULT)
+def not_vault(request: VaultRequest) -> PluginError:
+    """Return the error for an answer to `request` that Vault does not give."""
+    return UNANSWERED[Unanswered.NOT_VAULT].fault(request, Unanswered.NOT_VAULT)
+
+
+def no_key(request: VaultRequest) -> PluginError:
+    """Return the error for `request`, whose key does not exist."""
+    return _NO_KEY.fault(request, VaultResponse(400))
+
+
+def refused_or_absent(request: VaultRequest, refused: TokenRefused, usable: str | None) -> TokenRefused:
+    """Return the error for `request`, which Vault refused, where no right of the role names its key.
+
+    Args:
+        request: the request.
+        refused: its error so far.
+        usable: the keys that the role may use in this way, in words; empty for none, None if that is unknown.
+    """
+    if usable is None:
+        return TokenRefused(f"{refused.fact}, or there is no such key", says=refused.says, remedy=refused.remedy)
+    # Vault answered with the role's rights, so the token is valid.
+    others = f"it may use {usable}" if usable else "it may use no key"
+    return TokenRefused(
+        f"{_NOT_ALLOWED.fault(request, VaultResponse(403)).fact}, or there is no such key; {others} for this operation",
+        says=refused.says,
+        remedy=f"Check keys.vault.mount, and the key that keys.vault or a policy names. {_NOT_ALLOWED.remedy}",
+    )
 
 
 def unproven(request: VaultRequest) -> NotConfigured:

@@ -32,6 +32,8 @@ class VaultRequest:
     body: Mapping[str, Any] | None = field(default=None, repr=False)
     """The fields of a POST; None for a GET."""
     server: str = ""
+    authorities: str = ""
+    """Where the certificates to trust are configured; empty for the public authorities."""
     mount: str = ""
     key: str = ""
     version: int = 0
@@ -79,10 +81,23 @@ class Unanswered(Enum):
 
     NO_CONNECTION = "no connection"
     TIMEOUT = "timeout"
-    TLS = "TLS"
     ADDRESS = "address"
-    CA_FILE = "CA file"
     NOT_VAULT = "not Vault's"
+    # The server's certificate:
+    AUTHORITIES = "trusted certificates that cannot be loaded"
+    UNKNOWN_AUTHORITY = "unknown authority"
+    HOST_NAME = "host name"
+    EXPIRED = "expired"
+    NOT_YET_VALID = "not yet valid"
+    WRONG_USE = "wrong use"
+    WEAK = "weak"
+    BAD_CERTIFICATE = "bad certificate"
+    # TLS itself:
+    PLAIN_HTTP = "http where TLS is expected"
+    NOT_TLS = "not TLS"
+    NEEDS_TLS = "TLS where http is expected"
+    CLIENT_CERTIFICATE = "client certificate"
+    HANDSHAKE = "handshake"
 
 
 # --- names -----------------------------------------------------------------------------------------------

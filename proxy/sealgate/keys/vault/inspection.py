@@ -15,18 +15,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from sealgate.call import Call, WrappedKey
-from sealgate.errors import NotConfigured, Tampered
-from sealgate.keys.vault import faults
+from sealgate.errors import NotConfigured, PluginError, Tampered
 from sealgate.keys.vault.connections import Transport
-from sealgate.keys.vault.faults import TokenRefused
-from sealgate.keys.vault.formats import Unanswered, VaultRequest
+from sealgate.keys.vault.fault_rule import TokenRefused
+from sealgate.keys.vault.formats import Unanswered, VaultRequest, context_field, version_of
+from sealgate.keys.vault.no_answer import rule_without_answer
 from sealgate.keys.vault.server import TransitKey, VaultServer
 from sealgate.keys.vault.session import Authenticated
+from sealgate.keys.vault.transit import DATAKEY, DECRYPT, ENCRYPT, NO_UPSERT
+from sealgate.keys.vault.usable_keys import ListedRight, UsableKey, UsableKeys
 
 _VERSION = re.compile(r"[\w.+-]{1,40}", re.ASCII)
 _TYPE = re.compile(r"[\w-]{1,40}", re.ASCII)
-DATAKEY, DECRYPT = "datakey/plaintext", "decrypt"
-"""The operations that a policy can bind to a context."""
 _WRAP_SIZE = 12 + 32 + 16
 """The bytes of a wrapped data key in Vault: nonce, data key, tag."""
 
@@ -77,10 +77,13 @@ class TransitKeyInfo:
 class Inspection:
     """Asks about the server, the token and the key that one `VaultKeys` uses."""
 
-    def __init__(self, transport: Transport, vault: Authenticated, server: VaultServer, key: TransitKey) -> None:
+    def __init__(
+        self, transport: Transport, vault: Authenticated, server: VaultServer, key: TransitKey, usable: UsableKeys
+    ) -> None:
         self._transport = transport
         self._vault = vault
         self._server = server
+        self._usable = usable
         self._mount = key.mount
         self._key = key.key
         self.context = key.context
@@ -95,7 +98,7 @@ class Inspection:
         request = self._request("sys/seal-status")
         outcome = self._transport.send(request, "", seconds)
         if isinstance(outcome, Unanswered):
-            raise faults.UNANSWERED[outcome].fault(request, outcome)
+            raise rule_without_answer(outcome, request).fault(request, outcome)
         version = outcome.body.get("version")
         shown = version if isinstance(version, str) and _VERSION.fullmatch(version) else ""
         return ServerFacts(shown, outcome.body.get("sealed") is True, _in_clear(self._server.address))
@@ -139,76 +142,74 @@ class Inspection:
         Raises:
             TokenRefused: this identity may not ask, because it does not have the policy `default`.
         """
-        full_paths = {path: f"{self._mount}/{path}" for path in paths}
-        request = self._request("sys/capabilities-self", {"paths": list(full_paths.values())})
-        data = self._vault.send(call, request).data
-        answers = {path: data.get(full) for path, full in full_paths.items()}
-        if not all(isinstance(capabilities, list) for capabilities in answers.values()):
-            raise NotConfigured(
-                f"the server at {self._server.shown} does not list capabilities as Vault does",
-                says="vault",
-                remedy="Check keys.vault.address, and the proxies and load balancers in front of Vault",
-            )
-        return {path: frozenset(map(str, capabilities or ())) for path, capabilities in answers.items()}
+        found = self._usable.capabilities(call, [f"{self._mount}/{path}" for path in paths])
+        return {path: found[f"{self._mount}/{path}"] for path in paths}
+
+    def usable_keys(self, call: Call) -> list[UsableKey] | None:
+        """Return the keys of any mount that this identity may use; None if Vault does not list them."""
+        return self._usable.keys(call)
 
     def listed(self, call: Call) -> list[Right] | None:
         """Return what this identity may do in the mount, as Vault lists it; None if Vault does not list it.
 
         Vault makes the list for its own web pages. It does not contain paths with a `+`.
         """
-        try:
-            data = self._vault.send(call, self._request("sys/internal/ui/resultant-acl")).data
-        except (TokenRefused, NotConfigured):
-            return None
-        listed: list[Right] = []
-        for name, is_prefix in (("exact_paths", False), ("glob_paths", True)):
-            paths = data.get(name)
-            if not isinstance(paths, dict):
-                return None
-            for path, facts in paths.items():
-                listed += self._in_mount(path, facts, is_prefix=is_prefix)
-        return listed
+        rights = self._usable.rights(call)
+        return None if rights is None else [right for listed in rights for right in self._in_mount(listed)]
 
-    def _in_mount(self, path: str, facts: Any, *, is_prefix: bool) -> Iterator[Right]:
-        capabilities = facts.get("capabilities") if isinstance(facts, dict) else None
-        allowed = frozenset(map(str, capabilities)) if isinstance(capabilities, list) else frozenset[str]()
+    def _in_mount(self, listed: ListedRight) -> Iterator[Right]:
         namespace = self._server.namespace.strip("/")
-        inside = path.removeprefix(f"{namespace}/") if namespace else path
         mount = f"{self._mount}/"
-        if inside.startswith(mount):
-            yield Right(inside.removeprefix(mount), is_prefix, allowed)
-        elif is_prefix and (mount.startswith(inside) or f"{namespace}/{mount}".startswith(path)):
-            yield Right("", is_prefix, allowed)
+        if listed.path.startswith(mount):
+            yield Right(listed.path.removeprefix(mount), listed.is_prefix, listed.capabilities)
+        elif listed.is_prefix and (mount.startswith(listed.path) or f"{namespace}/{mount}".startswith(listed.path)):
+            yield Right("", is_prefix=True, capabilities=listed.capabilities)
 
-    def allows(self, call: Call, operation: str, context: bytes) -> bool:
+    def allows(self, call: Call, operation: str, key: str, context: bytes) -> bool:
         """Return whether policies let this identity make or open data keys in `context`.
 
         Args:
             call: the call that waits for the answer.
-            operation: `DATAKEY`, which makes a data key that is not kept, or `DECRYPT`, which gets one that no server
-                made.
+            operation: `DATAKEY` or `ENCRYPT`, which make a data key that is not kept, or `DECRYPT`, which gets one
+                that no server made.
+            key: the key to try.
             context: the context to try.
         """
-        fields = {"bits": 256} if operation == DATAKEY else {"ciphertext": self.made_up().wrapped_key}
-        body = {**fields, "context": base64.b64encode(context).decode()}
+        fields: dict[str, Mapping[str, Any]] = {
+            DATAKEY: {"bits": 256},
+            ENCRYPT: {"plaintext": base64.b64encode(os.urandom(32)).decode(), **NO_UPSERT},
+            DECRYPT: {"ciphertext": self.made_up(key).wrapped_key},
+        }
+        body = {**fields[operation], "context": base64.b64encode(context).decode()}
         try:
-            self._vault.send(call, self._request(f"{self._mount}/{operation}/{self._key}", body), log_in_again=False)
+            self._vault.send(call, self._request(f"{self._mount}/{operation}/{key}", body, key), log_in_again=False)
         except TokenRefused:
             return False
         except (Tampered, NotConfigured):
             pass  # the policy allowed the request, which then failed for another reason
         return True
 
-    def made_up(self, *, in_context: bool = False) -> WrappedKey:
-        """Return a random wrapped data key, with the context of this provider or without one.
+    def encrypts(self, call: Call) -> bool:
+        """Return whether this identity can have data keys wrapped that are made here. It tries it with random bytes."""
+        body = {"plaintext": base64.b64encode(os.urandom(32)).decode(), **NO_UPSERT} | context_field(self.context)
+        try:
+            answer = self._vault.send(
+                call, self._request(f"{self._mount}/{ENCRYPT}/{self._key}", body), log_in_again=False
+            )
+        except PluginError:
+            return False
+        return version_of(answer.data.get("ciphertext")) > 0
+
+    def made_up(self, key: str, *, in_context: bool = False) -> WrappedKey:
+        """Return a random wrapped data key of `key`, with the context of this provider or without one.
 
         It cannot be unwrapped. The error says whether a policy forbids that (`TokenRefused`) or only the content does.
         """
         text = f"vault:v1:{base64.b64encode(os.urandom(_WRAP_SIZE)).decode()}"
-        return WrappedKey("vault", self._mount, self._key, text, 1, self.context if in_context else b"")
+        return WrappedKey("vault", self._mount, key, text, 1, self.context if in_context else b"")
 
-    def _request(self, path: str, body: Mapping[str, Any] | None = None) -> VaultRequest:
-        return VaultRequest(path, body, self._server.shown, self._mount, self._key)
+    def _request(self, path: str, body: Mapping[str, Any] | None = None, key: str = "") -> VaultRequest:
+        return self._server.request(path, body, mount=self._mount, key=key or self._key)
 
 
 def _count(data: Mapping[str, Any], name: str) -> int:

@@ -10,7 +10,7 @@ from typing import ClassVar, Protocol
 
 from typing_extensions import override
 
-from sealgate.errors import NotConfigured
+from sealgate.errors import NotConfigured, out_of_descriptors
 from sealgate.keys.vault.formats import VaultRequest, is_header
 
 _LARGEST_SECRET = 1 << 16
@@ -89,12 +89,15 @@ def read_secret(path: Path, setting: str) -> str:
 
     Raises:
         NotConfigured: the file cannot be read, or its content cannot be sent to Vault.
+        Busy: no further file can be opened.
     """
     try:
         with open(path, "rb", opener=_open_without_waiting) as file:
             is_regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
             text = file.read(_LARGEST_SECRET).decode("ascii").strip() if is_regular else ""
     except (OSError, UnicodeDecodeError) as error:
+        if busy := out_of_descriptors(error):
+            raise busy from None
         reason = os.strerror(error.errno or 0).lower() if isinstance(error, OSError) else "it is not ASCII text"
     else:
         empty = "it is empty" if is_regular else "it is not a regular file"

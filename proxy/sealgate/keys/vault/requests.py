@@ -14,6 +14,7 @@ from sealgate.errors import PluginError, TimedOut
 from sealgate.keys.vault import faults
 from sealgate.keys.vault.connections import Transport
 from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
+from sealgate.log_event import LogEvent
 
 log = logging.getLogger("sealgate.vault")
 
@@ -78,7 +79,7 @@ class Outage:
             self._last_failed = max(self._last_failed, request)
             if self._fault is None:
                 self._since, self._pause = self._clock(), _FIRST_PROBE
-                log.warning("%s (%s)", fault.fact, fault.says)
+                log.warning(LogEvent("the key service does not answer", reason=fault.fact, component=fault.says))
             elif self._probing:
                 self._pause = min(self._pause * 2, self._last_probe)
             self._probing = False
@@ -89,7 +90,7 @@ class Outage:
         """Record that the server answers."""
         with self._lock:
             if self._fault is not None:
-                log.info("vault answers again after %.1f s", self._clock() - self._since)
+                log.info(LogEvent("the key service answers again", seconds=round(self._clock() - self._since, 1)))
             self._fault = None
             self._probing = False
 

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+from sealgate.keys.vault.formats import VaultRequest
 from sealgate.keys.vault.login import Auth
+
+
+@dataclass(frozen=True, slots=True)
+class Authorities:
+    """The certificates that Vault's own certificate is checked against; by default those of the public authorities."""
+
+    source: str = ""
+    """Where they are configured, for error texts; empty for the public authorities."""
+    file: Path | None = None
+    """A PEM file with the certificates."""
+    pem: str = ""
+    """The certificates themselves, in PEM, instead of a file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,10 +31,13 @@ class VaultServer:
     address: str
     auth: Auth
     namespace: str = ""
-    ca_file: Path | None = None
-    """The certificates to trust instead of the public authorities; None for the public authorities."""
+    authorities: Authorities = Authorities()
     patience: float = 30.0
     """How many seconds a call waits for Vault in all. One request waits for a third of it."""
+
+    def request(self, path: str, body: Mapping[str, Any] | None = None, **named: Any) -> VaultRequest:
+        """Return a request to this server; `named` are more fields of `VaultRequest`."""
+        return VaultRequest(path, body, self.shown, self.authorities.source, **named)
 
     @property
     def shown(self) -> str:
@@ -40,3 +58,6 @@ class TransitKey:
     key: str
     context: bytes = b""
     """The context of a derived key, from which Vault derives another key for each value; empty for none."""
+
+    wraps_local: bool = False
+    """Whether this process makes the data keys and Vault encrypts them, instead of making them itself."""

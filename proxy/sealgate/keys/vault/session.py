@@ -19,10 +19,12 @@ from sealgate.call import Call
 from sealgate.errors import Cancelled, DeadlineExceeded, NotConfigured, PluginError
 from sealgate.keys.single_flight import SingleFlight
 from sealgate.keys.vault import faults
-from sealgate.keys.vault.faults import TokenRefused
+from sealgate.keys.vault.fault_rule import TokenRefused
 from sealgate.keys.vault.formats import VaultRequest, VaultResponse, is_header
-from sealgate.keys.vault.login import Auth, Login, StaticToken, TokenFile, read_secret
+from sealgate.keys.vault.login import Login, StaticToken, TokenFile, read_secret
 from sealgate.keys.vault.requests import Clock, Jitter, Requests, uniform
+from sealgate.keys.vault.server import VaultServer
+from sealgate.log_event import LogEvent
 
 log = logging.getLogger("sealgate.vault")
 
@@ -30,8 +32,8 @@ _RENEWED_AFTER = (0.7, 0.9)
 """A token is replaced after a random fraction of its lifetime between these, so that pods do not log in together."""
 _POSTPONED = 0.25
 """After a failed replacement, the next is tried after this fraction of the remaining lifetime."""
-_FUTILE_FOR = 5.0
-"""After a path was refused to a new token too, it causes no login for this many seconds."""
+_FIRST_REST, _LONGEST_REST = 5.0, 60.0
+"""After a new token was refused too, no refusal causes a login for this many seconds. It doubles while that repeats."""
 
 
 class Tokens(Protocol):
@@ -127,7 +129,12 @@ class LoginTokens(Tokens):
     """Tokens from logins. One login at a time serves all callers in the process."""
 
     def __init__(
-        self, login: Login, requests: Requests, server: str, clock: Clock = time.monotonic, jitter: Jitter = uniform
+        self,
+        login: Login,
+        requests: Requests,
+        server: VaultServer,
+        clock: Clock = time.monotonic,
+        jitter: Jitter = uniform,
     ) -> None:
         self._login = login
         self._requests = requests
@@ -180,7 +187,7 @@ class LoginTokens(Tokens):
         except (Cancelled, DeadlineExceeded):
             raise
         except PluginError as fault:
-            log.warning("the token could not be replaced yet: %s", fault.fact)
+            log.warning(LogEvent("the token could not be replaced yet", reason=fault.fact))
             now = self._clock()
             later = now + (latest.ends_at - now) * _POSTPONED
             self._latest = _CurrentToken(latest.token, later, latest.ends_at, latest.metadata)
@@ -188,7 +195,7 @@ class LoginTokens(Tokens):
     def _log_in(self, call: Call) -> _CurrentToken:
         request = self._login.request()
         asked_at = self._clock()
-        answer = self._requests.send(call, VaultRequest(request.path, request.body, self._server))
+        answer = self._requests.send(call, self._server.request(request.path, request.body))
         auth = answer.body.get("auth")
         token = auth.get("client_token") if isinstance(auth, dict) else None
         seconds = auth.get("lease_duration") if isinstance(auth, dict) else None
@@ -198,7 +205,7 @@ class LoginTokens(Tokens):
                 says="vault",
                 remedy="Check that Vault itself answers at keys.vault.address, and that the role has no second factor",
             )
-        log.info("logged in to vault")
+        log.info(LogEvent("logged in to vault"))
         metadata = _texts(auth.get("metadata") if isinstance(auth, dict) else None)
         if seconds <= 0:
             return _CurrentToken(token, float("inf"), float("inf"), metadata)
@@ -211,10 +218,9 @@ def _texts(value: object) -> dict[str, str]:
     return {name: text for name, text in pairs if isinstance(name, str) and isinstance(text, str)}
 
 
-def tokens(
-    auth: Auth, requests: Requests, server: str, clock: Clock = time.monotonic, jitter: Jitter = uniform
-) -> Tokens:
-    """Return the source of tokens for the method `auth`."""
+def tokens(server: VaultServer, requests: Requests, clock: Clock = time.monotonic, jitter: Jitter = uniform) -> Tokens:
+    """Return the source of tokens for `server`, by its auth method."""
+    auth = server.auth
     if isinstance(auth, StaticToken):
         return GivenToken(auth)
     if isinstance(auth, TokenFile):
@@ -223,13 +229,24 @@ def tokens(
 
 
 class Authenticated:
-    """Sends requests with this process's token, and once more with a new token if the first is refused."""
+    """Sends requests with this process's token, and once more with a new token if the first is refused.
+
+    Objects of others are sealed under keys that this process may not use, and there may be many of them. So a login
+    that did not help prevents further ones for a while, whichever key is refused next. An exception is what the
+    current token was allowed before: if that is refused, the token itself has ended.
+    """
 
     def __init__(self, requests: Requests, tokens: Tokens, clock: Clock = time.monotonic) -> None:
         self._requests = requests
         self._tokens = tokens
         self._clock = clock
-        self._futile: Mapping[str, float] = {}
+        self._lock = threading.Lock()
+        self._allowed: tuple[str, set[tuple[str, object]]] = ("", set())
+        """A token, and the path and context of each request that it was allowed."""
+        self._newest = ""
+        """The latest token that replaced a refused one."""
+        self._rests_until = 0.0
+        self._rest = _FIRST_REST
 
     def metadata(self, call: Call) -> Mapping[str, str]:
         """Return what Vault said about this process at its login; empty if it said nothing."""
@@ -259,23 +276,45 @@ class Authenticated:
         try:
             answer = self._requests.send(call, request, token)
         except TokenRefused:
-            if not log_in_again or self._clock() < self._futile.get(request.path, 0):
+            if not log_in_again or self._is_futile(request, token):
                 raise
             fresh = self._tokens.replacement(call, token)
             if fresh is None:
                 raise faults.GIVEN_TOKEN_REFUSED.fault(request, VaultResponse(403)) from None
         else:
-            self._record(request.path, futile=False)
+            self._record_allowed(request, token)
             return answer
-        try:
-            return self._requests.send(call, request, fresh)
-        except TokenRefused:
-            # The policy refuses it. Another login for each such request would not help.
-            self._record(request.path, futile=True)
-            raise
+        self._record_replaced(fresh)
+        answer = self._requests.send(call, request, fresh)
+        self._record_allowed(request, fresh, replaced=True)
+        return answer
 
-    def _record(self, path: str, *, futile: bool) -> None:
-        if futile or path in self._futile:
-            now = self._clock()
-            kept = {other: until for other, until in self._futile.items() if until > now and other != path}
-            self._futile = {**kept, path: now + _FUTILE_FOR} if futile else kept
+    def _is_futile(self, request: VaultRequest, token: str) -> bool:
+        """Return whether another token than the refused `token` would not help."""
+        with self._lock:
+            allowed_to, allowed = self._allowed
+            if token == allowed_to and _identity(request) in allowed:
+                return False
+            return token == self._newest and self._clock() < self._rests_until
+
+    def _record_replaced(self, fresh: str) -> None:
+        """Begin a time without logins, which ends at once if the `fresh` token is not refused."""
+        with self._lock:
+            if fresh == self._newest:
+                return
+            self._newest = fresh
+            self._rests_until = self._clock() + self._rest
+            self._rest = min(2 * self._rest, _LONGEST_REST)
+
+    def _record_allowed(self, request: VaultRequest, token: str, *, replaced: bool = False) -> None:
+        with self._lock:
+            if token != self._allowed[0]:
+                self._allowed = (token, set())
+            self._allowed[1].add(_identity(request))
+            if replaced:
+                self._rests_until, self._rest = 0.0, _FIRST_REST
+
+
+def _identity(request: VaultRequest) -> tuple[str, object]:
+    """Return what a policy decides on: the path, and the context that it can be bound to."""
+    return request.path, (request.body or {}).get("context")
