@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
 from concurrent import futures
+from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
@@ -11,7 +13,7 @@ import pytest
 from harness.argo import Argo
 
 from sealgate.call import Call, Operation
-from sealgate.errors import DownstreamStatus, LimitReached
+from sealgate.errors import DownstreamStatus, LimitReached, Refused
 from sealgate.plugin import Artifact
 from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc.client import Downstream
@@ -109,22 +111,60 @@ def test_a_proxy_receives_a_hundred_thousand_long_keys(lister, socket):
     downstream.close()
 
 
-def test_a_downstream_that_sends_more_than_it_was_asked_for_is_refused(tmp_path_factory):
-    answer = pb.ListObjectsResponse(objects=of_size(LARGEST_ANSWER + 1)).SerializeToString()
-    method = grpc.unary_unary_rpc_method_handler(lambda _request, _context: answer)
+@contextmanager
+def answering(handler: Callable[[bytes, grpc.ServicerContext], bytes], home: Path) -> Iterator[Downstream]:
+    """Serve `handler` as the ListObjects of a downstream, and yield the client of it."""
+    method = grpc.unary_unary_rpc_method_handler(handler)
     server = grpc.server(
         futures.ThreadPoolExecutor(2),
         handlers=[grpc.method_handlers_generic_handler("artifact.ArtifactService", {"ListObjects": method})],
         options=[("grpc.max_send_message_length", -1)],
     )
-    path = tmp_path_factory.mktemp("s") / "socket"
-    server.add_insecure_port(f"unix:{path}")
+    server.add_insecure_port(f"unix:{home}/socket")
     server.start()
-    downstream = Downstream(Endpoint(path, 5))
-    with pytest.raises(LimitReached, match=f"sent more than {LARGEST_ANSWER} bytes"):
-        downstream.list_objects(Call(Operation.LIST_OBJECTS), Artifact("key"))
+    downstream = Downstream(Endpoint(home / "socket", 5))
+    yield downstream
     downstream.close()
     server.stop(0)
+
+
+@pytest.fixture
+def home(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("s")
+
+
+def test_a_downstream_that_sends_more_than_it_was_asked_for_is_refused(home):
+    answer = pb.ListObjectsResponse(objects=of_size(LARGEST_ANSWER + 1)).SerializeToString()
+    with (
+        answering(lambda _request, _context: answer, home) as downstream,
+        pytest.raises(LimitReached, match=f"sent more than {LARGEST_ANSWER} bytes"),
+    ):
+        downstream.list_objects(Call(Operation.LIST_OBJECTS), Artifact("key"))
+
+
+@pytest.mark.parametrize("letter", ["x", "\N{SNOWMAN}"])
+@pytest.mark.parametrize("size", [2048, 9 << 20])
+def test_the_text_of_a_refusal_is_cut_to_what_a_status_can_contain(home, letter, size):
+    text = letter * (size // len(letter.encode()))
+    answer = pb.ListObjectsResponse(error=text).SerializeToString()
+    with (
+        answering(lambda _request, _context: answer, home) as downstream,
+        pytest.raises(Refused) as refused,
+    ):
+        downstream.list_objects(Call(Operation.LIST_OBJECTS), Artifact("key"))
+    fact = refused.value.fact
+    assert fact == text if size == 2048 else fact.endswith(f"… (cut; the downstream sent {len(text.encode())} bytes)")
+    assert len(fact.encode()) < 2100
+
+
+def test_a_status_that_is_longer_than_grpc_accepts_is_named(home):
+    with (
+        answering(
+            lambda _request, context: context.abort(grpc.StatusCode.NOT_FOUND, "x" * (9 << 20)), home
+        ) as downstream,
+        pytest.raises(LimitReached, match="refused with a text that is longer than gRPC accepts"),
+    ):
+        downstream.list_objects(Call(Operation.LIST_OBJECTS), Artifact("key"))
 
 
 def test_the_proxy_asks_for_itself_and_not_for_its_caller(proxy):

@@ -1,18 +1,30 @@
 """Streams: a bounded number of them, none stalled for ever, and short calls are answered beside them."""
 
 import contextlib
+import threading
 import time
+from pathlib import Path
 
 import grpc
 import pytest
+import yaml
 from harness.chain import SEALGATE, eventually
 from harness.memory import Watch
-from harness.outcome import TRANSIENT
+from harness.outcome import TRANSIENT, outcome
 
 from sealgate.call import Call, Operation
 from sealgate.errors import Busy, Stalled
 from sealgate.rpc import artifact_pb2 as pb
-from sealgate.rpc.streams import MOST_LARGE, SMALL, Streams, stream_limit
+from sealgate.rpc.streams import (
+    MEMORY_OF_A_STREAM,
+    MEMORY_OF_THE_PROCESS,
+    MOST_LARGE,
+    MOST_SMALL,
+    MOST_WAITING,
+    SMALL,
+    Streams,
+    stream_limit,
+)
 
 MIB = 1 << 20
 
@@ -25,9 +37,10 @@ MIB = 1 << 20
     [
         (None, MOST_LARGE),
         (64 * MIB, 2),
-        (160 * MIB, 7),
-        (256 * MIB, 17),
-        (512 * MIB, MOST_LARGE),
+        (256 * MIB, 2),
+        (384 * MIB, 6),
+        (512 * MIB, 11),
+        (768 * MIB, 20),
         (8192 * MIB, MOST_LARGE),
     ],
 )
@@ -63,10 +76,12 @@ def test_an_upload_whose_first_frame_does_not_come_is_ended_soon():
     streams = Streams(4, longest_stall=60, clock=lambda: now[0])
     ended = []
     with (
-        streams.open(Call(Operation.SAVE_STREAM), lambda: ended.append("silent")),
+        streams.open(Call(Operation.SAVE_STREAM), lambda: ended.append("silent")) as silent,
         streams.open(Call(Operation.SAVE_STREAM), lambda: ended.append("begun")) as begun,
     ):
         begun.moves(1)
+        for one in (silent, begun):
+            one.waits()
         now[0] = 21
         streams.end_stalled()
         assert ended == ["silent"]
@@ -77,11 +92,14 @@ def test_a_stream_without_progress_is_ended_and_one_with_progress_is_not():
     streams = Streams(4, longest_stall=60, clock=lambda: now[0])
     ended = []
     with (
-        streams.open(stalled := call(), lambda: ended.append("stalled")),
+        streams.open(stalled := call(), lambda: ended.append("stalled")) as first,
         streams.open(call(), lambda: ended.append("moving")) as moving,
     ):
+        first.waits()
+        moving.waits()
         now[0] = 50
         moving.progress()
+        moving.waits()
         now[0] = 61
         streams.end_stalled()
         assert ended == ["stalled"]
@@ -99,6 +117,18 @@ def open_stalled(proxy, key: str, channels: list) -> grpc.RpcContext:
     stream = channel.unary_stream("/artifact.ArtifactService/OpenStream")
     artifact = pb.Artifact(plugin=pb.PluginArtifact(key=key, configuration="{}"))
     return stream(pb.OpenStreamRequest(artifact=artifact).SerializeToString())
+
+
+def chart_limit() -> int:
+    """Return the memory in bytes that the chart allows beside Argo's server."""
+    values = yaml.safe_load((Path(__file__).parents[2] / "charts/sealgate/values.yaml").read_text())
+    return int(values["argo"]["server"]["resources"]["limits"]["memory"].removesuffix("Mi")) * MIB
+
+
+def test_the_chart_allows_what_the_rule_needs_for_twenty_large_streams():
+    needed = MEMORY_OF_THE_PROCESS + (20 + MOST_SMALL) * MEMORY_OF_A_STREAM * 3 // 2
+    assert needed <= chart_limit() <= needed + 64 * MIB
+    assert stream_limit(chart_limit()) == 20
 
 
 def healthy_within(proxy, seconds: float) -> bool:
@@ -119,14 +149,14 @@ def test_short_calls_are_answered_and_memory_is_bounded_beside_stalled_readers(s
     argo.save("a/large", source)
     channels: list[grpc.Channel] = []
     try:
-        with Watch(proxy.process.pid) as watch:
+        with Watch(proxy.process.pid, with_children=True) as watch:
             streams = [open_stalled(proxy, "a/large", channels) for _ in range(readers)]
             expected = max(0, readers - MOST_LARGE)
             assert eventually(lambda: sum(not one.is_active() for one in streams) == expected)
             assert healthy_within(proxy, 30)
             assert argo.is_directory("a") is True
             time.sleep(2)  # what flows without a reader has flowed
-        assert watch.grown < 416 * MIB, watch.grown  # the chart allows 512Mi for the process beside Argo's server
+        assert watch.peak < chart_limit(), watch.peak
         for one in (one for one in streams if not one.is_active()):
             assert one.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert "i/o timeout" in one.details()
@@ -135,3 +165,60 @@ def test_short_calls_are_answered_and_memory_is_bounded_beside_stalled_readers(s
             channel.close()
     with contextlib.closing(proxy.argo()) as later:
         assert len(later.open_stream("a/large")) == 64 * MIB
+
+
+@pytest.mark.process
+def test_silent_uploads_take_their_own_threads_alone_and_too_many_are_refused_at_once(start):
+    proxy = start(downstream=[*SEALGATE, "backend"])
+    proxy.argo().save_stream("a/small", b"x")
+    silence, channels, uploads = threading.Event(), [], []
+
+    def nothing():
+        silence.wait(60)
+        yield from ()
+
+    try:
+        for _ in range(MOST_LARGE + MOST_SMALL + MOST_WAITING + 50):
+            channel = grpc.insecure_channel(f"unix:{proxy.socket}", options=(("grpc.use_local_subchannel_pool", 1),))
+            channels.append(channel)
+            uploads.append(channel.stream_unary("/artifact.ArtifactService/SaveStream").future(nothing()))
+        assert eventually(lambda: sum(one.done() for one in uploads) >= 50)
+        assert healthy_within(proxy, 30)
+        assert proxy.argo().is_directory("a") is True
+        refused = [one for one in uploads if one.done()]
+        assert {one.code() for one in refused} == {grpc.StatusCode.RESOURCE_EXHAUSTED}
+        assert all("i/o timeout" in one.details() for one in refused)
+    finally:
+        silence.set()
+        for channel in channels:
+            channel.close()
+    assert proxy.argo().open_stream("a/small") == b"x"
+
+
+@pytest.mark.process
+def test_health_and_capabilities_are_answered_beside_questions_to_a_hanging_downstream(start):
+    proxy = start()
+    hanging = [proxy.argo("fault: hang on ListObjects\n") for _ in range(50)]
+    for argo in hanging:
+        threading.Thread(target=lambda argo=argo: outcome(lambda: argo.list_objects("a/b")), daemon=True).start()
+    assert eventually(lambda: proxy.output().count("hang on ListObjects") >= 20)
+    assert healthy_within(proxy, 30)
+    assert proxy.argo(timeout=30).supports_save_stream() is True
+    for argo in hanging:
+        argo.close()
+
+
+def test_a_slow_downstream_is_no_silent_caller():
+    streams = Streams(4, longest_stall=60, clock=lambda: now[0])
+    now, ended = [0.0], []
+    with streams.open(call(), lambda: ended.append("slow")) as slow:
+        now[0] = 600  # the downstream works
+        streams.end_stalled()
+        slow.moves(1)
+        slow.waits()
+        now[0] = 650
+        streams.end_stalled()
+        assert ended == []
+        now[0] = 661
+        streams.end_stalled()
+        assert ended == ["slow"]

@@ -178,8 +178,20 @@ def test_the_downstream_gets_the_plugin_name_that_is_configured(start):
 
 
 def test_the_authors_block_is_removed_from_the_configuration(proxy):
-    found = recorded(proxy, "a/b", "endpoint: e\nsealgate: {}\nfault: record\nnames: [b, a]\n")
-    assert found["configuration"] == "endpoint: e\nfault: record\nnames:\n- b\n- a\n"
+    rest = "endpoint: e  # c\n%sfault: record\nnames: [b, a]\ncommit: 61e9540\nphone: +49\nversion: 1.10\n"
+    assert recorded(proxy, "a/b", rest % "sealgate: {}\n")["configuration"] == rest % ""
+
+
+def test_the_authors_block_is_removed_from_json_and_the_rest_stays_json(proxy):
+    rest = '{"a": "\u2028fault: record\u2028", %s"note": "\\ud83d\\ude00 \x7f", "' + "n" * 1100 + '": "%%b"}'
+    assert recorded(proxy, "a/b", rest % '"sealgate": {}, ')["configuration"] == rest % ""
+
+
+@pytest.mark.parametrize("value", ["@x", "%b", "`x`", "a\x7fb", '"\\ud83d\\ude00"', "a: b"])
+def test_a_block_in_a_text_that_is_neither_yaml_nor_json_is_refused_and_not_ignored(proxy, value):
+    found = outcome(lambda: proxy.argo(f"fault: record\nsealgate: {{}}\nother: {value}\n").is_directory("a/b"))
+    assert found.code == "INVALID_ARGUMENT"
+    assert "mentions sealgate and cannot be read: it is neither plain YAML nor JSON" in found.text
 
 
 @pytest.mark.parametrize("downstreams", ["fault: record\n", "fault: record\nbucket: b\n# kept\n"])

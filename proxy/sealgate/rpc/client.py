@@ -5,6 +5,7 @@ A downstream is not trusted. Its messages are bounded in size, and its report of
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,6 +19,7 @@ from typing_extensions import override
 
 from sealgate.call import Call, Operation
 from sealgate.errors import (
+    AlreadyStored,
     DataLoss,
     DeadlineExceeded,
     DownstreamStatus,
@@ -26,13 +28,16 @@ from sealgate.errors import (
     Refused,
     Unavailable,
 )
+from sealgate.log_event import LogEvent
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc import wire
-from sealgate.rpc.edge import LARGEST_ANSWER, LARGEST_ANSWER_METADATA, UPLOAD_END
+from sealgate.rpc.edge import CREATE_ONLY, LARGEST_ANSWER, LARGEST_ANSWER_METADATA, UPLOAD_END
 from sealgate.rpc.endpoint import Endpoint
 from sealgate.rpc.observer import CallChannel
 from sealgate.rpc.streams import WINDOW
+
+log = logging.getLogger("sealgate.downstream")
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_ANSWER),
@@ -64,8 +69,16 @@ _LIBRARY_TEXTS = (
     "sendmsg",
 )
 """The beginnings of the status texts that gRPC itself makes when no answer came. Nothing else marks them."""
+_TOO_LARGE = "Received message larger than max"
+"""Part of such a text, for a message of more than `LARGEST_ANSWER` bytes."""
+_TOO_MUCH_METADATA = "received metadata size exceeds"
+"""Part of such a text, for a status or other metadata that are longer than gRPC accepts, 16 KiB."""
+_LONGEST_TEXT = 2048
+"""Bytes of a downstream's text that an error repeats. gRPC sends a status of this length even if it escapes it all."""
 
 M = TypeVar("M", bound=Message)
+_Marks = tuple[tuple[str, str], ...]
+"""Metadata of this process's own."""
 
 
 class Downstream(ArtifactPlugin):
@@ -87,31 +100,36 @@ class Downstream(ArtifactPlugin):
         self._channel: grpc.Channel | None = None
         self._marks_uploads = False
         """Whether the downstream knows `UPLOAD_END`; it has said so in its answer to GetCapabilities."""
+        self._creates: bool | None = None
+        """Whether the downstream knows `CREATE_ONLY`; None until it has answered GetCapabilities."""
+        self._warned = False
+        # A process that the downstream left behind may hold its connections open, and would never answer.
+        endpoint.on_end(self._disconnect)
 
     @override
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         """Ask the downstream to create `path`. The caller has to check that it did."""
-        request = pb.LoadArtifactRequest(input_artifact=self._named(artifact), path=str(path))
+        request = pb.LoadArtifactRequest(input_artifact=self._named(call, artifact), path=str(path))
         self._unary(call, Operation.LOAD, request, pb.LoadArtifactResponse)
 
     @override
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
-        request = pb.SaveArtifactRequest(output_artifact=self._named(artifact), path=str(path))
-        self._unary(call, Operation.SAVE, request, pb.SaveArtifactResponse)
+        request = pb.SaveArtifactRequest(output_artifact=self._named(call, artifact), path=str(path))
+        self._unary(call, Operation.SAVE, request, pb.SaveArtifactResponse, self._create_only(call))
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
-        request = pb.DeleteArtifactRequest(artifact=self._named(artifact))
+        request = pb.DeleteArtifactRequest(artifact=self._named(call, artifact))
         self._unary(call, Operation.DELETE, request, pb.DeleteArtifactResponse)
 
     @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
-        request = pb.ListObjectsRequest(artifact=self._named(artifact))
+        request = pb.ListObjectsRequest(artifact=self._named(call, artifact))
         return list(self._unary(call, Operation.LIST_OBJECTS, request, pb.ListObjectsResponse).objects)
 
     @override
     def is_directory(self, call: Call, artifact: Artifact) -> bool:
-        request = pb.IsDirectoryRequest(artifact=self._named(artifact))
+        request = pb.IsDirectoryRequest(artifact=self._named(call, artifact))
         return self._unary(call, Operation.IS_DIRECTORY, request, pb.IsDirectoryResponse).is_directory
 
     @override
@@ -123,16 +141,19 @@ class Downstream(ArtifactPlugin):
                 answer = _accepted(_parse(pb.GetCapabilitiesResponse, rpc.result()))
                 trailing = [(name, value) for name, value in rpc.trailing_metadata() or ()]
                 self._marks_uploads = UPLOAD_END in trailing
-                return wire.capabilities_from(answer, trailing)
+                offered = wire.capabilities_from(answer, trailing)
+                self._creates = offered.creates
+                return offered
         except DownstreamStatus as status:
             if status.code == "UNIMPLEMENTED":
+                self._creates = False
                 return Capabilities(save_stream=False)
             raise
 
     @override
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         """Yield the data of all frames, including that of a frame which also ends the stream."""
-        request = pb.OpenStreamRequest(artifact=self._named(artifact)).SerializeToString()
+        request = pb.OpenStreamRequest(artifact=self._named(call, artifact)).SerializeToString()
         with self._rpc(call) as channel:
             stub = self._instrument(channel).unary_stream(f"{_PREFIX}{Operation.OPEN_STREAM}")
             stream = stub(request, **_rpc_options(call))
@@ -152,10 +173,11 @@ class Downstream(ArtifactPlugin):
     @override
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """Send the chunks as frames. A downstream that reports success before it has all of them failed."""
-        first = pb.SaveStreamArtifactRequest(output_artifact=self._named(artifact)).SerializeToString()
+        first = pb.SaveStreamArtifactRequest(output_artifact=self._named(call, artifact)).SerializeToString()
+        create_only = self._create_only(call)
         marked = self._marks_uploads
-        own = (UPLOAD_END,) if marked else ()
-        with _Upload(first, chunks, marked=marked) as upload, self._rpc(call, own) as channel:
+        own = (*create_only, UPLOAD_END) if marked else create_only
+        with _SentUpload(first, chunks, marked=marked) as upload, self._rpc(call, own) as channel:
             stub = self._instrument(channel).stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
             future = stub.future(upload.frames(), **_rpc_options(call))
             try:
@@ -169,23 +191,46 @@ class Downstream(ArtifactPlugin):
 
     def close(self) -> None:
         """Close the connection and the endpoint."""
+        self._disconnect()
+        self._endpoint.close()
+
+    def _disconnect(self) -> None:
+        """Close the connection. Calls that wait for an answer on it fail."""
         with self._lock:
             channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
-        self._endpoint.close()
 
-    def _named(self, artifact: Artifact) -> pb.Artifact:
+    def _named(self, call: Call, artifact: Artifact) -> pb.Artifact:
+        self._endpoint.conceal(artifact.configuration)
+        if call.hides(artifact.key):
+            self._endpoint.conceal_key(artifact.key)
         return wire.artifact_to(replace(artifact, plugin=self._plugin_name) if self._plugin_name else artifact)
 
-    def _unary(self, call: Call, operation: Operation, request: Message, answer: type[M]) -> M:
-        with self._unary_rpc(call, operation, request) as rpc:
+    def _create_only(self, call: Call) -> _Marks:
+        """Return the metadata for a write that must not replace anything, if the downstream knows it."""
+        if not call.only_new:
+            return ()
+        if self._creates is None:
+            self.get_capabilities(call)
+        if not self._creates and not self._warned:
+            self._warned = True
+            log.warning(
+                LogEvent(
+                    "the downstream has no create-only writes",
+                    effect="overwrite: deny checks before it writes, and two Saves of one key at once may both succeed",
+                )
+            )
+        return (CREATE_ONLY,) if self._creates else ()
+
+    def _unary(self, call: Call, operation: Operation, request: Message, answer: type[M], own: _Marks = ()) -> M:
+        with self._unary_rpc(call, operation, request, own) as rpc:
             return _accepted(_parse(answer, rpc.result()))
 
     @contextmanager
-    def _unary_rpc(self, call: Call, operation: Operation, request: Message) -> Iterator[Any]:
+    def _unary_rpc(self, call: Call, operation: Operation, request: Message, own: _Marks = ()) -> Iterator[Any]:
         """Begin an RPC with one request and one answer; yield its `grpc.Future`."""
-        with self._rpc(call) as channel:
+        with self._rpc(call, own) as channel:
             stub = self._instrument(channel).unary_unary(f"{_PREFIX}{operation}")
             yield stub.future(request.SerializeToString(), **_rpc_options(call))
 
@@ -225,14 +270,26 @@ class Downstream(ArtifactPlugin):
             raise self._lost(channel) from None
         except grpc.RpcError as error:
             raise self._error_of(error, call, channel) from None
+        except ValueError:  # gRPC's report that another call, whose connection broke, has closed the channel
+            with self._lock:
+                is_open = self._channel is channel
+            if is_open:
+                raise
+            raise self._lost(channel) from None
 
     def _error_of(self, error: Any, call: Call, channel: grpc.Channel) -> PluginError:
         code: grpc.StatusCode = error.code()
         text: str = error.details() or ""
         if not text.startswith(_LIBRARY_TEXTS):
-            return DownstreamStatus(code.name, text)
+            if call.only_new and self._creates and code is grpc.StatusCode.ALREADY_EXISTS:
+                return AlreadyStored(says=_SAYS)
+            return DownstreamStatus(code.name, _cut(text))
         call.check()
-        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        if _TOO_MUCH_METADATA in text:
+            return LimitReached(
+                "the downstream refused with a text that is longer than gRPC accepts", says=_SAYS, remedy="See its log"
+            )
+        if _TOO_LARGE in text:
             return LimitReached(f"the downstream sent more than {LARGEST_ANSWER} bytes in one message", says=_SAYS)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded("the caller's deadline passed while the downstream worked")
@@ -246,12 +303,12 @@ class Downstream(ArtifactPlugin):
                 self._channel = None
         channel.close()
         return Unavailable(
-            "the connection to the downstream broke before it answered",
+            "the connection to the downstream broke before its answer was complete",
             remedy="Check the downstream's log lines; the operation may be repeated",
         )
 
 
-class _Upload(AbstractContextManager["_Upload"]):
+class _SentUpload(AbstractContextManager["_SentUpload"]):
     """The frames of a SaveStream, and whether gRPC has taken all of them.
 
     gRPC drops the frames some time after the call. So the generator of the chunks is closed here, at the end of the
@@ -331,5 +388,13 @@ def _accepted(answer: M) -> M:
     message: Any = answer
     fields = message.DESCRIPTOR.fields_by_name
     if not message.success if "success" in fields else "error" in fields and message.error:
-        raise Refused(message.error)
+        raise Refused(_cut(message.error))
     return answer
+
+
+def _cut(text: str) -> str:
+    """Return a downstream's text as an error repeats it: at most `_LONGEST_TEXT` bytes of it."""
+    encoded = text.encode(errors="replace")
+    if len(encoded) <= _LONGEST_TEXT:
+        return text
+    return f"{encoded[:_LONGEST_TEXT].decode(errors='ignore')}… (cut; the downstream sent {len(encoded)} bytes)"

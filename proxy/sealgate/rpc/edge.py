@@ -16,10 +16,13 @@ from typing import TYPE_CHECKING
 import grpc
 
 from sealgate.call import Call, Operation, current_call, logged_key
-from sealgate.errors import BadRequest, LimitReached, PluginError, Refused
-from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
+from sealgate.errors import DownstreamStatus, LimitReached, PluginError, Refused, out_of_descriptors
+from sealgate.log_event import LogEvent
+from sealgate.plugin import Artifact, ArtifactPlugin
 from sealgate.rpc.observer import CallObserver, FindObserver, call_status, error_status
-from sealgate.rpc.streams import OpenStream, Streams
+from sealgate.rpc.running import RunningCalls, caller_left
+from sealgate.rpc.streams import Streams
+from sealgate.rpc.upload import Upload, artifact_and_chunks
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,12 +42,15 @@ UPLOAD_END = ("sealgate-upload-end", "1")
 """In the metadata of a SaveStream it says that the last frame is empty: a stream without that frame was cut off. In the
 trailing metadata of GetCapabilities it says that the plugin knows this. Argo sends neither, so its uploads wait at
 their end."""
+CREATE_ONLY = ("sealgate-create-only", "1")
+"""Metadata of a Save or a SaveStream that must not replace anything. If something is stored, the answer is the status
+ALREADY_EXISTS."""
+_LONGEST_STATUS = 1024
+"""Characters of a refusal that is sent as a status. A text in the answer itself may have any length."""
 _NO_DEADLINE = 10 * 365 * 86_400
 """From this many seconds on, a deadline counts as none. gRPC reports one even if the caller set none."""
 _LONGEST_NUMBER = 12
 """Digits."""
-_ROUNDING, _TRANSIT = 0.01, 0.01
-"""How much later a received deadline can be than the caller's own: a fraction of it, and seconds."""
 
 
 class Edge:
@@ -55,6 +61,7 @@ class Edge:
         settle: returns once a cancellation that has already happened has reached the call.
         find_observer: returns the observer of the calls.
         streams: the open streams of the server.
+        running: the calls of the server.
     """
 
     def __init__(
@@ -63,8 +70,10 @@ class Edge:
         settle: Callable[[Call], None],
         find_observer: FindObserver,
         streams: Streams,
+        running: RunningCalls,
     ) -> None:
         self._streams = streams
+        self._running = running
         self._plugin = plugin
         self._settle = settle
         self._find_observer = find_observer
@@ -83,7 +92,13 @@ class Edge:
         return handle
 
     def _begin(self, operation: Operation, context: grpc.ServicerContext) -> _ServedRpc:
-        return _ServedRpc(operation, context, self._find_observer(operation))
+        rpc = _ServedRpc(operation, context, self._find_observer(operation))
+        self._running.begin(context, rpc.call)
+        if rpc.call.only_new:  # the mark counts only for a plugin that offers such writes
+            rpc.call.only_new = False
+            with contextlib.suppress(PluginError):
+                rpc.call.only_new = self._plugin.get_capabilities(rpc.call).creates
+        return rpc
 
     def _answer(self, rpc: _ServedRpc, message: bytes) -> Message:
         from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
@@ -131,6 +146,7 @@ class Edge:
                 for chunk in chunks:
                     if chunk:
                         stream.moves(len(chunk))
+                        stream.waits()
                         yield wire.data_frame(chunk)
                         stream.progress()
         if rpc.refusal is not None:
@@ -142,16 +158,20 @@ class Edge:
         """Handle SaveStream: the first frame has the artifact, the others its chunks."""
         from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
 
+        upload = Upload(requests)
         with self._begin(Operation.SAVE_STREAM, context) as rpc:
             with self._streams.open(rpc.call, context.cancel) as stream:
-                frames = (
-                    _marked_frames(requests, rpc.call) if rpc.marks_end else _frames(requests, rpc.call, self._settle)
-                )
-                artifact, chunks = _upload(frames, stream)
+                frames = upload.marked_frames(rpc.call) if rpc.marks_end else upload.frames(rpc.call, self._settle)
+                artifact, chunks = artifact_and_chunks(frames, stream)
                 self._plugin.save_stream(rpc.call, rpc.for_artifact(artifact), chunks)
             return pb.SaveArtifactResponse(success=True).SerializeToString()
-        if rpc.refusal is not None:
+        if rpc.refusal is None:
+            return rpc.abort()
+        if upload.drain():
             return pb.SaveArtifactResponse(error=rpc.refusal).SerializeToString()
+        # Argo's client reports an answer before the end of its upload as `EOF`, and a status with its text.
+        text = rpc.refusal[:_LONGEST_STATUS] or "the downstream refused the upload without a reason"
+        rpc.error = DownstreamStatus("UNKNOWN", text)
         return rpc.abort()
 
 
@@ -171,6 +191,7 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
         """In bytes."""
         self.marks_end = received.get(UPLOAD_END[0]) == UPLOAD_END[1]
         """Whether the last frame of an upload is empty."""
+        self.call.only_new = received.get(CREATE_ONLY[0]) == CREATE_ONLY[1]
         self._context = context
         self._key = ""
         self.error: PluginError | None = None
@@ -178,8 +199,8 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
         self._observer = observer
         if observer is not None:
             observer.began(self.call)
-        if not context.add_callback(lambda: _caller_left(self.call)):
-            _caller_left(self.call)
+        if not context.add_callback(lambda: caller_left(self.call)):
+            caller_left(self.call)
 
     def for_artifact(self, artifact: Artifact) -> Artifact:
         """Return `artifact`, and remember its key for the log and for the error's text."""
@@ -187,6 +208,7 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
         return artifact
 
     def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> bool:
+        error = error and (out_of_descriptors(error) or error)
         outcome, kind = call_status(error)
         if isinstance(error, PluginError):
             self.error = error
@@ -203,7 +225,7 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
             # An answer after the deadline did not reach the caller.
             late = outcome == "OK" and self.call.remaining() == 0
             self._observer.ended(self.call, "DEADLINE_EXCEEDED" if late else outcome, kind)
-        self._log("refused" if kind == "artifact_error" else "done" if outcome == "OK" else outcome)
+        self._log("REFUSED" if kind == "artifact_error" else outcome, kind)
         current_call.set(None)
 
     @property
@@ -242,44 +264,47 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
         # raised are enough to find the defect.
         frames = traceback.extract_tb(error.__traceback__)[-6:]
         where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))
-        log.error("unexpected %s in %s [d=%s]: %s", type(error).__name__, self.call.operation, self.call.id, where)
+        log.error(
+            LogEvent(
+                "unexpected error",
+                operation=self.call.operation,
+                error=type(error).__name__,
+                where=where,
+                decision_id=self.call.id,
+            )
+        )
         return PluginError(
             f"an unexpected {type(error).__name__} stopped the operation",
             remedy="Report it with the log lines that contain this id",
         )
 
-    def _log(self, outcome: str) -> None:
-        facts = self.call.sealed
+    def _log(self, status: str, kind: str) -> None:
+        decision, sealed = self.call.decision, self.call.sealed
+        denied = decision.effective == "deny"
         log.info(
-            "%s %s %s in %.0f ms, %d files, %d plaintext bytes, %d stored bytes [d=%s]",
-            self.call.operation,
-            logged_key(self.call, self._key),
-            outcome,
-            (time.monotonic() - self.call.began) * 1000,
-            facts.files,
-            facts.plaintext_bytes,
-            facts.stored_bytes,
-            self.call.id,
+            LogEvent(
+                "call denied" if denied else "call ended",
+                operation=self.call.operation,
+                key=logged_key(self.call, self._key) if self._key else None,
+                status=status,
+                error=kind,
+                code=decision.code,
+                policy=decision.policy,
+                rule=decision.rule,
+                reason=decision.reason if denied else None,
+                milliseconds=round((time.monotonic() - self.call.began) * 1000),
+                files=sealed.files,
+                plaintext_bytes=sealed.plaintext_bytes,
+                stored_bytes=sealed.stored_bytes,
+                decision_id=self.call.id,
+            )
         )
-
-
-def _caller_left(call: Call) -> None:
-    """Cancel `call`. If the caller left because its deadline passed, move the call's deadline to now.
-
-    gRPC reports both in the same way. It reports a deadline when it has passed for the caller. That is a little earlier
-    than here, because a caller rounds up the time that it sends.
-    """
-    if call.deadline is not None:
-        now = time.monotonic()
-        if call.deadline - now <= _ROUNDING * (call.deadline - call.began) + _TRANSIT:
-            call.deadline = min(call.deadline, now)
-    call.cancel()
 
 
 def _forwarded_metadata(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], ...]:
     from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
-    own = {LARGEST_ANSWER_METADATA, UPLOAD_END[0]}
+    own = {LARGEST_ANSWER_METADATA, UPLOAD_END[0], CREATE_ONLY[0]}
     return wire.forwarded_metadata(item for item in _received_metadata(context) if item[0] not in own)
 
 
@@ -323,66 +348,3 @@ def listing(objects: list[str], largest: int = LARGEST_MESSAGE) -> Message:
             remedy="Open the objects by their own keys, or list a directory beneath this one",
         )
     return pb.ListObjectsResponse(objects=objects)
-
-
-def _upload(frames: Iterator[bytes], stream: OpenStream) -> tuple[Artifact, Iterator[Chunk]]:
-    """Return the artifact in the first frame of a SaveStream, and the chunks of all frames.
-
-    Raises:
-        BadRequest: there is no frame, or the first has no artifact.
-    """
-    from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
-    from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
-
-    first = next(frames, None)
-    if first is None:
-        raise BadRequest("the stream ended before its first frame, which has the artifact")
-    request = wire.parse(pb.SaveStreamArtifactRequest, first)
-    artifact = wire.artifact_from(request, "output_artifact")
-
-    def chunks() -> Iterator[Chunk]:
-        if request.chunk:
-            yield request.chunk
-        for frame in frames:
-            stream.progress()
-            stream.moves(len(frame))
-            chunk = wire.chunk_of(frame)
-            if chunk is None:
-                chunk = wire.parse(pb.SaveStreamArtifactRequest, frame).chunk
-            if chunk:
-                yield chunk
-
-    return artifact, chunks()
-
-
-def _frames(requests: Iterator[bytes], call: Call, settle: Callable[[Call], None]) -> Iterator[bytes]:
-    """Yield the frames of a stream. It ends normally only if the caller closed it, and raises if the call is cancelled.
-
-    gRPC ends a cancelled stream in the same way as a complete one, and reports the cancellation a moment later.
-    Therefore `settle` waits for that moment before an end counts.
-    """
-    while True:
-        try:
-            frame = next(requests, None)
-        except grpc.RpcError:
-            _caller_left(call)
-            frame = None
-        if frame is None:
-            settle(call)
-        call.check()
-        if frame is None:
-            return
-        yield frame
-
-
-def _marked_frames(requests: Iterator[bytes], call: Call) -> Iterator[bytes]:
-    """Yield the frames of a stream whose last one is empty. It raises if the stream ends without that frame."""
-    at_end = False
-    with contextlib.suppress(grpc.RpcError):
-        for frame in requests:
-            call.check()
-            at_end = not frame
-            yield frame
-    if not at_end:
-        _caller_left(call)
-    call.check()

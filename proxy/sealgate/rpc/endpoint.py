@@ -7,6 +7,7 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from sealgate.call import Call
@@ -34,34 +35,63 @@ class Endpoint:
         self.path = path
         self._start_timeout = start_timeout
         self._reachable = threading.Event()
+        self._on_end: list[Callable[[], None]] = []
+        self.served = False
+        """Whether a call has found the downstream serving, so that it may have sent a request."""
 
     def await_ready(self, call: Call) -> None:
         """Wait until the downstream serves, at most for the start timeout and until the call's deadline.
 
         Raises:
-            Unavailable: this user may not connect, or the child's command cannot be started.
+            Unavailable: this user may not connect, or the child has ended and is not running again.
             TimedOut: the downstream does not serve in time.
         """
         if self._reachable.is_set():
             return
-        until = time.monotonic() + self._start_timeout
-        while not self._accepts():
+        began = time.monotonic()
+        while True:
             call.check()
-            self.raise_if_cannot_start()
-            if time.monotonic() >= until:
+            self.raise_if_ended(began)
+            if self._accepts():
+                break
+            if time.monotonic() >= began + self._start_timeout:
                 raise TimedOut(
                     f"the downstream's socket {self.path} does not accept connections after {self._start_timeout:g} s",
                     remedy="Check the downstream's log lines, or raise downstream.startTimeout",
                 )
             time.sleep(_POLL)
+        self.served = True
         self._reachable.set()
 
     def connection_lost(self) -> None:
         """Note that a connection broke: the next call waits again until the downstream serves."""
         self._reachable.clear()
 
-    def raise_if_cannot_start(self) -> None:
-        """Raise `Unavailable` if the downstream cannot be started, so that no call waits for it."""
+    def on_end(self, callback: Callable[[], None]) -> None:
+        """Run `callback` each time when the downstream's process has ended, if this process supervises it."""
+        self._on_end.append(callback)
+
+    def ended(self) -> None:
+        """Note that the downstream's process has ended, and that no connection to it is of use."""
+        self.connection_lost()
+        for callback in self._on_end:
+            callback()
+
+    def raise_if_ended(self, since: float) -> None:
+        """Raise `Unavailable` if the downstream's process has ended, unless a call should wait for the next start.
+
+        Args:
+            since: when the call began to wait, on the clock of `time.monotonic`.
+        """
+
+    def conceal(self, configuration: str) -> None:
+        """Keep what an author's `configuration` contains out of the log, if this process logs the downstream's output.
+
+        It is called before each request that contains the configuration.
+        """
+
+    def conceal_key(self, key: str) -> None:
+        """Keep the hidden `key` out of the log in the same way. It is called before each request that contains it."""
 
     def close(self) -> None:
         """Release what this endpoint holds."""

@@ -9,33 +9,45 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from typing import TYPE_CHECKING, Any
 
 import grpc
+from typing_extensions import override
 
+from sealgate.argo import TRANSIENT
 from sealgate.call import Call, Operation
+from sealgate.errors import Unavailable
 from sealgate.plugin import ArtifactPlugin
 from sealgate.rpc.edge import LARGEST_MESSAGE, Edge
 from sealgate.rpc.observer import FindObserver, no_observer, observed
-from sealgate.rpc.streams import THREADS as STREAM_THREADS
-from sealgate.rpc.streams import WINDOW, Streams, memory_limit, stream_limit
+from sealgate.rpc.running import RunningCalls
+from sealgate.rpc.streams import MOST_SMALL, MOST_WAITING, WINDOW, Streams, memory_limit, stream_limit
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 SERVICE = "artifact.ArtifactService"
-_SHORT_THREADS, _WORK_THREADS = 32, 64
-"""Threads for calls that only ask a question, health among them, and for calls that move or delete artifacts.
+LONGEST_SOCKET = 107
+"""The longest path of a Unix socket that the kernel accepts, in bytes."""
+_OWN_THREADS, _QUESTION_THREADS, _WORK_THREADS = 16, 32, 64
+"""Threads for what this process answers alone (health, capabilities), for questions to the downstream, and for calls
+that move or delete artifacts.
 
-Streams have threads of their own (`rpc.streams`): a slow reader in Argo's UI occupies one for as long as it reads."""
+Streams have threads of their own (`rpc.streams`): a slow reader in Argo's UI occupies one for as long as it reads.
+Where memory is limited, calls that move or delete artifacts have a quarter as many: by stream, each needs as much."""
+_STREAMS = (Operation.OPEN_STREAM, Operation.SAVE_STREAM)
+_QUESTIONS = (Operation.LIST_OBJECTS, Operation.IS_DIRECTORY)
 _WORK = (Operation.LOAD, Operation.SAVE, Operation.DELETE)
 _MOST_CALLS = 1024
 """Calls for which no thread is free wait. Above this number of calls they are refused."""
 _UNKNOWN_METHOD = "/sealgate/settled"
 _SETTLE_WAIT, _SETTLE_TIMEOUT = 0.1, 5.0
 """Seconds that an upload waits at its end: at least, and for the answer of `_UNKNOWN_METHOD` at most."""
+_ENDING = 1.0
+"""Seconds before the end of the server when calls that still run are ended: for their errors to reach the callers."""
 _OPTIONS = (
     ("grpc.max_receive_message_length", LARGEST_MESSAGE),
     ("grpc.max_send_message_length", -1),
@@ -45,6 +57,10 @@ _OPTIONS = (
     # A fixed window: by default gRPC grows it to megabytes for each stream whose reader is slow.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", WINDOW),
+    # Without this, a caller that pings during a long call, to learn whether the connection still works, is cut off
+    # after the third ping: by default a ping every five minutes is allowed while no data is sent.
+    ("grpc.http2.max_ping_strikes", 0),
+    ("grpc.keepalive_permit_without_calls", 1),
 )
 
 
@@ -60,13 +76,15 @@ class ArtifactServer:
         self._lock = threading.Lock()
         self._ready = False
         self._health: Any = None
+        self._running = RunningCalls()
+        self._artifacts = _ArtifactService(plugin, self._settle, find_observer, self._running)
         services: list[grpc.GenericRpcHandler] = [
-            _ArtifactService(plugin, self._settle, find_observer, Streams(stream_limit(memory_limit()))),
+            self._artifacts,
             _LazyService("grpc.health.v1.Health", self._load_health),
             _LazyService("grpc.reflection.v1alpha.ServerReflection", _load_reflection),
         ]
         self._server = grpc.server(
-            futures.ThreadPoolExecutor(_SHORT_THREADS, "sealgate-call"),
+            futures.ThreadPoolExecutor(_OWN_THREADS, "sealgate-call"),
             handlers=services,
             options=_OPTIONS,
             maximum_concurrent_rpcs=_MOST_CALLS,
@@ -138,11 +156,20 @@ class ArtifactServer:
             request(b"", timeout=_SETTLE_TIMEOUT)
 
     def stop(self, grace: float) -> None:
-        """Wait up to `grace` seconds for calls to end, cancel the others, and remove the socket."""
-        self._server.stop(grace).wait()
+        """Remove the socket, refuse new calls, and wait `grace` seconds for the others to end.
+
+        Those that have not ended shortly before that fail with an error that Argo retries; what then remains is
+        cancelled.
+        """
+        until = time.monotonic() + grace
         if self._socket:
             with contextlib.suppress(OSError):
                 os.unlink(self._socket)
+        self._artifacts.refuse_calls()
+        self._running.wait_until_read(grace - min(_ENDING, grace / 2))
+        self._running.end_all(Unavailable("the plugin is ending, and this call did not end in time"))
+        self._running.wait_until_read(until - time.monotonic())
+        self._server.stop(max(0.0, until - time.monotonic())).wait()
 
 
 class _ArtifactService(grpc.GenericRpcHandler):
@@ -153,9 +180,12 @@ class _ArtifactService(grpc.GenericRpcHandler):
         plugin: ArtifactPlugin,
         settle: Callable[[Call], None],
         find_observer: FindObserver,
-        streams: Streams,
+        running: RunningCalls,
     ) -> None:
-        edge = Edge(plugin, settle, find_observer, streams)
+        self._refuses = False
+        memory = memory_limit()
+        most_large = stream_limit(memory)
+        edge = Edge(plugin, settle, find_observer, Streams(most_large), running)
         handlers: dict[Operation, grpc.RpcMethodHandler[Any, Any]] = {
             Operation.OPEN_STREAM: grpc.unary_stream_rpc_method_handler(edge.open_stream),
             Operation.SAVE_STREAM: grpc.stream_unary_rpc_method_handler(edge.save_stream),
@@ -168,16 +198,69 @@ class _ArtifactService(grpc.GenericRpcHandler):
             str(operation): observed(operation, handler, f"/{SERVICE}/{operation}", find_observer)
             for operation, handler in handlers.items()
         }
-        stream_threads = futures.ThreadPoolExecutor(STREAM_THREADS, "sealgate-stream")
-        work_threads = futures.ThreadPoolExecutor(_WORK_THREADS, "sealgate-work")
-        for operation in (Operation.OPEN_STREAM, Operation.SAVE_STREAM):
-            _run_in(stream_threads, self._handlers[str(operation)])
-        for operation in _WORK:
-            _run_in(work_threads, self._handlers[str(operation)])
+        self._stream_threads = _CountingPool(most_large + MOST_SMALL, "sealgate-stream")
+        question_threads = futures.ThreadPoolExecutor(_QUESTION_THREADS, "sealgate-question")
+        work_threads = futures.ThreadPoolExecutor(
+            _WORK_THREADS if memory is None else max(1, most_large // 4), "sealgate-work"
+        )
+        pools = ((_STREAMS, self._stream_threads), (_QUESTIONS, question_threads), (_WORK, work_threads))
+        for operations, pool in pools:
+            for operation in operations:
+                _run_in(pool, self._handlers[str(operation)])
 
     def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler[Any, Any] | None:
         service, _, method = details.method.removeprefix("/").partition("/")
-        return self._handlers.get(method) if service == SERVICE else None
+        if service != SERVICE:
+            return None
+        if self._refuses:
+            return _IS_ENDING
+        if method in _STREAMS and self._stream_threads.waiting >= MOST_WAITING:
+            return _IS_FULL
+        return self._handlers.get(method)
+
+    def refuse_calls(self) -> None:
+        """From now on, answer each new call with `UNAVAILABLE`."""
+        self._refuses = True
+
+
+class _CountingPool(futures.ThreadPoolExecutor):
+    """Threads for streams. It counts the streams that wait for one."""
+
+    def __init__(self, size: int, name: str) -> None:
+        super().__init__(size, name)
+        self._lock = threading.Lock()
+        self.waiting = 0
+
+    @override
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
+        def run() -> Any:
+            with self._lock:
+                self.waiting -= 1
+            return fn(*args, **kwargs)
+
+        with self._lock:
+            self.waiting += 1
+        return super().submit(run)
+
+
+def _refuser(code: grpc.StatusCode, text: str) -> grpc.RpcMethodHandler[Any, Any]:
+    """Return a handler that ends each call with a status which Argo takes for a passing fault.
+
+    It does not wait for a request: the callers of an upload may be silent.
+    """
+
+    def refuse(_requests: object, context: grpc.ServicerContext) -> None:
+        context.abort(code, text)
+
+    handler: grpc.RpcMethodHandler[Any, Any] = grpc.stream_unary_rpc_method_handler(refuse)
+    return handler
+
+
+_IS_ENDING = _refuser(grpc.StatusCode.UNAVAILABLE, f"the plugin is ending and takes no new call ({TRANSIENT[1]})")
+_IS_FULL = _refuser(
+    grpc.StatusCode.RESOURCE_EXHAUSTED,
+    f"too many streams are open or wait for their turn (sealgate). Try again later. ({TRANSIENT[0]})",
+)
 
 
 def _run_in(pool: futures.ThreadPoolExecutor, handler: grpc.RpcMethodHandler[Any, Any]) -> None:

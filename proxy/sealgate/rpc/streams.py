@@ -16,21 +16,26 @@ from collections.abc import Callable, Iterator
 
 from sealgate.call import Call, Operation
 from sealgate.errors import Busy, Stalled
+from sealgate.log_event import LogEvent
 
 log = logging.getLogger("sealgate.call")
 
-THREADS = 64
-"""Streams that are carried out at once. Further ones wait for a thread: a small stream needs it for a moment."""
-MOST_LARGE = 44
+MOST_LARGE = 40
 """Streams that have moved more than `SMALL`, where the memory allows that many."""
+MOST_SMALL = 4
+"""Further streams that are carried out at once, until they are large or have ended. Others wait for their turn: while
+it moves its first segment, a stream needs as much memory as a large one."""
 SMALL = 1 << 20
 """Bytes that a stream may move before it needs the buffers of a large one."""
 WINDOW = 1 << 20
 """Bytes that gRPC receives ahead on a connection, on both sockets."""
-MEMORY_OF_A_STREAM = 9 << 20
-"""Bytes of a large stream: a segment twice, and the frames that gRPC holds (docs/decisions/slow-readers.md)."""
+MOST_WAITING = 64
+"""Streams that wait for their turn. One more is refused at once."""
+MEMORY_OF_A_STREAM = 18 << 20
+"""Bytes of a large stream whose reader takes it as fast as it can, in this process and in a downstream that is its
+child (docs/decisions/slow-readers.md)."""
 MEMORY_OF_THE_PROCESS = 96 << 20
-"""Bytes that the process needs without streams."""
+"""Bytes that both processes need without calls."""
 LONGEST_STALL, LONGEST_SILENCE = 120.0, 20.0
 """Seconds after which a stream ends: without a frame taken or sent, and without the first one."""
 _CHECK_EVERY = 5.0
@@ -40,10 +45,14 @@ _NO_LIMIT = 1 << 60
 
 
 def stream_limit(memory: int | None) -> int:
-    """Return how many large streams fit into `memory` bytes; `MOST_LARGE` without a limit, and at least 2."""
+    """Return how many large streams fit into `memory` bytes beside `MOST_SMALL` others; at least 2.
+
+    A third of the memory is left for calls that move artifacts. Without a limit it is `MOST_LARGE`.
+    """
     if memory is None:
         return MOST_LARGE
-    return max(2, min(MOST_LARGE, (memory - MEMORY_OF_THE_PROCESS) // MEMORY_OF_A_STREAM))
+    places = (memory - MEMORY_OF_THE_PROCESS) * 2 // (3 * MEMORY_OF_A_STREAM)
+    return max(2, min(MOST_LARGE, places - MOST_SMALL))
 
 
 def memory_limit() -> int | None:
@@ -146,7 +155,7 @@ class OpenStream:
         self._cancel = cancel
         self._clock = clock
         self.receives = call.operation is Operation.SAVE_STREAM
-        self._last_progress = clock()
+        self._waiting_since: float | None = None
 
     @property
     def has_moved(self) -> bool:
@@ -154,8 +163,9 @@ class OpenStream:
         return self._moved > 0
 
     def idle(self) -> float:
-        """Return the seconds since the last progress."""
-        return self._clock() - self._last_progress
+        """Return for how many seconds this process has waited for the caller; 0 while the caller waits for it."""
+        since = self._waiting_since
+        return 0.0 if since is None else self._clock() - since
 
     def moves(self, size: int) -> None:
         """Note that `size` bytes are about to be sent, or have been received.
@@ -168,12 +178,18 @@ class OpenStream:
             self._require_large()
             self.is_large = True
 
+    def waits(self) -> None:
+        """Note that only the caller can continue now: it has to take or to send a frame."""
+        self._waiting_since = self._clock()
+
     def progress(self) -> None:
         """Note that the caller has taken or sent a frame."""
-        self._last_progress = self._clock()
+        self._waiting_since = None
 
     def end(self, reason: Stalled) -> None:
         """End the stream's RPC. The call reports `reason`."""
-        log.warning("%s ended: %s [d=%s]", self._call.operation, reason.fact, self._call.id)
+        log.warning(
+            LogEvent("stream ended", operation=self._call.operation, reason=reason.fact, decision_id=self._call.id)
+        )
         self._call.end(reason)
         self._cancel()

@@ -21,6 +21,8 @@ _DATA = b"\x0a"  # field 1, length-delimited: OpenStreamResponse.data
 _CHUNK = b"\x12"  # field 2, length-delimited: SaveStreamArtifactRequest.chunk
 _REPLACES_WHOLE = ("sealgate-replaces", "1")
 """Trailing metadata of GetCapabilities: Argo's message has no field for this, and Argo ignores the metadata."""
+_CREATES = ("sealgate-creates", "1")
+"""Trailing metadata of GetCapabilities: the plugin knows `rpc.edge.CREATE_ONLY`."""
 _CONNECTION_METADATA = frozenset({"user-agent", "content-type", "te", "host"})
 
 M = TypeVar("M", bound=Message)
@@ -120,12 +122,14 @@ def forwarded_metadata(metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tup
 
 def capabilities_metadata(capabilities: Capabilities) -> tuple[tuple[str, str], ...]:
     """Return the trailing metadata for what Argo's answer to GetCapabilities cannot express."""
-    return (_REPLACES_WHOLE,) if capabilities.replaces_whole else ()
+    marks = ((_REPLACES_WHOLE, capabilities.replaces_whole), (_CREATES, capabilities.creates))
+    return tuple(mark for mark, offered in marks if offered)
 
 
 def capabilities_from(answer: pb.GetCapabilitiesResponse, trailing: Iterable[tuple[str, str | bytes]]) -> Capabilities:
     """Return the capabilities in an answer to GetCapabilities and its trailing metadata."""
-    return Capabilities(answer.supports_save_stream, _REPLACES_WHOLE in [(name, value) for name, value in trailing])
+    marks = list(trailing)
+    return Capabilities(answer.supports_save_stream, _REPLACES_WHOLE in marks, _CREATES in marks)
 
 
 def size_of_texts(texts: Iterable[str]) -> int:
