@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from harness.chain import write_keyring
 from harness.counting_keys import CountingKeys
-from harness.memory_plugin import MemoryPlugin
+from harness.memory_plugin import WAYS, MemoryPlugin
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -31,12 +31,6 @@ from sealgate.storage.local_paths import Roots
 from sealgate.storage.spool import Spool
 from sealgate.storage.stored_objects import Transfer
 
-WAYS = {
-    "auto": (Transfer.AUTO, True),
-    "auto-no-streams": (Transfer.AUTO, False),
-    "file": (Transfer.FILE, True),
-    "stream": (Transfer.STREAM, True),
-}
 READS_PLAINTEXT = SealingInstructions(reads_plaintext=True)
 PASSTHROUGH = SealingInstructions(passthrough=True)
 
@@ -279,7 +273,8 @@ def test_objects_that_no_manifest_lists_are_left_out_counted_and_warned_of(bench
     bench.below.objects |= {"ns/t/new": b"planted", "ns/t/deeper/.sealgate-directory": b"", "ns/t/sub/c": b""}
     assert bench.load("ns/t") == TREE
     assert bench.call.sealed.left_out == 3
-    assert "Load left out 3 objects that are not in the directory's manifest: 'ns/t'" in caplog.text
+    assert "objects were left out: operation=Load," in caplog.text
+    assert "reason=they are not in the directory's manifest, objects=3" in caplog.text
 
 
 def test_a_downstream_that_cannot_list_does_not_fail_a_load(way, tmp_path):

@@ -11,8 +11,17 @@ from harness.policy import document, documents
 
 from sealgate.call import Operation
 from sealgate.envelope import MANIFEST
-from sealgate.errors import BadRequest, DownstreamStatus, NotConfigured, Refused
-from sealgate.layers.governed import Governed
+from sealgate.errors import (
+    BadRequest,
+    Cancelled,
+    DownstreamStatus,
+    LimitReached,
+    NotConfigured,
+    Refused,
+    UnclearAnswer,
+)
+from sealgate.layers.governed import MOST_LISTED, Governed
+from sealgate.layers.ruling import Ruling
 from sealgate.storage.stored_objects import Transfer
 
 PUBLIC = {"match": {"keys": ["t/**"]}, "write": "passthrough", "readPlaintext": "allow"}
@@ -224,12 +233,27 @@ def test_a_question_that_only_rules_on_trial_need_fails_no_call(make, enforcemen
     for write in (
         lambda: bench.save("t", bench.work / "tree"),
         lambda: bench.save_stream("f", [b"x"]),
-        lambda: bench.delete("f"),
     ):
         write()
         facts = bench.call.decision
         assert (facts.effective, facts.proposed) == ("allow", "unknown")
+    # The layer that seals cannot verify this Delete, and so it fails. No rule on trial has failed it.
+    with pytest.raises(UnclearAnswer, match="the answer to IsDirectory"):
+        bench.delete("f")
+    facts = bench.call.decision
+    assert (facts.effective, facts.proposed) == ("allow", "unknown")
     assert set(bench.below.objects) == {"t/a", f"t/{MANIFEST}"}
+
+
+@pytest.mark.parametrize("enforcement", ["warn", "shadow"])
+def test_a_question_of_a_rule_on_trial_fails_no_delete(make, enforcement):
+    tried = {**TRIED, "spec": {**TRIED["spec"], "enforcement": enforcement}}
+    bench = make(tried, below=Mute(whole=True))
+    bench.below.objects = {"f": b""}
+    bench.delete("f")
+    facts = bench.call.decision
+    assert (facts.effective, facts.proposed) == ("allow", "unknown")
+    assert bench.below.objects == {}
 
 
 @pytest.mark.parametrize("enforcement", ["warn", "shadow"])
@@ -274,6 +298,36 @@ def test_a_listing_that_names_the_object_itself_does_not_prevent_writing_it(make
     bench = make(document([{**ALLOW, "match": {"operations": ["write"]}}]), below=Listing())
     bench.save_stream("t", [b"x"])
     bench.save_stream("t", [b"y"])
+
+
+def test_a_listing_of_more_objects_than_a_directory_may_have_is_refused_before_they_are_judged(make, monkeypatch):
+    judged = []
+    monkeypatch.setattr(Ruling, "may_read", lambda _, key: judged.append(key) or True)
+    bench = make(document([ALLOW]))
+    bench.below.objects = {f"t/{number}": b"" for number in range(MOST_LISTED + 1)}
+    with pytest.raises(LimitReached, match=f"lists {MOST_LISTED + 1} objects"):
+        bench.list("t")
+    assert judged == []
+    bench.delete("t")
+    assert bench.below.objects == {}
+
+
+def test_a_listing_ends_when_its_caller_leaves(make):
+    bench = make(document([ALLOW]))
+    bench.below.objects = {f"t/{number}": b"" for number in range(100)}
+    judged = []
+    may_read = Ruling.may_read
+
+    def leave(ruling: Ruling, key: str) -> bool:
+        judged.append(key)
+        bench.call.cancel()
+        return may_read(ruling, key)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ruling, "may_read", leave)
+        with pytest.raises(Cancelled):
+            bench.list("t")
+    assert len(judged) == 1
 
 
 def test_the_baseline_applies_while_no_document_is_enforced(make):
@@ -344,7 +398,11 @@ def test_an_object_that_a_save_removes_is_read_once(make, transfer):
     bench.plant("r/t/old", age=31 * DAY)
     bench.file(name="tree/a")
     bench.save("r/t", bench.work / "tree")
-    assert [artifact.key for artifact in bench.below.artifacts].count("r/t/old") == 1
+    asked = zip(bench.below.calls, bench.below.artifacts, strict=True)
+    read, *others = [operation for operation, artifact in asked if artifact.key == "r/t/old"]
+    assert read in {"load", "open_stream"}
+    assert others == ["delete"]
+    assert "r/t/old" not in bench.below.objects
 
 
 def test_a_kept_object_is_not_removed_if_the_file_that_would_replace_it_disappears(make):

@@ -28,7 +28,7 @@ def test_deleting_an_object_that_is_too_young_is_denied_if_the_rule_says_so(make
     bench = make(retained("deny"))
     bench.plant("r/young", age=DAY)
     error = denied(lambda: bench.delete("r/young"), "RETENTION")
-    assert error.fact == "the object was sealed 86400 s ago and must be kept for 2592000 s"
+    assert error.fact == "the object was sealed 86400 s (24 hours) ago and must be kept for 2592000 s (30 days)"
 
 
 def test_a_directory_with_one_retained_child_stays_whole(make):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from harness.chain import write_keyring
 from harness.counting_keys import CountingKeys
-from harness.memory_plugin import MemoryPlugin
+from harness.memory_plugin import WAYS, MemoryPlugin
 
 from sealgate.call import Call, Operation, SealingInstructions
 from sealgate.errors import (
@@ -25,13 +25,6 @@ from sealgate.plugin import Artifact
 from sealgate.storage.local_paths import Roots
 from sealgate.storage.spool import Spool
 from sealgate.storage.stored_objects import Transfer
-
-WAYS = {
-    "auto": (Transfer.AUTO, True),
-    "auto-no-streams": (Transfer.AUTO, False),
-    "file": (Transfer.FILE, True),
-    "stream": (Transfer.STREAM, True),
-}
 
 
 class Bench:
@@ -223,6 +216,23 @@ def test_save_stream_is_always_offered(tmp_path):
     assert bench.sealed.get_capabilities(Call(Operation.GET_CAPABILITIES)).save_stream
 
 
+@pytest.mark.parametrize("code", ["DATA_LOSS", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "NOT_FOUND"])
+@pytest.mark.parametrize("streams", [True, False])
+def test_a_load_by_path_that_fails_is_tried_by_stream_where_that_may_differ(tmp_path, code, streams):
+    bench = Bench(tmp_path, Transfer.AUTO, streams=streams)
+    bench.save("a", bench.file(b"x"))
+
+    def refuse(*_):
+        raise DownstreamStatus(code, "refused by path")
+
+    bench.below.load = refuse
+    if streams and code in {"DATA_LOSS", "RESOURCE_EXHAUSTED"}:
+        assert bench.load("a").read_bytes() == b"x"
+    else:
+        with pytest.raises(DownstreamStatus, match="refused by path"):
+            bench.load("a")
+
+
 def test_a_downstream_without_is_directory_has_no_directories(auto):
     class NoDirectories(MemoryPlugin):
         def is_directory(self, call, artifact):
@@ -243,7 +253,7 @@ def test_a_configuration_that_only_mentions_sealgate_is_forwarded_unchanged(auto
     [
         ("sealgate: {}\nbucket: x\n", "bucket: x\n"),
         ("sealgate: {}\ndownstream: |\n  any: {text\n", "any: {text\n"),
-        ("sealgate: {}\ndownstream: {bucket: z}\n", "bucket: z\n"),
+        ("sealgate: {}\ndownstream: {bucket: z}\n", "{bucket: z}"),
     ],
 )
 def test_the_authors_block_is_not_forwarded(auto, text, forwarded):

@@ -43,15 +43,16 @@ class OpenDirectory:
 class NotRegular(Exception):
     """A tree has an entry that is neither a regular file nor a directory, or whose name is not UTF-8."""
 
-    def __init__(self, path: str, what: str) -> None:
+    def __init__(self, path: str, what: str, remedy: str = "Replace it with a regular file") -> None:
         super().__init__(path)
         self.fact = f'"{shown_key(path)}" is {what}'
+        self._remedy = remedy
 
     def unsavable(self) -> BadRequest:
         """Return the error for a local directory that has such an entry."""
         return BadRequest(
             f"the directory cannot be saved: {self.fact}",
-            remedy="Replace it with a regular file, or save an archive of the directory",
+            remedy=f"{self._remedy}, or save an archive of the directory",
         )
 
 
@@ -86,7 +87,7 @@ def _entries(fd: int, path: str, *, skip_links: bool, any_entry: bool) -> tuple[
                 files.append(entry.name)
                 continue
             if not any_entry and not _is_utf8(entry.name):
-                raise NotRegular(entry_path, "a name that is not UTF-8")
+                raise NotRegular(entry_path, "a name that is not UTF-8", "Rename it")
             if entry.is_dir(follow_symlinks=False):
                 directories.append(entry.name)
             elif entry.is_file(follow_symlinks=False):

@@ -56,20 +56,19 @@ class Manifest:
             limits.add_file(name)
         for name in self.empty_directories:
             limits.add_directory(name, is_empty=True)
-        entries = sorted(
-            [(path.encode(), size) for path, size in self.files.items()]
-            + [(path.encode(), None) for path in self.empty_directories]
-        )
+        # UTF-8 keeps the order of code points, so texts ascend as their bytes do. No second copy of the paths is kept.
+        paths = sorted([*self.files, *self.empty_directories])
         order = EntryOrder()
-        for path, size in entries:
-            if fault := order.fault_of(path, is_directory=size is None):
-                raise BadRequest(f'"{_shown(path)}" cannot be stored in a directory: {fault}')
+        for name in paths:
+            if fault := order.fault_of(name.encode(), is_directory=name not in self.files):
+                raise BadRequest(f'"{shown_key(name)}" cannot be stored in a directory: {fault}')
         if order.directories > MOST_DIRECTORIES:
             raise LimitReached(
                 f"the directory contains {order.directories} directories; the limit is {MOST_DIRECTORIES}"
             )
-        yield _MAGIC + len(entries).to_bytes(4, "big")
-        for path, size in entries:
+        yield _MAGIC + len(paths).to_bytes(4, "big")
+        for name in paths:
+            size, path = self.files.get(name), name.encode()
             head = (_EMPTY_DIRECTORY if size is None else _FILE).to_bytes(1, "big") + len(path).to_bytes(2, "big")
             yield head + path + (b"" if size is None else size.to_bytes(SIZE, "big"))
 

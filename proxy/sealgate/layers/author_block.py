@@ -1,20 +1,35 @@
 """Splits `artifact.plugin.configuration`, which a workflow's author wrote, between Sealgate and the downstream.
 
-The text is not trusted. It goes to the downstream byte for byte unless it is a YAML mapping with the key `sealgate`.
-That mapping is the author's block. It may contain only `key`, and only a key that the encryption rule of the call
-lists in `authorKeys` (docs/policies.md).
+The text is not trusted. If it is a mapping in YAML or JSON with the key `sealgate`, that entry is the author's block.
+It may contain only `key`, and only a key that the encryption rule of the call lists in `authorKeys` (docs/policies.md).
+The block is obeyed or refused, never ignored. Everything else in the text goes to the downstream byte for byte, or only
+the value of `downstream` if the mapping has one (docs/configuration.md, "In `artifact.plugin.configuration`").
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from sealgate.errors import BadRequest, shown_key
 from sealgate.plugin import Artifact
 
+_MOST_CHOICES = 5
+"""The most keys that an error proposes."""
 _BLOCK = "sealgate"
 _DOWNSTREAM = "downstream"
+_BREAKS = "\r\n\x85\u2028\u2029"
+"""The characters that YAML 1.1 takes for a line break. Readers of YAML 1.2 take the first two alone."""
+_LINE_START = rf"(?:\A|(?<=[{_BREAKS}]))"
+_ESCAPE = re.compile(rf"\\(?:u00|x|U000000)([46][1-9A-F]|[57][0-9A])|\\(?:\r\n|[{_BREAKS}])[ \t]*", re.IGNORECASE)
+"""An escape of an ASCII letter in YAML or JSON, or an escaped line break in YAML."""
+_COMMENT_LINES = re.compile(rf"{_LINE_START}[ \t\ufeff]*#[^{_BREAKS}]*(?:\r\n|[{_BREAKS}])?")
+_NAME_PLACE = rf"(?:{_LINE_START}[ \t\ufeff]*|[{{,]\s*|[?!&]\S{{0,64}}\s+)"
+"""Where a name can be, or its tag or anchor."""
+_NAMES_BLOCK = re.compile(rf"""{_NAME_PLACE}(?:"sealgate"\s*:|'sealgate'\s*:|sealgate\s*:(?=[\s,{{}}\[\]"']|\Z))""")
+_NAME_BEFORE_COMMENT = re.compile(rf"""{_NAME_PLACE}(?:"sealgate"\s*\#|'sealgate'\s*\#|sealgate\s+\#)""")
+_COLON_BEGINS_LINE = re.compile(rf"{_LINE_START}[ \t]*:")
 
 
 def split_author_block(artifact: Artifact, author_keys: Mapping[str, str]) -> tuple[Artifact, str]:
@@ -29,9 +44,11 @@ def split_author_block(artifact: Artifact, author_keys: Mapping[str, str]) -> tu
     """
     artifact, key = _split(artifact)
     if key is not None and key not in author_keys:
+        names = sorted(set(author_keys.values()))
+        choices = f"Choose {' or '.join(map(shown_key, names[:_MOST_CHOICES]))}, or remove" if names else "Remove"
         raise BadRequest(
             f'the configuration asks Sealgate for the key "{shown_key(key)}", which authors may not choose here',
-            remedy="Remove it from the block sealgate, or have it listed in authorKeys of the encryption rule",
+            remedy=f"{choices} it from the block sealgate, or have it listed in authorKeys of the encryption rule",
         )
     return artifact, "" if key is None else author_keys[key]
 
@@ -47,23 +64,45 @@ def without_author_block(artifact: Artifact) -> Artifact:
 
 def _split(artifact: Artifact) -> tuple[Artifact, str | None]:
     """Return the artifact without the block, and the key in the block as it is written there; None without one."""
-    if _BLOCK not in artifact.configuration:
+    text = artifact.configuration
+    if not _mentions_block(text):
         return artifact, None
-    from sealgate.documents import reader  # noqa: PLC0415 - few configurations need it
+    from sealgate.documents import entries, reader  # noqa: PLC0415 - few configurations need them
 
-    if len(artifact.configuration) > reader.LONGEST_OF_AUTHORS:
+    if len(text) > reader.LONGEST_OF_AUTHORS:
         raise _unreadable(f"it is longer than {reader.LONGEST_OF_AUTHORS} characters")
     try:
-        if _BLOCK not in reader.names_at_the_top(artifact.configuration):
-            return artifact, None
-    except reader.Unreadable:
-        return artifact, None  # the downstream has its own format, and the text only mentions the word
-    try:
-        document = reader.read(artifact.configuration).value
+        mapping = entries.mapping_in(text)
     except reader.Unreadable as flaw:
-        raise _unreadable(f"{flaw.bare} (line {flaw.line})") from None
-    key = _key_in(document.pop(_BLOCK))
-    return replace(artifact, configuration=_downstream_configuration(document)), key
+        if _may_be_block(text):
+            raise _unreadable(f"it is neither plain YAML nor JSON{_at_line(flaw.line)}") from None
+        return artifact, None  # the downstream has its own format, and the text only mentions the word
+    if mapping is None or not mapping.may_have(_BLOCK):
+        return artifact, None
+    try:
+        key = _key_in(mapping.value(_BLOCK))
+        forwarded = mapping.own_text(_DOWNSTREAM) if mapping.may_have(_DOWNSTREAM) else mapping.without(_BLOCK)
+    except reader.Unreadable as flaw:
+        raise _unreadable(f"{flaw.bare}{_at_line(flaw.line)}") from None
+    return replace(artifact, configuration=forwarded), key
+
+
+def _mentions_block(text: str) -> bool:
+    """Return whether the word `sealgate` is in `text`, perhaps spelled with escapes."""
+    return _BLOCK in text or ("\\" in text and _BLOCK in _without_escapes(text))
+
+
+def _without_escapes(text: str) -> str:
+    """Return `text` with the escapes of ASCII letters in YAML and JSON replaced, and escaped line breaks removed."""
+    return _ESCAPE.sub(lambda found: chr(int(found[1] or "0", 16)) if found[1] else "", text)
+
+
+def _may_be_block(text: str) -> bool:
+    """Return whether the word `sealgate` is where a field's name can be in `text`, which is neither YAML nor JSON."""
+    text = _COMMENT_LINES.sub("", _without_escapes(text))
+    # A comment may be between a name and its colon, which is then on a later line.
+    is_split = _NAME_BEFORE_COMMENT.search(text) and _COLON_BEGINS_LINE.search(text)
+    return bool(_NAMES_BLOCK.search(text) or is_split)
 
 
 def _key_in(block: object) -> str | None:
@@ -81,16 +120,12 @@ def _key_in(block: object) -> str | None:
     return block["key"] if isinstance(block["key"], str) else ""
 
 
-def _downstream_configuration(document: dict[str, object]) -> str:
-    """Return the value of `downstream` if the document has one, and else the rest of the document as YAML."""
-    import yaml  # noqa: PLC0415 - few configurations need it
-
-    rest = document.get(_DOWNSTREAM, document)
-    return rest if isinstance(rest, str) else yaml.safe_dump(rest, sort_keys=False)
+def _at_line(line: int) -> str:
+    return f" (line {line})" if line else ""
 
 
 def _unreadable(reason: str) -> BadRequest:
     return BadRequest(
         f"the artifact's configuration mentions sealgate and cannot be read: {reason}",
-        remedy="Write it as plain YAML, or leave the block sealgate out",
+        remedy="Write it as YAML or JSON, or leave the block sealgate out",
     )

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from itertools import chain, islice
@@ -22,11 +22,14 @@ from sealgate.errors import (
     NotSealed,
     PluginError,
     Refused,
+    UnclearAnswer,
     UnsupportedFormat,
 )
 from sealgate.layers.flow import counted_from_storage
+from sealgate.log_event import LogEvent
 from sealgate.plugin import Artifact
-from sealgate.storage.stored_objects import StoredHeader, StoredObjects, says_absent
+from sealgate.storage.deletion import Deleter
+from sealgate.storage.stored_objects import StoredHeader, StoredObjects
 
 log = logging.getLogger("sealgate.call")
 
@@ -74,7 +77,7 @@ class StoredDirectory:
             try:
                 first = [*islice(chunks, 1)]
             except (Refused, DownstreamStatus, BadRequest) as error:
-                if says_absent(error, self.manifest):
+                if self.stored.absence.of_object(error, self.manifest):
                     return None
                 raise
             arriving = counted_from_storage(self.call, chain(first, chunks))
@@ -103,27 +106,70 @@ class StoredDirectory:
             foreign = {path for path in beneath if path.rpartition("/")[2] != envelope.MANIFEST}
             note_left_out(self.call, self.artifact.key, len(foreign - saved.manifest.files.keys()))
 
-    # --- what an earlier Save left behind -----------------------------------------------------------------
+
+class EarlierSaves:
+    """What earlier Saves left under one key. Most downstreams keep it when something else is saved there.
+
+    A downstream that refuses to read or to list can still be written: nothing is removed then.
+
+    Args:
+        call: the Save.
+        artifact: what it saves.
+        stored: the objects in the downstream.
+        deleter: deletes them.
+    """
+
+    def __init__(self, call: Call, artifact: Artifact, stored: StoredObjects, deleter: Deleter) -> None:
+        self._call = call
+        self._artifact = artifact
+        self._manifest = child(artifact, envelope.MANIFEST)
+        self._stored = stored
+        self._deleter = deleter
 
     def has_file_at_key(self) -> bool:
         """Return whether a file artifact is stored at the directory's own key, as far as the downstream says.
 
         Most downstreams keep it when objects are stored beneath its key, and would go on serving it.
         """
-        header = self._header(self.artifact)
+        header = self._header(self._artifact)
         return header is not None and not (header.is_empty and self._is_directory())
 
     def remove_file_at_key(self) -> None:
-        """Delete a file artifact that is stored at the directory's own key."""
-        if self.has_file_at_key():
-            self.stored.downstream.delete(self.call, self.artifact)
+        """Delete the file artifact that is stored at the directory's own key.
+
+        Raises:
+            DataLoss: the downstream reported success, and the file is left.
+        """
+        self._remove(self._artifact)
 
     def remove_manifest(self) -> None:
-        """Delete the manifest of an earlier Save, if there is one."""
-        if self._header(self.manifest) is not None:
-            self.stored.downstream.delete(self.call, self.manifest)
+        """Delete the manifest of an earlier Save, if there is one.
 
-    def remove_objects_beneath(self) -> None:
+        Raises:
+            DataLoss: the downstream reported success, and the manifest is left.
+        """
+        if not self._call.only_new and self._header(self._manifest) is not None:
+            self._remove(self._manifest)
+
+    def keys_beneath(self) -> frozenset[str] | None:
+        """Return the keys that are stored beneath the directory's key; None if the downstream refuses to say."""
+        prefix = f"{self._artifact.key}/"
+        with suppress(Refused, DownstreamStatus, UnclearAnswer):
+            return frozenset(key for key in self._stored.keys(self._call, self._artifact) if key.startswith(prefix))
+        return None
+
+    def remove_objects(self, keys: AbstractSet[str]) -> None:
+        """Delete objects of an earlier directory that the new one does not have.
+
+        Args:
+            keys: those of the objects. None of them may be above a key that must stay.
+
+        Raises:
+            DataLoss: the downstream reported success, and objects are left.
+        """
+        self._deleter.delete_objects(self._call, self._artifact, keys)
+
+    def remove_directory(self) -> None:
         """Delete everything beneath the key after a file was saved at it, unless the downstream does that itself.
 
         Most downstreams keep it, and would go on serving the directory.
@@ -131,10 +177,12 @@ class StoredDirectory:
         Raises:
             DataLoss: objects remain.
         """
-        if self.stored.replaces_whole(self.call) or not self._is_directory():
+        if self._call.only_new or self._stored.replaces_whole(self._call) or not self._is_directory():
             return
-        for key in self._all_beneath():
-            self.stored.downstream.delete(self.call, replace(self.artifact, key=key))
+        beneath = self.keys_beneath() or frozenset()
+        # The manifest first: without it nothing of the directory opens.
+        for key in sorted(beneath | {self._manifest.key}, key=lambda key: (key != self._manifest.key, key)):
+            self._stored.delete(self._call, replace(self._artifact, key=key))
         if self._is_directory():
             raise DataLoss(
                 "the file was stored, and the downstream keeps objects of an earlier directory beneath its key",
@@ -142,34 +190,36 @@ class StoredDirectory:
                 remedy="Delete the artifact, and save it again",
             )
 
+    def _remove(self, artifact: Artifact) -> None:
+        """Delete one object, and check that it is gone, unless the downstream does not say so."""
+        is_answered = self._stored.delete(self._call, artifact)
+        with suppress(UnclearAnswer):  # else nothing could be saved where something was stored
+            self._deleter.require_gone(self._call, artifact, is_answered=is_answered)
+
     def _header(self, artifact: Artifact) -> StoredHeader | None:
         """Return the header of the object at this key; None if there is none, or if the downstream refuses to say."""
-        with suppress(Refused, DownstreamStatus, DataLoss):
-            return self.stored.header(self.call, artifact)
+        with suppress(Refused, DownstreamStatus, UnclearAnswer, DataLoss):
+            return self._stored.header(self._call, artifact)
         return None
 
     def _is_directory(self) -> bool:
         """Return whether objects are stored beneath the key; False if the downstream refuses to say."""
         with suppress(Refused, DownstreamStatus):
-            return self.stored.is_directory(self.call, self.artifact)
+            return self._stored.is_directory(self._call, self._artifact)
         return False
-
-    def _all_beneath(self) -> Iterator[str]:
-        """Yield the keys beneath the directory's key, the manifest first: without it nothing of the directory opens."""
-        yield self.manifest.key
-        prefix = f"{self.artifact.key}/"
-        yield from (key for key in self.stored.list_objects(self.call, self.artifact) if key.startswith(prefix))
 
 
 def note_left_out(call: Call, key: str, count: int) -> None:
     """Count stored objects that were left out of a directory, and warn of them."""
     if count > 0:
         call.sealed.left_out += count
-        shown = logged_key(call, key)
         log.warning(
-            "%s left out %d objects that are not in the directory's manifest: %s [d=%s]",
-            call.operation,
-            count,
-            shown,
-            call.id,
+            LogEvent(
+                "objects were left out",
+                operation=call.operation,
+                key=logged_key(call, key),
+                reason="they are not in the directory's manifest",
+                objects=count,
+                decision_id=call.id,
+            )
         )

@@ -6,6 +6,7 @@ import hmac
 import logging
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from sealgate.call import Call, SealingInstructions, logged_key
 from sealgate.envelope import Admit, Header, Totals
@@ -13,12 +14,11 @@ from sealgate.errors import (
     BadRequest,
     ContextDiffers,
     Denied,
-    DownstreamStatus,
     KeyDiffers,
     PluginError,
-    Refused,
     shown_key,
 )
+from sealgate.log_event import LogEvent
 from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
 
 log = logging.getLogger("sealgate.call")
@@ -32,7 +32,9 @@ def admit_callback(call: Call) -> Admit:
         if not sealed:
             call.sealed.unsealed_files += 1
             shown = logged_key(call, key)
-            log.warning("%s reads an object that is not sealed: %s [d=%s]", call.operation, shown, call.id)
+            log.warning(
+                LogEvent("an unsealed object is read", operation=call.operation, key=shown, decision_id=call.id)
+            )
 
     return admit
 
@@ -64,36 +66,42 @@ def counted_from_storage(call: Call, chunks: Iterator[Chunk]) -> Iterator[Chunk]
 
 
 @contextmanager
-def undo_partial_save(call: Call, directory: Artifact, downstream: ArtifactPlugin) -> Iterator[list[Artifact]]:
-    """Delete the new objects of a directory if a policy or the local files end its Save midway.
+def undo_partial_save(
+    call: Call, artifact: Artifact, before: frozenset[str] | None, downstream: ArtifactPlugin
+) -> Iterator[dict[str, int]]:
+    """Delete the new objects of the directory `artifact` if a policy or the local files end its Save midway.
 
-    The body appends each artifact that it has stored to the list that this yields. Objects that existed before the
-    Save are not deleted. Neither is anything if the downstream cannot list the directory. The error then states how
-    many written objects remain.
+    The body adds the path of each file that it has stored to the mapping that this yields, with its size. The objects
+    `before`, which existed before the Save, are not deleted. Neither is anything if they are unknown (None). A Save
+    that must not replace anything keeps an object of its own beneath which another Save has stored something meanwhile.
+    The error then states how many written objects remain.
     """
-    try:
-        before: list[str] | None = downstream.list_objects(call, directory)
-    except (Refused, DownstreamStatus):
-        before = None
-    written: list[Artifact] = []
+    written: dict[str, int] = {}
     try:
         yield written
     except (Denied, BadRequest) as error:
         # Deleting an object also deletes what is stored beneath its key, so the ancestors of old keys are kept, too.
-        kept = {key[:end] for key in before or () for end in (*_slash_positions(key), len(key))}
-        new = [child for child in written if before is not None and child.key not in kept]
+        kept = {old for key in before or () for old in (*keys_above(key), key)}
+        files = (replace(artifact, key=f"{artifact.key}/{path}") for path in written)
+        new = (file for file in files if before is not None and file.key not in kept)
         remaining = len(written)
         for child in new:
             with suppress(PluginError):
-                downstream.delete(call, child)
-                remaining -= 1
+                if not (call.only_new and _has_beneath(call, child, downstream)):
+                    downstream.delete(call, child)
+                    remaining -= 1
         if remaining:
             error.fact += f"; objects already stored and not removed: {remaining}"
         raise
 
 
-def _slash_positions(key: str) -> list[int]:
-    return [position for position, character in enumerate(key) if character == "/"]
+def _has_beneath(call: Call, artifact: Artifact, downstream: ArtifactPlugin) -> bool:
+    return any(key.startswith(f"{artifact.key}/") for key in downstream.list_objects(call, artifact))
+
+
+def keys_above(key: str) -> list[str]:
+    """Return every key that `key` is beneath."""
+    return [key[:end] for end, character in enumerate(key) if character == "/"]
 
 
 def add_totals(call: Call, totals: Totals) -> None:

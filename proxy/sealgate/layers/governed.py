@@ -9,13 +9,14 @@ from pathlib import Path
 from typing_extensions import override
 
 from sealgate.call import Call
-from sealgate.errors import BadRequest
+from sealgate.errors import BadRequest, LimitReached
 from sealgate.layers.meter import PolicyMeter
 from sealgate.layers.ruling import Ruling
 from sealgate.layers.storage_probe import StorageProbe
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.policy.decision import Measures, Request
 from sealgate.policy.engine import BASELINE, ProcessPolicy
+from sealgate.policy.hidden_keys import HiddenKeys
 from sealgate.policy.load import PolicySet
 from sealgate.policy.rules import Process
 from sealgate.storage.stored_objects import StoredObjects
@@ -23,6 +24,10 @@ from sealgate.storage.stored_objects import StoredObjects
 _OBJECT, _EXISTS, _AGE = "object", "exists", "age"
 _LONGEST_NAME = 4096
 """Characters. Bounds the work of matching patterns, as the limit on keys does; no file system has longer paths."""
+_CLOCK_IS_SET = 1_767_225_600
+"""The beginning of 2026, in Unix seconds. A clock before it was never set."""
+MOST_LISTED = 100_001
+"""The most keys of a listing that is judged: as many as a directory can have, with its manifest."""
 
 
 def _unknown_process(call: Call) -> Process:  # noqa: ARG001 - the same for every call
@@ -39,6 +44,7 @@ class Governed(ArtifactPlugin):
         identify: returns the identity of this process, as far as it is known at this call.
         stored: reads stored objects, for rules about age and overwriting.
         clock: returns Unix seconds.
+        hides: says which keys no log line and no record may contain; by default those that `policies` hide.
     """
 
     def __init__(
@@ -49,14 +55,18 @@ class Governed(ArtifactPlugin):
         identify: Callable[[Call], Process] = _unknown_process,
         stored: StoredObjects | None = None,
         clock: Callable[[], float] = time.time,
+        hides: Callable[[str], bool] | None = None,
     ) -> None:
         self._inner = inner
         self._policies = policies
         self._identify = identify
         self._stored = stored
         self._clock = clock
+        self._hides = hides or HiddenKeys(policies).hides
         self._process_policy = ProcessPolicy(policies, Process({}))
         """The policies for the identity that was known at the last call."""
+        self._latest = 0
+        """The latest time that the clock has shown, in Unix seconds."""
 
     # --- writing ------------------------------------------------------------------------------------------
 
@@ -109,6 +119,11 @@ class Governed(ArtifactPlugin):
         ruling, _ = self._begin(call, artifact)
         with ruling.enforced():
             listed = self._inner.list_objects(call, artifact)
+            if len(listed) > MOST_LISTED:  # before each one is judged
+                raise LimitReached(
+                    f"the downstream lists {len(listed)} objects, and Sealgate shows at most {MOST_LISTED}",
+                    remedy="List a key beneath which fewer objects are stored",
+                )
             shown = listed if ruling.policy.is_empty else [key for key in listed if ruling.may_read(key)]
             ruling.require(ruling.decide(artifact.key, Measures(listing=len(shown))))
             if len(shown) < len(listed) and ruling.policy.listing == "deny":
@@ -142,10 +157,11 @@ class Governed(ArtifactPlugin):
             BadRequest: a name or a path is too long, or the key is not canonical.
             Denied: a policy denies.
         """
+        call.hides = self._hides
         with call.trace.step("policy"):
             if max(map(len, (artifact.name, artifact.plugin, path))) > _LONGEST_NAME:
                 raise BadRequest(f"a name or a path of the request has more than {_LONGEST_NAME} characters")
-            request = Request(str(call.operation), artifact.key, artifact.plugin, artifact.name, path)
+            request = Request(str(call.operation), artifact.key, artifact.plugin, artifact.name, path, self._time())
             ruling = Ruling(call, artifact, self._policy(call), request)
             probe = StorageProbe(call, ruling, self._stored, self._clock)
             ruling.require(ruling.decide(artifact.key, Measures(pending=frozenset(pending))))
@@ -159,11 +175,22 @@ class Governed(ArtifactPlugin):
         key = ruling.artifact_key
         exists, unknown = probe.exists(key)
         ruling.nothing_stored = exists is False
-        ruling.require(ruling.decide(key, Measures(exists=exists, pending=pending - {_EXISTS} | unknown)))
+        if exists is False:
+            ruling.require_new(Measures(exists=True, pending=pending - {_EXISTS}))
+        probe.require(ruling.decide(key, Measures(exists=exists, pending=pending - {_EXISTS} | unknown)))
         ruling.stored_beneath = frozenset(probe.beneath())
         for child in sorted(ruling.stored_beneath):
+            probe.call.check()
             measures = Measures(exists=True, pending=frozenset({_OBJECT}))
             ruling.require(ruling.rules_for_replaced(child).judge(measures), child)
+
+    def _time(self) -> int | None:
+        """Return the time that rules which expire are judged by, in Unix seconds; None if the clock was never set.
+
+        A clock that is set back while the process runs lets no expired rule grant again.
+        """
+        self._latest = max(self._latest, int(self._clock()))
+        return self._latest if self._latest >= _CLOCK_IS_SET else None
 
     def _policy(self, call: Call) -> ProcessPolicy:
         """Return the policies for the identity of this process; compiled again only if the identity has changed."""

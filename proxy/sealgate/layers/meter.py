@@ -83,7 +83,7 @@ class PolicyMeter(Meter):
             complete=complete,
             pending=self._pending,
         )
-        self._ruling.require(self._object.judge(measures), self._key, is_own=self._is_own)
+        self._probe.require(self._object.judge(measures), self._key, is_own=self._is_own)
         self._object = self._object.surviving(measures)
         if self._whole:
             measures = Measures(total=self._total, files=self._files, pending=frozenset({"object", "exists"}))

@@ -9,19 +9,25 @@ from pathlib import Path
 from sealgate import envelope
 from sealgate.call import Call, WrappedKey
 from sealgate.envelope import Binding, Header, SavedDirectory, Totals, Unlock
-from sealgate.errors import DataLoss, DirectoryIncomplete, DownstreamStatus, NotBound, Refused
+from sealgate.errors import DataLoss, DirectoryIncomplete, DownstreamStatus, NotBound, NotSealed, Refused
 from sealgate.keys import KeyProvider
 from sealgate.layers.directories import StoredDirectory, child, note_left_out
 from sealgate.layers.flow import add_totals, admit_callback, counted_from_storage, require_key_and_context
 from sealgate.plugin import Artifact, Chunk
-from sealgate.storage.local_paths import Destination, write_all
-from sealgate.storage.stored_objects import SPOOLED, StoredObjects, Transfer, open_spooled, says_absent
+from sealgate.storage.destination import Destination
+from sealgate.storage.local_paths import write_all
+from sealgate.storage.stored_objects import SPOOLED, StoredObjects, Transfer, open_spooled
 
 PUBLIC_FILE, PUBLIC_DIRECTORY = 0o644, 0o755
 """Modes of what a Load creates: its reader may run as another user (docs/argo.md)."""
 _MODES = (PUBLIC_FILE, PUBLIC_DIRECTORY)
 _FULL = 1 << 20
 """Bytes. If the spool has less free, a full file system is why a spooled Load failed."""
+_BY_PATH_ALONE = {"UNIMPLEMENTED", "DATA_LOSS", "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT"}
+"""Statuses of a downstream's Load that need not concern its streams.
+
+All objects beneath the key have to be files of one directory there. One that the manifest does not list can prevent
+that: it is both a file and a directory, its name is too long, or it does not fit."""
 
 
 class Opener:
@@ -42,8 +48,24 @@ class Opener:
 
     def load(self, call: Call, artifact: Artifact, destination: Destination) -> None:
         """Open the stored file or directory to `destination`: whole and verified, or not at all."""
-        if self._stored.transfer is Transfer.STREAM or not self._load_by_file(call, artifact, destination):
-            self._load_by_stream(call, artifact, destination)
+        refusal: Refused | DownstreamStatus | None = None
+        if self._stored.transfer is not Transfer.STREAM:
+            refusal = self._load_by_file(call, artifact, destination)
+            if refusal is None:
+                return
+        # Nothing proves plaintext, so what the downstream calls lost is not read as plaintext in another way.
+        plain = call.instructions.reads_plaintext
+        withheld = plain and isinstance(refusal, DownstreamStatus) and refusal.code == "DATA_LOSS"
+        try:
+            self._load_by_stream(call, artifact, destination, plain=plain and not withheld)
+        except NotSealed:
+            if withheld and refusal is not None:
+                raise refusal from None
+            raise
+        except DownstreamStatus as status:
+            if status.code == "UNIMPLEMENTED" and refusal is not None:
+                raise refusal from None
+            raise
 
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
         """Yield the plaintext of a stored file, each segment only once it has been verified."""
@@ -54,20 +76,26 @@ class Opener:
 
     # --- by file ------------------------------------------------------------------------------------------
 
-    def _load_by_file(self, call: Call, artifact: Artifact, destination: Destination) -> bool:
-        """Load through the spool. Return False if that did not work and `spool.transfer` permits a stream instead."""
+    def _load_by_file(
+        self, call: Call, artifact: Artifact, destination: Destination
+    ) -> Refused | DownstreamStatus | None:
+        """Load through the spool.
+
+        Returns:
+            The downstream's refusal if a stream may be tried instead; nothing has been opened then. None for success.
+        """
         with self._spool.place() as place:
             spooled = place / SPOOLED
             try:
                 self._downstream.load(call, artifact, spooled)
             except (Refused, DownstreamStatus) as error:
-                unimplemented = isinstance(error, DownstreamStatus) and error.code == "UNIMPLEMENTED"
-                if self._stored.transfer is Transfer.AUTO and (unimplemented or self._spool.free_bytes() < _FULL):
-                    return False
+                by_path_alone = isinstance(error, DownstreamStatus) and error.code in _BY_PATH_ALONE
+                if self._stored.transfer is Transfer.AUTO and (by_path_alone or self._spool.free_bytes() < _FULL):
+                    return error
                 raise
             call.check()
             self._open_from_spool(call, artifact, spooled, destination)
-        return True
+        return None
 
     def _open_from_spool(self, call: Call, artifact: Artifact, spooled: Path, destination: Destination) -> None:
         """Open the sealed file or directory at `spooled` into `destination`, and free its space meanwhile."""
@@ -88,9 +116,9 @@ class Opener:
 
     # --- by stream ----------------------------------------------------------------------------------------
 
-    def _load_by_stream(self, call: Call, artifact: Artifact, destination: Destination) -> None:
+    def _load_by_stream(self, call: Call, artifact: Artifact, destination: Destination, *, plain: bool) -> None:
         """Load through OpenStream: first as one file, and as a directory if it turns out to be one."""
-        unlock, plain = self._unlock(call), call.instructions.reads_plaintext
+        unlock = self._unlock(call)
         try:
             with destination.new_file(PUBLIC_FILE) as into:
                 self._open_into(call, artifact, into, unlock, plain=plain)
@@ -130,7 +158,7 @@ class Opener:
             except DirectoryIncomplete as error:
                 fault = error.fact
             except (Refused, DownstreamStatus) as error:
-                if not says_absent(error, file):
+                if not self._stored.absence.of_object(error, file):
                     raise
                 fault = "is missing"
             if fault:

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from sealgate.call import Call, SealingInstructions, logged_key
-from sealgate.errors import BadRequest, ContextDiffers, Denied, NotSealed, PluginError, shown_key
+from sealgate.errors import AlreadyStored, BadRequest, ContextDiffers, Denied, NotSealed, PluginError, shown_key
+from sealgate.log_event import LogEvent
 from sealgate.meter import Meter
 from sealgate.plugin import Artifact
 from sealgate.policy.decision import WRITES, Decision, Measures, Request, Verdict
@@ -104,6 +105,7 @@ class Ruling:
 
     def may_read(self, key: str) -> bool:
         """Return whether the object may be read, by Load or by OpenStream."""
+        self._call.check()
         requests = (replace(self._request, operation=operation, key=key, path="") for operation in _READS)
         return any(self.policy.decide(request).effective.allows for request in requests)
 
@@ -136,6 +138,11 @@ class Ruling:
             passthrough=encryption.passthrough,
         )
 
+    def require_new(self, replacing: Measures) -> None:
+        """Have the write fail if something is stored by then, if `replacing` it would be denied."""
+        if not self.decide(self.artifact_key, replacing).effective.allows:
+            self._call.only_new = True
+
     # --- decisions ----------------------------------------------------------------------------------------
 
     def require(self, decision: Decision, key: str = "", *, is_own: bool = False) -> None:
@@ -164,8 +171,24 @@ class Ruling:
         if effective.outcome == "deny":
             if not key or key == self._artifact.key:
                 raise refusal(effective)
+            if effective.code == "BAD_KEY":
+                raise self._unusable_name(effective, key if is_own else "")
             named = f'object "{shown_key(key)}"' if is_own or self.may_read(key) else "an object beneath it"
             raise refusal(replace(effective, fact=f"{named}: {effective.fact}"))
+
+    def _unusable_name(self, verdict: Verdict, key: str) -> PluginError:
+        """Return the error for a directory in which one object has a key that is refused.
+
+        Args:
+            verdict: why the key is refused.
+            key: the key, if the object is one of the caller's own files; else empty, and it is not named.
+        """
+        if not key:
+            fact, advice = f"an object beneath it: {verdict.fact}", "Rename the file, and save the directory again"
+        else:
+            file = shown_key(key.removeprefix(f"{self.artifact_key}/"))
+            fact, advice = f'file "{file}": {verdict.fact}', "Rename the file, or save an archive of the directory"
+        return refusal(replace(verdict, fact=fact, advice=advice))
 
     def require_removal(self, decision: Decision, key: str) -> None:
         """Record and require a decision on an object that a write would remove. Here `skip` denies, too."""
@@ -195,11 +218,11 @@ class Ruling:
 
     def _record(self, verdict: Verdict) -> None:
         facts = self._call.decision
-        facts.effective, facts.code = verdict.outcome, verdict.code
+        facts.effective, facts.code, facts.reason = verdict.outcome, verdict.code, verdict.fact
         facts.policy, facts.rule = verdict.policy, verdict.rule
         note = self.policy.audit_note(verdict)
         if note:
-            facts.annotations, facts.hmac_key = tuple(sorted(note.annotations.items())), note.hmac_key
+            facts.annotations = tuple(sorted(note.annotations.items()))
 
     @contextmanager
     def enforced(self) -> Iterator[None]:
@@ -210,6 +233,9 @@ class Ruling:
         """
         try:
             yield
+        except AlreadyStored:  # since the storage was asked
+            self.require(self.decide(self._request.key, Measures(exists=True)))
+            raise
         except NotSealed:
             self.require(self.decide(self._request.key, Measures(sealed=False)))
             raise
@@ -222,11 +248,13 @@ class Ruling:
             facts = self._call.decision
             if facts.effective == "allow" and self._warns:
                 log.warning(
-                    "%s %s is allowed, and would be denied if the policy were enforced: %s [d=%s]",
-                    self._call.operation,
-                    logged_key(self._call, self._artifact.key),
-                    ", ".join(facts.would_deny),
-                    self._call.id,
+                    LogEvent(
+                        "a policy on trial would deny the call",
+                        operation=self._call.operation,
+                        key=logged_key(self._call, self._artifact.key),
+                        would_deny=list(facts.would_deny),
+                        decision_id=self._call.id,
+                    )
                 )
 
 

@@ -20,6 +20,8 @@ from sealgate.layers.directories import require_unreserved
 from sealgate.layers.opening import Opener
 from sealgate.layers.sealing import Sealer
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
+from sealgate.storage.absence import Absence
+from sealgate.storage.deletion import Deleter
 from sealgate.storage.local_paths import Roots
 from sealgate.storage.spool import Spool
 from sealgate.storage.stored_objects import StoredObjects, Transfer
@@ -34,6 +36,7 @@ class Sealed(ArtifactPlugin):
         roots: the directories beneath which local paths must be.
         spool: where ciphertext waits for a downstream that works by path.
         transfer: how ciphertext travels.
+        absence: recognizes the answers by which the downstream says that nothing is stored.
         allows_unbound: whether objects are opened that were sealed without an artifact key.
     """
 
@@ -45,13 +48,14 @@ class Sealed(ArtifactPlugin):
         roots: Roots,
         spool: Spool,
         transfer: Transfer = Transfer.AUTO,
+        absence: Absence = Absence(),  # noqa: B008 - it has no state that changes
         allows_unbound: bool = False,
     ) -> None:
-        self.stored = StoredObjects(downstream, spool, transfer)
+        self.stored = StoredObjects(downstream, spool, transfer, absence)
         """The stored objects, still sealed, one at a time."""
-        self._downstream = downstream
         self._roots = roots
-        self._sealer = Sealer(self.stored, keys)
+        self._deleter = Deleter(self.stored)
+        self._sealer = Sealer(self.stored, keys, self._deleter)
         self._opener = Opener(self.stored, keys, allows_unbound=allows_unbound)
 
     @override
@@ -88,9 +92,10 @@ class Sealed(ArtifactPlugin):
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
+        """Delete the artifact, and fail if the downstream has left something of it."""
         artifact = without_author_block(artifact)
         require_unreserved(artifact.key)
-        self._downstream.delete(call, artifact)
+        self._deleter.delete_artifact(call, artifact)
 
     @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 from sealgate import envelope
@@ -11,16 +12,18 @@ from sealgate.call import Call
 from sealgate.envelope import Header, Manifest, Totals
 from sealgate.errors import LimitReached, NotConfigured, shown_key
 from sealgate.keys import KeyProvider
-from sealgate.layers.directories import StoredDirectory, child
+from sealgate.layers.directories import EarlierSaves, child
 from sealgate.layers.flow import (
     add_totals,
     admit_callback,
     counted_to_storage,
+    keys_above,
     metered_plaintext,
     undo_partial_save,
 )
 from sealgate.layers.save_survey import SaveSurvey, survey_source
 from sealgate.plugin import Artifact, Chunk
+from sealgate.storage.deletion import Deleter
 from sealgate.storage.local_paths import LocalSource, local_errors, opened_directory, read_chunks
 from sealgate.storage.spool import private_directory, private_file
 from sealgate.storage.stored_objects import SPOOLED, StoredObjects, Transfer
@@ -37,9 +40,11 @@ class Sealer:
     Args:
         stored: where the ciphertext is stored.
         keys: creates data keys.
+        deleter: deletes what an earlier Save left.
     """
 
-    def __init__(self, stored: StoredObjects, keys: KeyProvider) -> None:
+    def __init__(self, stored: StoredObjects, keys: KeyProvider, deleter: Deleter) -> None:
+        self._deleter = deleter
         self._stored = stored
         self._downstream = stored.downstream
         self._spool = stored.spool
@@ -62,7 +67,7 @@ class Sealer:
         else:
             self._save_by_stream(call, artifact, source, *self._new_key(call, author_key))
         if not source.is_directory:
-            self._directory(call, artifact).remove_objects_beneath()
+            self._earlier(call, artifact).remove_directory()
 
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], author_key: str) -> None:
         """Seal what `chunks` yields, and store it as one file. The other arguments are those of `save`."""
@@ -72,7 +77,7 @@ class Sealer:
         else:
             sealed = self._seal(call, artifact, chunks, *self._new_key(call, author_key))
             self._stored.write(call, artifact, sealed, by_stream=by_stream)
-        self._directory(call, artifact).remove_objects_beneath()
+        self._earlier(call, artifact).remove_directory()
 
     def _saves_by_file(self, call: Call, survey: SaveSurvey) -> bool:
         """Choose between the spool (True) and a stream (False) for a Save, by `spool.transfer` and free space.
@@ -97,9 +102,9 @@ class Sealer:
         self, call: Call, artifact: Artifact, source: LocalSource, header: Header, data_key: bytes
     ) -> None:
         """Seal `source` into the spool, and have the downstream save it from there."""
-        directory = self._directory(call, artifact)
-        keeps_files = source.is_directory and not self._stored.replaces_whole(call)
-        has_file = keeps_files and directory.has_file_at_key()
+        earlier = self._earlier(call, artifact)
+        keeps_objects = source.is_directory and not call.only_new and not self._stored.replaces_whole(call)
+        has_file = keeps_objects and earlier.has_file_at_key()
         with self._spool.place() as place:
             spooled = place / SPOOLED
             with call.trace.step("seal"), local_errors("the local path", written="the spool"):
@@ -110,8 +115,17 @@ class Sealer:
             add_totals(call, totals)
             call.check()
             if has_file:
-                self._downstream.delete(call, artifact)
+                earlier.remove_file_at_key()
+            before = (earlier.keys_beneath() if keeps_objects else None) or frozenset()
+            new: frozenset[str] = frozenset()
+            if before:
+                with opened_directory(spooled) as sealed:
+                    new = _keys_in(sealed, artifact.key)
+            old = before - new
+            in_the_way = _in_the_way(old, new)
+            earlier.remove_objects(in_the_way)
             self._downstream.save(call, artifact, spooled)
+            earlier.remove_objects(old - in_the_way)
 
     def _save_by_stream(
         self, call: Call, artifact: Artifact, source: LocalSource, header: Header, data_key: bytes
@@ -124,11 +138,13 @@ class Sealer:
         if not source.is_directory:
             store(artifact, read_chunks(source.fd, call.check))
             return
-        directory = self._directory(call, artifact)
-        directory.remove_file_at_key()
-        manifest = self._store_each_file(call, artifact, source, store)
-        sealed = envelope.seal_manifest(header, data_key, artifact.key, manifest)
-        self._stored.write(call, directory.manifest, counted_to_storage(call, sealed), by_stream=True)
+        manifest = child(artifact, envelope.MANIFEST)
+
+        def store_manifest(files: Manifest) -> None:
+            sealed = envelope.seal_manifest(header, data_key, artifact.key, files)
+            self._stored.write(call, manifest, counted_to_storage(call, sealed), by_stream=True)
+
+        self._replace_directory(call, artifact, source, store, store_manifest)
 
     def _save_unsealed(self, call: Call, artifact: Artifact, source: LocalSource, survey: SaveSurvey) -> None:
         """Store each file of `source` as plaintext, because a policy says so."""
@@ -142,30 +158,58 @@ class Sealer:
         if not source.is_directory:
             store(artifact, read_chunks(source.fd, call.check))
             return
-        directory = self._directory(call, artifact)
-        directory.remove_file_at_key()
-        directory.remove_manifest()
-        self._store_each_file(call, artifact, source, store)
+        self._earlier(call, artifact).remove_manifest()
+        self._replace_directory(call, artifact, source, store, lambda _: None)
 
-    def _store_each_file(self, call: Call, artifact: Artifact, source: LocalSource, store: _StoreFile) -> Manifest:
-        """Call `store` for each file of a directory, under the file's own artifact key; return what was stored."""
-        files: dict[str, int] = {}
+    def _replace_directory(
+        self,
+        call: Call,
+        artifact: Artifact,
+        source: LocalSource,
+        store: _StoreFile,
+        store_manifest: Callable[[Manifest], None],
+    ) -> None:
+        """Store the files of a directory and its manifest, and remove what earlier Saves left under its key."""
+        earlier = self._earlier(call, artifact)
+        before: frozenset[str] | None = frozenset()
+        if not call.only_new:  # else nothing was stored, and what is stored by now is another Save's
+            if earlier.has_file_at_key():
+                earlier.remove_file_at_key()
+            before = earlier.keys_beneath()
+        removed: frozenset[str] = frozenset()
+        if before:
+            removed = _in_the_way_of(source, call, artifact, before)
+            earlier.remove_objects(removed)
+        with undo_partial_save(call, artifact, before, self._downstream) as files:
+            stored = self._store_each_file(call, artifact, source, store, files)
+            store_manifest(stored)
+        if before:
+            prefix, manifest = f"{artifact.key}/", f"{artifact.key}/{envelope.MANIFEST}"
+            # No second set of 100,000 keys is made: the manifest has the paths.
+            old = frozenset(
+                key for key in before - removed if key != manifest and key.removeprefix(prefix) not in stored.files
+            )
+            # A file that appeared since its directory was read may be beneath an old key, which then stays.
+            earlier.remove_objects(old - _in_the_way(old, (f"{prefix}{path}" for path in stored.files)))
+
+    def _store_each_file(
+        self, call: Call, artifact: Artifact, source: LocalSource, store: _StoreFile, files: dict[str, int]
+    ) -> Manifest:
+        """Call `store` for each file of a directory, under the file's own artifact key; return what was stored.
+
+        The path and the plaintext size of each file that was stored are added to `files`.
+        """
         empty: set[str] = set()
-        with (
-            undo_partial_save(call, artifact, self._downstream) as written,
-            local_errors("the local path"),
-            envelope.savable(),
-        ):
+        with local_errors("the local path"), envelope.savable():
             for place in envelope.walk(source.fd, skip_links=call.instructions.skips_links):
                 if place.path and not place.files and not place.directories:
                     empty.add(place.path)
                 for name in place.files:
                     path = place.path_of(name)
-                    before = call.sealed.plaintext_bytes
+                    counted = call.sealed.plaintext_bytes
                     with envelope.open_regular(name, place.fd) as fd:
                         store(child(artifact, path), read_chunks(fd, call.check))
-                    files[path] = call.sealed.plaintext_bytes - before
-                    written.append(child(artifact, path))
+                    files[path] = call.sealed.plaintext_bytes - counted
         return Manifest(files, frozenset(empty))
 
     def _store_unsealed(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], *, by_stream: bool) -> None:
@@ -197,8 +241,8 @@ class Sealer:
         )
         return header, data_key.plaintext
 
-    def _directory(self, call: Call, artifact: Artifact) -> StoredDirectory:
-        return StoredDirectory(call, artifact, self._stored)
+    def _earlier(self, call: Call, artifact: Artifact) -> EarlierSaves:
+        return EarlierSaves(call, artifact, self._stored, self._deleter)
 
 
 def _seal_into_spool(
@@ -211,6 +255,29 @@ def _seal_into_spool(
             return envelope.seal_tree(source.fd, fd, header, data_key, key, call.check, admit, skip_links=skip_links)
     with open(spooled, "xb", buffering=0, opener=private_file) as file:
         return Totals(1, *envelope.seal_file(source.fd, file.fileno(), header, data_key, key, call.check, admit))
+
+
+def _keys_in(directory: int, key: str, *, skip_links: bool = False) -> frozenset[str]:
+    """Return the artifact keys of the files in the directory open as `directory`, which is the artifact `key`."""
+    places = envelope.walk(directory, skip_links=skip_links)
+    return frozenset(f"{key}/{place.path_of(name)}" for place in places for name in place.files)
+
+
+def _in_the_way_of(source: LocalSource, call: Call, artifact: Artifact, before: frozenset[str]) -> frozenset[str]:
+    """Return the keys `before` that must be deleted before the files of a local directory are stored."""
+    with local_errors("the local path"), envelope.savable():
+        local = _keys_in(source.fd, artifact.key, skip_links=call.instructions.skips_links)
+    return _in_the_way(before - local, local)
+
+
+def _in_the_way(old: AbstractSet[str], new: Iterable[str]) -> frozenset[str]:
+    """Return the keys `old`, none of which is new, that must be deleted before the objects `new` are stored.
+
+    Many downstreams delete what is stored beneath a key with the key. So an old object above a new one goes first, with
+    the old objects beneath it.
+    """
+    roots = {above for key in new for above in keys_above(key)} & old
+    return frozenset(key for key in old if key in roots or not roots.isdisjoint(keys_above(key)))
 
 
 def _cannot_keep(directory: str) -> NotConfigured:

@@ -7,19 +7,22 @@ storage only if a rule needs the answer. It reads the stored objects directly an
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sealgate.call import Call
-from sealgate.errors import Cancelled, DeadlineExceeded, NotConfigured, PluginError, Refused
+from sealgate.errors import Cancelled, DeadlineExceeded, Denied, NotConfigured, PluginError, Refused, UnclearAnswer
 from sealgate.layers.author_block import without_author_block
 from sealgate.layers.ruling import Ruling
 from sealgate.plugin import Artifact
-from sealgate.policy.decision import Measures
+from sealgate.policy.decision import Decision, Measures
 from sealgate.policy.engine import Matched
-from sealgate.storage.stored_objects import StoredHeader, StoredObjects
+from sealgate.storage.stored_objects import StoredHeader, StoredObjects, is_manifest
 
 _EXISTS, _AGE = "exists", "age"
+_NEED_STORAGE = frozenset({"OVERWRITE", "RETENTION"})
+"""The codes of denials that depend on what is stored."""
+_TEACH = "Make the downstream answer, or add its text for absent keys to downstream.absentTexts"
 _T = TypeVar("_T")
 
 
@@ -35,6 +38,22 @@ class StorageProbe:
     stored: StoredObjects | None
     now: Callable[[], float]
     """Unix seconds."""
+    unclear: list[PluginError] = field(default_factory=list)
+    """The answers of the storage that did not say what an enforced rule needs to know."""
+
+    def require(self, decision: Decision, key: str = "", *, is_own: bool = False) -> None:
+        """Do what `Ruling.require` does. If an answer of the storage was unclear, the remedy of a denial says so.
+
+        Raises:
+            BadRequest: the key is not canonical.
+            Denied: a policy denies.
+        """
+        try:
+            self.ruling.require(decision, key, is_own=is_own)
+        except Denied as error:
+            if self.unclear and decision.effective.code in _NEED_STORAGE:
+                error.remedy = _TEACH
+            raise
 
     def beneath(self) -> list[str]:
         """Return the keys that the storage lists for the artifact, without the artifact's own key.
@@ -45,10 +64,10 @@ class StorageProbe:
         artifact = self.ruling.artifact(self.ruling.artifact_key)
 
         def ask() -> list[str]:
-            return self._stored().list_objects(self.call, without_author_block(artifact))
+            return self._stored().keys(self.call, without_author_block(artifact))
 
         listed = self._ask_if_possible(ask, needed=self.ruling.policy.enforces) or []
-        return [key for key in listed if key != artifact.key]
+        return [key for key in listed if key != artifact.key and not is_manifest(key)]
 
     def exists(self, key: str) -> tuple[bool | None, frozenset[str]]:
         """Return whether an object is stored at `key` or beneath it, and the facts that stay unknown.
@@ -61,7 +80,7 @@ class StorageProbe:
             if self.ruling.nothing_stored:
                 return False
             forwarded = without_author_block(artifact)
-            return self._header(artifact) is not None or self._stored().is_directory(self.call, forwarded)
+            return self._header(artifact) is not None or self._stored().has_keys_beneath(self.call, forwarded)
 
         return self._ask(self.ruling.rules_for(key), _EXISTS, ask)
 
@@ -72,11 +91,12 @@ class StorageProbe:
             Denied: a policy refuses the deletion.
         """
         for key in (self.ruling.artifact_key, *beneath):
+            self.call.check()
             matched = self.ruling.rules_for(key)
             header, pending = self._header_if_needed(matched, key)
             if header or not beneath or key != self.ruling.artifact_key:
                 measures = Measures(age=self._age(header), files=len(beneath), pending=pending)
-                self.ruling.require(matched.judge(measures), key)
+                self.require(matched.judge(measures), key)
         return not self.ruling.skips
 
     def require_removable(self, keys: Iterable[str]) -> None:
@@ -86,6 +106,7 @@ class StorageProbe:
             Denied: a policy keeps one of them.
         """
         for key in keys:
+            self.call.check()
             matched = self.ruling.rules_for_removal(key)
             is_artifact = key == self.ruling.artifact_key
             decision = matched.judge(Measures(pending=frozenset({_AGE})))
@@ -118,7 +139,8 @@ class StorageProbe:
         try:
             return ask(), frozenset()
         except PluginError as error:
-            if decision.needs and isinstance(error, Refused):
+            if decision.needs and isinstance(error, Refused | UnclearAnswer):
+                self.unclear.append(error)
                 return None, frozenset()
             self._raise_if_needed(error, needed=bool(decision.needs))
             return None, frozenset({fact})
