@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
 from harness.library import LIBRARY
-from harness.policy import document
+from harness.policy import document, sealgate
 
 HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicy\nmetadata: {name: main}\n"
 TRAIL = "".join(
@@ -28,14 +26,6 @@ TRAIL = "".join(
     for key in ("team-a/x", "team-b/x")
 )
 TEST_HEAD = "apiVersion: sealgate/v1alpha1\nkind: ArtifactPolicyTest\npolicies: [p.yaml]\n"
-
-
-def sealgate(*arguments, given: str = "") -> tuple[int, str]:
-    command = [sys.executable, "-m", "sealgate", "policy", *map(str, arguments)]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALGATE_")}
-    result = subprocess.run(command, input=given, capture_output=True, text=True, check=False, env=environment)
-    assert "Traceback" not in result.stderr, result.stderr
-    return result.returncode, result.stdout
 
 
 @pytest.fixture
@@ -102,6 +92,38 @@ def test_check_of_a_missing_file_is_a_fault(tmp_path):
     )
 
 
+def test_several_paths_are_checked_together(tmp_path):
+    paths = []
+    for name in ("platform", "tenant"):
+        paths.append(tmp_path / f"{name}.json")
+        paths[-1].write_text(json.dumps(document([{"effect": "allow"}], name=name)))
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "p.json").write_text(json.dumps(document(name="third")))
+    assert sealgate("check", *paths, tmp_path / "more")[1].endswith("valid: 3 documents, 2 rules, 0 warnings\n")
+    paths[1].write_text(json.dumps(document(name="platform")))
+    assert f"{paths[1]}:1:" in sealgate("check", *paths)[1]
+    code, text = sealgate("check", tmp_path / "none", tmp_path / "nor.yaml")
+    assert (code, text.count("no such file or directory")) == (2, 2)
+
+
+def test_standard_input_is_a_document(bad):
+    code, text = sealgate("check", "-", given=bad.read_text())
+    assert code == 2
+    assert text.startswith("standard input:6:17: Object contains unknown field `efect`")
+    good = json.dumps(document([{"effect": "allow"}], name="other"))
+    assert sealgate("check", "-", given=good) == (0, "valid: 1 documents, 1 rules, 0 warnings\n")
+    assert sealgate("check", "-", LIBRARY, given=good)[1].startswith("WARN ")
+    assert "the document is empty" in sealgate("check", "-")[1]
+    assert "standard input: is not UTF-8" in sealgate("check", "-", given="\udcff")[1]
+
+
+def test_a_rule_that_is_about_to_expire_gets_a_warning(tmp_path):
+    (tmp_path / "p.json").write_text(json.dumps(document([{"effect": "allow", "expires": "2020-01-01T00:00:00Z"}])))
+    code, text = sealgate("check", tmp_path / "p.json")
+    assert (code, "L018: r0 expired at 2020-01-01T00:00:00Z" in text) == (0, True)
+    assert sealgate("check", tmp_path / "p.json", "--strict")[0] == 2
+
+
 def test_the_library_passes_its_tests_which_cover_every_rule():
     code, text = sealgate("test", LIBRARY, "--coverage")
     assert (code, text) == (0, "43 cases, 43 passed, 0 failed; 19 of 19 rules covered\n")
@@ -131,6 +153,28 @@ def test_a_failed_case_is_reported_with_its_place_and_reason(suite):
     assert text.endswith("2 cases, 1 passed, 1 failed\n")
     assert sealgate("test", suite, "--run", "fine")[0] == 0
     assert sealgate("test", suite, "--run", "nothing") == (1, "no test case was found\n")
+
+
+def test_test_documents_come_from_several_paths_and_from_standard_input(suite, tmp_path):
+    given = TEST_HEAD.replace("p.yaml", f"{suite}/p.yaml")
+    given += "cases: [{name: given, op: Load, key: a/b, expect: {decision: allow}}]\n"
+    code, text = sealgate("test", suite, suite / "p.test.yaml", "-", "--coverage", given=given)
+    assert (code, text.splitlines()[-1][:28]) == (1, "5 cases, 3 passed, 2 failed;")
+    assert sealgate("test", "-", given=given) == (0, "1 cases, 1 passed, 0 failed\n")
+    assert sealgate("test")[0] == 2
+
+
+def test_a_case_says_when_its_call_begins(suite):
+    (suite / "p.yaml").write_text(
+        HEAD + 'spec: {rules: [{name: glass, effect: allow, expires: "2026-12-01T18:00:00Z"}]}\n'
+    )
+    (suite / "p.test.yaml").write_text(
+        TEST_HEAD + "defaults: {op: Load, key: a}\ncases:\n"
+        '  - {name: before, time: "2026-12-01T17:59:59Z", expect: {decision: allow, rule: glass}}\n'
+        '  - {name: after, time: "2026-12-01T18:00:00Z", expect: {decision: deny, code: EXPIRED, rule: glass}}\n'
+        "  - {name: unknown, expect: {decision: deny, code: EXPIRED}}\n"
+    )
+    assert sealgate("test", suite, "--coverage") == (0, "3 cases, 3 passed, 0 failed; 1 of 1 rules covered\n")
 
 
 def test_coverage_fails_for_a_rule_that_no_case_covers(suite):
@@ -175,7 +219,7 @@ def test_a_hostile_case_name_stays_on_its_line_of_the_output(suite):
 @pytest.mark.parametrize(
     ("text", "fact"),
     [
-        ("cases: []\n", "length >= 1"),
+        ("cases: []\n", "An empty list"),
         ("cases: [{name: a, op: Load, key: k, expect: {decision: yep}}]\n", "Invalid enum value 'yep'"),
         ("cases: [{name: a, expect: {decision: deny}}]\n", "neither the case nor the defaults have `op`"),
         (
@@ -195,62 +239,6 @@ def test_an_invalid_test_document_is_refused_with_its_place(suite, text, fact):
 def test_a_directory_without_test_documents_is_refused(tmp_path, suite):
     (suite / "p.test.yaml").unlink()
     assert sealgate("test", suite)[0] == 2
-
-
-def test_explain_shows_the_result_of_each_rule():
-    arguments = ["--policy", LIBRARY / "tenants.yaml", "--op", "Load", "--key", "team-b/x.tgz", "--namespace", "team-a"]
-    code, text = sealgate("explain", *arguments)
-    assert code == 1
-    assert text.splitlines() == [
-        'DENY  Load "team-b/x.tgz"   NO_RULE',
-        "  no allow rule covers this key for namespace team-a (NO_RULE). Your keys start with team-a/ or shared/.",
-        '  allow   tenants/own-prefix         no      keys: "team-a/**" does not match segment 1 "team-b"',
-        "  allow   tenants/ml-large           no      identity: namespace does not match",
-        '  allow   tenants/shared-read        no      keys: "shared/**" does not match segment 1 "team-b"',
-        '  deny    tenants/no-secrets         no      keys: "**/.git/**" does not match, nor do 2 other patterns',
-        "  require tenants/sane               ok      maxListing ?<=5000, maxDepth 2<=12, maxKeyBytes 12<=512",
-        '  encrypt tenants/encryption/shared  no      keys: "shared/**" does not match segment 1 "team-b"',
-        "  encrypt tenants/encryption/tenant  first   key tenant-team-a",
-        "  proposed: DENY (same)",
-    ]
-    document = json.loads(sealgate("explain", *arguments, "-o", "json")[1])
-    assert document["effective"]["code"] == "NO_RULE"
-    assert [line["state"] for line in document["rules"]] == ["no", "no", "no", "no", "ok", "no", "first"]
-
-
-def test_explain_takes_every_fact_as_an_option():
-    arguments = ["--policy", LIBRARY / "hipaa.yaml", "--key", "phi/records/p", "--service-account", "clinical-etl"]
-    code, text = sealgate("explain", *arguments, "--op", "Save", "--exists", "--component", "init")
-    assert (code, "OVERWRITE" in text) == (1, True)
-    code, text = sealgate("explain", *arguments, "--op", "Save", "--component", "init")
-    assert (code, "hipaa/encryption/phi  first   key phi" in text) == (0, True)
-    code, text = sealgate("explain", *arguments, "--op", "Delete", "--component", "gc", "--age", "10d")
-    assert text.startswith("SKIP")
-    assert "encrypt" not in text
-    assert sealgate("explain", *arguments, "--op", "Save", "--size", "5GB")[0] == 2
-
-
-def test_explain_shows_owner_and_runbook(tmp_path):
-    found = document([{"effect": "deny"}])
-    found["metadata"]["annotations"] = {"owner": "platform@example.com", "runbook": "https://example.com/r", "x": "y"}
-    (tmp_path / "p.json").write_text(json.dumps(found))
-    _, text = sealgate("explain", "--policy", tmp_path / "p.json", "--op", "Load", "--key", "a")
-    assert text.splitlines()[-2:] == [
-        "  owner of main: platform@example.com",
-        "  runbook of main: https://example.com/r",
-    ]
-    found["spec"]["rules"] = []
-    (tmp_path / "p.json").write_text(json.dumps(found))
-    assert "owner of main" in sealgate("explain", "--policy", tmp_path / "p.json", "--op", "Load", "--key", "a")[1]
-
-
-def test_explain_shows_any_key_without_control_characters():
-    arguments = ["explain", "--policy", LIBRARY / "tenants.yaml", "--op", "Load", "--namespace", "\udcfe", "--key"]
-    for key, shown in (("\udcff", "\\xdcff"), ("a\n::error::", "a\\x0a::error::")):
-        code, text = sealgate(*arguments, key)
-        assert code == 1
-        assert text.startswith(f'DENY  Load "{shown}"   BAD_KEY\n')
-        assert all(line.isprintable() for line in text.splitlines())
 
 
 def test_replay_reports_what_would_change(tmp_path):
@@ -282,3 +270,45 @@ def test_the_schema_is_printed_for_policies_and_for_tests():
     for arguments, title in (([], "Sealgate ArtifactPolicy"), (["--tests"], "Sealgate ArtifactPolicyTest")):
         code, text = sealgate("schema", *arguments)
         assert (code, json.loads(text)["title"]) == (0, title)
+
+
+@pytest.fixture
+def versions(tmp_path) -> tuple[Path, Path]:
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    old.write_text(json.dumps(document([{"effect": "allow", "match": {"keys": ["a/**"]}}])))
+    new.write_text(json.dumps(document([{"effect": "allow", "match": {"keys": ["a/**", "b/it's"]}}])))
+    return old, new
+
+
+def test_diff_prints_a_request_that_explain_decides_differently(versions):
+    old, new = versions
+    assert sealgate("diff", old, old)[0] == 0
+    code, text = sealgate("diff", old, new)
+    assert code == 1
+    assert text.startswith('now allowed: Load "b/it\'s"')
+    assert text.endswith("1 now allowed\n")
+    commands = [line.removeprefix("  $ sealgate policy ") for line in text.splitlines() if line.startswith("  $ ")]
+    assert [sealgate(*shlex.split(command))[0] for command in commands] == [1, 0]
+
+
+def test_diff_and_prove_print_json(versions):
+    (found,) = json.loads(sealgate("diff", *versions, "-o", "json")[1])["differences"]
+    assert found["kind"] == "allowed"
+    assert found["example"] == {"op": "Load", "key": "b/it's"}
+    assert (found["old"]["code"], found["new"]["rule"]) == ("NO_RULE", "r0")
+    code, text = sealgate("prove", "--policy", versions[1], "--never", "op=write keys=b/**", "-o", "json")
+    assert code == 1
+    assert json.loads(text)["differences"][0]["example"]["op"] == "Save"
+
+
+def test_prove_exits_with_0_if_the_claim_holds_and_2_if_it_cannot_tell(versions):
+    old, new = versions
+    assert sealgate("prove", "--policy", old, "--never", "keys=b/**")[0] == 0
+    rule = {"effect": "allow", "match": {"keys": ["b"]}, "when": "key == 'c'"}
+    new.write_text(json.dumps(document([rule])))
+    code, text = sealgate("prove", "--policy", new, "--never", "keys=b/**")
+    assert code == 2
+    assert "cannot tell" in text
+    assert "`when` of main/r0" in text
+    assert sealgate("diff", old, new)[0] == 1
+    assert sealgate("prove", "--policy", old, "--never", "keys")[0] == 2

@@ -15,8 +15,8 @@ POLICIES = ROOT / "policies"
 POLICY_NAMES = ["analytics", "hipaa", "migration", "pci", "tenants"]
 NAMES = [
     *(name for policy in POLICY_NAMES for name in (policy, f"{policy}.test")),
-    *(f"vault/{name}" for name in ("auditor", "certifier", "loader", "loader-bound", "rewrapper", "saver")),
-    "vault/saver-bound",
+    *(f"vault/{name}" for name in ("auditor", "certifier", "loader", "loader-bound", "rewrapper", "rewrapper-local")),
+    *(f"vault/{name}" for name in ("saver", "saver-bound", "saver-local", "saver-local-bound")),
 ]
 
 

@@ -1,8 +1,12 @@
-"""Builds policy documents and prepared policies for tests."""
+"""Builds policy documents and prepared policies for tests, and runs `sealgate policy`."""
 
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+
+from harness.chain import SEALGATE
 
 from sealgate.documents.reader import read
 from sealgate.policy.engine import ProcessPolicy
@@ -34,3 +38,14 @@ def documents(*values: dict, installation: Installation = Installation()) -> Pol
 
 def policy(*values: dict, attested: bool = False, **identity: str) -> ProcessPolicy:
     return ProcessPolicy(documents(*values), Process(identity, attested))
+
+
+def sealgate(*arguments: object, given: str = "") -> tuple[int, str]:
+    """Run `sealgate policy` without a configuration, and return its exit code and its output."""
+    command = [*SEALGATE, "policy", *map(str, arguments)]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("SEALGATE_")}
+    result = subprocess.run(
+        command, input=given.encode(errors="surrogateescape"), capture_output=True, check=False, env=environment
+    )
+    assert b"Traceback" not in result.stderr, result.stderr
+    return result.returncode, result.stdout.decode()

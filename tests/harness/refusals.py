@@ -165,10 +165,23 @@ def _plaintext(home: Path) -> str:
     return scene.loaded()
 
 
+def _annotated(home: Path) -> str:
+    made = document([{"effect": "deny", "message": "the archive is closed"}])
+    made["metadata"]["annotations"] = {"owner": "platform@example.com", "runbook": "https://wiki.example.com/archive"}
+    bench = Bench(home, made, process=Process({}))
+    return refused(lambda: bench.load("team-a/x"), lambda: bench.call)
+
+
 def _pipe(home: Path) -> str:
     scene = Scene(home, ALLOW)
     (scene.work / "tree").mkdir()
     os.mkfifo(scene.work / "tree" / "pipe")
+    return scene.saved(scene.work / "tree")
+
+
+def _unusable_name(home: Path) -> str:
+    scene = Scene(home, ALLOW)
+    scene.file(name="tree/sub/10%2F11")
     return scene.saved(scene.work / "tree")
 
 
@@ -207,11 +220,16 @@ CALLS: dict[str, Callable[[Path], str]] = {
     "A file is too large": lambda home: Scene(home, _grant(maxBytes=4)).saved(),
     "A key has too many segments": lambda home: Scene(home, _grant(maxDepth=1)).loaded(),
     "A key is too long": lambda home: Scene(home, _grant(maxKeyBytes=4)).loaded(),
+    "The rule that allowed it has expired": lambda home: Scene(
+        home, {**ALLOW, "expires": "2026-12-01T18:00:00Z"}
+    ).loaded(),
+    "The policy names its owner and its runbook": _annotated,
     "A file of a directory is denied": lambda home: _child(home, own=True),
     "A stored directory contains an object that must not be read": lambda home: _child(home, own=False),
     "A file of a directory is denied after other files were stored": _partly_written,
     "A directory contains a symbolic link": _link,
     "A directory contains a pipe": _pipe,
+    "A directory contains a file with a name that no key can have": _unusable_name,
     "The name of an artifact is too long to be matched": _long_name,
     "The stored object was never sealed, and no policy is enforced": _plaintext,
     "It is unknown whether an object would be replaced": lambda home: _without_answer(home, stored=False),
@@ -235,8 +253,14 @@ CALLS: dict[str, Callable[[Path], str]] = {
     ),
     "An object was sealed under another key": lambda home: _sealed_differently(home, under="two"),
     "An author's block names a key that is not allowed": lambda home: _author(home, "sealgate: {key: other}"),
+    "An author's block names another key than the policy allows": lambda home: Scene(
+        home, ALLOW, encryption=[{"key": "one", "authorKeys": ["one", "two"]}]
+    ).saved(configuration="sealgate: {key: other}"),
     "An author's block has a field other than key": lambda home: _author(home, "sealgate: {context: {}}"),
     "An author's block is not valid": lambda home: _author(home, "sealgate: {key: a, key: b}"),
+    "A text with an author's block is neither YAML nor JSON": lambda home: _author(
+        home, "sealgate: {key: shared}\nformat: %b\n"
+    ),
 }
 
 

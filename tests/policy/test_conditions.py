@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from harness.policy import SPEC, written
+from harness.policy import SPEC, document, policy, written
 
 from sealgate.documents.reader import read
 from sealgate.policy import cel, load
@@ -35,6 +35,24 @@ def test_a_condition_with_known_names_is_valid(condition):
 def test_a_condition_with_an_unknown_name_is_not_valid(condition):
     with pytest.raises(cel.InvalidCondition, match=r"unknown variable (identity|params)\."):
         cel.compiled(condition, params=())
+
+
+@pytest.mark.parametrize("text", ["caf%C3%A9", "hour=10%3A00", "cafe\u0301", "a\u200bb", "a\u00a0b"])
+@pytest.mark.parametrize(
+    "condition", ["key == '{}'", 'key.startsWith("{}")', "key.matches(r'^{}$')", "key == '''{}'''"]
+)
+def test_a_condition_with_a_text_that_no_key_has_in_normal_form_is_not_valid(condition, text):
+    with pytest.raises(cel.InvalidCondition, match="sees keys in their normal form: write"):
+        cel.compiled(condition.format(text))
+    cel.compiled(f"size(key) %20 == 0 // {text}")
+
+
+def test_a_condition_compares_normal_forms_of_params_and_identity():
+    rule = {"effect": "deny", "when": "key == params.a || key == identity.workflow"}
+    made = policy(document([{"effect": "allow"}, rule], params={"a": "hour=10%3A00"}), workflow="cafe\u0301")
+    for key in ("hour=10%3A00", "hour=10:00", "cafe\u0301", "caf%C3%A9"):
+        assert made.decide(Request("Load", key)).effective.code == "DENIED"
+    assert made.decide(Request("Load", "hour=10")).effective.allows
 
 
 @pytest.mark.parametrize(

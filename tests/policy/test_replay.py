@@ -48,6 +48,16 @@ def test_changes_are_counted_by_rule_and_shown():
     ]
 
 
+def test_a_call_is_decided_at_the_time_when_it_began():
+    made = documents(document([{"effect": "allow", "expires": "2026-12-01T18:00:00Z"}]))
+    before, at = 1_796_147_999_000, 1_796_148_000_000
+    times = ({"time": before}, {"time": at}, {"time": at + 500, "duration": 501}, {}, {"time": True})
+    trail = [json.dumps(json.loads(record()) | time) for time in times]
+    found = replayed(trail, made)
+    assert [change.line for change in found.examples] == [2, 4, 5]
+    assert found.by_rule == {"main/r0 EXPIRED": 3}
+
+
 def test_a_delete_that_would_begin_or_stop_to_remove_something_is_a_change():
     keeps = documents(document([{"effect": "allow"}, {"effect": "deny", "onDelete": "skip"}]))
     removes = documents(document([{"effect": "allow"}]))

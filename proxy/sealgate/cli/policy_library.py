@@ -8,6 +8,7 @@ import sys
 
 from sealgate import library
 from sealgate.cli.exit_codes import DONE
+from sealgate.cli.shared_options import add_output_option
 from sealgate.errors import BadRequest, one_line
 
 SUMMARY = "list the policies that ship with Sealgate, or print one"
@@ -19,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "name", nargs="?", metavar="NAME", help="a document to print, such as pci, pci.test or vault/saver"
     )
-    parser.add_argument("-o", "--output", choices=("text", "json"), default="text", help="the form of the list")
+    add_output_option(parser, "text", "json")
 
 
 def run(options: argparse.Namespace) -> int:

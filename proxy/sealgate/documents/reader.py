@@ -10,17 +10,21 @@ differently (`no`, `010`, `1:30`, `2026-11-22`).
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import yaml
 
+from sealgate.documents import json_events
+
 LONGEST, LONGEST_OF_AUTHORS = 1 << 20, 1 << 16
 """Characters: of a file by the administrator, and of a text by the author of a workflow."""
 DEEPEST = 64
 """Levels of nesting."""
+BYTE_ORDER_MARK = "\ufeff"
 _MOST_DIGITS = 18
 _NULL, _TRUE, _FALSE = {"", "~", "null", "Null", "NULL"}, {"true", "True", "TRUE"}, {"false", "False", "FALSE"}
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9]*)", re.ASCII)
@@ -31,6 +35,8 @@ _AMBIGUOUS = re.compile(
     r"|[-+]?[0-9][0-9]*_[0-9_]*(?:\.[0-9_]*)?|[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}(?:[Tt \t].*)?",
     re.ASCII | re.IGNORECASE,
 )
+_BOOLEANS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
+"""Words of YAML 1.1, each with the word of YAML 1.2 that means the same."""
 _LIBRARY_FAULTS = (yaml.YAMLError, UnicodeError)
 
 
@@ -106,37 +112,66 @@ def read(text: str, longest: int = LONGEST) -> Document:
     if len(text) > longest:
         raise Unreadable(f"the document has more than {longest} characters")
     builder = _Builder()
-    for event in _events(text):
+    for event in events_of(text):
         builder.add(event)
     if builder.root is None:
         return Document(None, SourcePosition(1, 1), empty=True)
     return Document(*builder.root)
 
 
-def names_at_the_top(text: str) -> frozenset[str]:
-    """Return the field names of the mapping in `text`, even if it is not plain; an empty set for any other value.
+def value_of(events: Iterable[yaml.Event]) -> Any:
+    """Return the value of one node of a document, which must be plain.
 
     Raises:
-        Unreadable: `text` has more than `LONGEST_OF_AUTHORS` characters, or is not YAML.
+        Unreadable: it is not plain, or is nested deeper than `DEEPEST`.
     """
-    if len(text) > LONGEST_OF_AUTHORS:
-        raise Unreadable(f"the document has more than {LONGEST_OF_AUTHORS} characters")
-    names, depth, is_mapping, is_name = set(), 0, False, False
-    for event in _events(text):
-        if isinstance(event, yaml.CollectionEndEvent):
-            depth -= 1
-        elif isinstance(event, yaml.NodeEvent):
-            if depth == 1 and is_mapping:
-                is_name = not is_name
-                if is_name and isinstance(event, yaml.ScalarEvent):
-                    names.add(event.value)
-            if isinstance(event, yaml.CollectionStartEvent):
-                is_mapping = is_mapping or (depth == 0 and isinstance(event, yaml.MappingStartEvent))
-                depth += 1
-    return frozenset(names)
+    builder = _Builder()
+    for event in events:
+        builder.add(event)
+    return builder.root[0] if builder.root else None
 
 
-def _events(text: str) -> Iterator[yaml.Event]:
+def events_of(text: str) -> Iterator[yaml.Event]:
+    """Yield the events of the parser for `text`, which is JSON or else YAML. Its marks do not count a byte order mark.
+
+    Raises:
+        Unreadable: `text` is neither JSON nor YAML. The error is that of the format which `text` follows longer.
+    """
+    text = text.removeprefix(BYTE_ORDER_MARK)
+    not_json: json_events.NotJson | None = None
+    if json_events.may_be_json(text):
+        not_json = _json_fault(text)
+        if not_json is None:
+            yield from _json_events(text)
+            return
+    try:
+        yield from _yaml_events(text)
+    except Unreadable as not_yaml:
+        if not_json and not_json.reached >= (not_yaml.line, not_yaml.column):
+            raise Unreadable(not_json.fact, not_json.line, not_json.column) from None
+        raise
+
+
+def _json_fault(text: str) -> json_events.NotJson | None:
+    """Return why `text` is not JSON; None if it is."""
+    if json_events.is_json(text):
+        return None
+    try:
+        for _ in json_events.events(text):
+            pass
+    except json_events.NotJson as fault:
+        return fault
+    return None
+
+
+def _json_events(text: str) -> Iterator[yaml.Event]:
+    try:
+        yield from json_events.events(text)
+    except json_events.NotJson as fault:
+        raise Unreadable(fault.fact, fault.line, fault.column) from None
+
+
+def _yaml_events(text: str) -> Iterator[yaml.Event]:
     try:
         yield from yaml.parse(text, Loader=yaml.CSafeLoader)
     except yaml.MarkedYAMLError as error:
@@ -170,18 +205,18 @@ class _Builder:
         elif isinstance(event, yaml.CollectionStartEvent):
             _require_plain(event)
             if len(self._open) == DEEPEST:
-                raise _fault("the document is nested too deeply", event)
+                raise fault_at("the document is nested too deeply", event)
             if self._expects_name():
-                raise _fault("the name of a field must be text", event)
+                raise fault_at("the name of a field must be text", event)
             value: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
             self._open.append(_Container(value, _place(event)))
         elif isinstance(event, yaml.CollectionEndEvent):
             done = self._open.pop()
             self._put(done.value, done.place)
         elif isinstance(event, yaml.AliasEvent):
-            raise _fault("YAML aliases are not supported", event)
+            raise fault_at("YAML aliases are not supported", event)
         elif isinstance(event, yaml.DocumentStartEvent) and self.root is not None:
-            raise _fault("only one document is supported", event)
+            raise fault_at("only one document is supported", event)
 
     def _expects_name(self) -> bool:
         return bool(self._open) and isinstance(self._open[-1].value, dict) and self._open[-1].name is None
@@ -194,9 +229,9 @@ class _Builder:
         container = self._open[-1]
         place = _place(event)
         if event.implicit[0] and event.value == "<<":
-            raise _fault("YAML merge keys are not supported", event)
+            raise fault_at("YAML merge keys are not supported", event)
         if event.value in container.value:
-            raise _fault("the field {word} appears twice", event)
+            raise fault_at("the field {word} appears twice", event)
         container.name = event.value, place.line, place.column
 
     def _put(self, value: Any, place: SourcePosition) -> None:
@@ -216,9 +251,9 @@ class _Builder:
 
 def _require_plain(event: Any) -> None:
     if event.anchor:
-        raise _fault("YAML anchors are not supported", event)
+        raise fault_at("YAML anchors are not supported", event)
     if event.tag:
-        raise _fault("YAML tags are not supported", event)
+        raise fault_at("YAML tags are not supported", event)
 
 
 def _value(event: yaml.ScalarEvent) -> Any:
@@ -231,17 +266,24 @@ def _value(event: yaml.ScalarEvent) -> Any:
     if text in _TRUE or text in _FALSE:
         return text in _TRUE
     if _AMBIGUOUS.fullmatch(text):
-        raise _fault("YAML readers disagree about {word}: write it in quotes", event)
+        meant = _BOOLEANS.get(text.lower())
+        instead = f"write {meant}, or put it in quotes if it is text" if meant else "write it in quotes"
+        raise fault_at(f"YAML readers disagree about {{word}}: {instead}", event)
     if _INTEGER.fullmatch(text):
         if len(text.lstrip("+-")) > _MOST_DIGITS:
-            raise _fault("the number is too large", event)
+            raise fault_at("the number is too large", event)
         return int(text)
-    return float(text) if _NUMBER.fullmatch(text) else text
+    if not _NUMBER.fullmatch(text):
+        return text
+    if math.isinf(number := float(text)):
+        raise fault_at("the number is too large", event)
+    return number
 
 
 def _place(event: Any) -> SourcePosition:
     return SourcePosition(event.start_mark.line + 1, event.start_mark.column + 1)
 
 
-def _fault(fact: str, event: Any) -> Unreadable:
+def fault_at(fact: str, event: Any) -> Unreadable:
+    """Return the error for `fact` at the place of `event`; `{word}` in it stands for the scalar of the event."""
     return Unreadable(fact, event.start_mark.line + 1, event.start_mark.column + 1, getattr(event, "value", ""))

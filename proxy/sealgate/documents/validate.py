@@ -15,6 +15,7 @@ _MOST = 50
 """The most faults that are reported for one document."""
 _UNKNOWN, _MISSING, _ENUM = "unknown field `", "missing required field `", "Invalid enum value "
 _TEXT, _SOME_TEXT = "Expected `str`", "x"
+_EMPTY_LIST = "Expected `array` of length >= 1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +110,8 @@ class _RepairedCopy:
         missing = fact.partition(_MISSING)[2].rstrip("`")
         field = missing or fact.partition(_UNKNOWN)[2].rstrip("`")
         original = self._original_path((*path, field) if field else path)
+        if fact == _EMPTY_LIST and original in self._touched:
+            self._reported.add(original)  # it is empty because its items were removed
         self._touched.add(original[:-1])
         if missing:
             self._fill(path, missing, kind)
@@ -251,6 +254,8 @@ def _samples(kind: Any) -> Iterator[Any]:
 def _reworded(fact: str) -> str:
     if fact.startswith("Expected `str` matching regex"):
         return "Expected a name of at most 63 lower-case letters, digits and dashes"
+    if fact == _EMPTY_LIST:
+        return "An empty list names nothing, and one that is absent matches everything: add an item, or remove it"
     return printable(fact)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, BinaryIO, Literal
 
 from msgspec import Meta
 
@@ -15,7 +15,7 @@ from sealgate.policy.decision import Decision, Measures, Request
 from sealgate.policy.engine import ProcessPolicy
 from sealgate.policy.load import DocumentSource, Invalid, PolicySet
 from sealgate.policy.rules import Process
-from sealgate.policy.schema import Age, DocumentPart, Size
+from sealgate.policy.schema import Age, DocumentPart, Instant, Size
 from sealgate.policy.trace import traced
 
 RpcName = Literal["Load", "OpenStream", "Save", "SaveStream", "Delete", "ListObjects", "IsDirectory"]
@@ -47,6 +47,7 @@ class CaseInput(DocumentPart, frozen=True):
     sealed: bool | None = None
     exists: bool | None = None
     age: Age | None = None
+    time: Annotated[Instant | None, Meta(description="When the call begins, for rules with `expires`.")] = None
     identity: Annotated[
         dict[str, str | bool],
         Meta(description="namespace, serviceAccount, workflow, component, …; attested is true or false."),
@@ -167,15 +168,17 @@ def explained(decision: Decision) -> str:
     return f"{verdict.outcome}: {verdict.fact or verdict.code} ({verdict.says})"
 
 
-def suites_at(path: Path) -> list[Suite]:
-    """Load the test documents in the file or directory `path`, each with its policies.
+def suites_at(*places: Path | BinaryIO) -> list[Suite]:
+    """Load the test documents in files, directories and open files, each with its policies.
+
+    The policies of a document in an open file are relative to the current directory.
 
     Raises:
         Invalid: a test document or a policy is not valid; it has all faults of all of them.
     """
     faults: list[str] = []
     suites: list[Suite] = []
-    for source in load.sources_at(path, tests=True):
+    for source in load.sources_at(*places, tests=True):
         test, found = converted(source.document.value, ArtifactPolicyTest, schema.decode)
         if test is not None:
             found = list(_faults_of(test))
@@ -224,12 +227,15 @@ def inputs_of(case: CaseInput, defaults: CaseInput) -> tuple[Request, Measures, 
     identity = {**defaults.identity, **case.identity}
     attested = identity.pop("attested", False) is True
     exists = value_of("exists")
-    request = Request(*(str(value_of(name) or "") for name in ("op", "key", "plugin", "artifact", "path")))
 
     def number(name: str) -> int | None:
         value = value_of(name)
         return int(value) if isinstance(value, int) else None
 
+    operation, key, plugin, artifact, path = (
+        str(value_of(name) or "") for name in ("op", "key", "plugin", "artifact", "path")
+    )
+    request = Request(operation, key, plugin, artifact, path, number("time"))
     sealed = value_of("sealed")
     measures = Measures(
         bytes=number("bytes"),
@@ -241,5 +247,5 @@ def inputs_of(case: CaseInput, defaults: CaseInput) -> tuple[Request, Measures, 
         exists=exists is True,
         complete=number("bytes") is not None,
     )
-    texts = {name: value for name, value in identity.items() if isinstance(value, str)}
-    return request, measures, Process(texts, attested)
+    known = {name: value for name, value in identity.items() if isinstance(value, str)}
+    return request, measures, Process(known, attested)

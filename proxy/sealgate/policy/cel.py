@@ -12,16 +12,18 @@ from functools import lru_cache
 from typing import Any
 
 from sealgate.documents.validate import did_you_mean
+from sealgate.policy.canonical_keys import normal_form
 from sealgate.policy.templates import IDENTITY
 
 Condition = Callable[[Mapping[str, Any]], bool]
 _NAMED = re.compile(
-    r"""(?P<skipped>//[^\n]*|[rR]?(?:\"{3}.*?\"{3}|'{3}.*?'{3})|[rR]"[^"]*"|[rR]'[^']*'"""
-    r"""|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"|\bhas\s*\([^)]*\))"""
+    r"""(?://[^\n]*|(?P<literal>[rR]?(?:\"{3}.*?\"{3}|'{3}.*?'{3})|[rR]"[^"]*"|[rR]'[^']*'"""
+    r"""|'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")|\bhas\s*\([^)]*\))"""
     r"""|\b(?P<map>identity|params)\s*(?:\.\s*(?P<field>\w+)(?!\w)(?!\s*\()|\[\s*(?P<quote>['"])(?P<index>\w*)(?P=quote)\s*\])""",
     re.DOTALL,
 )
-"""Each access to a field of `identity` or `params` by a literal name. Comments, strings and `has(…)` are skipped."""
+"""Each string, and each access to a field of `identity` or `params` by a literal name. Comments and `has(…)` are
+skipped."""
 _WHERE = re.compile(r"ERROR: <input>:\d+:(\d+): ([^\n]*)")
 
 
@@ -71,6 +73,9 @@ def compiled(text: str, params: Iterable[str] | None = None) -> Condition:
         names, name = known.get(found["map"] or ""), found["field"] or found["index"]
         if names is not None and name not in names:
             raise InvalidCondition(f"unknown variable {found['map']}.{name}{did_you_mean(name, names)}")
+        if (literal := found["literal"]) and literal != normal_form(literal):
+            fact = "`when` sees keys in their normal form"
+            raise InvalidCondition(f"{fact}: write {normal_form(literal)} instead of {ascii(literal)[1:-1]}")
     environment = _environment()
     try:
         text.encode()  # the library must not see text that is not valid Unicode

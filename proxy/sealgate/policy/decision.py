@@ -15,8 +15,6 @@ ALIASES = {
 """The short names of operations in a policy, each with its RPCs."""
 OPERATIONS = READS | WRITES | {"Delete", "ListObjects", "IsDirectory"}
 """The RPCs that policies decide on. GetCapabilities is not among them, because it names no artifact."""
-ASK_OWNER = "Ask the owner of the policies"
-"""The advice of a refusal that belongs to no single document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +28,8 @@ class Request:
     artifact: str = ""
     path: str = ""
     """The local path of a Load or a Save; empty for the other operations."""
+    time: int | None = None
+    """When the call began, in Unix seconds. If it is None, no rule that expires grants anything."""
 
 
 @dataclass(frozen=True, slots=True)

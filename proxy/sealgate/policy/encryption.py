@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sealgate.policy import templates
-from sealgate.policy.decision import ASK_OWNER, READS, WRITES, Measures, Request, Verdict
+from sealgate.policy.contact import advice_of
+from sealgate.policy.decision import READS, WRITES, Measures, Request, Verdict
 from sealgate.policy.load import PolicySet, key_name
 from sealgate.policy.rules import Answer, Matching, Process
 from sealgate.policy.schema import ArtifactPolicy, EncryptionRule
@@ -46,6 +47,8 @@ class ReadyEncryption:
     result: Encryption | None
     unknown: str
     """Why `result` is None; empty otherwise."""
+    advice: str
+    """Whom to ask if the rule cannot be evaluated."""
 
     def match(self, request: Request) -> Answer:
         """Return whether the rule applies to `request`, or the reason why that or its result is unknown."""
@@ -57,12 +60,13 @@ class EncryptionRules:
     """The encryption rules of all enforced documents, in their order, for one process."""
 
     def __init__(self, documents: PolicySet, process: Process) -> None:
+        enforced = [document for document in documents.documents if document.spec.enforcement == "enforce"]
         self.rules = [
             _ready(document, rule, process, documents.mount)
-            for document in documents.documents
-            if document.spec.enforcement == "enforce"
+            for document in enforced
             for rule in document.spec.encryption
         ]
+        self._advice = advice_of(enforced)
 
     def select(self, request: Request) -> Encryption | Verdict:
         """Return the settings of the first rule that matches `request`, or the verdict that denies it.
@@ -75,10 +79,10 @@ class EncryptionRules:
                 continue
             if answer is not True or ready.result is None:
                 fact = f"the encryption rule cannot be evaluated: {answer}"
-                return Verdict("deny", "ERROR", ready.policy, f"encryption/{ready.rule.name}", fact, ASK_OWNER)
+                return Verdict("deny", "ERROR", ready.policy, f"encryption/{ready.rule.name}", fact, ready.advice)
             return ready.result
         if self.rules:
-            return Verdict("deny", "NO_KEY", fact="no encryption rule covers this key", advice=ASK_OWNER)
+            return Verdict("deny", "NO_KEY", fact="no encryption rule covers this key", advice=self._advice)
         return Encryption()
 
 
@@ -139,7 +143,8 @@ def _ready(document: ArtifactPolicy, rule: EncryptionRule, process: Process, mou
         unknown = str(fault)
     except ValueError:
         unknown = "with its variables filled in, a key name is not valid"
-    return ReadyEncryption(policy, rule, Matching.of(rule.match, "", process, spec.params), result, unknown)
+    matching = Matching.of(rule.match, "", process, spec.params)
+    return ReadyEncryption(policy, rule, matching, result, unknown, advice_of([document]))
 
 
 def _spellings(keys: Sequence[tuple[str, str]], mount: str) -> dict[str, str]:

@@ -13,10 +13,19 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from sealgate.policy import canonical_keys, templates
-from sealgate.policy.decision import ASK_OWNER, NOTHING_YET, Decision, Measures, Request, Verdict
+from sealgate.policy.contact import advice_of
+from sealgate.policy.decision import NOTHING_YET, Decision, Measures, Request, Verdict
 from sealgate.policy.encryption import Encryption, EncryptionRules, encryption_denial
 from sealgate.policy.load import PolicySet
-from sealgate.policy.rules import Matching, Process, pending_measures, violated_limit, violated_requirement
+from sealgate.policy.rules import (
+    Matching,
+    Process,
+    expiry,
+    pending_measures,
+    violated_limit,
+    violated_requirement,
+    withheld_grant,
+)
 from sealgate.policy.schema import ArtifactPolicy, AuditNote, Rule, Spec
 
 BASELINE_LISTING = 10_000
@@ -42,8 +51,8 @@ class ReadyRule:
     mode: str
     on_error: str
     matching: Matching
-    message: str
-    """The advice for the author: the rule's own message, or the owner to ask."""
+    advice: str
+    """The advice for the author: the rule's own message, and the owner to ask."""
 
     @property
     def name(self) -> str:
@@ -53,7 +62,7 @@ class ReadyRule:
     def denial(self, code: str, fact: str, operation: str) -> Verdict:
         """Return the verdict of this rule when it denies `operation`; `skip` for a Delete if the rule says so."""
         outcome = "skip" if operation == "Delete" and self.rule.on_delete == "skip" else "deny"
-        return Verdict(outcome, code, self.policy, self.rule.name, fact, self.message, self.mode)
+        return Verdict(outcome, code, self.policy, self.rule.name, fact, self.advice, self.mode)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +82,8 @@ class ProcessPolicy:
         self.digest = documents.digest
         self.process = process
         specs = [document.spec for document in documents.documents]
-        enforced = [spec for spec in specs if spec.enforcement == "enforce"]
+        self._enforced = [document for document in documents.documents if document.spec.enforcement == "enforce"]
+        enforced = [document.spec for document in self._enforced]
         self.is_empty = not specs
         self.is_baseline = not enforced
         """No document is enforced, so the baseline applies. Single rules of a document on trial may be enforced."""
@@ -138,11 +148,16 @@ class ProcessPolicy:
         prefixes: list[str] = []
         for ready in self._for(request.operation):
             patterns = ready.matching.keys
-            grants = ready.rule.effect == "allow" and ready.mode == "enforce"
+            grants = ready.rule.effect == "allow" and ready.mode == "enforce" and not expiry(ready.rule, request)
             if grants and patterns and ready.matching.matches_but_for_keys(request):
-                prefixes += [_prefix(text) for text in patterns.texts if "${" not in text]
-        hints = list(dict.fromkeys(prefix for prefix in prefixes if prefix))[:_HINTS]
-        advice = f"Your keys start with {' or '.join(hints)}" if hints else ASK_OWNER
+                # A key that the rule excludes may begin with the same prefix.
+                excluded = ready.matching.excluding(request.key) if patterns.match(request.key) is True else ""
+                but = f" (but not {excluded})" if excluded else ""
+                prefixes += [
+                    f"{prefix}{but}" for text in patterns.texts if "${" not in text and (prefix := _prefix(text))
+                ]
+        hints = list(dict.fromkeys(prefixes))[:_HINTS]
+        advice = advice_of(self._enforced, f"Your keys start with {' or '.join(hints)}" if hints else "")
         return Verdict("deny", "NO_RULE", fact=f"no allow rule covers this key{suffix}", advice=advice)
 
     def _candidates(self, request: Request) -> Sequence[ReadyRule]:
@@ -150,7 +165,7 @@ class ProcessPolicy:
         if request.operation not in self._by_segment:
             self._by_segment[request.operation] = _BySegment(self._for(request.operation))
         index = self._by_segment[request.operation]
-        return index.rules.get(request.key.partition("/")[0], index.others)
+        return index.rules.get(canonical_keys.normal_form(request.key).partition("/")[0], index.others)
 
     def _for(self, operation: str) -> list[ReadyRule]:
         if operation not in self._by_operation:
@@ -197,7 +212,7 @@ class Matched:
     def judge(self, measures: Measures = NOTHING_YET) -> Decision:
         """Return the decision, given `measures`."""
         if self.fault:
-            verdict = Verdict("deny", "BAD_KEY", "", "builtin", self.fault, "Change the key of the artifact")
+            verdict = Verdict("deny", "BAD_KEY", "", "builtin", self.fault, canonical_keys.remedy_of(self.request.key))
             return Decision(verdict, verdict)
         denials = self._denials(measures)
         effective = self._verdict([denial for denial in denials if denial.mode == "enforce"], measures, trial=False)
@@ -214,7 +229,7 @@ class Matched:
 
         A limit that is violated stays violated, because measures only grow.
         """
-        kept = [ready for ready in self.allows if not violated_limit(ready.rule.limits, self.request, measures)]
+        kept = [ready for ready in self.allows if not withheld_grant(ready.rule, self.request, measures)]
         return self if len(kept) == len(self.allows) or not kept else replace(self, allows=kept)
 
     def _denials(self, measures: Measures) -> list[Verdict]:
@@ -243,16 +258,17 @@ class Matched:
             for denial in denials:
                 if denial.outcome == outcome:
                     return denial
-        over_limit: Verdict | None = None
+        withheld: list[Verdict] = []
         for ready in self.allows:
             if ready.mode != "enforce" and not trial:
                 continue
-            violation = violated_limit(ready.rule.limits, self.request, measures)
+            violation = withheld_grant(ready.rule, self.request, measures)
             if not violation:
                 return Verdict("allow", "OK", ready.policy, ready.rule.name)
-            over_limit = over_limit or ready.denial(*violation, self.request.operation)
-        if over_limit:
-            return over_limit
+            withheld.append(ready.denial(*violation, self.request.operation))
+        if withheld:
+            # A limit is named before an expired rule, because the author can keep to it.
+            return min(withheld, key=lambda verdict: verdict.code == "EXPIRED")
         default = self.policy.default
         if (default.proposed if trial else default.effective) == "deny":
             verdict = self.policy.no_rule(self.request)
@@ -305,13 +321,12 @@ def _default(specs: Sequence[Spec]) -> _Default:
 
 def _ready(document: ArtifactPolicy, rule: Rule, process: Process) -> ReadyRule:
     policy, spec = document.metadata.name, document.spec
-    message = f"Ask {document.metadata.annotations.get('owner') or f'the owner of policy {policy}'}"
-    if rule.message:
-        with suppress(templates.NotKnown):
-            message = templates.filled(rule.message, process.identity, spec.params)
+    message = ""
+    with suppress(templates.NotKnown):
+        message = templates.filled(rule.message, process.identity, spec.params)
     mode = rule.enforcement or spec.enforcement
     matching = Matching.of(rule.match, rule.when, process, spec.params)
-    return ReadyRule(policy, rule, mode, spec.on_error, matching, message)
+    return ReadyRule(policy, rule, mode, spec.on_error, matching, advice_of([document], message))
 
 
 BASELINE = Baseline((), "")

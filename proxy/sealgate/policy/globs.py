@@ -1,18 +1,27 @@
 """Segment globs: `*` and `?` match inside a segment; `**` is a segment of its own and matches any number of segments.
 
-`a/**` also matches `a`, so that a rule about a directory covers an object of the same name. Patterns have no escapes,
-and a `*` in a key is an ordinary character. A match takes at most one step per character of the key, whatever the
-pattern: the matcher simulates a nondeterministic automaton, whose set of states is the bits of one integer.
+`a/**` also matches `a`, so that a rule about a directory covers an object of the same name. A `*` in a key is an
+ordinary character, and so are `%2A` and `%3F` in a pattern. Patterns are compared in the normal form of keys
+(`sealgate.policy.canonical_keys`). A match takes at most one step per character of the key, whatever the pattern: the
+matcher simulates a nondeterministic automaton, whose set of states is the bits of one integer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
+
+from sealgate.policy.canonical_keys import has_escape, is_forbidden, normal_form
 
 LONGEST_PATTERN = 1024
 """Characters."""
-_ONE, _RUN, _ANY, _ANY_RUN = "?", "*run", "**", "**run"
+_ONE, _RUN, _ANY, _ANY_RUN, _END = "?one", "*run", "**", "**run", "end"
+_WILDCARDS = {"*": _RUN, "?": _ONE}
+_STAND_INS = {"*": "\ufdd0", "?": "\ufdd1"}
+"""Noncharacters, which are in no key and in no pattern."""
+_HIDE = str.maketrans(_STAND_INS)
+_SWAP = str.maketrans({**_STAND_INS, **{stand_in: c for c, stand_in in _STAND_INS.items()}})
+_SHOW = str.maketrans({stand_in: c for c, stand_in in _STAND_INS.items()})
 Matcher = Callable[[str], bool]
 
 
@@ -20,31 +29,57 @@ def fault_of(pattern: str) -> str:
     """Say in a few words why `pattern` is not valid; empty if it is."""
     if len(pattern) > LONGEST_PATTERN:
         return f"the pattern has {len(pattern)} characters; the limit is {LONGEST_PATTERN}"
-    for segment in pattern.removeprefix("/").split("/"):
+    plain = normal_form(pattern)
+    if any(map(is_forbidden, pattern + plain)):
+        return "the pattern has a control, private or unassigned character, which no key can have"
+    if "\\" in plain or has_escape(plain):
+        return "the pattern has a backslash, or an encoded separator or dot, which no key can have"
+    return _segment_fault(_normal_pattern(pattern))
+
+
+def _segment_fault(pattern: str) -> str:
+    for segment in pattern.split("/"):
         if not segment:
             return "the pattern has an empty segment"
         if segment in {".", ".."}:
             return "the pattern has a relative segment, which no key can have"
         if "**" in segment and segment != "**":
             return "** must be a whole segment of the pattern"
-    if "\\" in pattern or not pattern.isprintable():
-        return "the pattern has a backslash or an invisible character, which no key can have"
     return ""
+
+
+def first_segment(pattern: str) -> str:
+    """Return the first segment of every key that `pattern` matches; empty if it can be any."""
+    first = _normal_pattern(pattern).partition("/")[0]
+    return "" if "*" in first or "?" in first else first.translate(_SHOW)
+
+
+def _normal_pattern(pattern: str) -> str:
+    """Return `pattern` in normal form, with stand-ins for each `*` and `?` that is encoded and so is no wildcard.
+
+    The slash at the begin of a local path is left out. One that only the normal form begins with stays, and its empty
+    first segment matches no key.
+    """
+    return normal_form(pattern.removeprefix("/").translate(_HIDE)).translate(_SWAP)
 
 
 @lru_cache(maxsize=4096)
 def compiled(pattern: str) -> Matcher:
-    """Compile `pattern`, which must be valid, to a function that takes a key, or a path without its first slash."""
-    pattern = pattern.removeprefix("/")
+    """Compile `pattern`, which must be valid, to a function.
+
+    The function takes a key, or a path without its first slash, in normal form.
+    """
+    pattern = _normal_pattern(pattern)
     if pattern == "**":
         return lambda _: True
     if "*" not in pattern and "?" not in pattern:
-        return lambda key: key == pattern
-    base, beneath = pattern.removesuffix("/**"), pattern.removesuffix("**")
-    if base != pattern and "*" not in base and "?" not in base:
+        literal = pattern.translate(_SHOW)
+        return lambda key: key == literal
+    base, beneath = (pattern.removesuffix(end).translate(_SHOW) for end in ("/**", "**"))
+    if pattern.endswith("/**") and not {"*", "?"} & {*pattern.removesuffix("/**")}:
         return lambda key: key.startswith(beneath) or key == base
     head, tail, within = _literals(pattern)
-    automaton = _Automaton(pattern)
+    automaton = Automaton(_tokens(pattern))
 
     def matches(key: str) -> bool:
         # These comparisons are cheap and reject nearly every key that does not match.
@@ -63,35 +98,49 @@ def compiled(pattern: str) -> Matcher:
 
 def _literals(pattern: str) -> tuple[str, str, tuple[str, ...]]:
     """Return the text that every match begins with, the text it ends with, and the texts in between, in order."""
-    head, *others = pattern.replace("**", "*").replace("?", "*").split("*")
+    pieces = pattern.replace("**", "*").replace("?", "*").split("*")
+    head, *others = (piece.translate(_SHOW) for piece in pieces)
     # Where `**` matches no segment, the slash beside it is missing as well.
     safe = [piece.strip("/") for piece in others]
     return head.rstrip("/"), others[-1].lstrip("/"), tuple(piece for piece in safe if piece)
 
 
-class _Automaton:
-    """The automaton of a pattern. Bit `n` of a state is set if the characters so far match the first `n` tokens."""
+class Automaton:
+    """The automaton of one or several patterns, each a list of tokens.
 
-    def __init__(self, pattern: str) -> None:
-        tokens = _tokens(pattern)
-        self._accept = 1 << len(tokens)
-        singles = "".join(part if len(part) == 1 else " " for part in tokens)
+    Bit `n` of a state is set if the characters so far match the tokens before token `n`, from the begin of its pattern.
+    """
+
+    def __init__(self, *patterns: Sequence[str]) -> None:
+        tokens: list[str] = []
+        begins = 0
+        self.accepting: list[int] = []
+        """For each pattern, the bit that is set if the whole of it matches."""
+        for pattern in patterns:
+            begins |= 1 << len(tokens)
+            tokens += pattern
+            self.accepting.append(1 << len(tokens))
+            tokens.append(_END)
+        self._accept = sum(self.accepting)
         anything = sum(1 << n for n, part in enumerate(tokens) if part == _ONE)
-        self._other = anything
-        self._advance = {
-            c: anything * (c != "/") | sum(1 << n for n, part in enumerate(tokens) if part == c)
-            for c in {*singles} - {"?"} | {"/"}
+        self.letters = {
+            c: sum(1 << n for n, part in enumerate(tokens) if part == c) for c in {*tokens, "/"} if len(c) == 1
         }
+        """The characters that patterns name, each with the states in which one of them expects it. All others are the
+        same to them."""
+        self._other = anything
+        self._advance = {c: anything * (c != "/") | expecting for c, expecting in self.letters.items()}
         self._advance["/"] |= sum(1 << n for n, part in enumerate(tokens) if part == _ANY)
         inside = sum(1 << n for n, part in enumerate(tokens) if part == _RUN)
         self._everywhere = sum(1 << n for n, part in enumerate(tokens) if part == _ANY_RUN)
         self._stay = inside | self._everywhere
         self._skip_two = sum(1 << n for n, part in enumerate(tokens) if part == _ANY)
-        self._start = self._closed(1)
+        self.start = self.step(self._closed(begins), "/")
+        """The state before the first character."""
 
     def accepts(self, key: str) -> bool:
-        """Return whether the whole of `key` matches."""
-        state, skip_one, skip_two = self._step(self._start, "/"), self._stay, self._skip_two
+        """Return whether one pattern matches the whole of `key`."""
+        state, skip_one, skip_two = self.start, self._stay, self._skip_two
         advance, other, everywhere = self._advance.get, self._other, self._everywhere
         for c in key:
             stay = everywhere if c == "/" else skip_one
@@ -102,7 +151,12 @@ class _Automaton:
                 return False
         return bool(state & self._accept)
 
-    def _step(self, state: int, c: str) -> int:
+    def accepted(self, state: int) -> int:
+        """Return the bits of the patterns that match if the text ends in `state`."""
+        return state & self._accept
+
+    def step(self, state: int, c: str) -> int:
+        """Return the state after `state` and the character `c`."""
         stay = self._everywhere if c == "/" else self._stay
         return self._closed((state & self._advance.get(c, self._other)) << 1 | state & stay)
 
@@ -111,8 +165,18 @@ class _Automaton:
         return state | (state & self._skip_two) << 2
 
 
+def tokens(pattern: str) -> list[str]:
+    """Return the tokens of `pattern`, which must be valid."""
+    return _tokens(_normal_pattern(pattern))
+
+
+def ending_tokens(ending: str) -> list[str]:
+    """Return the tokens of a pattern for all keys whose last segment ends in `ending`, a text without wildcards."""
+    return [_ANY, _ANY_RUN, "/", _RUN, *normal_form(ending)]
+
+
 def _tokens(pattern: str) -> list[str]:
-    """Split `pattern` into tokens: a character, `?`, or `*run` for a `*`.
+    """Split `pattern` into tokens: a character, `?one` for a `?`, or `*run` for a `*`.
 
     A `**` becomes two tokens: `**`, which can be skipped, and `**run`, which can repeat. Every segment has a slash
     before it, and so has the key while it is matched.
@@ -122,7 +186,7 @@ def _tokens(pattern: str) -> list[str]:
     for segment in pattern.split("/"):
         if segment != "**":
             tokens.append("/")
-            tokens += [_RUN if c == "*" else c for c in segment]
+            tokens += [_WILDCARDS.get(c) or c.translate(_SHOW) for c in segment]
         elif previous != "**":
             tokens += [_ANY, _ANY_RUN]
         previous = segment

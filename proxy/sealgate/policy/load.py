@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -18,12 +19,16 @@ from sealgate.argo import RETRIED_TEXTS
 from sealgate.documents.reader import LONGEST, Document, Unreadable, read
 from sealgate.documents.validate import DocumentFault, converted, did_you_mean, printable
 from sealgate.policy import cel, globs, templates
-from sealgate.policy.schema import ArtifactPolicy, EncryptionRule, Limits, Match, Requirements, Rule, decode
+from sealgate.policy.schema import NEVER, ArtifactPolicy, EncryptionRule, Limits, Match, Requirements, Rule, decode
 
 KIND, TEST_KIND = "ArtifactPolicy", "ArtifactPolicyTest"
 SUFFIXES = (".yaml", ".yml", ".json")
 _MOST_DOCUMENTS = 256
 _LONGEST_ANNOTATION = 240
+_LONGEST_STREAM = 4 * LONGEST + 4
+"""Bytes of UTF-8 that more than the longest document can have."""
+_OPEN_FILE = "standard input"
+"""The name of an open file in faults. Only standard input is read in this way."""
 _KEY_NAME = re.compile(r"(?:(?P<mount>\w[\w-]*(?:/\w[\w-]*)*)/keys/)?(?P<name>\w(?:[\w.-]*\w)?)", re.ASCII)
 
 
@@ -84,36 +89,44 @@ class PolicySet:
     """The mount of the key service's keys; empty if it is unknown."""
 
 
-def sources_at(path: Path, *, tests: bool = False) -> list[DocumentSource]:
-    """Read the policy documents in the file or directory `path`.
+def sources_at(*places: Path | BinaryIO, tests: bool = False) -> list[DocumentSource]:
+    """Read the policy documents in `places`.
 
     Args:
-        path: a file, or a directory whose subdirectories are not read.
+        places: files, directories whose subdirectories are not read, and open files with one document each.
         tests: return the test documents instead.
 
     Raises:
         Invalid: a file cannot be read or has another kind, or no document is found.
     """
     faults: list[str] = []
-    files = sorted(_files(path, faults)) if path.is_dir() else [path]
+    files: list[Path | BinaryIO] = []
+    for place in places:
+        files += sorted(_files(place, faults)) if isinstance(place, Path) and place.is_dir() else [place]
     sources = []
     for file in files[: _MOST_DOCUMENTS + 1]:
+        name = _name_of(file)
         try:
-            source = DocumentSource(str(file), _read(file))
+            source = DocumentSource(name, _read(file))
         except Unreadable as fault:
-            faults.append(fault.at(str(file)))
+            faults.append(fault.at(name))
             continue
         if source.kind not in {KIND, TEST_KIND}:
             faults.append(source.line(_kind_fault(source.kind)))
         elif (source.kind == TEST_KIND) == tests:
             sources.append(source)
+    searched = ", ".join(map(_name_of, places))
     if len(files) > _MOST_DOCUMENTS:
-        faults.append(f"{path}: there are more than {_MOST_DOCUMENTS} documents")
+        faults.append(f"{searched}: there are more than {_MOST_DOCUMENTS} documents")
     if faults:
         raise Invalid(faults)
     if not sources:
-        raise Invalid([f"{path}: contains no {TEST_KIND if tests else KIND}"])
+        raise Invalid([f"{searched}: contains no {TEST_KIND if tests else KIND}"])
     return sources
+
+
+def _name_of(place: Path | BinaryIO) -> str:
+    return str(place) if isinstance(place, Path) else _OPEN_FILE
 
 
 def _files(directory: Path, faults: list[str]) -> Iterator[Path]:
@@ -137,11 +150,14 @@ def _files(directory: Path, faults: list[str]) -> Iterator[Path]:
         raise Invalid([f"{directory}: cannot be read: {os.strerror(error.errno or 0).lower()}"]) from None
 
 
-def _read(path: Path) -> Document:
+def _read(place: Path | BinaryIO) -> Document:
     try:
-        # O_NONBLOCK: opening a pipe must not block.
-        with open(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), encoding="utf-8") as file:
-            text = file.read(LONGEST + 1)
+        if isinstance(place, Path):
+            # O_NONBLOCK: opening a pipe must not block.
+            with open(os.open(place, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), encoding="utf-8") as file:
+                text = file.read(LONGEST + 1)
+        else:
+            text = place.read(_LONGEST_STREAM).decode()
     except UnicodeDecodeError:
         raise Unreadable("is not UTF-8") from None
     except (OSError, ValueError) as error:
@@ -263,6 +279,9 @@ def _rule_faults(rule: Rule, params: dict[str, str]) -> Iterator[DocumentFault]:
         yield DocumentFault(("effect",), "the rule requires nothing: add `limits` or `require`")
     if rule.effect == "allow" and rule.on_delete == "skip":
         yield DocumentFault(("onDelete",), "an allow rule cannot skip a Delete: remove onDelete")
+    if rule.effect != "allow" and rule.expires != NEVER:
+        fact = "only an allow rule can expire, because a rule that restricts must not end by itself: remove expires"
+        yield DocumentFault(("expires",), fact)
     if not rule.message.isprintable():
         yield DocumentFault(("message",), "a message must be one line of printable text")
     yield from (DocumentFault(("message",), fault) for fault in templates.faults_of(rule.message, params))

@@ -1,7 +1,7 @@
 """Decide the calls of an audit trail by other policies, and count the outcomes that would change.
 
-A trail has one JSON record per line. Only operation, key, actor, amounts, decision and outcome of a record are used
-(docs/policies.md, "The command line").
+A trail has one JSON record per line. Only operation, key, actor, amounts, times, decision and outcome of a record are
+used (docs/policies.md, "The command line").
 """
 
 from __future__ import annotations
@@ -163,12 +163,21 @@ def _inputs_of(record: Mapping[str, Any]) -> tuple[Request, Measures, Process] |
     actor = actor if isinstance(actor, dict) else {}
     identity = {name: actor[field] for field, name in _ACTOR.items() if isinstance(actor.get(field), str)}
     plugin, artifact = _value_at(record, "databucket", "name"), _value_at(record, "resource", "name")
-    request = Request(operation, key, str(plugin or ""), str(artifact or ""))
+    request = Request(operation, key, str(plugin or ""), str(artifact or ""), time=_began(record))
     return request, measures, Process(identity, attested=actor.get("attested") is True)
 
 
+def _began(record: Mapping[str, Any]) -> int | None:
+    """Return when the call of `record` began, in Unix seconds; None if the record does not say."""
+    ended, duration = _count(record.get("time")), _count(record.get("duration"))
+    return None if ended is None else max(0, ended - (duration or 0)) // 1000
+
+
 def _number(record: Mapping[str, Any], name: str) -> int | None:
-    value = _value_at(record, "unmapped", "io", name)
+    return _count(_value_at(record, "unmapped", "io", name))
+
+
+def _count(value: Any) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 

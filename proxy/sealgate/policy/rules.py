@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sealgate.policy import cel, globs, templates
+from sealgate.policy import cel, globs, readable, templates
+from sealgate.policy.canonical_keys import normal_form
 from sealgate.policy.decision import ALIASES, OPERATIONS, READS, WRITES, Measures, Request
-from sealgate.policy.schema import IdentityMatch, Limits, Match, Requirements
+from sealgate.policy.schema import NEVER, IdentityMatch, Limits, Match, Requirements, Rule, Size
 
 Answer = bool | str
 """Whether something matches, or a text that says why that is unknown."""
@@ -52,9 +53,10 @@ class Patterns:
         return cls(tuple(texts), tuple(matchers), unknown)
 
     def match(self, text: str) -> Answer:
-        """Return whether one of the patterns matches `text`. An empty `text` matches no pattern."""
+        """Return whether one of the patterns matches `text` in its normal form. An empty `text` matches no pattern."""
         if not text:
             return False
+        text = normal_form(text)
         for matches in self.matchers:
             if matches(text):
                 return True
@@ -90,7 +92,7 @@ class Matching:
         )
         identity, field = _identity(match.identity, process.identity, params)
         return cls(
-            operations=frozenset().union(*(_expanded(name) for name in match.operations)) or OPERATIONS,
+            operations=frozenset().union(*(operations_named(name) for name in match.operations)) or OPERATIONS,
             keys=patterns(match.keys),
             except_keys=patterns(match.except_keys),
             others=tuple((name, value_of, found) for name, value_of, found in fields if found),
@@ -127,11 +129,11 @@ class Matching:
         return self.condition(request)
 
     def first_segments(self) -> frozenset[str]:
-        """Return the first segments that a matching key can have; empty if it can have any."""
+        """Return the first segments that a matching key can have in its normal form; empty if it can have any."""
         if not self.keys or self.keys.unknown:
             return frozenset()
-        firsts = frozenset(text.partition("/")[0] for text in self.keys.texts)
-        return frozenset() if any("*" in first or "?" in first for first in firsts) else firsts
+        firsts = frozenset(map(globs.first_segment, self.keys.texts))
+        return frozenset() if "" in firsts else firsts
 
     def matches_but_for_keys(self, request: Request) -> bool:
         """Return whether the rule certainly matches `request` apart from its key.
@@ -140,6 +142,14 @@ class Matching:
         """
         certain = self.identity is True and self.condition is None
         return certain and all(patterns.match(value_of(request)) is True for _, value_of, patterns in self.others)
+
+    def excluding(self, key: str) -> str:
+        """Return the first pattern of `exceptKeys` that matches `key`; empty if none does.
+
+        A pattern whose variables could not be filled in is left out.
+        """
+        texts = self.except_keys.texts if self.except_keys else ()
+        return next((text for text in texts if "${" not in text and globs.compiled(text)(normal_form(key))), "")
 
     def why_not(self, request: Request) -> str:
         """Say in one line why the rule does not match `request`; empty if it does."""
@@ -163,12 +173,13 @@ def _mismatch(patterns: Sequence[str], key: str) -> str:
     for number, (pattern, segment) in enumerate(zip(first.split("/"), key.split("/"), strict=False), start=1):
         if pattern == "**":
             break
-        if not globs.compiled(pattern)(segment):
+        if not globs.compiled(pattern)(normal_form(segment)):
             return f'"{first}" does not match segment {number} "{segment}"'
     return f'"{first}" does not match' + (f", nor do {len(patterns) - 1} other patterns" if len(patterns) > 1 else "")
 
 
-def _expanded(name: str) -> frozenset[str]:
+def operations_named(name: str) -> frozenset[str]:
+    """Return the RPCs that `name` names in a policy: a short name, `*`, or an RPC."""
     return OPERATIONS if name == "*" else ALIASES.get(name, frozenset({name}))
 
 
@@ -194,21 +205,23 @@ def _identity(match: IdentityMatch, identity: Mapping[str, str], params: Mapping
 
 def _condition(when: str, process: Process, params: Mapping[str, str]) -> Callable[[Request], Answer]:
     condition = cel.compiled(when)
-    identity = {name: value for name, value in process.identity.items() if value}
+    identity = {name: normal_form(value) for name, value in process.identity.items() if value}
+    params = {name: normal_form(value) for name, value in params.items()}
 
     def holds(request: Request) -> Answer:
+        key = normal_form(request.key)
         try:
             return condition(
                 {
                     "op": request.operation,
-                    "key": request.key,
-                    "segments": request.key.split("/"),
+                    "key": key,
+                    "segments": key.split("/"),
                     "identity": identity,
                     "attested": process.attested,
-                    "plugin": request.plugin,
-                    "artifact": request.artifact,
-                    "path": request.path,
-                    "params": dict(params),
+                    "plugin": normal_form(request.plugin),
+                    "artifact": normal_form(request.artifact),
+                    "path": normal_form(request.path),
+                    "params": params,
                 }
             )
         except cel.EvaluationFailed:
@@ -224,6 +237,23 @@ Violation = tuple[str, str]
 """The code and the fact of a limit or a requirement that is violated."""
 
 
+def withheld_grant(rule: Rule, request: Request, measures: Measures) -> Violation | None:
+    """Return why an allow rule that matches does not grant: it has expired, or a limit is violated. None if it grants.
+
+    Expiry is a limit like any other. Time therefore only takes grants away, also where the default decision is allow.
+    """
+    return expiry(rule, request) or violated_limit(rule.limits, request, measures)
+
+
+def expiry(rule: Rule, request: Request) -> Violation | None:
+    """Return the violation if `rule` has expired, or may have because the time of `request` is unknown; else None."""
+    if rule.expires == NEVER or (request.time is not None and request.time < rule.expires):
+        return None
+    if request.time is None:
+        return "EXPIRED", f"the rule grants until {readable.time(rule.expires)}, and the time is not known"
+    return "EXPIRED", f"the rule expired at {readable.time(rule.expires)}"
+
+
 def violated_limit(limits: Limits, request: Request, measures: Measures) -> Violation | None:
     """Return the first limit that `request` violates, given `measures`; None if it violates none."""
     return None if limits == _NO_LIMITS else next(_violated_limits(limits, request, measures), None)
@@ -237,18 +267,21 @@ def _violated_limits(limits: Limits, request: Request, measures: Measures) -> It
         ("LIMIT_LISTING", "maxListing", measures.listing, limits.max_listing, "names"),
     ):
         if limit is not None and measured is not None and measured > limit:
-            yield code, f"{measured} {unit} exceeds {name} {int(limit)}"
+            found, most = (readable.size_beside(n) if isinstance(limit, Size) else "" for n in (measured, limit))
+            yield code, f"{measured} {unit}{found} exceeds {name} {int(limit)}{most}"
     if limits.max_depth is not None and (depth := request.key.count("/") + 1) > limits.max_depth:
         yield "LIMIT_DEPTH", f"the key has {depth} segments, maxDepth is {limits.max_depth}"
     if limits.max_key_bytes is not None and (size := len(request.key.encode())) > limits.max_key_bytes:
         yield "LIMIT_KEY", f"the key has {size} bytes, maxKeyBytes is {limits.max_key_bytes}"
     if request.operation not in WRITES or "object" in measures.pending:
         return
-    if limits.extensions and not request.key.rpartition("/")[2].endswith(limits.extensions):
+    endings = tuple(map(normal_form, limits.extensions))
+    if endings and not normal_form(request.key).rpartition("/")[2].endswith(endings):
         yield "EXTENSION", f"the key must end in one of {', '.join(limits.extensions[:8])}"
     least, size = limits.min_bytes or 0, measures.bytes or 0
     if measures.complete and size < least:
-        yield "LIMIT_BYTES", f"{size} bytes is less than minBytes {int(least)}"
+        found, needed = readable.size_beside(size), readable.size_beside(least)
+        yield "LIMIT_BYTES", f"{size} bytes{found} is less than minBytes {int(least)}{needed}"
 
 
 def violated_requirement(
@@ -272,11 +305,12 @@ def _violated_requirements(
         elif measures.exists:
             yield "OVERWRITE", "an object is already stored under this key and must not be replaced"
     if require.min_age is not None and operation == "Delete" and "age" not in measures.pending:
-        least = int(require.min_age)
+        least = f"{int(require.min_age)} s{readable.age_beside(require.min_age)}"
         if measures.age is None:
-            yield "RETENTION", f"it is unknown when the object was sealed, and it must be kept for {least} s"
-        elif measures.age < least:
-            yield "RETENTION", f"the object was sealed {measures.age} s ago and must be kept for {least} s"
+            yield "RETENTION", f"it is unknown when the object was sealed, and it must be kept for {least}"
+        elif measures.age < require.min_age:
+            age = f"{measures.age} s{readable.age_beside(measures.age)}"
+            yield "RETENTION", f"the object was sealed {age} ago and must be kept for {least}"
 
 
 def pending_measures(require: Requirements, request: Request, pending: frozenset[str]) -> frozenset[str]:

@@ -6,6 +6,8 @@ Docstrings and descriptions are part of the JSON Schema, which editors show.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -17,6 +19,8 @@ _AGE = re.compile(r"([0-9]{1,9})([smhd])", re.ASCII)
 _FACTORS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 _LARGEST = 1 << 62
+_LAST_SECOND = 253_402_300_799
+"""The end of the year 9999, in Unix seconds."""
 
 
 class Size(int):
@@ -31,6 +35,14 @@ class Age(int):
     __slots__ = ()
 
 
+class Instant(int):
+    """Unix seconds, written as `2026-12-01T18:00:00Z`."""
+
+    __slots__ = ()
+
+
+NEVER = Instant(_LAST_SECOND)
+"""The `expires` of a rule that has none. So `expires:` without a time is a fault, and not a rule that never expires."""
 Mode = Literal["enforce", "warn", "shadow"]
 Outcome = Literal["allow", "deny"]
 Component = Literal["init", "sidecar", "gc", "server"]
@@ -50,7 +62,8 @@ Operation = Literal[
     "IsDirectory",
 ]
 _Count = Annotated[int, Meta(ge=0, le=_LARGEST)]
-_Texts = tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...]
+# A list that is absent matches everything, so an empty one, which reads like "nothing", is refused.
+_Texts = Annotated[tuple[Annotated[str, Meta(min_length=1, max_length=1024)], ...], Meta(min_length=1)]
 Label = Annotated[str, Meta(pattern=r"^[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?$")]
 """A DNS label."""
 
@@ -63,9 +76,7 @@ class DocumentMetadata(DocumentPart, frozen=True):
     """The name of a document, and annotations."""
 
     name: Annotated[Label, Meta(description="A DNS label, unique among all documents.")]
-    annotations: Annotated[
-        dict[str, str], Meta(description="Free text. A refusal without a message asks the author to contact `owner`.")
-    ] = {}
+    annotations: Annotated[dict[str, str], Meta(description="Free text. Refusals name `owner` and `runbook`.")] = {}
 
 
 class IdentityMatch(DocumentPart, frozen=True):
@@ -76,7 +87,7 @@ class IdentityMatch(DocumentPart, frozen=True):
     workflows: Annotated[_Texts, Meta(description="Patterns for the name of the workflow.")] = ()
     components: Annotated[
         tuple[Component, ...],
-        Meta(description="Argo's container that the process runs in: init, sidecar, gc or server."),
+        Meta(min_length=1, description="Argo's container that the process runs in: init, sidecar, gc or server."),
     ] = ()
 
 
@@ -85,7 +96,10 @@ class Match(DocumentPart, frozen=True):
 
     operations: Annotated[
         tuple[Operation, ...],
-        Meta(description="read (Load, OpenStream), write (Save, SaveStream), delete, list, stat, * or names of RPCs."),
+        Meta(
+            min_length=1,
+            description="read (Load, OpenStream), write (Save, SaveStream), delete, list, stat, * or names of RPCs.",
+        ),
     ] = ()
     keys: Annotated[
         _Texts,
@@ -132,7 +146,7 @@ class AuditNote(DocumentPart, frozen=True):
     """Additions to the audit record of a decision by this rule."""
 
     annotations: Annotated[dict[str, str], Meta(description="Texts that are copied to the record.")] = {}
-    hmac_key: Annotated[bool, Meta(description="The record has an HMAC of the artifact key instead of the key.")] = (
+    hmac_key: Annotated[bool, Meta(description="Hides the keys that the rule matches from records and the log.")] = (
         False
     )
 
@@ -156,6 +170,9 @@ class Rule(DocumentPart, frozen=True):
     ] = "deny"
     message: Annotated[str, Meta(description="One line for the author. May use ${...}.", max_length=240)] = ""
     audit: AuditNote = AuditNote()
+    expires: Annotated[
+        Instant, Meta(description="The time from which an allow rule grants nothing. Other rules cannot have it.")
+    ] = msgspec.field(default_factory=lambda: NEVER)  # the JSON Schema shows no default that a factory makes
 
 
 class EncryptionRule(DocumentPart, frozen=True):
@@ -229,11 +246,13 @@ class ArtifactPolicy(DocumentPart, frozen=True):
 
 
 def decode(kind: type, value: Any) -> Any:
-    """Parse `value` as a `Size` or an `Age`. `msgspec.convert` calls it.
+    """Parse `value` as a `Size`, an `Age` or an `Instant`. `msgspec.convert` calls it.
 
     Raises:
         ValueError: `value` has another form, or is too large.
     """
+    if kind is Instant:
+        return _instant(value)
     pattern, factors, form = (
         (_SIZE, _FACTORS, "a size such as `5GiB`, `512KiB` or a number of bytes")
         if kind is Size
@@ -246,6 +265,15 @@ def decode(kind: type, value: Any) -> Any:
     if number > _LARGEST:
         raise ValueError(f"expected {form}")
     return kind(number)
+
+
+def _instant(value: Any) -> Instant:
+    seconds = -1
+    with suppress(msgspec.ValidationError):
+        seconds = int(msgspec.convert(value, Annotated[datetime, Meta(tz=True)]).timestamp())
+    if not 0 <= seconds <= _LAST_SECOND:
+        raise ValueError("expected a time with its zone, in quotes, such as `2026-12-01T18:00:00Z`")
+    return Instant(seconds)
 
 
 def json_schema(kind: type[Struct] = ArtifactPolicy) -> dict[str, Any]:
@@ -264,4 +292,6 @@ def json_schema(kind: type[Struct] = ArtifactPolicy) -> dict[str, Any]:
 def _schema_of(kind: type) -> dict[str, Any]:
     if kind is Size:
         return {"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^{_SIZE.pattern}$"}]}
+    if kind is Instant:
+        return {"type": "string", "format": "date-time"}
     return {"type": "string", "pattern": f"^{_AGE.pattern}$"}

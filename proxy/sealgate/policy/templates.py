@@ -1,6 +1,6 @@
 """Variables in policies: `${identity.NAME}` from the process, `${params.NAME}` from the document.
 
-A value must be one plain segment, so that it cannot change the meaning of a pattern.
+A value must be one plain segment, also in its normal form, so that it cannot change the meaning of a pattern.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from sealgate.documents.validate import did_you_mean
+from sealgate.policy.canonical_keys import has_escape, normal_form
 
 IDENTITY = ("namespace", "serviceAccount", "workflow", "workflowUid", "pod", "podUid", "node", "component")
 """The fields of the identity of a process, by the names that policies use."""
@@ -39,6 +40,11 @@ def uses_identity(text: str) -> bool:
     return "${identity." in text
 
 
+def any_identity(pattern: str) -> str:
+    """Return `pattern` with a `*` for each variable of the identity: it matches for every process."""
+    return _VARIABLE.sub(lambda found: "*" if found[1].startswith("identity.") else found[0], pattern)
+
+
 def filled(text: str, identity: Mapping[str, str], params: Mapping[str, str]) -> str:
     """Return `text` with each variable replaced by its value.
 
@@ -60,6 +66,7 @@ def _value(variable: str, identity: Mapping[str, str], params: Mapping[str, str]
 
 def word_fault(value: str) -> str:
     """Say why `value` is not one plain segment; empty if it is."""
-    if _NOT_IN_A_WORD.search(value) or value in {".", ".."} or not value.isprintable():
-        return "is not a plain word: it must not contain / * ? or \\"
+    plain = normal_form(value)
+    if plain in {"", ".", ".."} or _NOT_IN_A_WORD.search(plain) or has_escape(plain) or not value.isprintable():
+        return "is not a plain word: it must not contain / * ? or \\, also not encoded"
     return ""

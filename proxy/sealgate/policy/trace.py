@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from sealgate.policy import canonical_keys
+from sealgate.policy import canonical_keys, readable
 from sealgate.policy.decision import READS, WRITES, Measures, Request
 from sealgate.policy.engine import ProcessPolicy, ReadyRule
-from sealgate.policy.rules import violated_limit, violated_requirement
-from sealgate.policy.schema import Limits, Requirements
+from sealgate.policy.rules import violated_limit, violated_requirement, withheld_grant
+from sealgate.policy.schema import NEVER, Limits, Requirements
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +21,8 @@ class RuleTrace:
     effect: str
     mode: str
     state: str
-    """`no`: the rule does not match. `grants` or `over`: an allow rule within or over its limits. `denies` or `ok`: a
-    deny or require rule. `first`: the encryption rule that applies."""
+    """`no`: the rule does not match. `grants` or `over`: an allow rule within its limits, or over them or expired.
+    `denies` or `ok`: a deny or require rule. `first`: the encryption rule that applies."""
     reason: str
 
 
@@ -65,11 +65,12 @@ def _state(policy: ProcessPolicy, ready: ReadyRule, request: Request, measures: 
         return "denies" if fails else "no", matching.why_not(request)
     if ready.rule.effect == "deny":
         return "denies", "it matches"
+    if ready.rule.effect == "allow":
+        withheld = withheld_grant(ready.rule, request, measures)
+        return ("over", withheld[1]) if withheld else ("grants", _reason(ready, request, measures))
     violation = violated_requirement(
         ready.rule.require, request, measures, attested=policy.process.attested
     ) or violated_limit(ready.rule.limits, request, measures)
-    if ready.rule.effect == "allow":
-        return ("over", violation[1]) if violation else ("grants", _reason(ready, request, measures))
     return ("denies", violation[1]) if violation else ("ok", _reason(ready, request, measures))
 
 
@@ -86,6 +87,8 @@ def _reason(ready: ReadyRule, request: Request, measures: Measures) -> str:
     ):
         if limit is not None:
             reasons.append(f"{name} {'?' if measured is None else measured}<={int(limit)}")
+    if ready.rule.expires != NEVER:
+        reasons.append(f"until {readable.time(ready.rule.expires)}")
     if ready.rule.require != Requirements():
         reasons.append("requirements hold")
     return ", ".join(reasons) or ("no limits" if limits == Limits() else "limits hold")
