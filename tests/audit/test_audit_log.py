@@ -9,13 +9,13 @@ import threading
 import time
 
 import pytest
-from harness.trails import IDENTITY, Authority, Memory, flaws, full_pipe, log_of, verdict_on
+from harness.trails import IDENTITY, Authority, Memory, flaws, full_pipe, log_of, shown_call, verdict_on
 
 from sealgate.audit.accesses import Access
 from sealgate.audit.audit_log import AuditLog, AuditOptions
 from sealgate.audit.audit_log import Authority as CertifyingKey
 from sealgate.audit.sinks import File, Stdout
-from sealgate.call import Call, Operation
+from sealgate.call import Operation
 from sealgate.errors import (
     AuditBlocked,
     Cancelled,
@@ -32,7 +32,7 @@ AUTHORITY = Authority()
 
 
 def access(operation=Operation.LOAD):
-    return Access(Call(operation), Artifact("ns/a"))
+    return Access(shown_call(operation), Artifact("ns/a"))
 
 
 def test_an_attempt_writes_its_place_to_the_call():
@@ -42,7 +42,7 @@ def test_an_attempt_writes_its_place_to_the_call():
     log.attempt(one)
     record = sink.records()[-1]
     assert one.call.audit.sequence == record["metadata"]["sequence"] == 1
-    assert one.call.audit.chain == record["attestation"]["chain_uid"]
+    assert one.call.audit.chain == record["attestation_list"][0]["chain_uid"]
 
 
 def test_an_access_that_cannot_be_recorded_is_refused_and_leaves_no_gap():

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields
 
 import msgspec
-from harness.trails import IDENTITY, Authority, Memory, log_of
+from harness.trails import IDENTITY, Authority, Memory, log_of, shown_call, trail_of
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,7 +15,7 @@ from sealgate.audit.audit_log import AuditLog, AuditOptions
 from sealgate.audit.audit_log import Authority as CertifyingKey
 from sealgate.audit.chain import Chain
 from sealgate.audit.records import LONGEST
-from sealgate.call import Call, Operation, WrappedKey
+from sealgate.call import Operation, WrappedKey
 from sealgate.errors import BadRequest, Denied, DownstreamStatus, Refused, Truncated
 from sealgate.identity import Identity
 from sealgate.plugin import Artifact
@@ -32,7 +32,7 @@ TEXT = st.text(max_size=2000) | st.text(alphabet='"\\\n\0é\U0001f600', max_size
     st.sampled_from([None, Denied("no"), Truncated("cut"), DownstreamStatus("x\n", "y"), ValueError("z")]),
 )
 def test_a_record_is_one_line_of_at_most_4096_bytes_for_any_input(operation, key, name, identity, error):
-    call = Call(operation)
+    call = shown_call(operation)
     call.decision.policy = call.decision.rule = call.decision.code = call.decision.effective = name
     call.sealed.key = WrappedKey("vault", name, key, "vault:v1:AAAA", 7)
     call.keys.request_id, call.keys.requests = name, 1
@@ -50,7 +50,7 @@ def test_a_record_is_one_line_of_at_most_4096_bytes_for_any_input(operation, key
 
 @given(TEXT, TEXT)
 def test_a_record_of_a_decision_with_long_texts_fits_into_a_line(name, value):
-    call = Call(Operation.LOAD)
+    call = shown_call(Operation.LOAD)
     decision = call.decision
     decision.effective = decision.proposed = decision.code = decision.policy = decision.rule = value
     decision.annotations = tuple((f"{number}{name}", value) for number in range(20))
@@ -60,12 +60,12 @@ def test_a_record_of_a_decision_with_long_texts_fits_into_a_line(name, value):
     assert len(Chain().signed_line(record).line) <= LONGEST
     sink = Memory()
     log = AuditLog([sink], identity, AuditOptions(), CertifyingKey(Authority().certify, lambda call: identity))
-    log.attempt(Access(Call(Operation.LOAD), Artifact("ns/a")))
+    log.attempt(Access(shown_call(Operation.LOAD), Artifact("ns/a")))
     assert max(len(line) for line in sink.lines) <= LONGEST
 
 
 def outcome(error=None, operation=Operation.LOAD, **artifact):
-    call = Call(operation)
+    call = shown_call(operation)
     artifact = Artifact(**{"key": "ns/a", **artifact})
     return msgspec.to_builtins(Access(call, artifact).outcome(1, IDENTITY, error, 0))
 
@@ -81,7 +81,7 @@ def test_texts_of_a_downstream_and_of_errors_are_in_no_record():
 
 
 def test_a_wrapped_data_key_is_in_no_record():
-    call = Call(Operation.LOAD)
+    call = shown_call(Operation.LOAD)
     call.sealed.key = WrappedKey("vault", "transit", "artifacts", "vault:v3:c2VjcmV0", 3, b"context-of-a-tenant")
     text = json.dumps(msgspec.to_builtins(Access(call, Artifact("ns/a")).outcome(1, IDENTITY, None, 0)))
     assert "c2VjcmV0" not in text
@@ -90,7 +90,7 @@ def test_a_wrapped_data_key_is_in_no_record():
 
 
 def test_a_denied_key_is_shown_in_part_and_identified_by_its_digest():
-    call = Call(Operation.LOAD)
+    call = shown_call(Operation.LOAD)
     call.decision.effective = "deny"
     key = "a/../" + "b" * 300 + "\n"
     record = msgspec.to_builtins(Access(call, Artifact(key)).outcome(1, IDENTITY, BadRequest("bad key"), 0))
@@ -114,9 +114,26 @@ def test_each_operation_has_its_activity():
 def test_the_first_record_holds_the_settings_of_the_trail():
     sink = Memory()
     log_of(sink, authority=Authority(), mode="fail-open", require="all", phases="outcome").outcome(
-        Access(Call(Operation.LOAD), Artifact("ns/a")), None
+        Access(shown_call(Operation.LOAD), Artifact("ns/a")), None
     )
     session = sink.records()[0]["unmapped"]["session"]
     assert (session["mode"], session["require"], session["phases"]) == ("fail-open", "all", "outcome")
     assert session["sinks"] == ["memory"]
     assert session["attestation"] == "certified"
+
+
+def test_each_record_has_one_attestation_of_the_profile_record_integrity_and_names_the_record_before():
+    records = [json.loads(line) for line in trail_of(3, Authority())]
+    for before, record in zip([None, *records], records, strict=False):
+        (attestation,) = record["attestation_list"]
+        assert record["metadata"]["version"] == "1.9.0"
+        assert "record_integrity" in record["metadata"]["profiles"]
+        assert {signature["serialization"] for signature in attestation["signatures"]} == {"JCS"}
+        if before is None:
+            assert "prev_event" not in attestation
+        else:
+            assert attestation["prev_event"] == {
+                "uid": before["metadata"]["uid"],
+                "type_uid": before["type_uid"],
+                "fingerprint": before["attestation_list"][0]["fingerprint"]["value"],
+            }

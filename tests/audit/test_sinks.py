@@ -224,5 +224,5 @@ def test_missed_lines_are_limited_and_a_gap_is_logged_once_until_the_sink_catche
         assert sink.lines[-1] == b"the last\n"
         sink.lines.clear()
     assert [record.getMessage() for record in caplog.records] == [
-        "memory missed more than 256 records: its copy of the trail has a gap"
+        "the copy of a sink has a gap: sink=memory, records=256"
     ] * 2

@@ -8,15 +8,27 @@ import json
 import os
 import re
 import subprocess
+import sys
+import unicodedata
+from pathlib import Path
 
 import pytest
-from harness.chain import SEALGATE, Proxy
+from harness.auditor_pages import cells
+from harness.chain import SEALGATE, TESTS, Proxy
 from harness.outcome import outcome
-from harness.trails import Memory, log_of, trail_of
+from harness.trails import Memory, log_of, shown_call, trail_of
 
 from sealgate.audit.accesses import Access
-from sealgate.call import Call, Operation
+from sealgate.call import Operation
 from sealgate.plugin import Artifact
+
+PAGE = TESTS.parent / "docs/audit.md"
+FULL_WIDTH = (
+    "FULLWIDTH EQUALS SIGN",
+    "FULLWIDTH PLUS SIGN",
+    "FULLWIDTH HYPHEN-MINUS",
+    "FULLWIDTH COMMERCIAL AT",
+)
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +91,10 @@ def test_a_tampered_trail_is_not_verified_and_the_line_is_named(run, proxy, tmp_
     ("arguments", "says"),
     [
         (["verify", "absent"], b"absent cannot be read: no such file"),
+        (
+            ["verify", "/dev/null", "--certifier", "/no/key.pem"],
+            b"/no/key.pem cannot be read: no such file or directory",
+        ),
         (["verify", "/dev/null", "--certifier", "/dev/null"], b"holds no Ed25519 public keys"),
         (["verify", "/dev/null", "--object", "/etc/hostname"], b"audit"),
         (["query", "/dev/null", "--since", "yesterday"], b"is not a time such as"),
@@ -91,6 +107,21 @@ def test_a_mistake_is_reported_in_one_line(run, arguments, says):
     assert b"Traceback" not in done.stderr
 
 
+def test_the_commands_of_the_page_work(proxy, tmp_path):
+    (tmp_path / "audit.jsonl").write_bytes(proxy.trail.read_bytes())
+    blocks = re.findall(r"^```console\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    commands = [line.removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    assert any("--artifact-key" in command for command in commands)
+    environment = {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "SEALGATE_CONFIG_YAML": json.dumps(proxy.settings),
+    }
+    script = "set -e\n" + "\n".join(commands)
+    done = subprocess.run(["sh", "-c", script], cwd=tmp_path, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done
+    assert {"report.html", "readers.html"} < {path.name for path in tmp_path.iterdir()}
+
+
 def test_no_key_is_trusted_by_default(run, proxy):
     done = run("verify", proxy.trail, configured=False)
     assert done.returncode == 2
@@ -100,7 +131,8 @@ def test_no_key_is_trusted_by_default(run, proxy):
 def test_accesses_are_listed_as_a_table(run, proxy):
     done = run("query", proxy.trail)
     head, *rows = done.stdout.decode().splitlines()
-    assert head.split()[:4] == ["time", "operation", "key", "decision"]
+    assert head.split()[:5] == ["time", "operation", "key", "decision", "code"]
+    assert {"namespace", "service account", "workflow", "pod", "rule"} < set(re.split(r"\s{2,}", head))
     assert [row.split()[1] for row in rows] == [
         "SaveStream",
         "SaveStream",
@@ -123,6 +155,16 @@ def test_accesses_are_listed_as_a_table(run, proxy):
         (["--since", "2000-01-01"], 6),
         (["--until", "2000-01-01T00:00:00Z"], 0),
         (["--key", "team-a/*", "--operation", "Delete", "--decision", "allowed"], 1),
+        (["--since", "1h"], 6),
+        (["--until", "1h"], 0),
+        (["--code", "OK"], 5),
+        (["--decision", "denied", "--code", "OK"], 0),
+        (["--rule", "no such rule"], 0),
+        (["--namespace", "no-such-namespace"], 0),
+        (["--service-account", "no-such-account"], 0),
+        (["--component", "gc"], 0),
+        (["--key-version", "1"], 3),
+        (["--key-version", "2"], 0),
     ],
 )
 def test_only_matching_accesses_are_listed(run, proxy, arguments, count):
@@ -132,10 +174,11 @@ def test_only_matching_accesses_are_listed(run, proxy, arguments, count):
 
 
 def test_accesses_are_listed_as_csv_that_no_spreadsheet_executes(run, proxy, tmp_path):
-    text = proxy.trail.read_bytes().replace(b"team-b/two", b"=cmd()")
-    done = run("query", "-", "--output", "csv", stdin=text)
-    rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
-    assert [row["key"] for row in rows][1] == "'=cmd()"
+    for sign in "=", *map(unicodedata.lookup, FULL_WIDTH):
+        text = proxy.trail.read_bytes().replace(b"team-b/two", f"{sign}cmd()".encode())
+        done = run("query", "-", "--output", "csv", stdin=text)
+        rows = list(csv.DictReader(io.StringIO(done.stdout.decode())))
+        assert [row["key"] for row in rows][1] == f"'{sign}cmd()"
     assert rows[0]["plaintext_bytes"] == "1000"
 
 
@@ -143,7 +186,7 @@ def test_an_access_without_an_outcome_is_listed_as_unfinished(run, proxy):
     lines = proxy.trail.read_bytes().splitlines(keepends=True)
     done = run("query", "-", "--output", "json", stdin=b"".join(lines[:2]))
     (row,) = map(json.loads, done.stdout.splitlines())
-    assert (row["operation"], row["status"]) == ("SaveStream", "UNFINISHED")
+    assert (row["version"], row["operation"], row["status"]) == (1, "SaveStream", "UNFINISHED")
 
 
 def test_lines_that_a_list_leaves_out_are_counted(run, proxy, tmp_path):
@@ -157,7 +200,7 @@ def test_lines_that_a_list_leaves_out_are_counted(run, proxy, tmp_path):
 def test_accesses_that_are_listed_twice_are_counted(run):
     sink = Memory()
     log = log_of(sink)
-    accesses = [Access(Call(Operation.LOAD), Artifact("k")) for _ in range(20_002)]
+    accesses = [Access(shown_call(Operation.LOAD), Artifact("k")) for _ in range(20_002)]
     for access in accesses:
         log.attempt(access)
     for access in accesses:
@@ -276,6 +319,24 @@ def test_a_page_never_replaces_the_trail(run, proxy, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "same", "trail"]
     assert run("report", tmp_path / "absent", "--to", page).returncode == 2
     assert "<b>Verified.</b>" in page.read_text()
+
+
+def test_a_page_answers_who_read_an_artifact(run, proxy, tmp_path):
+    page = tmp_path / "page.html"
+    done = run("report", proxy.trail, "--artifact-key", "team-a/one", "--to", page)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == f"{page}: 3 accesses, verified\n".encode()
+    (read,) = cells(page.read_text(), "Reads")
+    assert read[2:8] == ["train-7x2p train-7x2p-1", "", "OpenStream", "team-a/one", "allowed", "1,000"]
+    assert [one[4] for one in cells(page.read_text(), "Writes and deletions")] == ["Delete", "SaveStream"]
+
+
+@pytest.mark.parametrize("key", ["", "team-a/", "a//b"])
+def test_a_key_that_no_artifact_can_have_is_no_answer(run, proxy, tmp_path, key):
+    done = run("report", proxy.trail, "--artifact-key", key, "--to", tmp_path / "page.html")
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"sealgate audit: --artifact-key: the key ")
+    assert not (tmp_path / "page.html").exists()
 
 
 def test_a_page_of_no_records_is_not_verified(run, tmp_path):

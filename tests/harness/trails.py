@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from harness.chain import eventually
 
 from sealgate.audit.accesses import Access
 from sealgate.audit.audit_log import AuditLog, AuditOptions
 from sealgate.audit.chain import Certification
-from sealgate.audit.reading.trail_lines import TrailLine
+from sealgate.audit.reading.trail_lines import TrailLine, read_lines
 from sealgate.audit.reading.verify import verify
 from sealgate.audit.sinks import File, NotWritten
 from sealgate.call import Call, Operation
@@ -58,6 +60,11 @@ class Memory:
         return [json.loads(line) for line in self.lines]
 
 
+def shown_call(operation: Operation = Operation.LOAD) -> Call:
+    """Return a call for which no policy hides a key."""
+    return Call(operation, hides=lambda _key: False)
+
+
 def log_of(*sinks, authority: Authority | None = None, **options) -> AuditLog:
     return AuditLog(sinks, IDENTITY, AuditOptions(**options), authority)
 
@@ -67,7 +74,7 @@ def trail_of(count: int, authority: Authority | None, *, closed: bool = True) ->
     sink = Memory()
     log = log_of(sink, authority=authority)
     for number in range(count):
-        log.outcome(Access(Call(Operation.LIST_OBJECTS), Artifact(f"ns/{number}", name="main")), None, 1)
+        log.outcome(Access(shown_call(Operation.LIST_OBJECTS), Artifact(f"ns/{number}", name="main")), None, 1)
     if closed:
         log.close()
     return sink.lines
@@ -76,7 +83,7 @@ def trail_of(count: int, authority: Authority | None, *, closed: bool = True) ->
 def write_trail(path: Path, keys: KeyProvider) -> None:
     """Write the trail of a process with one access, certified by a key provider."""
     log = AuditLog([File(path)], IDENTITY, AuditOptions(), authority(keys))
-    log.outcome(Access(Call(Operation.LOAD), Artifact("team-a/model.bin")), None)
+    log.outcome(Access(shown_call(Operation.LOAD), Artifact("team-a/model.bin")), None)
     log.close()
 
 
@@ -85,12 +92,26 @@ def verdict_on(lines: list[bytes], *authorities: Authority, **options):
     return verify(trail, [authority.public for authority in authorities], **options)
 
 
+def verdict_on_text(text: bytes, *authorities: Authority, **options):
+    lines = read_lines([("trail", io.BytesIO(text))])
+    return verify(lines, [authority.public for authority in authorities], **options)
+
+
 def flaws(lines: list[bytes], *authorities: Authority, **options) -> set[str]:
     return {finding.flaw.value for finding in verdict_on(lines, *authorities, **options).findings}
 
 
 def read(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_bytes().splitlines()]
+    """Return the records of a trail. Wait until a line that the proxy is writing just now is whole."""
+
+    def whole() -> bool:
+        nonlocal text
+        text = path.read_bytes()
+        return not text or text.endswith(b"\n")
+
+    text = b""
+    assert eventually(whole), f"the last line of {path} is cut: {text[-200:]!r}"
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def full_pipe() -> tuple[int, int]:

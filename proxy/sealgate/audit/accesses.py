@@ -37,7 +37,7 @@ from sealgate.errors import Denied, DownstreamStatus, PluginError, Refused, name
 from sealgate.identity import Identity
 from sealgate.plugin import Artifact
 
-_OCSF = "1.8.0"
+_OCSF = "1.9.0"
 _LARGEST_ATTESTATION = 600
 """Bytes that `chain` adds to a record, at most."""
 _MOST_LISTED = 8
@@ -67,7 +67,7 @@ class Access:
     Args:
         call: the call. The records contain what the layers have written to it by then.
         artifact: the artifact as the caller named it.
-        hmac_key: hides the artifact's key where a policy asks for that; empty without one.
+        hmac_key: replaces the artifact's name and key by an HMAC if the key is hidden; empty without one.
     """
 
     def __init__(self, call: Call, artifact: Artifact, hmac_key: bytes = b"") -> None:
@@ -111,7 +111,7 @@ class Access:
         ended = phase is Phase.OUTCOME
         denied = isinstance(error, Denied) or call.decision.effective == "deny"
         activity, name = _ACTIVITIES[call.operation]
-        key, key_sha256 = self._artifact_key(limit, denied=denied)
+        resource, key_sha256 = self._resource(limit, denied=denied)
         grpc_status = status_of(error) if ended else ""
         return Record(
             sealgate_audit=1,
@@ -134,7 +134,7 @@ class Access:
             disposition_id=2 if denied else 27 if error else 1,
             duration=round((time.monotonic() - call.began) * 1000) if ended else None,
             policy=_policy(call, limit),
-            resource=Named(printable(artifact.name, limit), key),
+            resource=resource,
             status_code=call.decision.code if denied and call.decision.code else grpc_status,
             status_detail=kind_of(error),
             unmapped=Unmapped(
@@ -149,24 +149,27 @@ class Access:
             ),
         )
 
-    def _artifact_key(self, limit: int, *, denied: bool) -> tuple[str, str]:
-        """Return the artifact's key, and its digest or an empty text.
+    def _resource(self, limit: int, *, denied: bool) -> tuple[Named, str]:
+        """Return the artifact's name and key, and the digest of the key or an empty text.
 
-        A key that is denied, unprintable or too long is shown in part; only then there is a digest.
+        A key that is denied, unprintable or too long is shown in part; only then there is a digest. If the key is
+        hidden, so is the name, which often says the same.
         """
-        key = self._artifact.key
-        if self.call.decision.hmac_key:
-            return self._hidden_key(key), ""
+        name, key = self._artifact.name, self._artifact.key
+        if self.call.hides(key):
+            return Named(self._hidden(name) if name else "", self._hidden(key)), ""
+        name = printable(name, limit)
         if not denied and key.isprintable() and len(key) <= limit:
-            return key, ""
+            return Named(name, key), ""
         part = shown_key(key[:limit])
-        return part, "" if part == key else hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+        digest = hashlib.sha256(key.encode(errors="surrogatepass")).hexdigest()
+        return Named(name, part), "" if part == key else digest
 
-    def _hidden_key(self, key: str) -> str:
-        """Return the HMAC of `key`: an owner of the HMAC key can search for it, and others cannot guess `key`."""
+    def _hidden(self, text: str) -> str:
+        """Return the HMAC of `text`: an owner of the HMAC key can search for it, and others cannot guess `text`."""
         if not self._hmac_key:
             return "withheld"
-        return f"hmac-sha256:{hmac.digest(self._hmac_key, key.encode(errors='surrogatepass'), 'sha256').hex()}"
+        return f"hmac-sha256:{hmac.digest(self._hmac_key, text.encode(errors='surrogatepass'), 'sha256').hex()}"
 
 
 def session(sequence: int, by: Identity, phase: Phase, facts: SessionInfo) -> Record:
@@ -235,7 +238,7 @@ def _now() -> int:
 
 
 def _metadata(sequence: int, call_id: str = "") -> RecordMetadata:
-    profiles = ("security_control",) if call_id else ()
+    profiles = ("record_integrity", "security_control") if call_id else ("record_integrity",)
     return RecordMetadata(os.urandom(16).hex(), _PRODUCT, _OCSF, sequence, call_id, profiles)
 
 

@@ -17,6 +17,7 @@ from sealgate.audit.sinks import BufferedSink, Copy, Delivery, Sink
 from sealgate.call import Call
 from sealgate.errors import AuditBlocked, NotConfigured, NotPermitted, PluginError
 from sealgate.identity import Identity
+from sealgate.log_event import LogEvent
 from sealgate.plugin import Artifact
 from sealgate.telemetry.reporting import Telemetry
 
@@ -158,13 +159,13 @@ class AuditLog:
                 if self._chain is not None and self._chain.length:
                     refusal = self._end(self._chain, until)
                     if refusal:
-                        log.error("the end of the audit trail could not be recorded: %s", refusal)
+                        log.error(LogEvent("the end of the audit trail could not be recorded", reason=refusal))
                 for sink in self._sinks:
                     sink.close()
                 self._closed = True
         except _NotRecorded as fault:
             self._closed = True
-            log.error("the end of the audit trail could not be recorded: %s", fault)  # noqa: TRY400 - its text says all there is
+            log.error(LogEvent("the end of the audit trail could not be recorded", reason=str(fault)))  # noqa: TRY400 - its text says all there is
         for copy in self._copies:
             copy.close()
 
@@ -185,7 +186,7 @@ class AuditLog:
         if not fault:
             self._telemetry.recorded(phase)
             return
-        log.error("an access could not be recorded: %s [d=%s]", fault, call.id)
+        log.error(LogEvent("an access could not be recorded", reason=fault, decision_id=call.id))
         if self._options.mode != Mode.FAIL_OPEN:
             raise AuditBlocked(
                 f"the access cannot be recorded: {fault}",
@@ -289,7 +290,7 @@ class AuditLog:
             except (NotPermitted, NotConfigured) as fault:
                 # Records are still chained, and the first one says that they are not signed.
                 reason = f"the certifying key refused: {type(fault).__name__}"
-                log.warning("the audit trail is not signed: %s", fault.fact)
+                log.warning(LogEvent("the audit trail is not signed", reason=fault.fact))
             except PluginError as fault:
                 # The fault may pass, so the next access asks again instead of leaving the trail unsigned.
                 raise _NotRecorded("the certifying key does not answer", fault.fact) from None

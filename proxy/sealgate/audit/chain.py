@@ -59,7 +59,7 @@ class Chain:
         self.length = 0
         """The number of records, which is also the sequence number of the next one."""
         self._key: Ed25519PrivateKey | None = Ed25519PrivateKey.generate()
-        self._last_fingerprint: str | None = None
+        self._last: Previous | None = None
 
     def certify(self, identity: Identity, sign: Callable[[bytes], Certification]) -> Certified:
         """Return a certificate for the key of this chain, signed by `sign`."""
@@ -83,31 +83,31 @@ class Chain:
 
     def signed_line(self, record: Record) -> SignedLine:
         """Return the line of `record` as the next one of the chain. `advance` makes it part of the chain."""
-        previous = None if self._last_fingerprint is None else Previous(self._last_fingerprint)
-        linked = msgspec.structs.replace(record, attestation=Attestation(self.uid, previous))
+        previous = self._last
+        linked = msgspec.structs.replace(record, attestation_list=(Attestation(self.uid, previous),))
         digest = hashlib.sha256(canonical(linked)).digest()
         signatures: tuple[Signature, ...] = ()
         if self._key is not None:
             signature = self._key.sign(RECORD_LABEL + digest)
             signatures = (Signature(base64.b64encode(signature).decode()),)
         attestation = Attestation(self.uid, previous, Fingerprint(digest.hex()), signatures)
-        text = canonical(msgspec.structs.replace(linked, attestation=attestation))
+        text = canonical(msgspec.structs.replace(linked, attestation_list=(attestation,)))
         # A reader and a log collector recognise a record by the first bytes of its line.
         line = b"{" + _MARK + text[1:].replace(_MARK, b"", 1) + b"\n"
-        return SignedLine(line, digest.hex())
+        return SignedLine(line, Previous(record.metadata.uid, record.type_uid, digest.hex()))
 
     def advance(self, written: SignedLine) -> None:
         """Make the line, which was written, the last one of the chain."""
         self.length += 1
-        self._last_fingerprint = written.fingerprint
+        self._last = written.as_previous
 
 
 @dataclass(frozen=True, slots=True)
 class SignedLine:
-    """A line of the trail, with its line break, and the fingerprint that the next record will name."""
+    """A line of the trail, with its line break, and how the next record will name it."""
 
     line: bytes
-    fingerprint: str
+    as_previous: Previous
 
 
 def certificate_bytes(certificate: Certificate) -> bytes:

@@ -202,11 +202,15 @@ class Signature(_RecordPart, frozen=True):
     value: str
     algorithm: str = msgspec.field(default_factory=lambda: "Ed25519")
     algorithm_id: int = msgspec.field(default_factory=lambda: 99)
+    serialization: str = msgspec.field(default_factory=lambda: "JCS")
+    serialization_id: int = msgspec.field(default_factory=lambda: 2)
 
 
 class Previous(_RecordPart, frozen=True):
-    """The record before this one in the chain."""
+    """The record before this one in the chain: its `metadata.uid`, its `type_uid` and its fingerprint."""
 
+    uid: str
+    type_uid: int
     fingerprint: str
 
 
@@ -239,7 +243,8 @@ class Record(_RecordPart, frozen=True, kw_only=True):
     action: str = ""
     action_id: int = 0
     api: Api | None = None
-    attestation: Attestation | None = None
+    attestation_list: tuple[Attestation, ...] = ()
+    """OCSF's profile record_integrity. A record has one attestation, by its own process."""
     databucket: Named | None = None
     disposition: str = ""
     disposition_id: int = 0

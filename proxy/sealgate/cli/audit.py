@@ -5,36 +5,39 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO
 
 import msgspec
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
-from sealgate import config, envelope
-from sealgate.audit.reading import query, report
+from sealgate import envelope
+from sealgate.audit.reading import query, readers, report
 from sealgate.audit.reading.chain_state import ChainFacts, ExpectedRecord
+from sealgate.audit.reading.figures import Figures
+from sealgate.audit.reading.readers import ArtifactAccesses
 from sealgate.audit.reading.trail_lines import MARK, TrailLine, read_lines
 from sealgate.audit.reading.verify import VerificationResult, verify
 from sealgate.audit.records import Actor
-from sealgate.call import Call, Operation
+from sealgate.call import Operation
+from sealgate.cli.audit_keys import configured_keys, pem_of, trusted_keys
 from sealgate.cli.exit_codes import BAD_USAGE, DONE, NOT_SO
-from sealgate.compose.keys import key_provider
+from sealgate.cli.progress import Progress
+from sealgate.cli.shared_options import add_config_option, add_output_option
 from sealgate.errors import BadRequest
+from sealgate.policy import canonical_keys
 
 SUMMARY = "verify, query and report on an audit trail"
 _STDIN = "-"
-_END = b"-----END PUBLIC KEY-----"
+_AGO = re.compile(r"([0-9]{1,5})([mhdw])", re.ASCII)
+_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
-_LARGEST_KEYS = 1 << 20
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,7 +56,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a sealed file: check that the trail records its Save, and print the artifact's key from that record",
     )
-    verify_.add_argument("--output", choices=("text", "json"), default="text")
+    add_output_option(verify_, "text", "json")
     verify_.set_defaults(act=_verify)
 
     ask = commands.add_parser(
@@ -63,23 +66,33 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     _takes_trail(ask)
     ask.add_argument("--key", default="", metavar="GLOB", help="of the artifact; * also matches /")
-    ask.add_argument("--operation", default="", choices=_OPERATIONS)
-    ask.add_argument("--workflow", default="", metavar="NAME")
-    ask.add_argument("--decision", default="", choices=("allowed", "denied"))
-    ask.add_argument("--since", type=_moment, metavar="TIME", help="in ISO 8601; UTC if it names no time zone")
+    ask.add_argument("--operation", default="", choices=_OPERATIONS, help="list only accesses by this operation")
+    for name, what in query.EXACT.items():
+        ask.add_argument(f"--{name.replace('_', '-')}", default="", metavar="TEXT", help=what)
+    ask.add_argument("--key-version", type=int, metavar="N", help="of the key that sealed the artifact")
+    ask.add_argument("--decision", default="", choices=("allowed", "denied"), help="list only these accesses")
+    ask.add_argument(
+        "--since", type=_moment, metavar="TIME", help="in ISO 8601, UTC if it names no time zone; or as 7d, 12h"
+    )
     ask.add_argument("--until", type=_moment, metavar="TIME", help="list only accesses before this time")
-    ask.add_argument("--output", choices=tuple(query.WRITERS), default="table")
+    add_output_option(ask, *query.WRITERS)
     ask.set_defaults(act=_query)
 
     page = commands.add_parser("report", help="make a report for an auditor: one HTML file that needs no network")
     _takes_trail(page)
     _takes_trust(page)
+    page.add_argument(
+        "--artifact-key",
+        metavar="KEY",
+        help="make the page that answers who read this artifact, instead of the report on all accesses",
+    )
     page.add_argument("--to", type=Path, required=True, metavar="FILE", help="the report to write")
     page.set_defaults(act=_report)
 
     public = commands.add_parser(
         "public-key", help="print the public key of the certifying key, which `verify --certifier` takes"
     )
+    add_config_option(public)
     public.set_defaults(act=_public_key)
 
 
@@ -105,6 +118,7 @@ def _takes_trust(parser: argparse.ArgumentParser) -> None:
         help="the public keys to trust (default: those of the configured key provider)",
     )
     parser.add_argument("--allow-unsigned", action="store_true", help="accept chains without a certificate")
+    add_config_option(parser)
 
 
 # --- verify ----------------------------------------------------------------------------------------------
@@ -117,50 +131,11 @@ def _verified(
     anchors = [_anchor(file) for file in getattr(options, "object", ())]
     return verify(
         trail,
-        _trusted_keys(options.certifier, needed=not options.allow_unsigned),
+        trusted_keys(options.certifier, needed=not options.allow_unsigned),
         allow_unsigned=options.allow_unsigned,
         expect_closed=expect_closed,
         anchors=anchors,
     )
-
-
-def _trusted_keys(pem: Path | None, *, needed: bool) -> list[bytes]:
-    """Return the public keys in `pem`, or without it those of the configured provider, 32 bytes each.
-
-    Raises:
-        BadRequest: the file holds no Ed25519 public keys, or keys are `needed` and there is no configuration.
-    """
-    if pem is not None:
-        return _keys_in(pem)
-    if not os.environ.get("SEALGATE_CONFIG") and not os.environ.get("SEALGATE_CONFIG_YAML"):
-        if not needed:
-            return []
-        raise BadRequest(
-            "there is no key to check the certificates of the trail with",
-            says="command line",
-            remedy="Pass the public key of the certifying key as --certifier, or set SEALGATE_CONFIG",
-        )
-    return list(_configured_keys().values())
-
-
-def _configured_keys() -> dict[int, bytes]:
-    return key_provider(config.load()).public_keys(Call(Operation.GET_CAPABILITIES))
-
-
-def _keys_in(pem: Path) -> list[bytes]:
-    fault = BadRequest(
-        f"{pem} holds no Ed25519 public keys", says="command line", remedy="Use the output of sealgate audit public-key"
-    )
-    try:
-        with pem.open("rb") as file:
-            text = file.read(_LARGEST_KEYS)
-        keys = [load_pem_public_key(part + _END) for part in text.split(_END)[:-1]]
-    except (OSError, ValueError, UnsupportedAlgorithm):
-        raise fault from None
-    raw = [key.public_bytes(Encoding.Raw, PublicFormat.Raw) for key in keys if isinstance(key, Ed25519PublicKey)]
-    if not raw or len(raw) != len(keys):
-        raise fault
-    return raw
 
 
 def _anchor(file: Path) -> ExpectedRecord:
@@ -182,8 +157,8 @@ def _anchor(file: Path) -> ExpectedRecord:
 
 
 def _verify(options: argparse.Namespace) -> int:
-    with _opened(options.trail) as trail:
-        verdict = _verified(options, trail, expect_closed=options.expect_closed)
+    with _opened(options.trail) as trail, Progress("verified", "lines") as progress:
+        verdict = _verified(options, progress.counted(trail), expect_closed=options.expect_closed)
     if options.output == "json":
         print(json.dumps(_document(verdict), indent=2))
     else:
@@ -193,7 +168,7 @@ def _verify(options: argparse.Namespace) -> int:
 
 
 def _exit_code(verdict: VerificationResult) -> int:
-    if verdict.empty:
+    if verdict.empty or verdict.not_readable.count:
         return BAD_USAGE
     return DONE if verdict.good else NOT_SO
 
@@ -213,6 +188,7 @@ def _described(verdict: VerificationResult) -> Iterator[str]:
     for places, what in (
         (verdict.cut_short, "the line is incomplete, and a later record replaces it"),
         (verdict.cut_off, "the file ends within this line, which may have held a record"),
+        (verdict.not_readable, "the line holds a record in a form that is not known"),
     ):
         for place in places.listed:
             yield f"note      {place}: {what}"
@@ -222,15 +198,19 @@ def _described(verdict: VerificationResult) -> Iterator[str]:
         where = f"{finding.place}: " if finding.place else ""
         yield f"{finding.flaw.value:<9} {where}{finding.text}{of}"
     yield from _and_more(verdict.findings.more)
-    chains, findings = len(verdict.chains), len(verdict.findings)
+    yield _conclusion(verdict)
+
+
+def _conclusion(verdict: VerificationResult) -> str:
+    if verdict.not_readable.count:
+        return "NOT verified, lines that could not be read may hold what seems to be missing: export the trail as text"
     if verdict.empty:
-        yield f"NOT verified, no record found: no line contains {MARK.decode()}...}}, bare or as text in a JSON object"
-    elif not verdict.good:
-        yield f"NOT verified, {_counted(findings, 'finding')}"
-    elif verdict.unsigned:
-        yield f"consistent, not signed: {_counted(verdict.unsigned, 'chain')} without a certificate"
-    else:
-        yield f"verified, {_counted(chains, 'chain')}"
+        return f"NOT verified, no record found: no line contains {MARK.decode()}...}}, bare or as text in a JSON object"
+    if not verdict.good:
+        return f"NOT verified, {_counted(len(verdict.findings), 'finding')}"
+    if verdict.unsigned:
+        return f"consistent, not signed: {_counted(verdict.unsigned, 'chain')} without a certificate"
+    return f"verified, {_counted(len(verdict.chains), 'chain')}"
 
 
 def _and_more(count: int) -> Iterator[str]:
@@ -264,6 +244,7 @@ def _document(verdict: VerificationResult) -> dict[str, object]:
         "more_findings": verdict.findings.more,
         "cut_short": verdict.cut_short.listed,
         "cut_off": verdict.cut_off.listed,
+        "not_readable": verdict.not_readable.listed,
         "objects": [
             {name: getattr(record, name) for name in ("file", "chain", "sequence", "place", "key")}
             for record in verdict.objects
@@ -275,13 +256,14 @@ def _document(verdict: VerificationResult) -> dict[str, object]:
 
 
 def _query(options: argparse.Namespace) -> int:
-    wanted = query.AccessFilter(
-        options.key, options.operation, options.workflow, options.decision, options.since, options.until
-    )
+    exact = {name: getattr(options, name) for name in ("operation", "decision", *query.EXACT)}
+    if options.key_version is not None:
+        exact["key_version"] = options.key_version
+    wanted = query.AccessFilter(options.key, exact, options.since, options.until)
     rows = query.AccessRows()
-    with _opened(options.trail) as trail:
-        matching = (row for row in query.accesses(trail, rows) if wanted.matches(row))
-        query.WRITERS[options.output](matching, sys.stdout)
+    with _opened(options.trail) as trail, Progress("read", "lines") as progress:
+        matching = (row for row in query.accesses(progress.counted(trail), rows) if wanted.matches(row))
+        query.WRITERS[options.output](progress.each(matching), sys.stdout)
     _warn_of_inaccuracies(rows)
     return DONE
 
@@ -297,29 +279,41 @@ def _warn_of_inaccuracies(rows: query.AccessRows) -> None:
 
 def _report(options: argparse.Namespace) -> int:
     _refuse_to_overwrite(options.to, options.trail)
-    figures, rows = report.Figures(), query.AccessRows()
+    rows = query.AccessRows()
+    figures = Figures()
+    found = _artifact(options.artifact_key) if options.artifact_key is not None else None
+    counts = found or figures
 
     def counted(trail: Iterator[TrailLine]) -> Iterator[TrailLine]:
         for line in trail:
             row = rows.add(line)
             if row is not None:
-                figures.add(row)
+                counts.add(row)
             yield line
 
-    with _opened(options.trail) as trail:
-        verdict = _verified(options, counted(trail))
+    with _opened(options.trail) as trail, Progress("verified", "lines") as progress:
+        verdict = _verified(options, progress.counted(counted(trail)))
     for row in rows.unfinished():
-        figures.add(row)
+        counts.add(row)
     _warn_of_inaccuracies(rows)
-    text = report.page(figures, verdict, options.trail, datetime.now(UTC))
+    now = datetime.now(UTC)
+    text = (
+        readers.page(found, verdict, options.trail, now) if found else report.page(figures, verdict, options.trail, now)
+    )
     try:
         _write_whole(options.to, text)
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise BadRequest(f"{options.to} cannot be written: {reason}", says="command line") from None
     result = "NOT verified" if not verdict.good else "consistent, not signed" if verdict.unsigned else "verified"
-    print(f"{options.to}: {figures.accesses} accesses, {result}")
+    print(f"{options.to}: {counts.accesses} accesses, {result}")
     return _exit_code(verdict)
+
+
+def _artifact(key: str) -> ArtifactAccesses:
+    if fault := canonical_keys.fault_of(key):
+        raise BadRequest(f"--artifact-key: {fault}", says="command line", remedy=canonical_keys.remedy_of(key))
+    return ArtifactAccesses(key)
 
 
 def _refuse_to_overwrite(page: Path, trail: list[str]) -> None:
@@ -344,9 +338,10 @@ def _write_whole(page: Path, text: str) -> None:
 
 
 def _public_key(_options: argparse.Namespace) -> int:
-    for raw in _configured_keys().values():
-        key = Ed25519PublicKey.from_public_bytes(raw)
-        print(key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode(), end="")
+    with Progress("asking for the public keys"):
+        keys = configured_keys()
+    for raw in keys.values():
+        print(pem_of(raw), end="")
     return DONE
 
 
@@ -374,8 +369,10 @@ def _opened(names: list[str]) -> Iterator[Iterator[TrailLine]]:
 
 
 def _moment(text: str) -> datetime:
+    if ago := _AGO.fullmatch(text):
+        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-11-24T12:00") from None
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-11-24T12:00 or 7d") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

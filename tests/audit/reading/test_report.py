@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
+import html
+import json
 import random
 import re
 import shutil
-import struct
 import subprocess
-import zlib
 from datetime import UTC, datetime, timedelta
-from html.parser import HTMLParser
 
 import pytest
-from harness.trails import Authority, flaws, trail_of, verdict_on
+from harness.auditor_pages import NOW, cells, read, row
+from harness.chain import TESTS
+from harness.trails import Authority, trail_of, verdict_on, verdict_on_text
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sealgate.audit.reading.query import Row
-from sealgate.audit.reading.report import Figures, page
+from sealgate.audit.reading import readers
+from sealgate.audit.reading.denials import REASONS
+from sealgate.audit.reading.figures import Figures
+from sealgate.audit.reading.readers import ArtifactAccesses
+from sealgate.audit.reading.report import page
 
 AUTHORITY = Authority()
-NOW = datetime(2026, 11, 24, 12, tzinfo=UTC)
 OPERATIONS = ["Load", "OpenStream", "Save", "SaveStream", "Delete", "ListObjects", "IsDirectory"]
 
 
-def row(number=0, **facts) -> Row:
-    plain = dict.fromkeys(Row.__dataclass_fields__, "")
-    numbers = {"plaintext_bytes", "stored_bytes", "files", "key_version", "milliseconds", "sequence"}
-    plain |= dict.fromkeys(numbers, 0)
-    plain |= {"time": NOW.isoformat(), "operation": "Load", "decision": "allowed", "status": "OK", "id": str(number)}
-    return Row(**(plain | facts))
-
-
-def a_week() -> Figures:
-    figures, chance = Figures(), random.Random(7)
+def a_week(counts=None):
+    figures, chance = counts or Figures(), random.Random(7)
     for number in range(4000):
         moment = NOW - timedelta(minutes=chance.triangular(0, 7 * 24 * 60, 2000))
         kind = chance.choices(["allowed", "failed", "denied"], [90, 4, 6])[0]
@@ -45,9 +40,16 @@ def a_week() -> Figures:
                 operation=operation,
                 decision="denied" if kind == "denied" else "allowed",
                 status="DATA_LOSS" if kind == "failed" else "OK",
+                key=f"team-{chance.choice('ab')}/train-{chance.randrange(30)}/main/model.safetensors",
                 policy="tenants",
                 rule=chance.choice(["own-prefix", "no-delete", "size"]),
                 code=chance.choice(["NO_RULE", "LIMIT_BYTES"]),
+                namespace=chance.choice(["team-a", "team-b", "data-platform-production"]),
+                service_account=chance.choice(["default", "argo-workflow", "trainer-of-the-nightly-models"]),
+                attested=chance.random() < 0.9,
+                id=f"{chance.getrandbits(64):016x}",
+                pod=f"train-{number}-main-{chance.getrandbits(32)}",
+                component=chance.choice(["init", "sidecar", "server"]),
                 key_name=chance.choice(["artifacts", "pci"]),
                 key_version=chance.choice([3, 4, 4, 4]),
                 plaintext_bytes=chance.randrange(1 << 24),
@@ -55,32 +57,6 @@ def a_week() -> Figures:
             )
         )
     return figures
-
-
-class Reader(HTMLParser):
-    """Collects what a browser would fetch and run, and checks that each element is closed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fetched: list[str] = []
-        self.scripts = 0
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag, attrs):
-        self.fetched += [value for name, value in attrs if name in {"src", "href", "data", "action"}]
-        self.scripts += tag == "script" or any(name.startswith("on") for name, _ in attrs)
-        if tag not in {"meta", "line", "rect", "br"}:
-            self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        if tag not in {"line", "rect"}:
-            assert self.open.pop() == tag
-
-
-def read(text: str) -> Reader:
-    reader = Reader()
-    reader.feed(text)
-    return reader
 
 
 def made(figures, authority=AUTHORITY, lines=None):
@@ -96,7 +72,8 @@ def test_a_page_holds_every_part_and_loads_nothing():
     for part in (
         "Accesses over time",
         "By operation and outcome",
-        "Denials by rule",
+        "Who accessed artifacts",
+        "What was denied, and why",
         "Key versions in use",
         "Verified.",
         "PCI DSS 4.0 10.2.2",
@@ -105,7 +82,10 @@ def test_a_page_holds_every_part_and_loads_nothing():
         "NIST SP 800-53 AU-9(3)",
         "The person.",
         "artifacts version 4",
-        "tenants/own-prefix NO_RULE",
+        "tenants/own-prefix",
+        "no rule allows it",
+        "data-platform-production/argo-workflow",
+        "<b>Period:</b> 2026-11-17 ",
     ):
         assert part in text, part
 
@@ -116,6 +96,50 @@ def test_a_page_begins_with_the_verdict_on_a_trail_with_flaws():
     assert "<b>Not verified.</b>" in text
     assert "1 removed" in text
     assert "record 2 is missing" in text
+
+
+def test_accounts_are_shown_with_what_they_did_and_what_they_were_denied():
+    figures = Figures()
+    for number, facts in enumerate(
+        [
+            {"operation": "Load"},
+            {"operation": "OpenStream", "status": "DATA_LOSS"},
+            {"operation": "Save", "decision": "denied", "code": "NO_RULE"},
+            {"operation": "IsDirectory", "status": "UNFINISHED"},
+        ]
+    ):
+        figures.add(row(number, namespace="team-a", service_account="trainer", attested=True, **facts))
+    figures.add(row(5, namespace="team-a", service_account="trainer", operation="Delete"))
+    (account, *shown), other = cells(made(figures), "Who accessed artifacts")
+    assert account == "team-a/trainer"
+    assert shown[:8] == ["attested", "1", "0", "0", "0", "1", "1", "1"]
+    assert other[:6] == ["team-a/trainer", "asserted", "0", "0", "1", "0"]
+
+
+def test_a_denial_is_shown_with_its_rule_its_reason_and_its_decision():
+    figures = Figures()
+    denied = {"decision": "denied", "policy": "tenants", "rule": "own-prefix", "code": "LIMIT_BYTES"}
+    for number in range(150):
+        figures.add(row(number, key=f"team-a/{number}", namespace="team-b", service_account="ci", **denied))
+    kinds, latest = cells(made(figures), "What was denied, and why", tables=2)
+    assert kinds == [
+        ["150", "team-b/ci", "Load", "tenants/own-prefix", "LIMIT_BYTES", REASONS["LIMIT_BYTES"]],
+    ]
+    assert [one[4] for one in latest] == [f"team-a/{number}" for number in range(149, 49, -1)]
+    assert latest[0][-1] == "149"
+    assert "The latest 100 of 150" in made(figures)
+
+
+def test_every_code_of_a_refusal_has_a_reason():
+    documents = "".join(page.read_text() for page in (TESTS.parent / "docs").glob("*.md"))
+    statuses = "PERMISSION_DENIED|INVALID_ARGUMENT|FAILED_PRECONDITION"
+    rows = re.findall(rf"^\| (`[A-Z_`, ]+`) \| `(?:{statuses})` \|$", documents, re.MULTILINE)
+    assert {code for row in rows for code in re.findall(r"[A-Z_]+", row)} == set(REASONS)
+
+
+def test_a_page_says_that_lines_could_not_be_read():
+    verdict = verdict_on_text(b"msg=" + json.dumps(trail_of(1, AUTHORITY)[0].decode()).encode(), AUTHORITY)
+    assert "Records in 1 line have a form that is not known." in page(Figures(), verdict, ["trail"], NOW)
 
 
 @given(st.text(), st.text())
@@ -166,50 +190,63 @@ def test_a_page_of_an_empty_trail_is_not_verified():
     assert read(text).open == []
 
 
-def pixels(png: bytes) -> tuple[int, int, int]:
-    """Return width and height of a picture, and its number of different lines."""
-    assert png.startswith(b"\x89PNG\r\n\x1a\n")
-    width, height = struct.unpack(">II", png[16:24])
-    data, at = b"", 8
-    while at < len(png):
-        size = int.from_bytes(png[at : at + 4])
-        if png[at + 4 : at + 8] == b"IDAT":
-            data += png[at + 8 : at + 8 + size]
-        at += size + 12
-    raw = zlib.decompress(data)
-    stride = len(raw) // height
-    return width, height, len({raw[line * stride : (line + 1) * stride] for line in range(height)})
+MEASURE = """
+const broken = [], small = [], wide = [];
+for (const frame of document.querySelectorAll("iframe")) {
+  const page = frame.contentDocument, root = page.documentElement, width = frame.clientWidth;
+  if (root.scrollWidth > width) wide.push(`${frame.title} at ${width}: ${root.scrollWidth}`);
+  const texts = page.createTreeWalker(page.body, NodeFilter.SHOW_TEXT);
+  for (let text; text = texts.nextNode();) {
+    if (parseFloat(page.defaultView.getComputedStyle(text.parentElement).fontSize) < 12) small.push(text.data);
+    for (const word of text.data.matchAll(/[^\\s/-]+/g)) {
+      if (word[0].length > 24) continue;
+      const range = page.createRange();
+      range.setStart(text, word.index);
+      range.setEnd(text, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map(one => one.top)).size > 1) broken.push(`${word[0]} at ${width}`);
+    }
+  }
+}
+const shapes = [...document.querySelectorAll("iframe")].map(frame =>
+  [...frame.contentDocument.querySelectorAll("rect")].filter(one => one.getBoundingClientRect().height > 5).length);
+const words = [...document.querySelectorAll("iframe")].map(frame => frame.contentDocument.body.innerText.length);
+document.body.textContent = JSON.stringify({broken, small, wide, shapes, words});
+"""
+"""Runs in a page with frames. Writes what is hard to read in them: broken words, small text, and parts that are cut."""
 
 
 @pytest.mark.process
-def test_a_browser_without_a_network_shows_the_page(tmp_path):
+def test_a_browser_without_a_network_shows_every_word_whole_on_wide_and_on_narrow_screens(tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         pytest.skip("no chromium here: the page was not rendered")
-    file, picture = tmp_path / "report.html", tmp_path / "report.png"
-    file.write_text(made(a_week()))
+    found = a_week(ArtifactAccesses("team-a/train-7"))
+    long_line = trail_of(5, AUTHORITY)
+    (tmp_path / "report.html").write_text(made(a_week()))
+    (tmp_path / "readers.html").write_text(readers.page(found, verdict_on(long_line, AUTHORITY), ["audit.jsonl"], NOW))
+    frames = "".join(
+        f'<iframe title="{name}" src="{name}.html" style="width:{width}px;height:900px;border:0"></iframe>'
+        for name in ("report", "readers")
+        for width in (1280, 500)
+    )
+    measuring = tmp_path / "measuring.html"
+    measuring.write_text(f"<!doctype html><body>{frames}<script>onload = () => {{{MEASURE}}}</script></body>")
     command = [browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars"]
-    command += [f"--user-data-dir={tmp_path}/profile", "--window-size=1000,2600", f"--screenshot={picture}"]
+    command += [f"--user-data-dir={tmp_path}/profile", "--allow-file-access-from-files", "--dump-dom"]
     no_network = ["unshare", "--net"] if shutil.which("unshare") else []
     if no_network and subprocess.run([*no_network, "true"], capture_output=True, check=False).returncode:
         no_network = []
     done = subprocess.run(
-        [*no_network, *command, file.as_uri()],
+        [*no_network, *command, measuring.as_uri()],
         capture_output=True,
+        text=True,
         timeout=100,
         check=False,
         env={"HOME": str(tmp_path)},
     )
-    assert picture.exists(), done.stderr
-    width, height, different = pixels(picture.read_bytes())
-    assert (width, height) == (1000, 2600)
-    assert different > 700, "the page is nearly empty"
-    shown = subprocess.run(
-        [*no_network, *command[:-1], "--dump-dom", file.as_uri()],
-        capture_output=True,
-        timeout=100,
-        check=False,
-        env={"HOME": str(tmp_path)},
-    )
-    assert re.search(rb"<svg[^>]*>.*<rect", shown.stdout), shown.stderr
-    assert flaws(trail_of(5, AUTHORITY), AUTHORITY) == set()
+    measured = re.search(r"<body>(\{.*\})", done.stdout)
+    assert measured, done
+    result = json.loads(html.unescape(measured[1]))
+    assert (result["broken"], result["small"], result["wide"]) == ([], [], [])
+    assert min(result["shapes"][:2]) > 50, "the plots of the report are empty"
+    assert min(result["words"]) > 2000, "a page is nearly empty"

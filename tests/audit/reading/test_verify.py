@@ -10,7 +10,17 @@ import tracemalloc
 
 import msgspec
 import pytest
-from harness.trails import IDENTITY, Authority, Memory, flaws, log_of, trail_of, verdict_on
+from harness.trails import (
+    IDENTITY,
+    Authority,
+    Memory,
+    flaws,
+    log_of,
+    shown_call,
+    trail_of,
+    verdict_on,
+    verdict_on_text,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,9 +72,11 @@ def test_a_changed_field_with_a_new_fingerprint_is_forged():
     touched = json.loads(TRAIL[5])
     touched["resource"]["uid"] = "ns/another"
     record = parse_record(TrailLine("trail", 6, json.dumps(touched).encode()))
-    attestation = touched["attestation"]
+    (attestation,) = touched["attestation_list"]
     unsealed = {name: value for name, value in attestation.items() if name not in {"fingerprint", "signatures"}}
-    digest = hashlib.sha256(msgspec.json.encode({**touched, "attestation": unsealed}, order="sorted")).hexdigest()
+    digest = hashlib.sha256(
+        msgspec.json.encode({**touched, "attestation_list": [unsealed]}, order="sorted")
+    ).hexdigest()
     attestation["fingerprint"]["value"] = digest
     assert record is not None
     assert not record.intact
@@ -116,11 +128,11 @@ def saved(operation=Operation.SAVE, *, authority=AUTHORITY):
     """Return the trail of one access, in which record 1 is the attempt, and the id of its chain."""
     sink = Memory()
     log = log_of(sink, authority=authority)
-    access = Access(Call(operation), Artifact("ns/model"))
+    access = Access(shown_call(operation), Artifact("ns/model"))
     log.attempt(access)
     log.outcome(access, None)
     log.close()
-    return sink.lines, sink.records()[0]["attestation"]["chain_uid"]
+    return sink.lines, sink.records()[0]["attestation_list"][0]["chain_uid"]
 
 
 @pytest.mark.parametrize("operation", [Operation.SAVE, Operation.SAVE_STREAM])
@@ -166,7 +178,7 @@ def test_two_processes_interleaved_are_two_chains():
     verdict = verdict_on(mixed, AUTHORITY, expect_closed=True)
     assert verdict.good, verdict.findings
     assert sorted(chain.records for chain in verdict.chains) == [22, 22]
-    chain = json.loads(one[5])["attestation"]["chain_uid"]
+    chain = json.loads(one[5])["attestation_list"][0]["chain_uid"]
     mixed.remove(one[5])
     (finding,) = verdict_on(mixed, AUTHORITY).findings
     assert (finding.flaw, finding.chain) == ("removed", chain)
@@ -184,7 +196,7 @@ def test_json_that_a_collector_rewrote_is_verified():
 
 def test_other_lines_and_the_prefix_of_a_container_runtime_are_skipped():
     text = b"".join(b"2026-11-24T10:00:00.1Z stdout F " + line + b"level=info msg=hello\n" for line in TRAIL)
-    assert verify(read_lines([("log", io.BytesIO(text))]), [AUTHORITY.public], expect_closed=True).good
+    assert verdict_on_text(text, AUTHORITY, expect_closed=True).good
 
 
 def test_a_line_that_a_full_disk_cut_short_is_a_note_if_no_record_is_missing():
@@ -209,12 +221,8 @@ def test_an_incomplete_first_record_is_replaced_by_that_of_a_new_chain():
     assert flaws([*TRAIL, torn], AUTHORITY) == {"altered"}
 
 
-def read_as(data, **options):
-    return verify(read_lines([("trail", io.BytesIO(data))]), [AUTHORITY.public], **options)
-
-
 def test_a_file_that_ends_within_a_line_is_a_note():
-    verdict = read_as(b"".join(TRAIL)[:-100])
+    verdict = verdict_on_text(b"".join(TRAIL)[:-100], AUTHORITY)
     assert verdict.good, verdict.findings.listed
     assert (verdict.cut_short.listed, verdict.cut_off.listed) == ([], ["trail:42"])
     assert not verdict.chains[0].closed
@@ -223,36 +231,14 @@ def test_a_file_that_ends_within_a_line_is_a_note():
 def test_a_record_behind_an_incomplete_one_in_the_same_line_is_read():
     other = trail_of(3, AUTHORITY)
     data = b"".join([*TRAIL[:5], TRAIL[5][:300], other[0], *other[1:], *TRAIL[5:]])
-    verdict = read_as(data, expect_closed=True)
+    verdict = verdict_on_text(data, AUTHORITY, expect_closed=True)
     assert verdict.good, verdict.findings.listed
     assert (len(verdict.chains), verdict.cut_short.listed) == (2, ["trail:6"])
 
 
-def wrapped(name, line):
-    return json.dumps({name: line.decode(), "stream": "stdout"}).encode() + b"\n"
-
-
-@pytest.mark.parametrize("name", ["log", "body", "message"])
-def test_a_line_that_a_collector_wrapped_into_an_object_is_read(name):
-    verdict = read_as(b"".join(wrapped(name, line) for line in TRAIL), expect_closed=True)
-    assert verdict.good, verdict.findings.listed
-    assert verdict.chains[0].records == len(TRAIL)
-    touched = [*TRAIL[:-1], TRAIL[-1].replace(b"Success", b"Failure")]
-    (finding,) = read_as(b"".join(wrapped(name, line) for line in touched)).findings
-    assert (finding.flaw, finding.place) == ("altered", f"trail:{len(TRAIL)}")
-    (finding,) = read_as(b"".join(wrapped(name, line) for line in TRAIL[:-1]) + wrapped("lof", TRAIL[-1])).findings
-    assert finding.flaw == "altered", "a line that holds a record and cannot be read is not skipped"
-
-
-@pytest.mark.parametrize("prefix", [b"{app} ", b'{"app":"x"} ', b"progress {50%}"])
-def test_a_prefix_with_a_brace_is_skipped(prefix):
-    verdict = read_as(b"".join(prefix + line for line in TRAIL), expect_closed=True)
-    assert verdict.good, verdict.findings.listed
-
-
 @pytest.mark.parametrize("data", [b"", b"level=info msg=hello\n" * 9, b'{"log":"hello"}\n', bytes(100_000)])
 def test_a_trail_without_records_is_empty_and_not_verified(data):
-    verdict = read_as(data)
+    verdict = verdict_on_text(data, AUTHORITY)
     assert verdict.empty
     assert not verdict.good
 
@@ -260,21 +246,21 @@ def test_a_trail_without_records_is_empty_and_not_verified(data):
 def made(sequence, chain="a" * 32, **content):
     """Return a line with a matching fingerprint and without a signature, which needs no secret."""
     record = {"sealgate_audit": 1, "metadata": {"sequence": sequence}, "time": 1, "unmapped": {"phase": "outcome"}}
-    record |= {"attestation": {"chain_uid": chain}, **content}
+    record |= {"attestation_list": [{"chain_uid": chain}], **content}
     fingerprint = hashlib.sha256(msgspec.json.encode(record, order="sorted")).hexdigest()
-    record["attestation"]["fingerprint"] = {"algorithm": "SHA-256", "algorithm_id": 3, "value": fingerprint}
+    record["attestation_list"][0]["fingerprint"] = {"algorithm": "SHA-256", "algorithm_id": 3, "value": fingerprint}
     return msgspec.json.encode(record, order="sorted") + b"\n"
 
 
 def test_all_findings_of_a_hostile_trail_are_counted_and_the_first_are_kept():
-    verdict = read_as(b'{"sealgate_audit":1,x}\n' * 5000)
+    verdict = verdict_on_text(b'{"sealgate_audit":1,x}\n' * 5000, AUTHORITY)
     assert (len(verdict.findings), len(verdict.findings.listed), verdict.findings.more) == (5000, 1000, 4000)
 
 
 def test_an_overlong_record_is_altered_and_not_kept_in_memory():
     data = (b'{"sealgate_audit":1,' + b"x" * 60_000 + b"\n") * 500
     tracemalloc.start()
-    verdict = read_as(data)
+    verdict = verdict_on_text(data, AUTHORITY)
     _, most = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(verdict.findings) == 500
@@ -293,7 +279,10 @@ def test_signatures_that_were_not_checked_are_reported():
     [{"time": -62135596800000}, {"time": 253402300799999}, {"actor": json.loads('{"pod":' * 400 + "1" + "}" * 400)}],
 )
 def test_a_made_up_record_gets_a_verdict(content):
-    assert {finding.flaw for finding in read_as(made(0, **content)).findings} <= {"unsigned", "altered"}
+    assert {finding.flaw for finding in verdict_on_text(made(0, **content), AUTHORITY).findings} <= {
+        "unsigned",
+        "altered",
+    }
 
 
 def test_a_record_that_names_another_actor_than_the_certificate_is_forged():
@@ -327,7 +316,7 @@ def test_a_long_name_is_the_same_actor_wherever_it_is_cut(length, letter):
 
     sink, authority = Memory(), LongNamed()
     log = AuditLog([sink], identity, AuditOptions(), authority)
-    log.outcome(Access(Call(Operation.LOAD), Artifact("ns/a")), None)
+    log.outcome(Access(shown_call(Operation.LOAD), Artifact("ns/a")), None)
     log.close()
     assert flaws(sink.lines, authority) == set()
 
@@ -335,7 +324,7 @@ def test_a_long_name_is_the_same_actor_wherever_it_is_cut(length, letter):
 @given(st.lists(st.binary(max_size=300) | st.sampled_from([line.rstrip(b"\n") for line in TRAIL[:6]]), max_size=8))
 def test_any_bytes_get_a_verdict(texts):
     verdict = verify(
-        (TrailLine("trail", n, b'"attestation"' + text) for n, text in enumerate(texts)), [AUTHORITY.public]
+        (TrailLine("trail", n, b'"attestation_list"' + text) for n, text in enumerate(texts)), [AUTHORITY.public]
     )
     assert not verdict.good
     assert verdict.empty == (not texts)
@@ -347,7 +336,7 @@ def test_any_bytes_get_a_verdict(texts):
         lambda inner: (
             st.lists(inner, max_size=3)
             | st.dictionaries(
-                st.sampled_from(["attestation", "metadata", "sequence", "chain_uid", "signatures"]), inner
+                st.sampled_from(["attestation_list", "metadata", "sequence", "chain_uid", "signatures"]), inner
             )
         ),
     )
@@ -357,14 +346,14 @@ def test_any_json_gets_a_verdict(value):
     assert not verify([TrailLine("trail", 1, text)], [AUTHORITY.public]).good
 
 
-LENGTHS = [5_000, pytest.param(100_000, marks=[pytest.mark.large, pytest.mark.timeout(1800)])]
+LENGTHS = [1_000, pytest.param(100_000, marks=[pytest.mark.large, pytest.mark.timeout(1800)])]
 
 
 def written_by_two(records):
     """Return the lines of two processes, in the order in which they wrote them."""
     sink = Memory()
     logs = [log_of(sink, authority=AUTHORITY) for _ in range(2)]
-    access = Access(Call(Operation.IS_DIRECTORY), Artifact("ns/a"))
+    access = Access(shown_call(Operation.IS_DIRECTORY), Artifact("ns/a"))
     for number in range(records - 4):
         logs[number % 3 % 2].outcome(access, None)
     for log in logs:

@@ -1,6 +1,7 @@
 """How the plots of the report are drawn: SVG without scripts, fonts or pictures from elsewhere.
 
-Each shape has a title with its count, which a browser shows under the pointer.
+Shapes have positions in percent, and all text is beside them in HTML: so a plot fits any width, and its text keeps its
+size. Each shape has a title with its count, which a browser shows under the pointer.
 """
 
 from __future__ import annotations
@@ -8,10 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from html import escape
 
-_WIDTH, _LEFT, _RIGHT = 860, 54, 8
-_BAR, _LABELS, _HEIGHT = 24, 260, 190
-_ROOM_FOR_COUNTS, _ROOM_FOR_COUNT = 260, 90
+_WIDEST_COLUMN = 6.0
+"""In percent."""
 _COLOURS = {"allowed": "#2f6f9f", "denied": "#b3452c", "failed": "#c98a1b", "unfinished": "#7a7a7a"}
+STYLE = """
+.columns{display:grid;grid-template-columns:auto minmax(0,1fr);gap:.3rem .6rem}
+.columns svg{width:100%;height:12rem;display:block}.scale{display:flex;flex-direction:column;
+justify-content:space-between;text-align:right;font-size:12px;color:var(--soft)}
+.moments{grid-column:2;display:flex;justify-content:space-between;margin:0;font-size:12px;color:var(--soft)}
+.bar{display:grid;grid-template-columns:15rem minmax(0,1fr) auto;gap:.1rem .8rem;align-items:center;padding:.15rem 0}
+.bar svg{width:100%;height:1.3rem;display:block}
+.bar .name{overflow-wrap:anywhere}.bar .counts{min-width:4.5rem;text-align:right}
+.bars.several .counts{min-width:17rem;text-align:left}
+.legend span{margin-right:1.2rem;color:var(--soft)}.grid{stroke:var(--line)}
+.legend i{display:inline-block;width:.8em;height:.8em;margin-right:.4em;border-radius:2px;
+print-color-adjust:exact;-webkit-print-color-adjust:exact}
+@media (max-width:44rem){.bar{grid-template-columns:minmax(0,1fr) auto}.bar svg{grid-row:2;grid-column:1/3;height:.9rem}
+.bars.several .bar{grid-template-columns:minmax(0,1fr)}.bars.several .bar svg{grid-column:1}}
+"""
 
 
 def columns(buckets: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str]) -> str:
@@ -23,22 +38,23 @@ def columns(buckets: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[s
     """
     highest = max((sum(counts.values()) for _, counts in buckets), default=0) or 1
     top = _rounded(highest)
-    width = (_WIDTH - _LEFT - _RIGHT) / max(len(buckets), 1)
-    parts = [_axis(value, _HEIGHT - _HEIGHT * value / top) for value in (0, top // 2, top) if value or not top]
+    step = 100 / max(len(buckets), 1)
+    parts = [f'<line x1="0" x2="100%" y1="{y}%" y2="{y}%" class="grid"/>' for y in (0.3, 50, 99.7)]
     for index, (label, counts) in enumerate(buckets):
-        x, below = _LEFT + index * width, 0
+        below = 0
         for name in series:
-            count = counts.get(name, 0)
-            if count:
-                y, height = _HEIGHT - _HEIGHT * (below + count) / top, _HEIGHT * count / top
-                shape = f'x="{x:.1f}" y="{y + 10:.1f}" width="{max(width - 1, 0.8):.1f}" height="{height:.1f}"'
-                parts.append(f'<rect {shape} fill="{_COLOURS[name]}">{_title(f"{label}: {count} {name}")}</rect>')
+            if count := counts.get(name, 0):
+                y, height = 100 - 100 * (below + count) / top, 100 * count / top
+                width, text = min(step * 0.9, _WIDEST_COLUMN), f"{label}: {count} {name}"
+                parts.append(_rectangle(index * step, y, width, height, name, text))
                 below += count
-    every = max(1, len(buckets) // 6)
-    for index in range(0, len(buckets), every):
-        x = _LEFT + index * width
-        parts.append(f'<text x="{x:.1f}" y="{_HEIGHT + 28}" class="axis">{escape(buckets[index][0])}</text>')
-    return _svg(_HEIGHT + 36, parts) + _legend(series)
+    marks = (f"{top:,}", f"{top // 2:,}" if top > 1 else "", "0")
+    scale = "".join(f"<span>{mark}</span>" for mark in marks)
+    labels = [label for label, _ in buckets]
+    shown = [labels[0], labels[len(labels) // 2], labels[-1]] if len(labels) > 2 else labels  # noqa: PLR2004 - both ends
+    moments = "".join(f"<span>{escape(label)}</span>" for label in shown)
+    plot = f'<div class="scale">{scale}</div>{_svg(parts)}<p class="moments">{moments}</p>'
+    return f'<div class="columns">{plot}</div>{_legend(series)}'
 
 
 def bars(rows: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str]) -> str:
@@ -49,26 +65,30 @@ def bars(rows: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[str]) -
         series: the names of the series, from left to right.
     """
     highest = max((sum(counts.values()) for _, counts in rows), default=0) or 1
-    longest = _WIDTH - _LABELS - (_ROOM_FOR_COUNTS if len(series) > 1 else _ROOM_FOR_COUNT)
+    several = len(series) > 1
     parts = []
-    for index, (label, counts) in enumerate(rows):
-        y, x = index * (_BAR + 6) + 4, float(_LABELS)
-        parts.append(f'<text x="{_LABELS - 8}" y="{y + 16}" class="label">{escape(_shortened(label))}</text>')
+    for label, counts in rows:
+        x, shapes = 0.0, []
         for name in series:
-            width = longest * counts.get(name, 0) / highest
-            if width:
-                shape = f'x="{x:.1f}" y="{y}" width="{max(width, 1):.1f}" height="{_BAR}"'
-                text = f"{label}: {counts[name]} {name}"
-                parts.append(f'<rect {shape} fill="{_COLOURS[name]}">{_title(text)}</rect>')
-                x += max(width, 1)
-        total = ", ".join(f"{counts[name]:,} {name}" for name in series if counts.get(name)) if len(series) > 1 else ""
-        shown = total or f"{sum(counts.values()):,}"
-        parts.append(f'<text x="{x + 6:.1f}" y="{y + 16}">{escape(shown)}</text>')
-    return _svg(len(rows) * (_BAR + 6) + 8, parts) + (_legend(series) if len(series) > 1 else "")
+            if count := counts.get(name, 0):
+                width = 100 * count / highest
+                shapes.append(_rectangle(x, 0, width, 100, name, f"{label}: {count} {name}"))
+                x += width
+        total = ", ".join(f"{counts[name]:,} {name}" for name in series if counts.get(name)) if several else ""
+        shown = escape(total or f"{sum(counts.values()):,}")
+        name = f'<span class="name">{escape(label)}</span>'
+        parts.append(f'<div class="bar">{name}{_svg(shapes)}<span class="counts">{shown}</span></div>')
+    kind = "bars several" if several else "bars"
+    return f'<div class="{kind}">{"".join(parts)}</div>' + (_legend(series) if several else "")
 
 
-def _svg(height: int, parts: Sequence[str]) -> str:
-    return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img">{"".join(parts)}</svg>'
+def _svg(parts: Sequence[str]) -> str:
+    return f'<svg role="img">{"".join(parts)}</svg>'
+
+
+def _rectangle(x: float, y: float, width: float, height: float, series: str, text: str) -> str:
+    shape = f'x="{x:.2f}%" y="{y:.2f}%" width="{max(width, 0.2):.2f}%" height="{height:.2f}%"'
+    return f'<rect {shape} fill="{_COLOURS[series]}"><title>{escape(text)}</title></rect>'
 
 
 def _legend(series: Sequence[str]) -> str:
@@ -76,20 +96,7 @@ def _legend(series: Sequence[str]) -> str:
     return f'<p class="legend">{"".join(items)}</p>'
 
 
-def _axis(value: int, y: float) -> str:
-    line = f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y + 10:.1f}" y2="{y + 10:.1f}" class="grid"/>'
-    return f'{line}<text x="{_LEFT - 6}" y="{y + 14:.1f}" class="label">{value:,}</text>'
-
-
-def _title(text: str) -> str:
-    return f"<title>{escape(text)}</title>"
-
-
 def _rounded(value: int) -> int:
     """Return a round number that is not below `value`, for the end of an axis."""
     size = int("1" + "0" * (len(str(value)) - 1))
     return next(step * size for step in (1, 2, 4, 6, 8, 10) if step * size >= value)
-
-
-def _shortened(label: str) -> str:
-    return label if len(label) <= 36 else f"{label[:35]}…"  # noqa: PLR2004 - as many characters fit beside the bars

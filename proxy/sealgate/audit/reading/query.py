@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from itertools import islice
 from typing import TextIO
 
-from sealgate.audit.reading.trail_lines import TrailLine, TrailRecord, number_at, parse_record, text_at
+from sealgate.audit.reading.trail_lines import TrailLine, TrailRecord, number_at, parse_record, text_at, value_at
 from sealgate.audit.records import Phase
 
 UNFINISHED = "UNFINISHED"
@@ -26,13 +27,27 @@ _MOST_REMEMBERED = 200_000
 """Attempts that were too many to wait for, of which only a hash is kept."""
 _LAST_MOMENT = 253_402_214_400_000
 """The last day of the year 9999, in milliseconds since 1970."""
+EXACT = {
+    "namespace": "the namespace of the pod",
+    "service_account": "the service account of the pod",
+    "workflow": "the name of the workflow",
+    "component": "init, sidecar, gc or server",
+    "rule": "the rule that decided",
+    "code": "the code of the decision, such as NO_RULE",
+}
+"""Fields of a row that a filter compares as they are, and what each one is."""
+VERSION = 1
+"""The version of the rows in JSON. It changes if a field changes its meaning or is removed."""
 _TABLE_COLUMNS = (
     "time",
     "operation",
     "key",
     "decision",
+    "code",
     "status",
     "plaintext_bytes",
+    "namespace",
+    "service_account",
     "workflow",
     "pod",
     "rule",
@@ -52,6 +67,9 @@ class Row:
     """UTC, ISO 8601, milliseconds."""
     operation: str
     key: str
+    """As the record shows it: a key that was refused or is long may be shown in part, and a hidden key as its HMAC."""
+    key_sha256: str
+    """SHA-256 of the whole key, in hexadecimal, if the record shows the key in part; else empty."""
     decision: str
     """`allowed` or `denied`."""
     status: str
@@ -65,6 +83,8 @@ class Row:
     key_version: int
     namespace: str
     service_account: str
+    attested: bool
+    """Whether the key service proved namespace and service account, as the record claims."""
     workflow: str
     pod: str
     component: str
@@ -84,9 +104,8 @@ class AccessFilter:
 
     key: str = ""
     """A glob in which `*` and `?` also match `/`."""
-    operation: str = ""
-    workflow: str = ""
-    decision: str = ""
+    exact: Mapping[str, str | int] = field(default_factory=dict)
+    """The value that a field of the row must have, by the name of the field. An empty value matches everything."""
     since: datetime | None = None
     until: datetime | None = None
     """The first moment that does not match any more."""
@@ -96,9 +115,7 @@ class AccessFilter:
         moment = datetime.fromisoformat(row.time)
         return (
             (not self.key or fnmatchcase(row.key, self.key))
-            and self.operation in {"", row.operation}
-            and self.workflow in {"", row.workflow}
-            and self.decision in {"", row.decision}
+            and all(value in {"", getattr(row, name)} for name, value in self.exact.items())
             and (self.since is None or moment >= self.since)
             and (self.until is None or moment < self.until)
         )
@@ -179,12 +196,12 @@ def _block(rows: Iterator[Row]) -> list[list[str]]:
 def write_json(rows: Iterable[Row], out: TextIO) -> None:
     """Write one JSON object for each row, on a line of its own."""
     for row in rows:
-        print(json.dumps(asdict(row), ensure_ascii=True), file=out)
+        print(json.dumps({"version": VERSION, **asdict(row)}, ensure_ascii=True), file=out)
 
 
 def write_csv(rows: Iterable[Row], out: TextIO) -> None:
     """Write CSV with a header line. No cell can control a terminal or be taken for a formula by a spreadsheet."""
-    names = [field.name for field in fields(Row)]
+    names = [each.name for each in fields(Row)]
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(names)
     for row in rows:
@@ -206,6 +223,7 @@ def _row(parsed: TrailRecord) -> Row:
         time=moment(number_at(record, "time")).isoformat(timespec="milliseconds"),
         operation=text_at(record, "api", "operation"),
         key=text_at(record, "resource", "uid"),
+        key_sha256=text_at(unmapped, "key_sha256"),
         decision="denied" if number_at(record, "action_id") == 2 else "allowed",  # noqa: PLR2004 - OCSF's number
         status=status,
         code=text_at(unmapped, "decision", "code"),
@@ -218,6 +236,7 @@ def _row(parsed: TrailRecord) -> Row:
         key_version=number_at(unmapped, "crypto", "key_version"),
         namespace=text_at(record, "actor", "namespace"),
         service_account=text_at(record, "actor", "service_account"),
+        attested=value_at(record, "actor", "attested") is True,
         workflow=text_at(record, "actor", "workflow"),
         pod=text_at(record, "actor", "pod"),
         component=text_at(record, "actor", "component"),
@@ -236,17 +255,32 @@ def moment(milliseconds: int) -> datetime:
     return datetime.fromtimestamp(milliseconds / 1000 if 0 <= milliseconds <= _LAST_MOMENT else 0, UTC)
 
 
+def latest_first(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows by their time, the latest first. Of the same time, the one that came last is first."""
+    return sorted(rows, key=lambda row: row.time)[::-1]
+
+
+def shown_time(time: str) -> str:
+    """Return the time of a row to the second, as a person reads it."""
+    return time.replace("T", " ")[:19]
+
+
 def _cell(value: object) -> str:
-    text = _printable(str(value))
+    text = printable(str(value))
     return text if len(text) <= _WIDEST else f"{text[: _WIDEST - 1]}…"
 
 
 def _csv_cell(value: object) -> object:
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if not isinstance(value, str):
         return value
-    text = _printable(value)
-    return f"'{text}" if text.lstrip()[:1] in {"=", "+", "-", "@"} else text
+    text = printable(value)
+    # Some spreadsheets take the full-width forms of these signs for the signs.
+    first = unicodedata.normalize("NFKC", text.lstrip()[:1])
+    return f"'{text}" if first[:1] in {"=", "+", "-", "@"} else text
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Return `text` with `?` for each unprintable character, so that it cannot control a terminal."""
     return "".join(c if c.isprintable() else "?" for c in text)

@@ -1,30 +1,24 @@
-"""What an auditor gets on one page: the verdict, figures about accesses, and the controls that the trail supports.
-
-The page holds no script and loads nothing from a network.
-"""
+"""What an auditor gets on one page: the verdict, who did what, what was denied and why, and the controls."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from datetime import datetime
 from html import escape
 
 from sealgate.audit.reading import plots
-from sealgate.audit.reading.query import UNFINISHED, Row, moment
+from sealgate.audit.reading.denials import reason_of
+from sealgate.audit.reading.figures import ACTIONS, OTHERS, Figures, Outcome, account_of, rule_of
+from sealgate.audit.reading.page import MOMENT, NUMBER, made, table, verdict_on, whole
+from sealgate.audit.reading.query import Row, latest_first, moment, shown_time
 from sealgate.audit.reading.verify import VerificationResult
-from sealgate.call import Operation
 
-_SERIES = ("allowed", "failed", "denied", "unfinished")
-_COLUMNS = 48
-_MOST_BUCKETS = 4096
+_SERIES = (Outcome.ALLOWED, Outcome.FAILED, Outcome.DENIED, Outcome.UNFINISHED)
 _MOST_NAMES = 12
 _MOST_LISTED = 200
-_LONGEST_NAME = 120
-_OTHERS = "all others"
-"""The row for names beyond those that are counted or shown one by one."""
-_OPERATIONS = {operation.value for operation in Operation}
+_MOST_KINDS = 50
+"""Kinds of denials that are listed."""
 _CONTROLS = (
     ("PCI DSS 4.0 10.2.1.1", "All individual access to card data", "one record before and one after each access"),
     ("PCI DSS 4.0 10.2.1.4", "Invalid access attempts", "denied accesses, with the rule that denied them"),
@@ -64,81 +58,6 @@ unless a sealed object or a trace names one of those records.""",
     """<b>Whole chains that were removed.</b> This report cannot show them. The audit log of Vault has one signature for
 each chain that was certified.""",
 )
-_STYLE = """
-:root{color-scheme:light;--ink:#1d2329;--soft:#5c6670;--line:#d9dee3;--good:#25724a;--bad:#b3452c}
-*{box-sizing:border-box}body{margin:0 auto;padding:2.2rem 1.4rem;max-width:60rem;color:var(--ink);background:#fff;
-font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
-h1{font-size:1.7rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.4rem 0 .6rem;padding-top:.8rem;
-border-top:1px solid var(--line)}p{margin:.4rem 0}.soft{color:var(--soft)}
-.verdict{margin:1.2rem 0;padding:.9rem 1.1rem;border-left:6px solid var(--soft);background:#f5f6f7;font-size:1.1rem}
-.good{border-color:var(--good);background:#f4f7f5}.bad{border-color:var(--bad);background:#fbf2ef}
-.facts{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0}.facts div{flex:1 1 8rem;border:1px solid var(--line);
-border-radius:6px;padding:.6rem .8rem}.facts b{display:block;font-size:1.4rem;font-weight:600}
-table{border-collapse:collapse;width:100%;font-size:13.5px}th,td{text-align:left;padding:.35rem .6rem .35rem 0;
-border-bottom:1px solid var(--line);vertical-align:top;overflow-wrap:anywhere}th{color:var(--soft);font-weight:600}
-svg{width:100%;height:auto;display:block}svg text{font-size:12px;fill:var(--ink)}svg .label{text-anchor:end}
-svg .axis{fill:var(--soft)}svg .grid{stroke:var(--line)}.legend span{margin-right:1.2rem;color:var(--soft)}
-.legend i{display:inline-block;width:.8em;height:.8em;margin-right:.4em;border-radius:2px}
-code{font-size:12.5px}@media print{body{padding:0}h2{break-after:avoid}}
-"""
-
-
-@dataclass(slots=True)
-class Figures:
-    """Counts accesses. The memory that this takes does not grow with their number."""
-
-    accesses: int = 0
-    plaintext_bytes: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    operations: defaultdict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-    denials: Counter[str] = field(default_factory=Counter)
-    keys: Counter[str] = field(default_factory=Counter)
-    workflows: Counter[str] = field(default_factory=Counter)
-    first: int | None = None
-    """The time of the earliest access, in seconds since 1970."""
-    last: int = 0
-    """The time of the latest access, in seconds since 1970."""
-    _width: int = 60
-    """Seconds of a bucket."""
-    _times: defaultdict[int, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
-
-    def add(self, row: Row) -> None:
-        """Count one access."""
-        outcome = _outcome(row)
-        self.accesses += 1
-        self.plaintext_bytes += row.plaintext_bytes
-        self.outcomes[outcome] += 1
-        self.operations[row.operation if row.operation in _OPERATIONS else _OTHERS][outcome] += 1
-        if outcome == "denied":
-            where = "/".join(part for part in (row.policy, row.rule) if part) or "no rule"
-            _count(self.denials, f"{where} {row.code}".strip())
-        if row.key_name:
-            _count(self.keys, f"{row.key_name} version {row.key_version}")
-        _count(self.workflows, row.workflow or "no workflow")
-        seconds = int(datetime.fromisoformat(row.time).timestamp())
-        self.first = seconds if self.first is None else min(self.first, seconds)
-        self.last = max(self.last, seconds)
-        self._times[seconds // self._width][outcome] += 1
-        while len(self._times) > _MOST_BUCKETS:
-            self._widen(self._width * 2)
-
-    def over_time(self) -> list[tuple[str, Mapping[str, int]]]:
-        """Return label and counts of at most `_COLUMNS` buckets of equal width, without gaps."""
-        if self.first is None:
-            return []
-        while (self.last // self._width) - (self.first // self._width) >= _COLUMNS:
-            self._widen(self._width * 2)
-        form = "%m-%d %H:%M" if self._width < 86_400 else "%Y-%m-%d"  # noqa: PLR2004 - the seconds of a day
-        return [
-            (datetime.fromtimestamp(bucket * self._width, UTC).strftime(form), self._times.get(bucket, Counter()))
-            for bucket in range(self.first // self._width, self.last // self._width + 1)
-        ]
-
-    def _widen(self, width: int) -> None:
-        merged: defaultdict[int, Counter[str]] = defaultdict(Counter)
-        for bucket, counts in self._times.items():
-            merged[bucket * self._width // width].update(counts)
-        self._width, self._times = width, merged
 
 
 def page(figures: Figures, verdict: VerificationResult, sources: Iterable[str], made_at: datetime) -> str:
@@ -150,63 +69,36 @@ def page(figures: Figures, verdict: VerificationResult, sources: Iterable[str], 
         sources: the names of the files of the trail.
         made_at: the time of the report, in UTC.
     """
-    title = "Sealgate: audit report"
-    policy = "default-src 'none'; style-src 'unsafe-inline'"
-    head = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
-        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style></head><body>'
-    )
-    return head + "\n".join(_sections(figures, verdict, sources, made_at)) + "</body></html>\n"
+    return whole("Sealgate: audit report", _parts(figures, verdict, sources, made_at))
 
 
-def _sections(
-    figures: Figures, verdict: VerificationResult, sources: Iterable[str], made_at: datetime
-) -> Iterator[str]:
+def _parts(figures: Figures, verdict: VerificationResult, sources: Iterable[str], made_at: datetime) -> Iterator[str]:
     yield "<h1>Audit report</h1>"
-    yield f'<p class="soft">Made {made_at:%Y-%m-%d %H:%M} UTC from {escape(", ".join(sources))}</p>'
-    yield _verdict(verdict)
+    yield made(sources, made_at, _period(figures))
+    yield verdict_on(verdict)
     yield _facts(figures, verdict)
-    if not verdict.good or verdict.unsigned:
-        yield '<p class="soft">The figures and plots count all records, including those that were not verified.</p>'
-    yield "<h2>Accesses over time</h2>" + plots.columns(figures.over_time(), _SERIES)
+    yield "<h2>Who accessed artifacts</h2>" + _accounts(figures)
+    yield "<h2>What was denied, and why</h2>" + _denials(figures)
+    yield "<h2>Accesses over time, in UTC</h2>" + plots.columns(figures.over_time(), _SERIES)
     yield "<h2>By operation and outcome</h2>" + plots.bars(sorted(figures.operations.items()), _SERIES)
-    yield "<h2>Denials by rule</h2>" + _ranking(figures.denials, "denied", "No access was denied.")
-    yield "<h2>Key versions in use</h2>" + _ranking(figures.keys, "allowed", "No data key was used.")
-    yield "<h2>Workflows</h2>" + _ranking(figures.workflows, "allowed", "No accesses.")
+    yield "<h2>Key versions in use</h2>" + _ranking(figures.keys, "No data key was used.")
+    yield "<h2>Workflows</h2>" + _ranking(figures.workflows, "No accesses.")
     yield "<h2>The trail</h2>" + _chains(verdict)
-    yield "<h2>Controls that this trail supports</h2>" + _table(("control", "requirement", "evidence"), _CONTROLS)
+    controls = table((("control", ""), ("requirement", ""), ("evidence", "")), _CONTROLS)
+    yield "<h2>Controls that this trail supports</h2>" + controls
     yield "<h2>What this report does not show</h2>" + "".join(f"<p>{limit}</p>" for limit in _LIMITS)
 
 
-def _verdict(verdict: VerificationResult) -> str:
-    if verdict.good:
-        open_chains = sum(not chain.closed for chain in verdict.chains)
-        note = (
-            f" {_counted_chains(open_chains)} open: the process was killed or still runs, or the end was cut off."
-            if open_chains
-            else ""
-        )
-        if verdict.unsigned:
-            unsigned = _counted_chains(verdict.unsigned)
-            text = (
-                f"<b>Consistent, not signed:</b> {unsigned} without a certificate. Any program could have written this."
-            )
-            return f'<p class="verdict">{text}{note}</p>'
-        return f'<p class="verdict good"><b>Verified.</b> {_counted_chains(len(verdict.chains))}, unchanged.{note}</p>'
-    if verdict.empty:
-        return '<p class="verdict bad"><b>Not verified.</b> The trail contains no record.</p>'
-    kinds = ", ".join(f"{count} {flaw.value}" for flaw, count in sorted(verdict.findings.counts.items()))
-    return f'<p class="verdict bad"><b>Not verified.</b> The trail has flaws: {escape(kinds)}.</p>'
-
-
-def _counted_chains(count: int) -> str:
-    return "1 chain" if count == 1 else f"{count} chains"
+def _period(figures: Figures) -> str:
+    if figures.first is None:
+        return ""
+    return " to ".join(f"{moment(at * 1000):%Y-%m-%d %H:%M:%S}" for at in (figures.first, figures.last)) + " UTC"
 
 
 def _facts(figures: Figures, verdict: VerificationResult) -> str:
     shown = {
         "accesses": f"{figures.accesses:,}",
+        "accounts": f"{len(figures.accounts):,}",
         "denied": f"{figures.outcomes['denied']:,}",
         "failed": f"{figures.outcomes['failed']:,}",
         "without an outcome": f"{figures.outcomes['unfinished']:,}",
@@ -216,13 +108,67 @@ def _facts(figures: Figures, verdict: VerificationResult) -> str:
     return f'<div class="facts">{"".join(f"<div><b>{value}</b>{name}</div>" for name, value in shown.items())}</div>'
 
 
-def _ranking(counts: Counter[str], series: str, nothing: str) -> str:
+def _accounts(figures: Figures) -> str:
+    if not figures.accounts:
+        return '<p class="soft">No accesses.</p>'
+    has_others = any(OTHERS in one.counts for one in figures.accounts.values())
+    counted = [*dict.fromkeys(ACTIONS.values()), *([OTHERS] if has_others else []), *_SERIES[1:]]
+    ranked = sorted(figures.accounts.items(), key=lambda each: (-each[1].counts.total(), each[0]))
+    rows = [
+        (
+            account.name,
+            "attested" if account.attested else "asserted",
+            *(f"{one.counts[name]:,}" for name in counted),
+            shown_time(one.first),
+            shown_time(one.last),
+        )
+        for account, one in ranked[:_MOST_LISTED]
+    ]
+    numbers = [(name, NUMBER) for name in counted]
+    heads = (("account", ""), ("identity", ""), *numbers, ("first access", MOMENT), ("last access", MOMENT))
+    note = (
+        "Accounts are namespace and service account. Reads, writes, deletions and listings succeeded: Load and "
+        "OpenStream, Save and SaveStream, Delete, ListObjects and IsDirectory. The key service has proven an attested "
+        "identity; an asserted one is what the environment of the pod says."
+    )
+    return table(heads, rows) + f'<p class="soft">{note}</p>' + _left_out(len(ranked) - _MOST_LISTED)
+
+
+def _denials(figures: Figures) -> str:
+    if not figures.denials:
+        return '<p class="soft">No access was denied.</p>'
+    ranked = figures.denials.most_common()
+    kinds = [
+        (f"{count:,}", kind.account, kind.operation, kind.rule, kind.code, reason_of(kind.code))
+        for kind, count in ranked[:_MOST_KINDS]
+    ]
+    heads = (("times", NUMBER), ("account", ""), ("operation", ""), ("rule", ""), ("code", ""), ("reason", ""))
+    latest = [_denial(row) for row in latest_first(figures.latest_denials)]
+    names = ("account", "workflow", "operation", "key", "rule", "code", "decision")
+    return (
+        table(heads, kinds)
+        + _left_out(len(ranked) - _MOST_KINDS)
+        + f"<h3>The latest {len(latest)} of {figures.outcomes['denied']:,}</h3>"
+        + table((("time", MOMENT), *((name, "") for name in names)), latest)
+    )
+
+
+def _denial(row: Row) -> tuple[str, ...]:
+    account = account_of(row).name
+    return shown_time(row.time), account, row.workflow, row.operation, row.key, rule_of(row), row.code, row.id
+
+
+def _left_out(count: int) -> str:
+    return f'<p class="soft">{count:,} more are not listed here.</p>' if count > 0 else ""
+
+
+def _ranking(counts: Counter[str], nothing: str) -> str:
     if not counts:
-        return f'<p class="soft">{nothing}</p>'
+        return f'<p class="soft">{escape(nothing)}</p>'
     first = counts.most_common(_MOST_NAMES)
     rest = counts.total() - sum(count for _, count in first)
-    rows = [*first, (_OTHERS, rest)] if rest else first
-    return plots.bars([(name, {series: count}) for name, count in rows], (series,))
+    rows = [*first, (OTHERS, rest)] if rest else first
+    return plots.bars([(name, {Outcome.ALLOWED: count}) for name, count in rows], (Outcome.ALLOWED,))
 
 
 def _chains(verdict: VerificationResult) -> str:
@@ -230,7 +176,8 @@ def _chains(verdict: VerificationResult) -> str:
         (finding.flaw.value, finding.place, finding.chain[:8], finding.text)
         for finding in verdict.findings.listed[:_MOST_LISTED]
     ]
-    flaws = _table(("flaw", "place", "chain", "description"), findings) if findings else ""
+    heads = (("flaw", ""), ("place", ""), ("chain", ""), ("description", ""))
+    flaws = table(heads, findings) if findings else ""
     chains = [
         (
             chain.uid[:8],
@@ -246,32 +193,17 @@ def _chains(verdict: VerificationResult) -> str:
         )
         for chain in verdict.chains[:_MOST_LISTED]
     ]
-    heads = ("chain", "records", "end", "certified by", "first", "last", "actor", "policies")
+    of_chains = (
+        ("chain", ""),
+        ("records", NUMBER),
+        ("end", ""),
+        ("certified by", ""),
+        ("first", MOMENT),
+        ("last", MOMENT),
+        ("actor", ""),
+        ("policies", ""),
+    )
     left_out = max(len(verdict.chains), len(verdict.findings)) - _MOST_LISTED
     command = "<code>sealgate audit verify</code>"
     note = f'<p class="soft">{left_out} more are not listed here; {command} counts them.</p>' if left_out > 0 else ""
-    return flaws + _table(heads, chains) + note
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in heads)
-    body = "".join("<tr>" + "".join(f"<td>{escape(_printable(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
-def _printable(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _outcome(row: Row) -> str:
-    if row.decision == "denied":
-        return "denied"
-    if row.status == UNFINISHED:
-        return "unfinished"
-    return "allowed" if row.status == "OK" else "failed"
-
-
-def _count(counts: Counter[str], name: str) -> None:
-    """Count a name from outside. Beyond `_MOST_BUCKETS` different names, further ones are counted together."""
-    name = name[:_LONGEST_NAME]
-    counts[name if name in counts or len(counts) < _MOST_BUCKETS else _OTHERS] += 1
+    return flaws + table(of_chains, chains) + note

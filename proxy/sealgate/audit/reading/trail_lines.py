@@ -5,7 +5,9 @@ The content of the file is not trusted.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator
@@ -15,17 +17,21 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from sealgate.audit.reading import wrapped
 from sealgate.audit.records import LONGEST, Fingerprint, Signature
 
 MARK = b'{"sealgate_audit":1,'
 """The first bytes of each record, as Sealgate writes it."""
-_HINT = re.compile(rb'"(?:sealgate_audit|attestation)"')
-"""Either name hints at a record, so that a record is noticed although one of the names is damaged."""
-_ESCAPED_HINT = b'\\"sealgate_audit\\"'
+_MARK_AS_BYTES = rb",\s?".join(b"%d" % byte for byte in b'{"sealgate_audit"')
+_ESCAPED_MARK = re.compile(rb'\{\s{0,4}(?:\\+"|"")sealgate_audit(?:\\+"|"")|' + _MARK_AS_BYTES)
+"""The mark in a line that a collector put as text into another one, or as a list of bytes."""
 _RECORD_START = re.compile(rb'\{\s{0,4}"sealgate_audit"')
+_ATTESTATION = re.compile(rb'"attestation_list"\s?:\s?\[\s?\{\s?"(?:chain_uid|fingerprint|prev_event|signatures)"')
+"""It shows a record whose mark is damaged."""
 _OBJECT_START = re.compile(rb'\{\s{0,4}"')
-_WRAPPER_FIELDS = ("log", "body", "message")
-"""The fields in which collectors put a line that they wrap into an object."""
+_COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
+_LARGEST_DOCUMENT = 16 << 20
+"""Bytes of a file that is one JSON value, as some collectors export trails."""
 _LONGEST_LINE = 1 << 16
 _LONGEST_RECORD = 4 * LONGEST
 """Bytes of a record. A collector that rewrites the JSON may add spaces and escapes."""
@@ -45,6 +51,8 @@ class TrailLine:
     text: bytes
     ended: bool = True
     """Whether a line break follows. It is missing where the writer was stopped."""
+    readable: bool = True
+    """False for a line that holds a record in a form that is not known here."""
 
     @property
     def place(self) -> str:
@@ -76,45 +84,73 @@ class TrailRecord:
 def read_lines(sources: Iterable[tuple[str, BinaryIO]]) -> Iterator[TrailLine]:
     """Find the lines that may hold records, and skip all others.
 
+    A file that is one JSON value, such as an array of records, is read as a whole if it has at most 16 MiB.
+
     Args:
         sources: name and open file of each part of the trail, in order.
     """
     for source, file in sources:
-        number, is_new = 0, True
-        while text := file.readline(_LONGEST_LINE):
-            number += is_new
-            is_new = text.endswith(b"\n")
-            ended = is_new or len(text) == _LONGEST_LINE
-            pieces = list(_pieces(text.rstrip(b"\r\n")))
-            for count, piece in enumerate(pieces, start=1):
-                yield TrailLine(source, number, piece, ended or count < len(pieces))
+        head = file.readline(_LONGEST_LINE)
+        if head.lstrip()[:1] == b"[" or head.strip() == b"{" or not head.endswith(b"\n"):
+            head += file.read(_LARGEST_DOCUMENT)
+            try:
+                records = wrapped.records_in_text(head.decode(errors="replace"))
+            except wrapped.NotReadable:
+                pass  # lines
+            else:
+                yield from (TrailLine(source, number, record) for number, record in enumerate(records, start=1))
+                continue
+        yield from _lines_of(source, head, file)
+
+
+def _lines_of(source: str, head: bytes, file: BinaryIO) -> Iterator[TrailLine]:
+    """Find the lines in a file of which `head` was read already."""
+    number, is_new, beginning = 0, True, io.BytesIO(head)
+    while text := _next_line(beginning, file):
+        number += is_new
+        is_new = text.endswith(b"\n")
+        ended = is_new or len(text) == _LONGEST_LINE
+        line = _COLOURS.sub(b"", text.rstrip(b"\r\n"))
+        try:
+            pieces = list(_pieces(line))
+        except wrapped.NotReadable:
+            yield TrailLine(source, number, line, ended, readable=False)
+            continue
+        for count, piece in enumerate(pieces, start=1):
+            yield TrailLine(source, number, piece, ended or count < len(pieces))
+
+
+def _next_line(beginning: BinaryIO, file: BinaryIO) -> bytes:
+    text = beginning.readline(_LONGEST_LINE)
+    if text.endswith(b"\n") or len(text) == _LONGEST_LINE:
+        return text
+    return text + file.readline(_LONGEST_LINE - len(text))
 
 
 def _pieces(text: bytes) -> Iterator[bytes]:
-    """Split a line into its records. It holds several if one is incomplete and another process wrote behind it."""
-    if not _HINT.search(text):
-        if _ESCAPED_HINT not in text:
-            return
-        text = _unwrapped(text)
+    """Split a line into its records. It holds several if one is incomplete and another process wrote behind it.
+
+    Raises:
+        NotReadable: the line holds a record in a form that is not known here.
+    """
     starts = [match.start() for match in _RECORD_START.finditer(text)]
     head = text[: starts[0]] if starts else text
-    if _HINT.search(head) or not starts:
+    if not starts and not _ATTESTATION.search(text):
+        if _ESCAPED_MARK.search(text):
+            yield from wrapped.records_in_text(text.decode(errors="replace"))
+        return
+    if b"{" in head or b"[" in head:
+        # The fields of a record, or the record, are inside of another object. Or the mark of the record is damaged.
+        with contextlib.suppress(wrapped.NotReadable):
+            if records := wrapped.records_in_text(text.decode(errors="replace")):
+                yield from records
+                return
+    if not starts or _ATTESTATION.search(head):
         # The runtime of a container writes a prefix before each line.
         start = _OBJECT_START.search(head)
         yield head[start.start() if start else 0 :]
     for begin, end in pairwise([*starts, len(text)]):
         yield text[begin:end]
-
-
-def _unwrapped(text: bytes) -> bytes:
-    """Return the line that a collector wrapped into the object `text`, or `text` itself if it wrapped none."""
-    start = _OBJECT_START.search(text)
-    try:
-        wrapper = msgspec.json.decode(text[start.start() if start else 0 :])
-    except (msgspec.MsgspecError, ValueError, RecursionError):
-        return text
-    inner = (text_at(wrapper, name).encode(errors="replace") for name in _WRAPPER_FIELDS)
-    return next((line.strip() for line in inner if _HINT.search(line)), text)
 
 
 def parse_record(line: TrailLine) -> TrailRecord | None:
@@ -125,7 +161,8 @@ def parse_record(line: TrailLine) -> TrailRecord | None:
         record = msgspec.json.decode(line.text)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return None
-    attestation = record.get("attestation") if isinstance(record, dict) else None
+    attestations = record.get("attestation_list") if isinstance(record, dict) else None
+    attestation = attestations[0] if isinstance(attestations, list) and len(attestations) == 1 else None
     sequence = value_at(record, "metadata", "sequence")
     if not isinstance(attestation, dict) or not isinstance(sequence, int) or isinstance(sequence, bool):
         return None
@@ -134,7 +171,7 @@ def parse_record(line: TrailLine) -> TrailRecord | None:
     chain, previous = text_at(attestation, "chain_uid"), text_at(attestation, "prev_event", "fingerprint")
     fingerprint = text_at(attestation, "fingerprint", "value")
     covered = {name: value for name, value in attestation.items() if name not in {"fingerprint", "signatures"}}
-    digest = hashlib.sha256(_canonical({**record, "attestation": covered})).hexdigest()
+    digest = hashlib.sha256(_canonical({**record, "attestation_list": [covered]})).hexdigest()
     return TrailRecord(
         line,
         record,

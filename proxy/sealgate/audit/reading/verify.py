@@ -25,13 +25,15 @@ class VerificationResult:
     """Incomplete lines, as a full disk leaves them, each of which a later record replaces. They are no flaw."""
     cut_off: Places
     """Incomplete last lines of files. Each may have held a record; they are no flaw."""
+    not_readable: Places
+    """Lines that hold a record in a form that is not known here, so that nothing can be said about the trail."""
     objects: list[ExpectedRecord]
     """The records that stored objects name and that are in the trail."""
 
     @property
     def good(self) -> bool:
-        """Whether the trail has records and no flaws."""
-        return bool(self.chains) and not self.findings
+        """Whether the trail has records and no flaws, and every line was read."""
+        return bool(self.chains) and not self.findings and not self.not_readable.count
 
     @property
     def unsigned(self) -> int:
@@ -82,11 +84,14 @@ class _Verification:
         self._chains: dict[str, ChainState] = {}
         self._last_chain = ""
         self._findings = TrailFlaws()
-        self._cut_short, self._cut_off = Places(), Places()
+        self._cut_short, self._cut_off, self._not_readable = Places(), Places(), Places()
         self._incomplete: defaultdict[tuple[str, int], list[str]] = defaultdict(list)
         """Places of incomplete lines, by chain and sequence of the record that must replace them."""
 
     def add(self, line: TrailLine) -> None:
+        if not line.readable:
+            self._not_readable.add([line.place])
+            return
         record = parse_record(line)
         if record is None and line.text.startswith(MARK) and not line.text.endswith(b"}"):
             self._add_incomplete(line)
@@ -150,7 +155,7 @@ class _Verification:
         self._findings.add(flaw for expected in self._anchors for flaw in expected.flaws(allow_unsigned=allow_unsigned))
         present = [expected for expected in self._anchors if expected.place]
         facts = [chain.facts for chain in chains]
-        return VerificationResult(facts, self._findings, self._cut_short, self._cut_off, present)
+        return VerificationResult(facts, self._findings, self._cut_short, self._cut_off, self._not_readable, present)
 
 
 def _not_replaced(place: str) -> TrailFlaw:

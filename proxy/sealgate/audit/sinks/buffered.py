@@ -8,6 +8,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from sealgate.audit.sinks.interface import NotDurable, NotWritten, Sink, WriteTimeout
+from sealgate.log_event import LogEvent
 
 log = logging.getLogger("sealgate.audit")
 
@@ -42,7 +43,7 @@ class BufferedSink:
         """Add a line behind those that are pending. With 256 pending, the oldest is lost and the log says so once."""
         if len(self._pending) == _MOST_PENDING and not self._has_lost:
             self._has_lost = True
-            log.error("%s missed more than %d records: its copy of the trail has a gap", self.name, _MOST_PENDING)
+            log.error(LogEvent("the copy of a sink has a gap", sink=self.name, records=_MOST_PENDING))
         self._pending.append(line)
 
     def deliver(self, until: float) -> Delivery:

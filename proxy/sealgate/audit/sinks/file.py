@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
+import tempfile
 import time
 from pathlib import Path
 
 from typing_extensions import override
 
-from sealgate.audit.records import printable
+from sealgate.audit.records import LONGEST, printable
 from sealgate.audit.sinks.interface import NotDurable, NotWritten, Sink, WriteTimeout, not_written
 
 _LOCK_RETRY_SECONDS = 0.002
@@ -46,6 +48,28 @@ class File(Sink):
             os.fdatasync(self._fd)
         except OSError as error:
             raise NotDurable(str(not_written(error))) from None
+
+    @override
+    def try_out(self, seconds: float) -> str:
+        """Append a blank line, which is no record; if there is no file yet, only write beside it, and create none."""
+        if not os.path.lexists(self._path):
+            self._try_directory()
+            return "it does not exist yet, and its directory can be written to"
+        self.write(b"\n", seconds)
+        facts = os.fstatvfs(self._fd)
+        if facts.f_bavail * facts.f_frsize < LONGEST:
+            raise NotWritten(os.strerror(errno.ENOSPC).lower())
+        return "appended a blank line, which is no record"
+
+    def _try_directory(self) -> None:
+        """Write a temporary file of the size of the longest record into the directory of the file."""
+        try:
+            with tempfile.TemporaryFile(dir=self._path.parent) as file:
+                file.write(bytes(LONGEST))
+                file.flush()
+                os.fdatasync(file.fileno())
+        except OSError as error:
+            raise not_written(error) from None
 
     @override
     def close(self) -> None:

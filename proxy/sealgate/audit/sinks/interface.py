@@ -31,6 +31,16 @@ class Sink(Protocol):
             NotWritten: the line was not written, or not durably.
         """
 
+    def try_out(self, seconds: float) -> str:
+        """Try whatever a record needs, within `seconds`, and leave nothing that a reader could take for a record.
+
+        Returns:
+            What was tried, as a phrase for a report.
+
+        Raises:
+            NotWritten: a record could not be written.
+        """
+
     def close(self) -> None:
         """Release the resources of this sink."""
 
@@ -40,6 +50,13 @@ class Copy(Protocol):
 
     def add(self, line: bytes) -> None:
         """Queue the line without waiting."""
+
+    def try_out(self) -> None:
+        """Deliver an empty message, which contains no line.
+
+        Raises:
+            NotWritten: it was not accepted.
+        """
 
     def close(self) -> None:
         """Release the resources of this copy."""

@@ -14,19 +14,18 @@ from typing import Any
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.context import Context
 from opentelemetry.sdk._logs import LoggerProvider
-from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
+from opentelemetry.sdk._logs.export import BatchLogRecordProcessor, LogRecordExportResult
 from typing_extensions import override
 
 from sealgate import program_version
-from sealgate.audit.sinks.interface import Copy
+from sealgate.audit.sinks.interface import Copy, NotWritten
 from sealgate.telemetry import names
 from sealgate.telemetry.environment import Signal, over_http, timeout
-from sealgate.telemetry.reporting import run_within
+from sealgate.telemetry.reporting import begin_last_export
 from sealgate.telemetry.resource import resource
 
 EVENT = "sealgate.artifact.access"
 _EXPORT_EVERY_MS = 1000
-_CLOSE_SECONDS = 2.0
 
 
 class OtlpCopy(Copy):
@@ -38,7 +37,8 @@ class OtlpCopy(Copy):
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
         self._provider = LoggerProvider(resource(names.SERVICE, {}), shutdown_on_exit=False)
-        processor = BatchLogRecordProcessor(_exporter(environment), schedule_delay_millis=_EXPORT_EVERY_MS)
+        self._exporter = _exporter(environment)
+        processor = BatchLogRecordProcessor(self._exporter, schedule_delay_millis=_EXPORT_EVERY_MS)
         self._provider.add_log_record_processor(processor)
         self._logger = self._provider.get_logger("sealgate.audit", program_version())
 
@@ -55,9 +55,14 @@ class OtlpCopy(Copy):
         )
 
     @override
+    def try_out(self) -> None:
+        if self._exporter.export([]) is not LogRecordExportResult.SUCCESS:
+            raise NotWritten("the collector did not accept an empty export")
+
+    @override
     def close(self) -> None:
-        """Export the queued lines, for at most two seconds."""
-        run_within(_CLOSE_SECONDS, self._provider.shutdown)
+        """Begin to export the queued lines; `telemetry.reporting.await_last_exports` waits for it."""
+        begin_last_export(self._provider.shutdown)
 
 
 def _exporter(environment: Mapping[str, str]) -> Any:

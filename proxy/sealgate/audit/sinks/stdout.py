@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from typing_extensions import override
 
 from sealgate.audit.sinks.interface import NotWritten, Sink, WriteTimeout, not_written
@@ -22,15 +25,28 @@ class Stdout(Sink):
 
     @override
     def write(self, line: bytes, seconds: float) -> None:
-        try:
+        with _named_errors():
             self._writer.write(line, seconds)
-        except TimeoutError:
-            raise WriteTimeout("standard output is full and nothing reads it") from None
-        except BrokenPipeError:
-            raise NotWritten("standard output is closed") from None
-        except OSError as error:
-            raise not_written(error) from None
+
+    @override
+    def try_out(self, seconds: float) -> str:
+        """Wait until standard output has room. Nothing is written: other output may be there."""
+        with _named_errors():
+            self._writer.await_room(seconds)
+        return "standard output has room for a record"
 
     @override
     def close(self) -> None:
         self._writer.close()
+
+
+@contextmanager
+def _named_errors() -> Iterator[None]:
+    try:
+        yield
+    except TimeoutError:
+        raise WriteTimeout("standard output is full and nothing reads it") from None
+    except BrokenPipeError:
+        raise NotWritten("standard output is closed") from None
+    except OSError as error:
+        raise not_written(error) from None

@@ -1,0 +1,120 @@
+"""The frame of the pages for an auditor: one HTML file that holds no script and loads nothing from a network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from html import escape
+
+from sealgate.audit.reading import plots
+from sealgate.audit.reading.query import printable
+from sealgate.audit.reading.verify import VerificationResult
+
+NUMBER, MOMENT = "number", "moment"
+"""Kinds of columns: right-aligned numbers, and moments on one line."""
+_LONG_WORD = re.compile(r"[^\s/-]{25}")
+"""A word that is too long for a column. It may be broken anywhere; no other word is broken."""
+_STYLE = """
+:root{color-scheme:light;--ink:#1d2329;--soft:#5c6670;--line:#d9dee3;--good:#25724a;--bad:#b3452c}
+*{box-sizing:border-box}body{margin:0 auto;padding:2.2rem 1.4rem;max-width:76rem;color:var(--ink);background:#fff;
+font:15px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;overflow-wrap:break-word}
+h1{font-size:1.7rem;margin:0 0 .2rem}h2{font-size:1.15rem;margin:2.4rem 0 .6rem;padding-top:.8rem;
+border-top:1px solid var(--line)}p{margin:.4rem 0}.soft{color:var(--soft)}
+.verdict{margin:1.2rem 0;padding:.9rem 1.1rem;border-left:6px solid var(--soft);background:#f5f6f7;font-size:1.1rem}
+.good{border-color:var(--good);background:#f4f7f5}.bad{border-color:var(--bad);background:#fbf2ef}
+.facts{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0}.facts div{flex:1 1 8rem;border:1px solid var(--line);
+border-radius:6px;padding:.6rem .8rem}.facts b{display:block;font-size:1.4rem;font-weight:600}
+table{border-collapse:collapse;width:100%;font-size:13.5px}th,td{text-align:left;padding:.35rem .9rem .35rem 0;
+border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:600}
+.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}.moment{white-space:nowrap}
+td.long span{display:block;min-width:7.5rem;overflow-wrap:anywhere}
+h3{font-size:1rem;margin:1.4rem 0 .3rem}code{font-size:1em;overflow-wrap:anywhere}
+@media (max-width:64rem){thead{display:none}table,tbody,tr,td{display:block}
+tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
+td,td.number{display:grid;grid-template-columns:8rem minmax(0,1fr);padding:.1rem 0;border:0;text-align:left}
+td::before{content:attr(data-name);color:var(--soft)}td.long span{min-width:0}td:has(span:empty),td.zero{display:none}}
+@media print{body{padding:0}h2{break-after:avoid}tr{break-inside:avoid}}
+"""
+
+
+def whole(title: str, parts: Iterable[str]) -> str:
+    """Return the page with this title, and with the HTML `parts` one below the other."""
+    policy = "default-src 'none'; style-src 'unsafe-inline'"
+    head = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta http-equiv="Content-Security-Policy" content="{policy}">'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}{plots.STYLE}</style></head><body>'
+    )
+    return head + "\n".join(parts) + "</body></html>\n"
+
+
+def table(heads: Sequence[tuple[str, str]], rows: Iterable[Iterable[str]]) -> str:
+    """Return a table. On a narrow screen each row becomes a list of names and values, without those that are zero.
+
+    Args:
+        heads: for each column its name, and its kind, which is empty for a column of words.
+        rows: the texts of the cells.
+    """
+    head = "".join(f"<th{_classes(kind)}>{escape(name)}</th>" for name, kind in heads)
+    body = "".join(f"<tr>{''.join(map(_cell, heads, row))}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def _cell(head: tuple[str, str], text: str) -> str:
+    name, kind = head
+    long = "long" if _LONG_WORD.search(text) else ""
+    zero = "zero" if kind == NUMBER and text == "0" else ""
+    return f'<td{_classes(kind, long, zero)} data-name="{escape(name)}"><span>{escape(printable(text))}</span></td>'
+
+
+def _classes(*names: str) -> str:
+    given = " ".join(filter(None, names))
+    return f' class="{given}"' if given else ""
+
+
+def made(sources: Iterable[str], made_at: datetime, period: str) -> str:
+    """Return the lines below a title.
+
+    Args:
+        sources: the names of the files of the trail.
+        made_at: the time of the page, in UTC.
+        period: the times of the earliest and the latest access; empty without one.
+    """
+    covered = f"<b>Period:</b> {escape(period)}" if period else "The trail records no access."
+    origin = f"Made {made_at:%Y-%m-%d %H:%M} UTC from {escape(', '.join(sources))}"
+    return f'<p>{covered}</p><p class="soft">{origin}</p>'
+
+
+def verdict_on(verdict: VerificationResult) -> str:
+    """Return whether the trail was verified, and a warning if what follows counts records that were not."""
+    warning = '<p class="soft">The figures and plots count all records, including those that were not verified.</p>'
+    return _verdict(verdict) + (warning if not verdict.good or verdict.unsigned else "")
+
+
+def _verdict(verdict: VerificationResult) -> str:
+    if verdict.good:
+        open_chains = sum(not chain.closed for chain in verdict.chains)
+        note = (
+            f" {_counted_chains(open_chains)} open: the process was killed or still runs, or the end was cut off."
+            if open_chains
+            else ""
+        )
+        if verdict.unsigned:
+            unsigned = _counted_chains(verdict.unsigned)
+            text = (
+                f"<b>Consistent, not signed:</b> {unsigned} without a certificate. Any program could have written this."
+            )
+            return f'<p class="verdict">{text}{note}</p>'
+        return f'<p class="verdict good"><b>Verified.</b> {_counted_chains(len(verdict.chains))}, unchanged.{note}</p>'
+    if count := verdict.not_readable.count:
+        text = f"Records in {count:,} {'line' if count == 1 else 'lines'} have a form that is not known."
+        return f'<p class="verdict bad"><b>Not verified.</b> {text} Export the trail as text.</p>'
+    if verdict.empty:
+        return '<p class="verdict bad"><b>Not verified.</b> The trail contains no record.</p>'
+    kinds = ", ".join(f"{count} {flaw.value}" for flaw, count in sorted(verdict.findings.counts.items()))
+    return f'<p class="verdict bad"><b>Not verified.</b> The trail has flaws: {escape(kinds)}.</p>'
+
+
+def _counted_chains(count: int) -> str:
+    return "1 chain" if count == 1 else f"{count} chains"
