@@ -9,11 +9,13 @@ import pty
 from contextlib import contextmanager
 
 import pytest
-from harness.chain import Proxy, eventually
+from harness.chain import SEALGATE, Proxy, eventually
 from harness.otlp import Collector
+from harness.outcome import outcome
 from harness.trails import full_pipe, read
 
 from sealgate.call import Call, Operation, current_call
+from sealgate.log_event import LogEvent
 from sealgate.telemetry.log import configure
 
 log = logging.getLogger("sealgate.test")
@@ -46,6 +48,20 @@ def test_a_line_is_one_json_object(written):
     (line,) = written()
     assert line.pop("timestamp").endswith("Z")
     assert line == {"event": "two\nlines of text", "level": "warning", "logger": "sealgate.test"}
+
+
+def test_the_facts_of_an_event_are_fields_of_the_line(written):
+    log.info(LogEvent("call ended", operation="Load", files=2, would_deny=["a/b"], reason="", event="x", level="x"))
+    (line,) = written()
+    line.pop("timestamp")
+    assert line == {
+        "event": "call ended",
+        "level": "info",
+        "logger": "sealgate.test",
+        "operation": "Load",
+        "files": 2,
+        "would_deny": ["a/b"],
+    }
 
 
 def test_a_line_names_the_call_that_it_was_written_for(written):
@@ -88,7 +104,7 @@ def test_lines_to_a_full_pipe_are_dropped_and_counted_without_blocking():
         log.info("written")
         lines = [json.loads(line) for line in os.read(reading, 1 << 20).splitlines()]
     assert [line["event"] for line in lines] == [
-        "log lines lost, because standard error was full and nothing read it: 500",
+        "log lines were lost",
         "written",
     ]
     os.close(reading)
@@ -104,7 +120,7 @@ def test_a_line_that_was_cut_short_is_ended_before_the_next():
         lines = os.read(reading, 1 << 20).splitlines()
     assert lines[0] == b""
     assert [json.loads(line)["event"] for line in lines[1:]] == [
-        "log lines lost, because standard error was full and nothing read it: 1",
+        "log lines were lost",
         "whole",
     ]
     os.close(reading)
@@ -125,26 +141,41 @@ def test_a_log_that_is_not_read_delays_neither_calls_nor_the_end(tmp_path):
     os.close(writing)
 
 
-@pytest.mark.process
-def test_on_a_terminal_the_lines_are_readable_text():
-    script = "import logging; from sealgate.telemetry.log import configure; configure(); logging.error('it failed')"
+def shown_on_a_terminal(text: str) -> bytes:
+    """Log `text` as an error in a process whose standard error is a terminal; return what the terminal receives."""
+    script = (
+        "import logging, sys; from sealgate.telemetry.log import configure; configure(); logging.error(sys.argv[1])"
+    )
     child, terminal = pty.fork()
     if child == 0:
         import sys  # noqa: PLC0415 - in the child alone
 
-        os.execv(sys.executable, [sys.executable, "-c", script])
-    text = b""
+        os.execv(sys.executable, [sys.executable, "-c", script, text])
+    received = b""
     while True:
         try:
-            text += (read := os.read(terminal, 4096))
+            received += (read := os.read(terminal, 4096))
         except OSError:
             break
         if not read:
             break
     os.waitpid(child, 0)
-    assert b"it failed" in text
-    assert b"error" in text
-    assert not text.startswith(b"{")
+    return received
+
+
+@pytest.mark.process
+def test_on_a_terminal_the_lines_are_readable_text():
+    shown = shown_on_a_terminal("it failed")
+    assert b"it failed" in shown
+    assert b"error" in shown
+    assert not shown.startswith(b"{")
+
+
+@pytest.mark.process
+def test_a_terminal_receives_no_control_characters_of_a_logged_text():
+    shown = shown_on_a_terminal("clear\x1b[2J bell\a next\nline \x9b2J \N{RIGHT-TO-LEFT OVERRIDE}gnp")
+    assert rb"clear\x1b[2J bell\x07 next\nline \x9b2J \u202egnp" in shown
+    assert b"\x1b[2J" not in shown
 
 
 @pytest.mark.process
@@ -159,3 +190,38 @@ def test_every_line_of_a_proxy_is_json_and_names_its_call(tmp_path):
     record = read(proxy.trail)[-2]
     assert line["decision_id"] == record["metadata"]["correlation_uid"]
     assert line["trace_id"] == record["unmapped"]["trace"]["trace_id"]
+
+
+@pytest.mark.process
+def test_a_denial_logs_its_rule_and_its_reason(tmp_path):
+    rule = {"name": "frozen", "effect": "deny", "match": {"keys": ["ns/**"]}}
+    spec = {"defaultDecision": "allow", "rules": [rule]}
+    policy = {"apiVersion": "sealgate/v1alpha1", "kind": "ArtifactPolicy", "metadata": {"name": "main"}, "spec": spec}
+    proxy = Proxy(tmp_path, settings={"policies": [policy]}).start()
+    refused = outcome(lambda: proxy.argo().is_directory("ns/a"))
+    assert proxy.stop() == 0
+    (line,) = [
+        line for line in map(json.loads, proxy.log.read_text().splitlines()) if line["logger"] == "sealgate.call"
+    ]
+    assert refused.text.endswith(f"[d={line['decision_id']}]")
+    expected = {
+        "event": "call denied",
+        "operation": "IsDirectory",
+        "key": "ns/a",
+        "status": "PERMISSION_DENIED",
+        "code": "DENIED",
+        "policy": "main",
+        "rule": "frozen",
+        "reason": "a rule denies it",
+    }
+    assert {name: line[name] for name in expected} == expected
+
+
+@pytest.mark.process
+def test_the_lines_of_the_bundled_backend_are_objects_in_the_log(tmp_path):
+    proxy = Proxy(tmp_path, downstream=[*SEALGATE, "backend"]).start()
+    proxy.argo().save_stream("ns/a", b"some bytes")
+    assert proxy.stop() == 0
+    lines = [json.loads(line) for line in proxy.log.read_text().splitlines()]
+    printed = [line["output"] for line in lines if line["event"] == "the downstream printed a line"]
+    assert "SaveStream" in {output["operation"] for output in printed if output["event"] == "call ended"}

@@ -36,7 +36,7 @@ class LineWriter:
         until = time.monotonic() + seconds
         rest = b"\n" + line if self._torn else line
         while rest:
-            self._await_room(until)
+            self.await_room(until - time.monotonic())
             try:
                 rest = rest[self._write(rest) :]
                 self._torn = True
@@ -61,10 +61,16 @@ class LineWriter:
             os.close(self._fd)
             self._fd, self._is_own = -1, False
 
-    def _await_room(self, until: float) -> None:
+    def await_room(self, seconds: float) -> None:
+        """Wait up to `seconds` until a write would not block.
+
+        Raises:
+            TimeoutError: the stream had no room in time.
+            BrokenPipeError: the stream is closed.
+        """
         poll = select.poll()
         poll.register(self._fd, select.POLLOUT)
-        ready = poll.poll(max(0, round((until - time.monotonic()) * 1000)))
+        ready = poll.poll(max(0, round(seconds * 1000)))
         if not ready:
             raise TimeoutError
         if ready[0][1] & (select.POLLERR | select.POLLNVAL):

@@ -14,6 +14,7 @@ from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from sealgate.call import current_call
+from sealgate.log_event import LogEvent
 from sealgate.telemetry.line_writer import LineWriter
 
 if TYPE_CHECKING:
@@ -63,8 +64,8 @@ class _DroppingHandler(logging.Handler):
 
 
 def _dropped(count: int) -> logging.LogRecord:
-    text = "log lines lost, because standard error was full and nothing read it: %d"
-    return logging.LogRecord("sealgate", logging.WARNING, "", 0, text, (count,), None)
+    event = LogEvent("log lines were lost", reason="standard error was full and nothing read it", lines=count)
+    return logging.LogRecord("sealgate", logging.WARNING, "", 0, event, (), None)
 
 
 class _LazyFormatter(logging.Formatter):
@@ -95,7 +96,7 @@ class _ExporterFilter(logging.Filter):
             return False
         self._silent_until = time.monotonic() + _EXPORTER_WARNING_SECONDS
         where = f"{os.path.basename(record.pathname)}:{record.lineno}"
-        record.msg, record.args = "telemetry was not exported, or not completely (%s)", (where,)
+        record.msg, record.args = LogEvent("telemetry was not exported, or not completely", where=where), ()
         record.exc_info = record.exc_text = record.stack_info = None
         return True
 
@@ -107,18 +108,29 @@ def _formatter(*, for_terminal: bool) -> logging.Formatter:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _take_fields,
         _add_call_ids,
         _remove_exception_text,
     ]
-    last: Processor = (
-        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
-        if for_terminal
-        else structlog.processors.JSONRenderer(sort_keys=False)
-    )
+    last: list[Processor] = [structlog.processors.JSONRenderer(sort_keys=False)]
+    if for_terminal:
+        colors = not os.environ.get("NO_COLOR")  # https://no-color.org
+        console = structlog.dev.ConsoleRenderer(colors=colors, exception_formatter=structlog.dev.plain_traceback)
+        last = [_escape_controls, console]
     return structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=before,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, last],
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
     )
+
+
+def _take_fields(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace a `LogEvent` by its text, and its fields as members of the line."""
+    message = event["_record"].msg
+    if isinstance(message, LogEvent):
+        event["event"] = message.text
+        for name, value in message.fields.items():
+            event.setdefault(name, value)
+    return event
 
 
 def _add_call_ids(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
@@ -139,4 +151,14 @@ def _remove_exception_text(_logger: Any, _method: str, event: MutableMapping[str
         frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
         where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))
         event["error"] = f"{type(error).__name__} in {where}"
+    return event
+
+
+def _escape_controls(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what a terminal obeys: a downstream, a key or a path may contain it. JSON escapes it anyway."""
+    for name, value in event.items():
+        if isinstance(value, str) and not value.isprintable():
+            event[name] = "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in value)
+        elif isinstance(value, (dict, list)):
+            event[name] = ascii(value)
     return event

@@ -45,6 +45,8 @@ class Page:
 
     address: str
     port: int
+    plugin: str = ""
+    """The name of the plugin, which the page shows."""
 
 
 class Metrics:
@@ -157,7 +159,24 @@ def _exporter(environment: Mapping[str, str]) -> MetricExporter:
 
 def _page_reader(page: Page) -> MetricReader:
     from opentelemetry.exporter.prometheus import PrometheusMetricReader  # noqa: PLC0415 - only if it is configured
-    from prometheus_client import start_http_server  # noqa: PLC0415 - only if it is configured
+    from prometheus_client import Info, start_http_server  # noqa: PLC0415 - only if it is configured
 
     start_http_server(page.port, page.address)
+    Info(names.PLUGIN_INFO.removesuffix("_info"), "The plugin that serves this page.").info(
+        {"name": page.plugin, "version": program_version()}
+    )
     return PrometheusMetricReader()
+
+
+def try_page(page: Page) -> None:
+    """Serve an empty page, and stop at once.
+
+    Raises:
+        OSError: the port is in use, or the address is not one of this machine.
+    """
+    from prometheus_client import CollectorRegistry, start_http_server  # noqa: PLC0415 - only if it is configured
+
+    server, thread = start_http_server(page.port, page.address, CollectorRegistry())
+    server.shutdown()
+    server.server_close()
+    thread.join()

@@ -20,6 +20,7 @@ _FLUSH_SECONDS = 0.3
 _RETRY_AFTER_SECONDS = 30.0
 """After a flush that timed out, answers do not wait for that exporter for this long."""
 _CLOSE_SECONDS = 2.0
+"""How long the end of the process waits for spans, metrics and copies of the audit trail."""
 
 
 class Telemetry:
@@ -83,10 +84,10 @@ class Telemetry:
                 flusher.wait(thread, until)
 
     def close(self) -> None:
-        """Export what is pending, for at most two seconds each."""
+        """Begin to export what is pending; `await_last_exports` waits for it."""
         for part in (self._tracing, self._metrics):
             if part:
-                run_within(_CLOSE_SECONDS, part.close)
+                begin_last_export(part.close)
 
 
 class _Flusher:
@@ -115,9 +116,23 @@ class _Flusher:
             self._running.release()
 
 
-def run_within(seconds: float, work: Callable[[], object]) -> None:
-    """Run `work` on another thread and wait for it at most `seconds`. Later it goes on without delaying the exit."""
-    _in_background(work).join(seconds)
+_last_exports: list[tuple[threading.Thread, float]] = []
+"""The exports that this process has begun at its end, each with the time until which the exit waits for it."""
+
+
+def begin_last_export(work: Callable[[], object]) -> None:
+    """Run `work`, which exports what is pending and stops, on another thread."""
+    _last_exports.append((_in_background(work), time.monotonic() + _CLOSE_SECONDS))
+
+
+def await_last_exports() -> None:
+    """Wait for the exports that were begun with `begin_last_export`, for two seconds from their begin.
+
+    All run at the same time. Those that go on do not delay the exit.
+    """
+    for thread, until in _last_exports:
+        thread.join(max(0.0, until - time.monotonic()))
+    _last_exports.clear()
 
 
 def _in_background(work: Callable[[], object]) -> threading.Thread:
