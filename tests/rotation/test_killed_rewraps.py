@@ -31,7 +31,7 @@ def write_keyring(path, latest):
 def test_sigkill_during_rewraps_leaves_a_directory_that_loads_whole(tmp_path):
     write_keyring(tmp_path / "keyring.json", latest=1)
     proxy = Proxy(tmp_path, downstream=[*SEALGATE, "backend"])
-    storage = Storage({}, proxy.storage)
+    storage = Storage({}, proxy.storage, many=1)
     command = [*SEALGATE, "rewrap", "ns", "--rate", RATE]
     environment = {
         "PATH": os.environ["PATH"],

@@ -13,10 +13,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sealgate import envelope
-from sealgate.errors import Cancelled, DataLoss, Denied, NotConfigured, TimedOut, Unavailable
+from sealgate.errors import (
+    BadRequest,
+    Cancelled,
+    DataLoss,
+    Denied,
+    DownstreamStatus,
+    LimitReached,
+    NotConfigured,
+    Refused,
+    TimedOut,
+    Unavailable,
+)
 from sealgate.keys.local import LocalKeys
 from sealgate.keys.provider import BATCH, KeyVersions
-from sealgate.rotation import Pace, Patience
+from sealgate.rotation import Pace, Patience, StaleObject
 from sealgate.storage.spool import Spool
 from sealgate.storage.stored_objects import StoredObjects, Transfer
 
@@ -383,6 +394,70 @@ def test_a_listing_outside_the_prefix_is_refused(simple):
     simple.plugin.list_objects = lambda call, artifact: ["other/a"]
     with pytest.raises(DataLoss, match="outside the prefix"):
         simple.rotate()
+
+
+def test_the_whole_store_is_listed_for_an_empty_prefix(simple):
+    simple.save("a", "ns/b", "other/c")
+    simple.turn_to(2)
+    assert simple.rotate("").moved == 3
+
+
+def answering(fault):
+    def list_objects(call, artifact):
+        raise fault
+
+    return list_objects
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        DownstreamStatus("INVALID_ARGUMENT", "the key is empty"),
+        DownstreamStatus("UNIMPLEMENTED", "no"),
+        Refused("a key is required"),
+    ],
+)
+def test_a_downstream_that_does_not_list_a_whole_store_is_reported_as_such(simple, fault):
+    simple.plugin.list_objects = answering(fault)
+    with pytest.raises(BadRequest, match="does not list a whole store") as raised:
+        simple.rotation().objects("")
+    assert "prefixes" in raised.value.remedy
+
+
+@pytest.mark.parametrize("prefix", ["", "ns"])
+def test_more_objects_than_the_downstream_lists_are_no_reason_to_delete_any(simple, prefix):
+    simple.plugin.list_objects = answering(DownstreamStatus("RESOURCE_EXHAUSTED", "too many. Delete the artifact"))
+    with pytest.raises(LimitReached, match="more objects than the downstream lists at once") as raised:
+        simple.rotation().objects(prefix)
+    assert raised.value.remedy.startswith("Give longer prefixes")
+
+
+@pytest.mark.parametrize("prefix", ["", "ns", "other"])
+def test_nothing_is_found_where_nothing_is_stored(world, prefix):
+    if prefix == "other":
+        world.save("ns/a")
+    assert world.rotation().objects(prefix) == []
+
+
+def test_an_object_that_cannot_be_read_is_not_taken_for_nothing(simple):
+    def open_stream(call, artifact):
+        raise DownstreamStatus("PERMISSION_DENIED", "not for this role")
+        yield
+
+    simple.save("ns")
+    simple.plugin.open_stream = open_stream
+    report = simple.rotate("ns")
+    assert (report.failed, report.gone) == (1, 0)
+    assert report.faults[0].key == "ns"
+
+
+def test_a_dry_run_lists_what_is_stale(simple):
+    simple.save(*(f"ns/{number:03}" for number in reversed(range(0, 2 * BATCH, 2))), data=b"")
+    simple.turn_to(2)
+    simple.save("ns/001", data=b"")
+    listed = simple.rotate(dry_run=True).stale_objects
+    assert listed == [StaleObject(f"ns/{number:03}", "default", 1) for number in range(0, 2 * BATCH, 2)]
+    assert simple.rotate().stale_objects == []
 
 
 def test_a_key_that_is_not_canonical_is_one_fault(simple):

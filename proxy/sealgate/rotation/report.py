@@ -20,6 +20,16 @@ class RewrapFault:
     remedy: str
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class StaleObject:
+    """One object that a dry run found under an older key version."""
+
+    key: str
+    """The key of the artifact."""
+    key_name: str
+    key_version: int
+
+
 @dataclass(slots=True)
 class Report:
     """Counts of objects, and what follows from them. `sealgate rewrap --output json` prints them (docs/rotation.md)."""
@@ -36,6 +46,8 @@ class Report:
     failed: int = 0
     faults: list[RewrapFault] = field(default_factory=list)
     """The first hundred faults."""
+    stale_objects: list[StaleObject] = field(default_factory=list)
+    """Of a dry run: all objects under an older version, sorted. Other runs move them."""
     versions: Counter[tuple[str, int]] = field(default_factory=Counter)
     """How many objects are now sealed under which key and version, by their headers."""
     newest: dict[str, KeyVersions] = field(default_factory=dict)

@@ -23,18 +23,20 @@ from sealgate.errors import (
     Cancelled,
     DataLoss,
     DownstreamStatus,
+    LimitReached,
     NotSealed,
     PluginError,
     Refused,
     Truncated,
     Unavailable,
+    UnclearAnswer,
 )
 from sealgate.keys.provider import BATCH, KeyVersions, Rewrapper
-from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
+from sealgate.plugin import Artifact, Chunk
 from sealgate.policy import canonical_keys
 from sealgate.rotation.patience import Pace, Patience
-from sealgate.rotation.report import Report
-from sealgate.storage.stored_objects import StoredObjects, says_absent
+from sealgate.rotation.report import Report, StaleObject
+from sealgate.storage.stored_objects import StoredObjects
 
 _WINDOW = 100
 """Objects that are read before the stale ones among them are written."""
@@ -42,6 +44,8 @@ _MOST_PENDING = 1000
 """Stale objects that wait for a full batch."""
 _THREADS = 4
 """Objects that are read or written at the same time."""
+_REFUSES_EMPTY_KEY = {"INVALID_ARGUMENT", "UNIMPLEMENTED", UnclearAnswer.status}
+"""Statuses by which a downstream refuses to list the whole store."""
 _MOST_REMEMBERED = 10_000
 """Data keys whose new wrap is remembered, so that files of a directory that share a data key still share one."""
 
@@ -62,8 +66,7 @@ class Rotation:
     """One walk over stored objects that share an artifact configuration.
 
     Args:
-        downstream: lists the objects.
-        stored: reads and writes the objects.
+        stored: lists, reads and writes the objects.
         keys: rewraps their data keys.
         artifact: the artifact of every request, apart from its key.
         pace: limits how fast objects are started.
@@ -73,7 +76,6 @@ class Rotation:
 
     def __init__(
         self,
-        downstream: ArtifactPlugin,
         stored: StoredObjects,
         keys: Rewrapper,
         artifact: Artifact,
@@ -82,7 +84,6 @@ class Rotation:
         patience: Patience,
         dry_run: bool = False,
     ) -> None:
-        self._downstream = downstream
         self._stored = stored
         self._keys = keys
         self._artifact = artifact
@@ -98,19 +99,59 @@ class Rotation:
     # --- the walk -----------------------------------------------------------------------------------------
 
     def objects(self, prefix: str) -> list[str]:
-        """Return the keys of all objects beneath `prefix` and of one at `prefix` itself, sorted.
+        """Return the keys of all objects beneath `prefix` and of one at `prefix` itself, sorted; [] if there is none.
+
+        Args:
+            prefix: the first segments of the keys, or one whole key. An empty one is for the whole store.
 
         Raises:
+            BadRequest: the downstream does not list a whole store.
             DataLoss: the downstream lists an object that is not beneath `prefix`.
+            LimitReached: there are more objects than the downstream lists at once.
         """
-        artifact = replace(self._artifact, key=prefix)
-        with self._patience.call(Operation.LIST_OBJECTS) as (call, _):
-            listed = set(self._downstream.list_objects(call, artifact))
+        listed = self._listed(prefix)
+        if not prefix:
+            return sorted(listed)
         if any(not key.startswith(f"{prefix}/") for key in listed):
             raise DataLoss("the downstream lists an object outside the prefix", says="downstream")
+        if listed:
+            return sorted(listed | {prefix} if self._is_readable(prefix) else listed)
         with self._patience.call(Operation.IS_DIRECTORY) as (call, _):
-            is_file = not listed and not self._downstream.is_directory(call, artifact)
-        return sorted(listed | {prefix} if is_file or self._is_readable(prefix) else listed)
+            is_directory = self._stored.is_directory(call, replace(self._artifact, key=prefix))
+        is_object = self._is_readable(prefix) if is_directory else not self._is_absent(prefix)
+        return [prefix] if is_object else []
+
+    def _listed(self, prefix: str) -> set[str]:
+        try:
+            with self._patience.call(Operation.LIST_OBJECTS) as (call, _):
+                return set(self._stored.keys(call, replace(self._artifact, key=prefix)))
+        except (DownstreamStatus, LimitReached, UnclearAnswer) as fault:
+            code = fault.code if isinstance(fault, DownstreamStatus) else fault.status
+            if code == LimitReached.status:
+                raise LimitReached(
+                    "there are more objects than the downstream lists at once",
+                    says="downstream",
+                    remedy="Give longer prefixes; several are one run",
+                ) from None
+            if not prefix and code in _REFUSES_EMPTY_KEY:
+                raise BadRequest(
+                    "the downstream does not list a whole store",
+                    says="downstream",
+                    remedy="Give prefixes in place of --all, such as the first segment of every key",
+                ) from None
+            raise
+
+    def _is_absent(self, key: str) -> bool:
+        """Return whether the downstream says that no object is stored at `key`."""
+        try:
+            self._read(key)
+        except (Refused, DownstreamStatus) as fault:
+            return self._is_gone(key, fault)
+        except (Cancelled, Unavailable):
+            raise
+        except PluginError:
+            return False
+        return False
 
     def _is_readable(self, key: str) -> bool:
         """Return whether an object is stored at `key`, which may also be a directory."""
@@ -144,6 +185,7 @@ class Rotation:
             pass  # the rotation was asked to stop
         except PluginError as fault:
             self.report.stopped_by = fault
+        self.report.stale_objects.sort()
         count = done.find(0) if 0 in done else len(done)
         self.report.finished = self.report.whole = count == len(done)
         self.report.reached = objects[count - 1] if count else ""
@@ -200,13 +242,17 @@ class Rotation:
                 else:
                     self.report.fail(key, fault)
             stale = None
-        if stale is None or self._dry_run:
-            finish(index)
-            return None
-        return stale
+        if stale is not None and not self._dry_run:
+            return stale
+        if stale is not None:
+            wrapped = stale.header.key
+            with self._lock:
+                self.report.stale_objects.append(StaleObject(key, wrapped.key_name, wrapped.key_version))
+        finish(index)
+        return None
 
     def _is_gone(self, key: str, fault: PluginError) -> bool:
-        return says_absent(fault, replace(self._artifact, key=key))
+        return self._stored.absence.of_object(fault, replace(self._artifact, key=key))
 
     def _read_if_stale(self, index: int, key: str) -> _Stale | None:
         """Read an object, and return it if it is sealed under an older key version."""
