@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import subprocess
 import sys
+import time
 
 import pytest
-from harness.chain import SEALGATE, VENDOR, eventually, write_keyring
+from harness.chain import SEALGATE, SECOND_VENDOR, VENDOR, eventually, write_keyring
 from harness.users import as_user, with_small_disk
 
 from sealgate.cli.doctor.checks import Check, findings, ok
 
-ROUND_TRIP = ("downstream: start", "storage: save", "storage: sealed", "storage: load", "storage: delete")
+ROUND_TRIP = (
+    "downstream: start",
+    "storage: absent keys",
+    "storage: save",
+    "storage: sealed",
+    "storage: load",
+    "storage: delete",
+)
 
 
 # --- a correct configuration -----------------------------------------------------------------------------
@@ -73,7 +82,7 @@ def test_a_configuration_that_does_not_load_ends_with_2_and_nothing_else_is_trie
     assert report.code == 2
     assert fact in report.line("configuration")
     assert report.of("FAILED") == {"configuration"}
-    assert report.of("not checked") == {"keys", "policies", "directories", "downstream"}
+    assert report.of("not checked") == {"policies", "keys", "audit", "metrics", "directories", "downstream"}
 
 
 def test_the_file_is_named_and_the_settings_of_one_plugin_are_laid_over(doctor):
@@ -154,6 +163,22 @@ def test_a_keyring_that_is_not_there_or_has_another_key(doctor):
         assert fact in report.line("data key: make")
 
 
+def test_a_key_that_a_policy_names_must_be_in_the_keyring_unless_its_rule_is_for_others(doctor):
+    rules = [{"name": "pci", "match": {"identity": {"namespaces": ["team-b"]}}, "key": "pci"}, {"name": "rest"}]
+    document = {
+        "apiVersion": "sealgate/v1alpha1",
+        "kind": "ArtifactPolicy",
+        "metadata": {"name": "keys"},
+        "spec": {"encryption": rules},
+    }
+    settings = {"policies": [document]}
+    report = doctor("--offline", settings=settings, SEALGATE_NAMESPACE="team-b")
+    assert (report.code, report.of("FAILED")) == (1, {"policies: keys"})
+    assert "the encryption rule keys/pci: the keyring" in report.line("policies: keys")
+    assert "has no key named pci" in report.line("policies: keys")
+    assert doctor("--offline", settings=settings, SEALGATE_NAMESPACE="team-a").code == 0
+
+
 # --- directories -----------------------------------------------------------------------------------------
 
 
@@ -177,25 +202,75 @@ def test_a_socket_directory_that_every_user_may_write_to_is_a_warning(doctor):
     assert "mode 0777" in report.line("socket directory")
 
 
-def test_a_spool_of_its_own_that_every_user_may_write_to_is_a_warning(doctor):
+def test_a_spool_that_every_user_may_write_to_fails_unless_it_can_be_made_sticky(doctor):
     spool = doctor.home / "spool"
     spool.mkdir()
     spool.chmod(0o777)
-    report = doctor("--offline", settings={"spool": {"directory": str(spool)}})
-    assert report.of("warning") == {"spool"}
-    spool.chmod(0o1777)
-    assert doctor("--offline", settings={"spool": {"directory": str(spool)}}).state("spool") == "ok"
+    settings = {"spool": {"directory": str(spool)}}
+    assert doctor("--offline", settings=settings).state("spool") == "ok"
+    if os.geteuid() == 0:
+        os.chown(spool, 12345, 12345)
+        report = doctor("--offline", settings=settings)
+        assert (report.code, report.of("FAILED")) == (1, {"spool"})
+        assert "every user can replace the files in it" in report.line("spool")
+        assert stat.S_IMODE(spool.stat().st_mode) == 0o777, "doctor changes nothing"
+        spool.chmod(0o1777)
+        assert doctor("--offline", settings=settings).state("spool") == "ok"
 
 
-@pytest.mark.parametrize(("command", "longest"), [(True, 107 - len("/.sealgate-downstream/socket")), (False, 100)])
-def test_a_socket_whose_path_is_too_long_for_the_kernel(doctor, command, longest):
-    downstream = {"command": ["x"]} if command else {"socket": "/x"}
-    directory = f"/tmp/{'d' * (longest - len('/tmp/'))}"
-    fits = doctor("--socket", f"{directory}/socket", "--offline", settings={"downstream": downstream})
+@pytest.mark.parametrize("downstream", [{"command": ["x"]}, {"socket": "/x"}], ids=["command", "socket"])
+def test_a_socket_whose_path_is_too_long_for_the_kernel(doctor, downstream):
+    directory = f"/tmp/{'d' * (100 - len('/tmp/'))}"
+    fits = doctor("--socket", f"{directory}/socket", "--offline", settings={"downstream": downstream}, TMPDIR="/tmp")
     assert fits.state("socket directory") == "ok", fits.output
     report = doctor("--socket", f"{directory}d/socket", "--offline", settings={"downstream": downstream})
     assert report.code == 1
     assert "has 108 bytes; the kernel accepts 107" in report.line("socket directory")
+
+
+def test_the_place_of_a_downstreams_socket_that_does_not_fit_beside_the_plugins(doctor):
+    directory = f"/tmp/{'d' * (79 - len('/tmp/'))}"
+    beside = doctor("--socket", f"{directory}/socket", "--offline", TMPDIR="/tmp")
+    assert f"is put into {directory}/.sealgate-downstream" in beside.line("second socket")
+    elsewhere = doctor("--socket", f"{directory}d/socket", "--offline", TMPDIR="/tmp")
+    assert elsewhere.state("second socket") == "ok", elsewhere.output
+    assert "the downstream's socket is put into /tmp, because" in elsewhere.line("second socket")
+
+
+def test_a_downstreams_socket_that_fits_nowhere(doctor):
+    temporary = doctor.home / ("t" * 80)
+    temporary.mkdir()
+    own = f"/tmp/{'d' * 85}/socket"
+    report = doctor("--socket", own, "--offline", TMPDIR=str(temporary))
+    assert report.code == 1
+    assert f"has {len(own) - len('socket') + len('.sealgate-downstream/socket')} bytes" in report.line("second socket")
+    assert "set TMPDIR to a short path" in report.line("second socket")
+
+
+SECOND_SOCKETS = {
+    "too long": ("a" * 120, None, "FAILED", "the kernel accepts 107"),
+    "in no directory": ("none/socket", None, "FAILED", "there is no directory"),
+    "a file": ("socket", lambda path: path.write_text(""), "FAILED", "is not a socket"),
+    "not there yet": ("socket", None, "warning", "Start the plugin that serves on it"),
+}
+
+
+@pytest.mark.parametrize(("name", "make", "state", "fact"), SECOND_SOCKETS.values(), ids=SECOND_SOCKETS)
+def test_a_second_socket_that_is(doctor, name, make, state, fact):
+    path = doctor.socket.parent.parent / name
+    if make:
+        make(path)
+    report = doctor("--offline", settings={"downstream": {"socket": str(path)}})
+    assert report.state("second socket") == state
+    assert fact in report.line("second socket")
+
+
+def test_a_place_for_the_downstreams_socket_that_is_a_file(doctor):
+    doctor.socket.parent.mkdir()
+    (doctor.socket.parent / ".sealgate-downstream").write_text("")
+    report = doctor("--socket", str(doctor.socket), "--offline")
+    assert (report.code, report.of("FAILED")) == (1, {"second socket"})
+    assert "Remove it" in report.line("second socket")
 
 
 def test_a_full_disk(doctor):
@@ -236,14 +311,21 @@ def test_a_downstream_that_cannot_be_started(doctor):
     assert {report.state(check) for check in ROUND_TRIP[1:]} == {"not checked"}
 
 
-def test_a_downstream_that_ends_at_once_shows_its_last_words_with_verbose(doctor):
-    words = "import sys; sys.exit('the licence has run out')"
-    settings = {"downstream": {"command": [sys.executable, "-c", words], "startTimeout": "1s"}}
-    report = doctor(settings=settings)
+def test_a_downstream_that_ends_at_once_shows_its_last_line_and_all_with_verbose(doctor):
+    last = "sys.exit('the licence ' + os.environ['LICENCE_KEY'] + ' has run out')"
+    words = f"import os, sys; print('no network', flush=True); {last}"
+    settings = {"downstream": {"command": [sys.executable, "-c", words], "startTimeout": "30s"}}
+    doctor.secrets.append("hunter2-of-the-licence")
+    began = time.monotonic()
+    report = doctor(settings=settings, LICENCE_KEY="hunter2-of-the-licence")
+    assert time.monotonic() - began < 20
     assert report.code == 1
+    assert "ended with code 1 after 0." in report.line("downstream: start")
+    assert 'its last line: "the licence … has run out"' in report.line("downstream: start")
     assert "--verbose" in report.line("downstream: start")
-    assert "licence" not in report.output
-    assert "the licence has run out" in doctor.text("--verbose", settings=settings).stderr
+    assert "no network" not in report.output
+    doctor.secrets.clear()
+    assert "no network" in doctor.text("--verbose", settings=settings, LICENCE_KEY="none").stderr
 
 
 def test_a_downstream_that_is_not_running(doctor):
@@ -280,6 +362,31 @@ def test_an_artifact_that_could_not_be_deleted_is_named(doctor, sent, fault, fac
     assert len(left) == 1
     assert fact in report.line("storage: delete")
     assert f"Delete the object {left[0]} by hand" in report.line("storage: delete")
+
+
+@pytest.mark.parametrize("transfer", ["file", "stream"])
+def test_what_a_downstream_answers_for_an_absent_key_is_shown(doctor, transfer):
+    settings = {"downstream": {"command": SECOND_VENDOR}, "spool": {"transfer": transfer}}
+    report = doctor("--socket", str(doctor.socket), settings=settings, VENDOR_STREAMS="1")
+    assert report.code == 0, report.output
+    line = report.line("storage: absent keys")
+    assert 'ListObjects answers "no key found of name .sealgate-doctor/' in line
+    read = "Load answers" if transfer == "file" else "OpenStream answers INTERNAL"
+    assert f'{read} "The specified key does not exist."; IsDirectory answers no; Delete succeeds' in line
+
+
+def test_an_answer_for_an_absent_key_that_is_unknown_comes_with_the_setting_that_teaches_it(doctor):
+    settings: dict[str, object] = {"downstream": {"command": SECOND_VENDOR}}
+    report = doctor(settings=settings, VENDOR_ABSENT="sorry: the drawer is vacant")
+    assert report.of("FAILED") == {"storage: absent keys", "storage: delete"}
+    line = report.line("storage: absent keys")
+    assert 'ListObjects answers "sorry: the drawer is vacant", which can mean anything' in line
+    assert 'set downstream: {absentTexts: ["sorry: the drawer is vacant"]}' in line
+    for path in doctor.storage.rglob("*"):
+        assert not path.is_file(), "it is deleted, though that cannot be verified"
+    settings["downstream"] = {"command": SECOND_VENDOR, "absentTexts": ["sorry: the drawer is vacant"]}
+    report = doctor(settings=settings, VENDOR_ABSENT="sorry: the drawer is vacant")
+    assert report.code == 0, report.output
 
 
 def test_the_wait_for_a_downstream_that_hangs_ends(doctor, sent):
@@ -409,3 +516,22 @@ def test_policies_decide_on_the_artifact_of_the_doctor(doctor):
     allows["match"]["operations"] = ["read", "delete"]
     report = doctor(settings={"policies": [metadata | {"spec": {"rules": [allows], "encryption": encryption}}]})
     assert "storage: save" in report.of("FAILED")
+
+
+@pytest.mark.parametrize("enforcement", ["enforce", "warn"])
+@pytest.mark.parametrize("overwrite", ["deny", "allow"])
+def test_a_policy_that_denies_overwriting_without_create_only_writes_is_a_warning(doctor, overwrite, enforcement):
+    require = {"name": "once", "effect": "require", "require": {"overwrite": overwrite}, "enforcement": enforcement}
+    document = {
+        "apiVersion": "sealgate/v1alpha1",
+        "kind": "ArtifactPolicy",
+        "metadata": {"name": "a"},
+        "spec": {"rules": [{"name": "all", "effect": "allow"}, require]},
+    }
+    report = doctor(settings={"policies": [document]})
+    assert report.code == 0, report.output
+    assert report.state("storage: write once") == ("warning" if overwrite == "deny" else "ok")
+    assert "two Saves at the same time may both succeed" in report.line("storage: write once")
+    backend = {"command": [*SEALGATE, "backend"]}
+    report = doctor(settings={"policies": [document], "downstream": backend})
+    assert report.state("storage: write once") == "ok", report.output

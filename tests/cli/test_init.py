@@ -73,7 +73,8 @@ def test_the_policy_passes_a_strict_check(run, tmp_path):
         ("Delete", "team-a/x", "team-a", "gc", ("--attested",), "ALLOW"),
         ("Delete", "team-a/x", "team-a", "gc", (), "DENY"),
         ("Delete", "team-b/x", "team-a", "gc", ("--attested",), "DENY"),
-        ("OpenStream", "team-b/x", "argo", "server", ("--attested",), "ALLOW"),
+        ("OpenStream", "team-a/x", "argo", "server", ("--attested",), "ALLOW"),
+        ("OpenStream", "team-b/x", "argo", "server", ("--attested",), "DENY"),
         ("SaveStream", "uploads/team-a/u/x", "argo", "server", ("--attested",), "ALLOW"),
         ("Delete", "team-a/x", "argo", "server", ("--attested",), "DENY"),
         # A pod can pretend to be Argo's server by its environment. Vault attests the namespace that it runs in.
@@ -152,6 +153,7 @@ def test_an_existing_file_is_kept_and_no_other_file_written(run, tmp_path, name)
         ("--mount", "transit; id"),
         ("--key", "$(id)"),
         ("--key", "a'b"),
+        ("--signing-key", "a'b"),
         ("--address", "https://vault/`id`"),
         ("--argo-namespace", "Argo"),
         ("--server-account", "a;id"),
@@ -173,6 +175,34 @@ def test_a_password_is_refused_and_not_repeated(run, tmp_path, option, value):
     assert f"the {option.removeprefix('--')} contains a user name" in refused.stderr
     assert "hidden" not in refused.stdout + refused.stderr
     assert not (tmp_path / "here").exists()
+
+
+def allowed(place, operation, key):
+    """Return whether the written policy allows an access by Argo's server."""
+    who = ("--component", "server", "--namespace", "argo", "--attested")
+    explained = sealgate(place, "policy", "explain", "--policy", "here/policies", "--op", operation, "--key", key, *who)
+    return explained.stdout.startswith("ALLOW")
+
+
+@pytest.mark.parametrize(
+    ("options", "reads"),
+    [
+        ((), True),
+        (("--namespace", "team-b"), False),
+        (("--namespace", "team-b", "--shared-server"), True),
+    ],
+    ids=["one namespace", "several", "several, shared"],
+)
+def test_argos_server_reads_only_what_no_author_of_another_namespace_can_name(run, tmp_path, options, reads):
+    assert run("here", *GIVEN, *options).returncode == 0
+    assert sealgate(tmp_path, "policy", "check", "--strict", "here/policies").returncode == 0
+    for operation in ("OpenStream", "ListObjects"):
+        assert allowed(tmp_path, operation, "team-a/wf/model") == reads
+        assert not allowed(tmp_path, operation, "team-c/wf/model")
+    assert allowed(tmp_path, "SaveStream", "uploads/team-a/file")
+    assert not allowed(tmp_path, "SaveStream", "team-a/wf/model")
+    values = yaml.safe_load((tmp_path / "here/values.yaml").read_text())
+    assert values["admission"] == {"enabled": "--shared-server" in options}
 
 
 def test_the_given_namespace_and_account_of_argo_are_in_every_file(run, tmp_path):
@@ -226,6 +256,10 @@ def test_the_script_for_vault_makes_a_save_and_a_load_possible(run, tmp_path):
         assert opened["plaintext"] == made["plaintext"]
         gc = server.api("GET", "auth/kubernetes/role/argo-artifacts-gc")["data"]
         assert gc["bound_service_account_names"] == ["argo-artifact-gc"]
-        assert not gc["token_policies"], "it logs in to attest its identity, and may do nothing else"
+        assert gc["token_policies"] == ["sealgate-certifier"], "it needs no data key"
+        assert "sealgate-certifier" in role["token_policies"]
+        signed = server.post("a/mount/sign/audit", {"input": ""}, token=token)["data"]
+        assert signed["signature"].startswith("vault:v1:")
+        assert config.parse(text, "it").audit.signing_key == "audit"
     finally:
         server.stop()

@@ -2,7 +2,6 @@
 
 import json
 import os
-import pty
 import subprocess
 
 import pytest
@@ -142,16 +141,6 @@ def test_streams_go_through_pipes(run, report):
     assert opened.stderr == b"", "progress is shown on a terminal alone"
 
 
-def test_progress_is_removed_from_a_terminal_at_the_end(run, report, tmp_path):
-    leader, follower = pty.openpty()
-    command = [*SEALGATE, "seal", str(report), "sealed", "--unbound"]
-    environment = {"SEALGATE_CONFIG_YAML": settings_at(tmp_path), "PATH": os.environ["PATH"]}
-    assert subprocess.run(command, stderr=follower, cwd=tmp_path, env=environment, check=False).returncode == 0
-    os.close(follower)
-    assert os.read(leader, 1000).endswith(b"\r\x1b[K"), "the line is cleared at the end"
-    os.close(leader)
-
-
 @pytest.mark.parametrize("key", [(), ("--artifact-key", "ns/other")])
 def test_a_bound_file_opens_only_with_its_artifact_key(run, report, tmp_path, key):
     run("seal", report, "sealed", "--artifact-key", KEY)
@@ -159,6 +148,14 @@ def test_a_bound_file_opens_only_with_its_artifact_key(run, report, tmp_path, ke
     assert refused.returncode == (1 if key else 2)
     assert not (tmp_path / "opened").exists()
     assert len(refused.stderr.decode().splitlines()) == 1
+
+
+@pytest.mark.parametrize("source", ["report.txt", "tree"])
+def test_a_wrong_artifact_key_is_named_before_a_damaged_copy(run, report, tree, source):
+    run("seal", source, "sealed", "--artifact-key", KEY)
+    refused = run("open", "sealed", "opened", "--artifact-key", "ns/train/other.txt")
+    assert refused.returncode == 1
+    assert b"Check --artifact-key ns/train/other.txt. If it is right: Restore" in refused.stderr
 
 
 def test_a_damaged_file_exits_with_1_and_leaves_no_file(run, report, tmp_path):
@@ -199,6 +196,16 @@ def test_inspect_refuses_a_file_that_is_not_sealed(run, tmp_path, content, code)
     refused = run("inspect", "file")
     assert refused.returncode == code
     assert len(refused.stderr.decode().splitlines()) == 1
+
+
+def test_inspect_says_the_same_of_a_file_and_of_standard_input(run, report, tmp_path):
+    run("seal", report, "sealed", "--unbound")
+    whole = (tmp_path / "sealed").read_bytes()
+    for content in (whole, whole[:20], b"plain"):
+        (tmp_path / "sealed").write_bytes(content)
+        of_file, of_stream = run("inspect", "sealed"), run("inspect", "-", stdin=content)
+        assert (of_stream.returncode, of_stream.stdout) == (of_file.returncode, of_file.stdout)
+        assert of_stream.stderr == of_file.stderr
 
 
 def test_inspect_exits_with_1_for_a_truncated_file(run, report, tmp_path):

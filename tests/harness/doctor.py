@@ -33,6 +33,11 @@ class Report:
         """Return the facts and remedies of a check."""
         return " | ".join(f"{found['fact']}. {found['remedy']}" for found in self.checks if found["check"] == check)
 
+    def without(self, check: str) -> Report:
+        """Return the report without the lines of one check."""
+        others = [found for found in self.checks if found["check"] != check]
+        return Report(self.code, self.output, others, self.policy)
+
     def of(self, state: str) -> set[str]:
         return {found["check"] for found in self.checks if found["state"] == state}
 

@@ -7,8 +7,16 @@ import sys
 
 def main() -> int:
     """Run the command that the arguments name, and return its exit code."""
-    arguments = sys.argv[1:]
-    if arguments[:1] == ["serve"] and arguments[1:2] not in ([], ["-h"], ["--help"]):
+    try:
+        return _run(sys.argv[1:])
+    except KeyboardInterrupt:
+        from sealgate.cli.exit_codes import INTERRUPTED  # noqa: PLC0415 - not on the path to the socket
+
+        return INTERRUPTED
+
+
+def _run(arguments: list[str]) -> int:
+    if arguments[:1] == ["serve"] and arguments[1:] and not arguments[1].startswith("-"):
         from sealgate.cli.serve import serve  # noqa: PLC0415 - on the path to the socket
 
         # Argo appends arguments of its own after the socket's path. They are ignored.

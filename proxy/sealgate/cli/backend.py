@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from sealgate.cli.serve import serve_backend
+from sealgate.cli import serve
 
 SUMMARY = "run the bundled storage plugin, which stores in an object store or a directory"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sealgate backend` to `parser`."""
-    parser.add_argument("socket", metavar="SOCKET", help="the path of the socket to serve on")
+    serve.add_socket(parser)
 
 
 def run(options: argparse.Namespace) -> int:
     """Serve on the socket that the options name."""
-    return serve_backend(options.socket)
+    return serve.serve_backend(options.socket)

@@ -11,7 +11,10 @@ from contextlib import suppress
 from io import TextIOWrapper
 from typing import Any, Protocol, cast
 
-from sealgate.cli.exit_codes import BAD_USAGE, INTERRUPTED, NOT_SO
+from typing_extensions import override
+
+from sealgate.cli.exit_codes import BAD_USAGE, NOT_SO
+from sealgate.cli.shared_options import obey_config_option
 from sealgate.errors import BadRequest, NotConfigured, PluginError
 
 COMMANDS = (
@@ -24,13 +27,18 @@ COMMANDS = (
     "inspect",
     "rewrap",
     "doctor",
+    "conformance",
     "policy",
     "audit",
+    "completion",
 )
 """The commands in the order of the help text. `sealgate NAME` is the module `sealgate.cli.NAME`, a `Command`.
 
 The module is imported only if its command is called, or if the help text lists all commands.
 """
+
+_STARTS_PROGRAM = "conformance"
+"""The command that starts the program whose command line follows `--`."""
 
 
 class Command(Protocol):
@@ -63,8 +71,6 @@ def run(arguments: Sequence[str]) -> int:
         remedy = f" {fault.remedy}." if fault.remedy else ""
         print(f"{name}: {fault.fact} ({fault.says}).{remedy}", file=sys.stderr)
         return BAD_USAGE if isinstance(fault, BadRequest | NotConfigured) else NOT_SO
-    except KeyboardInterrupt:
-        return INTERRUPTED
     except BrokenPipeError:
         _discard_output()  # the reader of the output has closed it
         return NOT_SO
@@ -79,7 +85,11 @@ def _run(arguments: Sequence[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a locale without UTF-8 must not end the output
-    options = _parser(arguments).parse_args(arguments)
+    own, program = list(arguments), []
+    if own[:1] == [_STARTS_PROGRAM] and "--" in own:
+        own, program = own[: own.index("--")], own[own.index("--") + 1 :]
+    options = command_parser(own).parse_args(own, argparse.Namespace(program=program))
+    obey_config_option(options)
     return int(options.run(options))
 
 
@@ -96,6 +106,19 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"allow_abbrev": False, **options})
 
+    @override
+    def format_help(self) -> str:
+        """Return the help with the examples and the variables of this command."""
+        from sealgate.cli.help_texts import shown_below  # noqa: PLC0415 - needed for a help alone
+
+        return super().format_help() + shown_below(self.prog)
+
+    @override
+    def _print_message(self, message: str, file: Any = None) -> None:
+        """Print `message`. The library would ignore that it cannot be written."""
+        if message:
+            (file or sys.stderr).write(message)
+
 
 class _PrintVersion(argparse.Action):
     """Look up the version only when `--version` is given, because the lookup is slow."""
@@ -108,7 +131,7 @@ class _PrintVersion(argparse.Action):
         parser.exit()
 
 
-def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
+def command_parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     """Return a parser with the options of the command that `arguments` begin with, or else of every command."""
     parser = _Parser(
         prog="sealgate",
@@ -118,9 +141,17 @@ def _parser(arguments: Sequence[str]) -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action=_PrintVersion, nargs=0, help="print the version of this program")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name in arguments[:1] if arguments[:1] and arguments[0] in COMMANDS else COMMANDS:
+    for name in _to_import(arguments):
         command = cast("Command", importlib.import_module(f"sealgate.cli.{name}"))
         subparser = subparsers.add_parser(name, help=command.SUMMARY)
         command.add_options(subparser)
         subparser.set_defaults(run=command.run)
     return parser
+
+
+def _to_import(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the commands whose options this command line needs."""
+    first = arguments[0] if arguments else ""
+    if first == "--version":
+        return ()
+    return (first,) if first in COMMANDS else COMMANDS

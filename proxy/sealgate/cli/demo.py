@@ -16,6 +16,7 @@ from pathlib import Path
 
 from sealgate.call import Call, Operation
 from sealgate.cli.exit_codes import BAD_USAGE, DONE, NOT_SO
+from sealgate.cli.progress import Progress
 from sealgate.errors import DownstreamStatus
 from sealgate.plugin import Artifact
 from sealgate.rpc.client import Downstream
@@ -65,8 +66,8 @@ def run(options: argparse.Namespace) -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="sealgate-demo-") as made, _chain(Path(made)) as chain:
             for number, step in enumerate(chain.steps(file), start=1):
-                print(f"{number}. {step.__doc__}")
-                step()
+                print(f"{number}. {step.__doc__}", flush=True)
+                chain.show(step)
                 print()
     except _UnexpectedResult as fault:
         print(f"   FAILED: {fault}", file=sys.stderr)
@@ -106,7 +107,7 @@ def _chain(home: Path) -> Iterator[_Walkthrough]:
         try:
             with closing(Downstream(Endpoint(socket, _START_SECONDS))) as client:
                 yield _Walkthrough(home, client, environment)
-        except BaseException:
+        except Exception:
             print((home / "log").read_text(errors="replace"), file=sys.stderr)
             raise
         finally:
@@ -130,6 +131,16 @@ class _Walkthrough:
         self._storage = home / "storage"
         self._client = client
         self._plain = b""
+        self._lines: list[str] = []
+
+    def show(self, step: Callable[[], None]) -> None:
+        """Carry out `step`, and print what it says once it ends, because until then a line shows that it runs."""
+        try:
+            with Progress("running"):
+                step()
+        finally:
+            print("".join(f"   {line}\n" for line in self._lines), end="")
+            self._lines.clear()
 
     def steps(self, file: Path | None) -> Iterator[Callable[[], None]]:
         """Write the artifact (`file`, or a generated one), and yield every step in order."""
@@ -271,6 +282,5 @@ class _Walkthrough:
         if not condition:
             raise _UnexpectedResult(otherwise)
 
-    @staticmethod
-    def _say(text: str) -> None:
-        print(f"   {text}")
+    def _say(self, text: str) -> None:
+        self._lines.append(text)

@@ -6,11 +6,12 @@ import argparse
 import json
 import os
 from datetime import UTC, datetime
-from pathlib import Path
 
 from sealgate import envelope
 from sealgate.cli.exit_codes import DONE
-from sealgate.cli.recovery_files import open_source
+from sealgate.cli.progress import Progress
+from sealgate.cli.recovery_files import STREAM, open_source, source_chunks
+from sealgate.cli.shared_options import add_output_option
 from sealgate.envelope import Header
 from sealgate.errors import BadRequest, DataLoss, Truncated
 
@@ -19,8 +20,8 @@ SUMMARY = "show the header of a sealed file; needs no key"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sealgate inspect` to `parser`."""
-    parser.add_argument("file", type=Path, metavar="FILE")
-    parser.add_argument("--output", choices=("text", "json"), default="text")
+    parser.add_argument("file", metavar="FILE", help="a sealed file, or - for standard input")
+    add_output_option(parser, "text", "json")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -31,13 +32,8 @@ def run(options: argparse.Namespace) -> int:
         NotSealed: the file does not begin as a sealed file does.
         DataLoss: the header is damaged, or the body has a size that no sealed body has. The facts are printed first.
     """
-    with open_source(str(options.file)) as source:
-        if source.is_directory:
-            raise BadRequest(
-                f"{options.file} is a directory", remedy=f"Inspect one of its files, such as {envelope.MANIFEST}"
-            )
-        header, start = envelope.read_header(lambda size, offset: os.pread(source.fd, size, offset))
-        body = source.size - start
+    header, start, size = _of_stream() if options.file == STREAM else _of_file(options.file)
+    body = size - start
     try:
         plaintext: int | None = envelope.plaintext_size(body)
     except Truncated:
@@ -47,6 +43,29 @@ def run(options: argparse.Namespace) -> int:
     if plaintext is None:
         raise DataLoss(f"the body is cut short: no sealed body has {body} bytes")
     return DONE
+
+
+def _of_file(path: str) -> tuple[Header, int, int]:
+    """Return the header of a file, the bytes of the header, and those of the file."""
+    with open_source(path) as source:
+        if source.is_directory:
+            raise BadRequest(f"{path} is a directory", remedy=f"Inspect one of its files, such as {envelope.MANIFEST}")
+        header, start = envelope.read_header(lambda size, offset: os.pread(source.fd, size, offset))
+        return header, start, source.size
+
+
+def _of_stream() -> tuple[Header, int, int]:
+    """Return the same of standard input, which is read to its end."""
+    with Progress("read", "MiB") as progress, source_chunks(STREAM) as chunks:
+        read = bytearray()
+
+        def part(size: int, offset: int) -> bytes:
+            while len(read) < offset + size and (chunk := next(chunks, b"")):
+                read.extend(chunk)
+            return bytes(read[offset : offset + size])
+
+        header, start = envelope.read_header(part)
+        return header, start, len(read) + sum(map(len, progress.counted(chunks)))
 
 
 def _facts(header: Header, header_bytes: int, body_bytes: int, plaintext_bytes: int | None) -> dict[str, object]:

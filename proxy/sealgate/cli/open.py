@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from sealgate import config, envelope
 from sealgate.call import Call, Operation, WrappedKey
 from sealgate.cli import recovery_files as files
 from sealgate.cli.exit_codes import DONE
 from sealgate.cli.progress import Progress
+from sealgate.cli.shared_options import add_config_option
 from sealgate.compose.keys import key_provider
 from sealgate.envelope import Binding, Header, Unlock
-from sealgate.errors import BadRequest, NotBound
+from sealgate.errors import BadRequest, NotBound, Tampered, shown_key
 
 SUMMARY = "open a sealed file, directory or stream without a server"
 _FILE, _DIRECTORY = 0o644, 0o755
@@ -23,6 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sealgate open` to `parser`."""
     files.add_copy_arguments(parser, "opened")
     parser.add_argument("--artifact-key", metavar="KEY", help=files.ARTIFACT_KEY_HELP)
+    add_config_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -38,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
     """
     files.check_copy(options.artifact_key, options.target)
     unlock, artifact_key = _unlocker(options.artifact_key), options.artifact_key or ""
-    with Progress("opened", "MiB") as progress:
+    with _explained(artifact_key), Progress("opened", "MiB") as progress:
         if files.STREAM in (options.source, options.target):
             _open_stream(options.source, options.target, unlock, artifact_key, progress)
             foreign = 0
@@ -66,6 +70,18 @@ def _unlocker(artifact_key: str | None) -> Unlock:
         return known[header.key]
 
     return unlock
+
+
+@contextmanager
+def _explained(artifact_key: str) -> Iterator[None]:
+    """Let the error about a file that does not open as `artifact_key` name that key: it may be the mistake."""
+    try:
+        yield
+    except Tampered as fault:
+        if not artifact_key:
+            raise
+        remedy = f"Check --artifact-key {shown_key(artifact_key)}. If it is right: {fault.remedy}"
+        raise Tampered(fault.fact, says=fault.says, remedy=remedy) from None
 
 
 def _require_binding(header: Header, artifact_key: str | None) -> None:

@@ -8,10 +8,10 @@ import signal
 import sys
 from collections.abc import Callable
 
-from sealgate.cli.exit_codes import BAD_USAGE
+from sealgate.cli.exit_codes import BAD_USAGE, DONE, INTERRUPTED
 from sealgate.compose.starting import Composed, Starting
 from sealgate.plugin import Capabilities
-from sealgate.rpc.server import ArtifactServer
+from sealgate.rpc.server import LONGEST_SOCKET, ArtifactServer
 from sealgate.telemetry.log import configure
 
 log = logging.getLogger("sealgate")
@@ -25,7 +25,7 @@ def run(compose: Callable[[], Composed], socket: str, capabilities: Capabilities
     """Bind `socket`, compose the plugin behind it, and serve until SIGTERM or SIGINT.
 
     GetCapabilities is answered with `capabilities`, also before the plugin is composed. Once calls have drained, the
-    process exits with 0 from here. Returns 2 if the socket cannot be bound.
+    process exits from here, with 0 after SIGTERM and 130 after Ctrl-C. Returns 2 if the socket cannot be bound.
     """
     configure()
     # The system may deliver a signal to any thread, but Python runs handlers only when the main thread wakes up. The
@@ -43,16 +43,18 @@ def run(compose: Callable[[], Composed], socket: str, capabilities: Capabilities
         server.start(socket)
     except OSError as error:
         reason = os.strerror(error.errno).lower() if error.errno else "the path cannot be bound"
+        if (size := len(os.fsencode(socket))) > LONGEST_SOCKET:
+            reason = f"the path has {size} bytes; the kernel accepts {LONGEST_SOCKET}"
         print(f"sealgate: cannot listen on {socket}: {reason}", file=sys.stderr)
         return BAD_USAGE
     plugin.start(lambda: server.set_ready(ready=True))
-    while os.read(signals, 1)[0] not in _END:
+    while (ended_by := os.read(signals, 1)[0]) not in _END:
         pass
     server.stop(GRACE)
     plugin.close()
     sys.stderr.flush()
     # A normal exit joins every thread, and one of them may wait for a peer. The pod must not wait for that.
-    os._exit(0)
+    os._exit(INTERRUPTED if ended_by == signal.SIGINT else DONE)
 
 
 def _reap(*_: object) -> None:

@@ -17,7 +17,8 @@ from sealgate.errors import BadRequest
 from sealgate.layers.directories import require_unreserved
 from sealgate.plugin import Chunk
 from sealgate.policy import canonical_keys
-from sealgate.storage.local_paths import Destination, LocalSource, Roots, local_errors, write_all
+from sealgate.storage.destination import Destination
+from sealgate.storage.local_paths import LocalSource, Roots, local_errors, write_all
 
 STREAM = "-"
 """Standard input as a source, standard output as a target."""

@@ -10,6 +10,7 @@ from sealgate.call import Call, Operation
 from sealgate.cli import recovery_files as files
 from sealgate.cli.exit_codes import DONE
 from sealgate.cli.progress import Progress
+from sealgate.cli.shared_options import add_config_option
 from sealgate.compose.keys import key_provider
 from sealgate.envelope import Binding, Header
 
@@ -29,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="bind the copy to no artifact key. It can then take the place of any other unbound file, and a plugin "
         "opens it only where allowUnbound is set",
     )
+    add_config_option(parser)
 
 
 def run(options: argparse.Namespace) -> int:

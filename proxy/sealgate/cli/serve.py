@@ -17,6 +17,14 @@ SUMMARY = "run the plugin: serve on SOCKET, in front of the downstream"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sealgate serve` to `parser`."""
+    from sealgate.cli.shared_options import add_config_option  # noqa: PLC0415 - not on the path to the socket
+
+    add_config_option(parser)
+    add_socket(parser)
+
+
+def add_socket(parser: argparse.ArgumentParser) -> None:
+    """Add the argument that `sealgate serve` and `sealgate backend` share."""
     import argparse  # noqa: PLC0415 - not on the path to the socket
 
     parser.add_argument("socket", metavar="SOCKET", help="the path that Argo passes; arguments after it are ignored")
@@ -51,5 +59,5 @@ def serve_backend(socket: str) -> int:
 
         return backend()
 
-    capabilities = Capabilities(save_stream=True, replaces_whole=True)
+    capabilities = Capabilities(save_stream=True, replaces_whole=True, creates=True)
     return serve_until_signal(compose, os.path.abspath(socket), capabilities)

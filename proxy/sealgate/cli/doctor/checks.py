@@ -11,7 +11,8 @@ from enum import StrEnum
 from sealgate.call import Call, Operation
 from sealgate.errors import DeadlineExceeded, DownstreamStatus, PluginError, Refused
 
-POLICIES = "policies"
+POLICIES, POLICY_KEYS = "policies", "policies: keys"
+LOGIN = "vault: login"
 MAKE, OPEN = "data key: make", "data key: open"
 """Names of checks on which checks of other sections depend, whichever key provider is configured."""
 _GRACE = 1.0

@@ -5,37 +5,38 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TextIO
 
-from sealgate import config, identity
+from sealgate import config
 from sealgate.call import Call
 from sealgate.cli import author as authors
-from sealgate.cli.doctor.checks import POLICIES, Check, CheckResult, Role, State, findings, not_checked, ok
+from sealgate.cli.doctor.checks import LOGIN, MAKE, POLICIES, Check, CheckResult, Role, State, findings, not_checked, ok
 from sealgate.cli.doctor.keyring import KeyringChecks
+from sealgate.cli.doctor.metrics import MetricsChecks
 from sealgate.cli.doctor.places import PlaceChecks
+from sealgate.cli.doctor.policy_keys import PolicyKeyFinder
 from sealgate.cli.doctor.storage import StorageChecks, scratch_artifact
+from sealgate.cli.doctor.trail import TrailChecks
 from sealgate.cli.doctor.vault import VaultChecks
 from sealgate.cli.exit_codes import BAD_USAGE, DONE, NOT_SO
-from sealgate.compose.policies import load_policies, policy_identity
+from sealgate.cli.foreign_text import shown
+from sealgate.cli.option_types import seconds
+from sealgate.cli.progress import Progress
+from sealgate.cli.shared_options import add_config_option, add_output_option
+from sealgate.compose.policies import load_policies
 from sealgate.config import Settings, VaultKeySettings
-from sealgate.errors import NotConfigured, PluginError, one_line
-from sealgate.policy import templates
-from sealgate.policy.load import key_name
+from sealgate.errors import NotConfigured
+from sealgate.rpc.child_output import words_of
 
 _CONFIGURATION = "configuration"
 _ROLE = "the task of the identity that this configuration logs in as; default both: save and load"
 _SCRATCH = "the prefix under which a small artifact is saved and deleted; default .sealgate-doctor"
 _PLUGINS = Path("/tmp/artifact-plugins")  # noqa: S108 - the path is fixed by Argo
-_LONGEST_TEXT = 1000
-"""The most characters of a fact or a remedy that are shown, because a downstream's text can have any length."""
-_SECRET_LIKE = re.compile(r"[^\s\"',:;{}\[\]]{8,}")
-"""What may be a secret in an author's configuration. Shorter words occur in every other text as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Subject:
     """The author's configuration. It may contain credentials."""
     resources: ExitStack
     """Closes what the checks open."""
+    keys: VaultChecks | KeyringChecks | None
+    """The checks of the key provider, which others use."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -88,28 +91,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scratch", default=".sealgate-doctor", metavar="KEY", help=_SCRATCH)
     parser.add_argument("--offline", action="store_true", help="do not use the downstream and its storage")
     parser.add_argument(
-        "--timeout", type=_seconds, default=60.0, metavar="SECONDS", help="the time limit of each check; default 60"
+        "--timeout", type=seconds, default=60.0, metavar="SECONDS", help="the time limit of each check; default 60"
     )
     parser.add_argument(
         "--verbose", action="store_true", help="write the log, with the downstream's output, to standard error"
     )
-    parser.add_argument("--output", choices=("text", "json"), default="text")
+    add_config_option(parser)
+    add_output_option(parser, "text", "json")
 
 
 def _segment(text: str) -> str:
     if not text or "/" in text or text in {".", ".."}:
         raise argparse.ArgumentTypeError("must be the name of a plugin in Argo, without /")
     return text
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = 0.0
-    if not 0 < seconds < float("inf"):
-        raise argparse.ArgumentTypeError("must be a positive number of seconds")
-    return seconds
 
 
 def run(options: argparse.Namespace) -> int:
@@ -137,10 +131,10 @@ def doctor(options: Options) -> int:
     """
     author = authors.author_configuration(options.configuration)
     scratch_artifact(options.scratch, "", "")  # finds bad usage before any work
-    secrets = set(_SECRET_LIKE.findall(author))
+    secrets = words_of(author)
     _log_to(sys.stderr if options.verbose else None, secrets)
-    with ExitStack() as resources:
-        return _report(_examination(options, author, resources), options, secrets)
+    with ExitStack() as resources, Progress("checking", shown=not options.verbose) as progress:
+        return _report(progress.each(_examination(options, author, resources)), options, secrets)
 
 
 def _examination(options: Options, author: str, resources: ExitStack) -> Iterator[CheckResult]:
@@ -157,7 +151,7 @@ def _examination(options: Options, author: str, resources: ExitStack) -> Iterato
     if options.plugin and not differs:
         overlay = f"; plugins.{options.plugin} changes nothing"
     yield CheckResult(State.OK, f"{source} loads{overlay}", check=_CONFIGURATION)
-    subject = Subject(settings, options, author, resources)
+    subject = Subject(settings, options, author, resources, _key_checks(settings, options.role))
     yield from findings([check for _, section in SECTIONS for check in section(subject)], options.seconds)
 
 
@@ -166,38 +160,17 @@ def _examination(options: Options, author: str, resources: ExitStack) -> Iterato
 
 def _keys(subject: Subject) -> list[Check]:
     named = Check("keys", lambda _: [ok(f"keys.provider is {subject.settings.required_keys().provider}")])
-    keys = subject.settings.keys
-    if keys is None:
-        return [named]
-    if isinstance(keys.section, VaultKeySettings):
-        seal, read = _keys_of_policies(subject.settings)
-        checks = VaultChecks(
-            keys.section,
-            subject.options.role,
-            other_keys=seal,
-            read_keys=read,
-            signing_key=subject.settings.audit.signing_key,
-        )
-        return [named, *checks.checks()]
-    return [named, *KeyringChecks(keys.section).checks()]
+    return [named, *(subject.keys.checks() if subject.keys else [])]
 
 
-def _keys_of_policies(settings: Settings) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the keys that policies seal under in this process, and those that they read under.
-
-    Policies that do not load are skipped: another check reports them.
-    """
-    seal: set[str] = set()
-    read: set[str] = set()
-    known = policy_identity(identity.asserted())
-    with suppress(PluginError):
-        for document in load_policies(settings).documents:
-            for rule in document.spec.encryption:
-                for keys, names in (((rule.key, *rule.author_keys), seal), (rule.read_keys, read)):
-                    for key in filter(None, keys):
-                        with suppress(templates.NotKnown, ValueError):
-                            names.add(key_name(templates.filled(key, known, document.spec.params))[1])
-    return frozenset(seal), frozenset(read)
+def _key_checks(settings: Settings, role: Role) -> VaultChecks | KeyringChecks | None:
+    """Return the checks of the key provider; None if there is no section `keys`."""
+    if settings.keys is None:
+        return None
+    section, find = settings.keys.section, PolicyKeyFinder(settings)
+    if isinstance(section, VaultKeySettings):
+        return VaultChecks(section, role, find_policy_keys=find, signing_key=settings.audit.signing_key)
+    return KeyringChecks(section, find)
 
 
 def _policies(subject: Subject) -> list[Check]:
@@ -210,6 +183,18 @@ def _policies(subject: Subject) -> list[Check]:
             yield ok(f"all policies load; documents: {len(policies.documents)}, rules: {count}")
 
     return [Check(POLICIES, loaded)]
+
+
+def _trail(subject: Subject) -> list[Check]:
+    keys = subject.keys
+    if keys is None:
+        return []
+    needs = LOGIN if isinstance(keys, VaultChecks) else MAKE
+    return TrailChecks(subject.settings, needs, lambda: keys.policy).checks()
+
+
+def _metrics(subject: Subject) -> list[Check]:
+    return MetricsChecks(subject.settings.telemetry, subject.options.plugin).checks()
 
 
 def _places(subject: Subject) -> list[Check]:
@@ -227,8 +212,10 @@ def _storage(subject: Subject) -> list[Check]:
 
 
 SECTIONS: tuple[tuple[str, Callable[[Subject], list[Check]]], ...] = (
-    ("keys", _keys),
     (POLICIES, _policies),
+    ("keys", _keys),
+    ("audit", _trail),
+    ("metrics", _metrics),
     ("directories", _places),
     ("downstream", _storage),
 )
@@ -238,13 +225,13 @@ SECTIONS: tuple[tuple[str, Callable[[Subject], list[Check]]], ...] = (
 # --- the report ------------------------------------------------------------------------------------------
 
 
-def _report(results: Iterator[CheckResult], options: Options, secrets: set[str]) -> int:
+def _report(results: Iterator[CheckResult], options: Options, secrets: frozenset[str]) -> int:
     lines, states, policy = [], set(), ""
     for finding in results:
         states.add((finding.check, finding.state))
         policy = policy or finding.policy
         line = {"check": finding.check, "state": finding.state.value}
-        line |= {"fact": _shown(finding.fact, secrets), "remedy": _shown(finding.remedy, secrets)}
+        line |= {"fact": shown(finding.fact, secrets), "remedy": shown(finding.remedy, secrets)}
         lines.append(line)
         if not options.as_json:
             remedy = f". {line['remedy']}." if line["remedy"] else ""
@@ -258,11 +245,11 @@ def _report(results: Iterator[CheckResult], options: Options, secrets: set[str])
     return code
 
 
-def _log_to(stream: TextIO | None, secrets: set[str]) -> None:
+def _log_to(stream: TextIO | None, secrets: frozenset[str]) -> None:
     """Write the log, which contains the downstream's output, to `stream`; None for no log at all."""
 
     def shorten(record: logging.LogRecord) -> bool:
-        record.msg, record.args = _shown(record.getMessage(), secrets), ()
+        record.msg, record.args = shown(record.getMessage(), secrets), ()
         return True
 
     handler = logging.StreamHandler(stream) if stream else logging.NullHandler()
@@ -271,10 +258,3 @@ def _log_to(stream: TextIO | None, secrets: set[str]) -> None:
     logger = logging.getLogger("sealgate")
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
-
-
-def _shown(text: str, secrets: set[str]) -> str:
-    """Return `text` as one line of limited length, without `secrets`, which a downstream may repeat."""
-    for secret in secrets:
-        text = text.replace(secret, "…")
-    return one_line(text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…")

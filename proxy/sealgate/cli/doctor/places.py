@@ -10,14 +10,12 @@ from pathlib import Path
 
 from sealgate.call import Call
 from sealgate.cli.doctor.checks import Check, CheckResult, failed, not_checked, ok, warning
-from sealgate.compose.downstream import downstream_socket
+from sealgate.compose.downstream import child_directory, too_long
 from sealgate.config import Settings
-from sealgate.errors import BadRequest
+from sealgate.errors import BadRequest, NotConfigured
 from sealgate.layers.sealing import SPARE_SPACE
 from sealgate.storage.local_paths import local_errors
-
-_LONGEST_SOCKET = 107
-"""The longest path of a Unix socket that the kernel accepts, in bytes."""
+from sealgate.storage.spool import Guard, guard
 
 
 class PlaceChecks:
@@ -28,19 +26,23 @@ class PlaceChecks:
         self._socket = socket
 
     def checks(self) -> list[Check]:
-        """Return the checks: the directory of the socket, then the spool."""
-        return [Check("socket directory", self._socket_directory), Check("spool", self._spool)]
+        """Return the checks: the directory of the socket, the socket of the downstream, then the spool."""
+        return [
+            Check("socket directory", self._socket_directory),
+            Check("second socket", self._second_socket),
+            Check("spool", self._spool),
+        ]
 
     def _socket_directory(self, _: Call) -> Iterator[CheckResult]:
         if self._socket is None:
             yield not_checked("the directory depends on the plugin", "Add --plugin or --socket")
             return
-        longest = self._longest_socket(self._socket)
-        size = len(os.fsencode(longest))
-        if size > _LONGEST_SOCKET:
+        if fault := too_long(self._socket):
+            yield failed(f"the path of the socket, {self._socket}, {fault}", "Give the plugin a shorter name")
+            return
+        if self._socket.is_dir():
             yield failed(
-                f"the path of the socket, {longest}, has {size} bytes; the kernel accepts {_LONGEST_SOCKET}",
-                "Give the plugin a shorter name",
+                f"the path of the socket, {self._socket}, is a directory", "Remove it: the socket is put there"
             )
             return
         place = _existing(self._socket.parent)
@@ -48,10 +50,32 @@ class PlaceChecks:
         use = "written to" if place == self._socket.parent else "created"
         yield _guarded(place, f"{self._socket.parent} can be {use}, {_size(free)} free")
 
-    def _longest_socket(self, socket: Path) -> Path:
-        """Return the downstream's socket, whose path is longer, if Sealgate starts the downstream; else its own."""
-        starts_it = self._settings.downstream is not None and self._settings.downstream.command
-        return downstream_socket(socket) if starts_it else socket
+    def _second_socket(self, _: Call) -> Iterator[CheckResult]:
+        """Report where the socket between Sealgate and the downstream is, and whether it can be there."""
+        downstream = self._settings.downstream
+        if downstream is None:
+            return
+        if downstream.socket is not None:
+            yield _served_elsewhere(downstream.socket)
+        elif self._socket is None:
+            yield not_checked("the downstream's socket is put beside the plugin's", "Add --plugin or --socket")
+        else:
+            yield self._childs_socket(self._socket)
+
+    @staticmethod
+    def _childs_socket(own: Path) -> CheckResult:
+        """Return the result for the socket of a downstream that Sealgate starts."""
+        directory = child_directory(own)
+        if directory.parent != own.parent:
+            fact = f"the downstream's socket is put into {directory.parent}, because its path beside {own} is too long"
+            _writable(directory.parent, "the directory for temporary files")
+            return _guarded(directory.parent, fact)
+        if os.path.lexists(directory):
+            facts = directory.stat(follow_symlinks=False)
+            if not stat.S_ISDIR(facts.st_mode) or (facts.st_uid != os.geteuid() and os.geteuid() != 0):
+                fact = f"the downstream's socket cannot be put into {directory}: it is not a directory of this user's"
+                return failed(fact, "Remove it, and start the plugin again")
+        return ok(f"the downstream's socket is put into {directory}")
 
     def _spool(self, _: Call) -> Iterator[CheckResult]:
         spool = self._settings.spool
@@ -64,10 +88,14 @@ class PlaceChecks:
                 "the spool is in the directory of the socket, which depends on the plugin", "Add --plugin or --socket"
             )
             return
-        free = _writable(_existing(directory), "the spool")
+        try:
+            free = _writable(_existing(directory), "the spool")
+        except NotConfigured as fault:  # it is read-only
+            remedy = "Mount a volume there that can be written to, such as an emptyDir; or set spool.directory to one"
+            yield failed(fault.fact, remedy)
+            return
         if free >= SPARE_SPACE:
-            fact = f"{directory} can be used, {_size(free)} free"
-            yield _guarded(_existing(directory), fact) if spool.directory else ok(fact)
+            yield self._guarded_spool(_existing(directory), f"{directory} can be used, {_size(free)} free")
             return
         fact = (
             f"{directory} has {_size(free)} free; a Save needs the size of the artifact and {_size(SPARE_SPACE)} more"
@@ -77,6 +105,30 @@ class PlaceChecks:
             yield failed(fact, f"{remedy}, or set spool.transfer to auto")
         else:
             yield warning(f"{fact}. Artifacts are streamed if the downstream accepts streams", remedy)
+
+    @staticmethod
+    def _guarded_spool(place: Path, fact: str) -> CheckResult:
+        """Return what keeps other users from replacing spooled files in `place`."""
+        try:
+            guarded = guard(place)
+        except NotConfigured as fault:
+            return failed(fault.fact, fault.remedy)
+        return _guarded(place, fact) if guarded is Guard.VOLUME else ok(fact)
+
+
+def _served_elsewhere(socket: Path) -> CheckResult:
+    """Return the result for the socket of a downstream that another process serves."""
+    remedy = "Set downstream.socket to the socket of the plugin, and mount its directory here"
+    if fault := too_long(socket):
+        remedy = "Mount the directory of that socket at a shorter path"
+        return failed(f"the path of downstream.socket, {socket}, {fault}", remedy)
+    if not socket.parent.is_dir():
+        return failed(f"there is no directory {socket.parent}, which downstream.socket names", remedy)
+    if not socket.exists():
+        return warning(f"there is no downstream.socket {socket} yet", f"Start the plugin that serves on it. {remedy}")
+    if not socket.is_socket():
+        return failed(f"downstream.socket {socket} is not a socket", remedy)
+    return ok(f"{socket} is a socket")
 
 
 def _existing(directory: Path) -> Path:

@@ -10,6 +10,7 @@ from sealgate import library
 from sealgate.call import Call
 from sealgate.cli.doctor.checks import Role
 from sealgate.keys.vault.inspection import Inspection, Right
+from sealgate.keys.vault.transit import DATAKEY, DECRYPT, ENCRYPT, REWRAP
 
 _OTHER_KEY = "sealgate-doctor-no-such-key"
 _MOST_LISTED = 8
@@ -20,8 +21,11 @@ _EXPORTS = tuple(
     for kind in ("encryption-key", "hmac-key", "signing-key")
     for version in ("", "/1")
 )
-_NEVER: tuple[tuple[str, frozenset[str], tuple[str, ...]], ...] = (
-    ("wrap data keys of its own choice (encrypt)", _WRITE, ("encrypt/{key}",)),
+_Rights = tuple[str, frozenset[str], tuple[str, ...]]
+"""Rights in words, the capabilities that grant them, and their paths in the mount."""
+_ENCRYPT: _Rights = ("wrap data keys of its own choice (encrypt)", _WRITE, ("encrypt/{key}",))
+_ENCRYPT_OTHERS: _Rights = ("wrap data keys under other keys of the mount (encrypt)", _WRITE, ("encrypt/{other}",))
+_NEVER: tuple[_Rights, ...] = (
     ("make new keys by encrypting (create on encrypt)", _CREATE, ("encrypt/{other}",)),
     ("make new keys", _WRITE, ("keys/{other}",)),
     ("make data keys under other keys of the mount (datakey)", _WRITE, ("datakey/plaintext/{other}",)),
@@ -43,8 +47,7 @@ _NEVER: tuple[tuple[str, frozenset[str], tuple[str, ...]], ...] = (
     ("take a backup of the key", _READ, ("backup/{key}",)),
     ("change the settings of the mount (config)", _WRITE, ("config/keys",)),
 )
-"""Rights that no role of Sealgate needs: in words, the capabilities that grant them, and the paths in the mount."""
-_OPERATIONS = {Role.SAVER: "datakey/plaintext", Role.LOADER: "decrypt", Role.REWRAPPER: "rewrap"}
+"""Rights that no role of Sealgate needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,19 +64,39 @@ class Needs:
     """Keys that policies only read under."""
     signing_key: str = ""
     """The key that certifies audit trails; empty for none."""
+    wraps_local: bool = False
+    """Whether data keys are made here, and Vault encrypts them (`keys.vault.dataKeys: local`)."""
+    is_external: bool = False
+    """Whether Vault cannot rewrap under `key`, because it is in an HSM or KMS."""
 
     @property
     def policy(self) -> str:
         """The shipped policies that the role needs, with the names of this installation."""
         stanzas: dict[str, None] = {}
         for part in sorted(self.role.parts, reverse=True):
-            # A rewrapper sends batches, which no policy can bind to a context. It sees no data key.
-            bound = "-bound" if self.context and part is not Role.REWRAPPER else ""
             for key in (self.key, *sorted(self._others_of(part))):
-                stanzas |= dict.fromkeys(self._shipped(f"{part}{bound}", "artifacts", key))
+                stanzas |= dict.fromkeys(self._shipped(self._policy_of(part), "artifacts", key))
         if self.signing_key:
             stanzas |= dict.fromkeys(self._shipped("certifier", "audit", self.signing_key))
         return "\n\n".join(stanzas)
+
+    def _policy_of(self, part: Role) -> str:
+        """Return the name of the shipped policy for one role."""
+        if part is Role.REWRAPPER:
+            # A rewrapper sends batches, which no policy can bind to a context.
+            return f"{part}-local" if self._rewraps_here else part
+        local = "-local" if self.wraps_local and part is Role.SAVER else ""
+        return f"{part}{local}{'-bound' if self.context else ''}"
+
+    @property
+    def _rewraps_here(self) -> bool:
+        return self.wraps_local and self.is_external
+
+    def _operations(self, part: Role) -> tuple[str, ...]:
+        """Return the operations that one role needs."""
+        if part is Role.REWRAPPER:
+            return (DECRYPT, ENCRYPT) if self._rewraps_here else (REWRAP,)
+        return (DECRYPT,) if part is Role.LOADER else (ENCRYPT if self.wraps_local else DATAKEY,)
 
     def _others_of(self, part: Role) -> frozenset[str]:
         return self.others | self.read_keys if part is Role.LOADER else self.others
@@ -89,14 +112,27 @@ class Needs:
         """The rights that are too much: in words, the capabilities that grant them, and the path in the mount."""
         return [
             (words, too_many, path.format(key=self.key, other=_OTHER_KEY))
-            for words, too_many, paths in _NEVER
+            for words, too_many, paths in (_ENCRYPT_OTHERS if self._encrypts else _ENCRYPT, *_NEVER)
             for path in paths
         ]
 
+    @property
+    def _encrypts(self) -> bool:
+        return any(ENCRYPT in self._operations(part) for part in self.role.parts)
+
     def covers(self, path: str) -> bool:
         """Return whether a right at this path of the mount is needed, or is checked by another check that tries it."""
-        tried = {f"{operation}/{self.key}" for operation in _OPERATIONS.values()}
-        others = {f"{_OPERATIONS[part]}/{key}" for part in self.role.parts for key in self._others_of(part)}
+        tried = {
+            f"{operation}/{self.key}"
+            for part in (Role.SAVER, Role.LOADER, Role.REWRAPPER)
+            for operation in self._operations(part)
+        } | {f"{REWRAP}/{self.key}"}
+        others = {
+            f"{operation}/{key}"
+            for part in self.role.parts
+            for operation in self._operations(part)
+            for key in self._others_of(part)
+        }
         signs = {f"sign/{self.signing_key}"} if self.signing_key else set()
         return path in tried | others | signs | {f"keys/{self.key}"}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
@@ -13,23 +14,36 @@ from msgspec.structs import replace
 
 from sealgate import envelope
 from sealgate.call import Call, Operation
-from sealgate.cli.doctor.checks import MAKE, OPEN, POLICIES, Check, CheckResult, Role, failed, not_checked, ok
-from sealgate.compose.downstream import downstream_client
+from sealgate.cli.doctor.absent_keys import AbsentKeyAnswers
+from sealgate.cli.doctor.checks import MAKE, OPEN, POLICIES, Check, CheckResult, Role, failed, not_checked, ok, warning
+from sealgate.compose.downstream import downstream_client, stored_objects
 from sealgate.compose.keys import key_provider
 from sealgate.compose.policies import load_policies
 from sealgate.compose.stack import governed_layer, sealed_layer
 from sealgate.config import PathSettings, Settings
-from sealgate.errors import BadRequest, DataLoss, DownstreamStatus, NotSealed, PluginError, Refused, Unavailable
+from sealgate.errors import (
+    AlreadyStored,
+    BadRequest,
+    DataLoss,
+    Denied,
+    DownstreamStatus,
+    NotSealed,
+    PluginError,
+    Refused,
+    Unavailable,
+)
 from sealgate.layers.author_block import without_author_block
 from sealgate.plugin import Artifact, ArtifactPlugin
 from sealgate.policy import canonical_keys
 from sealgate.rpc.client import Downstream
+from sealgate.storage.deletion import Deleter
 from sealgate.storage.local_paths import local_errors
 from sealgate.storage.spool import Spool
-from sealgate.storage.stored_objects import StoredObjects, Transfer
+from sealgate.storage.stored_objects import StoredObjects
 
-_START, _SAVE, _LOAD = "downstream: start", "storage: save", "storage: load"
-_LOOK, _DELETE = "storage: sealed", "storage: delete"
+_START, _ABSENT = "downstream: start", "storage: absent keys"
+_SAVE, _LOAD = "storage: save", "storage: load"
+_LOOK, _ONCE, _DELETE = "storage: sealed", "storage: write once", "storage: delete"
 _PLAINTEXT = b"The text that sealgate doctor saves, reads, loads and then deletes. "
 _LARGEST = 1 << 16
 """The most bytes that are read back. A downstream that returns more has stored something else."""
@@ -53,12 +67,16 @@ class StorageChecks:
     def checks(self) -> list[Check]:
         """Return the checks, in order. The last deletes what was saved, even if a check before it failed."""
         start = Check(_START, self._start)
+        absent = Check(_ABSENT, self._ask_for_absent_key, needs=(_START,))
         if Role.SAVER not in self._role.parts:
-            return [start, Check(_SAVE, lambda _: [not_checked(f"skipped, because a {self._role} saves no artifact")])]
+            skipped = not_checked(f"skipped, because a {self._role} saves no artifact")
+            return [start, absent, Check(_SAVE, lambda _: [skipped])]
         saving = [
             start,
+            absent,
             Check(_SAVE, self._save, needs=(_START, MAKE, POLICIES)),
             Check(_LOOK, self._look, needs=(_SAVE,)),
+            Check(_ONCE, self._write_once, needs=(_SAVE,)),
         ]
         loading = [Check(_LOAD, self._load, needs=(_SAVE, OPEN))] if Role.LOADER in self._role.parts else []
         return [*saving, *loading, Check(_DELETE, self._delete, needs=(_START, MAKE, POLICIES))]
@@ -87,6 +105,11 @@ class StorageChecks:
         return spool
 
     @cached_property
+    def _objects(self) -> StoredObjects:
+        """The stored objects, without the layer that seals."""
+        return stored_objects(self._settings, self._downstream, self._spool)
+
+    @cached_property
     def _stack(self) -> ArtifactPlugin:
         settings = replace(self._settings, paths=PathSettings(roots=(self._home / "work",)))
         policies, keys = load_policies(settings), key_provider(settings)
@@ -105,12 +128,25 @@ class StorageChecks:
             return
         yield ok(f"the downstream answers and accepts {'streams' if streams else 'files only'}")
 
+    def _ask_for_absent_key(self, call: Call) -> Iterator[CheckResult]:
+        """Ask for a new random key, under which nothing can be stored, and report what the downstream answers."""
+        artifact = dataclasses.replace(without_author_block(self._artifact), key=f"{self._artifact.key}-absent")
+        answers = AbsentKeyAnswers(self._objects, artifact, deletes=Role.SAVER in self._role.parts)
+        yield from answers.results(call)
+
     def _save(self, call: Call) -> Iterator[CheckResult]:
         path = self._home / "work" / "saved"
         with local_errors("a temporary file"):
             path.write_bytes(self._plaintext)
         self._attempted = True
-        self._stack.save(_to(Operation.SAVE, call), self._artifact, path)
+        try:
+            self._stack.save(_to(Operation.SAVE, call), self._artifact, path)
+        except Denied as fault:
+            if type(fault) is not Denied:  # it was not decided on the key
+                raise
+            self._attempted = False
+            yield _denied(fault, "save")
+            return
         self._saved = True
         yield ok(f"saved {len(self._plaintext)} bytes as {self._artifact.key}")
 
@@ -129,9 +165,53 @@ class StorageChecks:
         header, _ = envelope.read_header(lambda size, offset: stored[offset : offset + size])
         yield ok(f"storage contains {len(stored)} bytes, sealed under key {header.key.key_name}")
 
+    def _write_once(self, call: Call) -> Iterator[CheckResult]:
+        """Create an object beside the artifact twice: the store must refuse the second time."""
+        if not self._downstream.get_capabilities(call).creates:
+            yield self._without_create_only()
+            return
+        beside = dataclasses.replace(without_author_block(self._artifact), key=f"{self._artifact.key}-once")
+        writing = Call(Operation.SAVE_STREAM, call.deadline, only_new=True)
+        try:
+            for _ in range(2):
+                self._downstream.save_stream(writing, beside, iter([b""]))
+            yield warning(
+                "the store ignores conditional writes: with overwrite: deny, two Saves at once may both succeed",
+                "Use a store that obeys If-None-Match, or object lock, if the policies deny overwriting",
+            )
+        except AlreadyStored:
+            yield ok("the store refuses to replace an object, so overwrite: deny holds for Saves at the same time")
+        finally:
+            yield from self._remove(call, beside)
+
+    def _remove(self, call: Call, artifact: Artifact) -> Iterator[CheckResult]:
+        """Delete an artifact beside the saved one, and report if that fails."""
+        try:
+            self._downstream.delete(_to(Operation.DELETE, call), artifact)
+        except PluginError as fault:
+            remedy = f"Delete the object {artifact.key} by hand, and give the downstream the right to delete"
+            yield failed(f"the object {artifact.key} could not be deleted: {fault.fact}", remedy)
+
+    def _without_create_only(self) -> CheckResult:
+        """Return a warning if a policy denies overwriting, also one on trial."""
+        fact = "no create-only writes: with overwrite: deny, two Saves at the same time may both succeed"
+        rules = [rule for document in load_policies(self._settings).documents for rule in document.spec.rules]
+        if all(rule.require.overwrite != "deny" for rule in rules):
+            return ok(fact)
+        return warning(
+            f"a policy denies overwriting, and the downstream has {fact}",
+            "Use a downstream with create-only writes, as sealgate backend has them, or a bucket with object lock",
+        )
+
     def _load(self, call: Call) -> Iterator[CheckResult]:
         path = self._home / "work" / "loaded"
-        self._stack.load(_to(Operation.LOAD, call), self._artifact, path)
+        try:
+            self._stack.load(_to(Operation.LOAD, call), self._artifact, path)
+        except Denied as fault:
+            if type(fault) is not Denied:
+                raise
+            yield _denied(fault, "save and load")
+            return
         with local_errors("a temporary file"):
             same = path.read_bytes() == self._plaintext
         if same:
@@ -145,7 +225,7 @@ class StorageChecks:
             return
         remedy = f"Delete the object {self._artifact.key} by hand, and give the downstream the right to delete"
         try:
-            self._stack.delete(_to(Operation.DELETE, call), self._artifact)
+            refused = self._delete_artifact(call)
         except PluginError as fault:
             if self._saved:
                 yield failed(f"the artifact could not be deleted: {fault.fact}", remedy)
@@ -154,8 +234,26 @@ class StorageChecks:
             return
         if self._is_there(call):
             yield failed("the downstream reported success, but the artifact can still be read", remedy)
+        elif refused:
+            yield ok(f"deleted the artifact past the policies, by which this component deletes nothing: {refused}")
         else:
             yield ok("deleted the artifact")
+
+    def _delete_artifact(self, call: Call) -> str:
+        """Delete the artifact. If policies keep it, delete it without them: it belongs to this check alone.
+
+        Returns:
+            Why policies kept it; empty if they did not.
+        """
+        refused = ""
+        try:
+            self._stack.delete(_to(Operation.DELETE, call), self._artifact)
+        except Denied as fault:
+            refused = fault.fact
+        if refused or self._is_there(call):  # a rule may also skip the Delete and report success
+            Deleter(self._objects).delete_artifact(_to(Operation.DELETE, call), without_author_block(self._artifact))
+            refused = refused or "a rule skips the Delete"
+        return refused
 
     def _is_there(self, call: Call) -> bool:
         try:
@@ -165,14 +263,18 @@ class StorageChecks:
 
     def _read(self, call: Call) -> bytes:
         """Read the stored object from the downstream, without opening it."""
-        stored = StoredObjects(self._downstream, self._spool, Transfer(self._settings.spool.transfer))
         content = bytearray()
-        with closing(stored.read(call, without_author_block(self._artifact))) as chunks:
+        with closing(self._objects.read(call, without_author_block(self._artifact))) as chunks:
             for chunk in chunks:
                 content += chunk
                 if len(content) > _LARGEST:
                     raise NotSealed("the stored object is far larger than what was saved", says="downstream")
         return bytes(content)
+
+
+def _denied(fault: Denied, verbs: str) -> CheckResult:
+    remedy = f"Give --scratch a prefix beneath which policies let this component {verbs}, and --role its task"
+    return failed(f"{fault.fact} ({fault.says})", remedy)
 
 
 def _to(operation: Operation, call: Call) -> Call:
