@@ -14,11 +14,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sealgate.errors import Cancelled, DeadlineExceeded, PluginError
+from sealgate.errors import Cancelled, DeadlineExceeded, PluginError, shown_key
 from sealgate.meter import Meter, Unlimited
-
-_LONGEST_KEY_LOGGED = 120
-"""Characters."""
 
 
 class Operation(StrEnum):
@@ -94,6 +91,8 @@ class DecisionFacts:
     """The outcome if every rule were enforced, including rules on trial."""
     code: str = ""
     """The reason in one word, such as `OK`, `NO_RULE` or `LIMIT_BYTES`."""
+    reason: str = ""
+    """The same in a few words, which contain no key; empty for an allowed call."""
     policy: str = ""
     """The name of the document that decided."""
     rule: str = ""
@@ -106,8 +105,6 @@ class DecisionFacts:
     """Each rule on trial that would have denied, as `policy/rule`."""
     annotations: tuple[tuple[str, str], ...] = ()
     """What the deciding rule adds to the audit record."""
-    hmac_key: bool = False
-    """Whether the deciding rule replaces the artifact's key by an HMAC in the audit record."""
 
 
 @dataclass(slots=True)
@@ -143,6 +140,11 @@ class AuditFacts:
     sequence: int = 0
 
 
+def every_key(_key: str) -> bool:
+    """Return True: every key is hidden. So it is as long as the policies are not known."""
+    return True
+
+
 @contextmanager
 def _untraced(_step: str) -> Iterator[str]:
     yield ""
@@ -171,6 +173,11 @@ class Call:
     """On the clock of `time.monotonic`, as `began` is; None if the caller set no deadline."""
     metadata: tuple[tuple[str, str | bytes], ...] = ()
     """The caller's gRPC metadata, which travels on to the downstream."""
+    only_new: bool = False
+    """A write must fail if anything is stored at its key (`errors.AlreadyStored`). A plugin that cannot do that in one
+    step with the write ignores it; `Capabilities.creates` reports which. `Governed` and the edge set it."""
+    hides: Callable[[str], bool] = field(default=every_key, repr=False)
+    """Whether no log line and no record may contain a key. `Governed` sets it before it decides."""
     began: float = field(default_factory=time.monotonic)
     id: str = field(default_factory=lambda: os.urandom(8).hex())
     """The decision id: error text, log and audit record all contain it."""
@@ -251,5 +258,5 @@ current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 
 
 def logged_key(call: Call, key: str) -> str:
-    """Return `key` as the log may show it: escaped, at most 120 characters, and replaced where a policy hides it."""
-    return "(hidden)" if call.decision.hmac_key else ascii(key[:_LONGEST_KEY_LOGGED])
+    """Return `key` as the log may show it: as `errors.shown_key` does, and replaced where it is hidden."""
+    return "(hidden)" if call.hides(key) else shown_key(key)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +20,10 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 """Seconds."""
 _LONGEST_DURATION = 7 * 24 * 3600.0
 _LONGEST_AUDIT_WAIT = 60
+_CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 _MOST_SINKS = 8
+_MOST_ABSENT_TEXTS = 16
+_ABSENT_TEXT = re.compile(r"(?=.{1,200}\Z)(?:[\W_]*[^\W_]){4}.*", re.DOTALL)
 
 
 class Duration(float):
@@ -35,6 +39,8 @@ class DownstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename
     socket: Path | None = None
     plugin_name: str | None = None
     start_timeout: Duration = Duration(30)
+    absent_texts: tuple[str, ...] = ()
+    """Texts in answers by which this plugin says that nothing is stored under a key, beside those that are known."""
 
     def __post_init__(self) -> None:
         """Require exactly one of `command` and `socket`."""
@@ -42,6 +48,10 @@ class DownstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename
             raise ValueError("exactly one of `command` and `socket` must be given")
         if any("\0" in word for word in self.command):
             raise ValueError("`command` contains a NUL character, which no argument can")
+        if len(self.absent_texts) > _MOST_ABSENT_TEXTS:
+            raise ValueError(f"`absentTexts` must contain at most {_MOST_ABSENT_TEXTS} texts")
+        if not all(map(_ABSENT_TEXT.fullmatch, self.absent_texts)):
+            raise ValueError("each of `absentTexts` must have at least 4 letters or digits, and at most 200 characters")
 
 
 class LocalKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -111,16 +121,22 @@ class VaultKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="
     """If empty, `VAULT_ADDR` is used."""
     namespace: str = ""
     """If empty, `VAULT_NAMESPACE` is used."""
+    ca_bundle: str = ""
+    """The certificates to trust, in PEM. If empty, `VAULT_CACERT` names their file or `VAULT_CACERT_BYTES` has them."""
     mount: str = "transit"
     key: str = "artifacts"
+    data_keys: Literal["vault", "local"] = "vault"
+    """Who makes data keys: Vault, or this process, which has Vault encrypt them."""
     context: str = ""
     """The context of a derived key. `${identity.namespace}` is replaced by the pod's namespace."""
     timeout: Duration = Duration(30)
 
     def __post_init__(self) -> None:
-        """Check the address, the context and the timeout."""
+        """Check the address, the certificates, the context and the timeout."""
         if self.address and not self.address.startswith(("https://", "http://")):
             raise ValueError("`address` must begin with https:// or http://")
+        if self.ca_bundle and _CERTIFICATE not in self.ca_bundle:
+            raise ValueError(f"`caBundle` must contain certificates in PEM, which begin with `{_CERTIFICATE}`")
         if "${" in self.context.replace("${identity.namespace}", ""):
             raise ValueError("`context` may contain ${identity.namespace} and no other placeholder")
         if self.timeout <= 0:
@@ -261,21 +277,13 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
                 raise ValueError("each of `policies` must be a path or a document in place")
 
     def required_downstream(self) -> DownstreamSettings:
-        """Return the section `downstream`.
-
-        Raises:
-            NotConfigured: the configuration does not have it.
-        """
+        """Return the section `downstream`, or raise `NotConfigured` if there is none."""
         if self.downstream is None:
             raise _missing("downstream")
         return self.downstream
 
     def required_keys(self) -> KeySettings:
-        """Return the section `keys`.
-
-        Raises:
-            NotConfigured: the configuration does not have it.
-        """
+        """Return the section `keys`, or raise `NotConfigured` if there is none."""
         if self.keys is None:
             raise _missing("keys")
         return self.keys

@@ -4,11 +4,13 @@ PluginError                     INTERNAL
 ├── BadRequest                  INVALID_ARGUMENT     the request cannot be carried out
 ├── NotPermitted                PERMISSION_DENIED    the key service or a file system refuses
 │   └── Denied                                       a policy refuses
+│       ├── AlreadyStored    ALREADY_EXISTS           something is stored where a write must not replace anything
 │       ├── NotSealed                                storage holds plaintext
 │       └── ContextDiffers                           the object was sealed for another context
 │           └── KeyDiffers                           the object was sealed under another key
 ├── NotConfigured               FAILED_PRECONDITION  the configuration is missing or forbids this
 │   ├── PolicyInvalid                                the policies do not load
+│   ├── UnclearAnswer                                it is unknown whether something is stored
 │   └── UnsupportedFormat                            a newer version of Sealgate sealed the object
 ├── DataLoss                    DATA_LOSS            stored bytes are not what was sealed
 │   ├── HeaderInvalid, WrongDataKey, Truncated, Tampered
@@ -27,12 +29,17 @@ PluginError                     INTERNAL
 
 from __future__ import annotations
 
+import errno
 from typing import ClassVar, Protocol
 
 from sealgate.argo import RETRIED_TEXTS
 
 _LONGEST_KEY_SHOWN, _LONGEST_DENIAL = 120, 400
 """Bytes."""
+_LEAST_ADVICE = 100
+"""Characters of advice that are worth a shorter key."""
+_LONGEST_ANSWER = 300
+"""Characters of a downstream's text in the line of an error."""
 
 
 class NamedCall(Protocol):
@@ -101,15 +108,25 @@ class Denied(NotPermitted):
     """A policy refuses. Its line has at most 400 bytes, however long the policy's message and the key are."""
 
     def _line(self, call: NamedCall, key: str) -> str:
-        remedy = self.remedy.rstrip(".")
-        for parts in ((key, remedy), (key, _cut(remedy, 100)), (_cut(key, 40), _cut(remedy, 100)), (_cut(key, 40), "")):
-            advice = f" {parts[1]}." if parts[1] else ""
-            line = f'denied {call.operation} "{parts[0]}": {self.fact} ({self.says}).{advice} [d={call.id}]'
-            if len(line.encode()) <= _LONGEST_DENIAL:
-                return one_line(line)
+        remedy, end = self.remedy.rstrip("."), f" [d={call.id}]"
+        for shown, least in ((key, _LEAST_ADVICE), (_cut(key, 40), _LEAST_ADVICE), (_cut(key, 40), 0)):
+            line = f'denied {call.operation} "{shown}": {self.fact} ({self.says}).'
+            room = _LONGEST_DENIAL - len(f"{line} .{end}".encode())
+            advice = _fitting(remedy, room)
+            if room >= 0 and (advice == remedy or len(advice) >= least):
+                return one_line(f"{line} {advice}.{end}" if advice else line + end)
         # The names of policy and rule and the code take at most 170 bytes, so the message of the policy is cut.
         line = f'denied {call.operation} "{_cut(key, 20)}": {_cut(self.fact, 20)} ({self.says}). [d={call.id}]'
         return one_line(line)
+
+
+class AlreadyStored(Denied):
+    """Something is stored under the key, and this write must not replace anything (`Call.only_new`)."""
+
+    status = "ALREADY_EXISTS"
+
+    def __init__(self, *, says: str = "sealgate") -> None:
+        super().__init__("the key is in use already, and this write replaces nothing", says=says)
 
 
 class NotSealed(Denied):
@@ -138,6 +155,27 @@ class PolicyInvalid(NotConfigured):
     """The policies do not load. Every call is refused until they do."""
 
     reason = "POLICY_INVALID"
+
+
+class UnclearAnswer(NotConfigured):
+    """The downstream's answer does not say whether something is stored under a key, and the call needs to know.
+
+    Args:
+        question: the name of the downstream's operation.
+        answer: the downstream's text. Only the caller's line contains it, because it may repeat the configuration.
+    """
+
+    def __init__(self, question: str, answer: str) -> None:
+        super().__init__(
+            f"the answer to {question} does not say whether anything is stored under the key",
+            says="downstream",
+            remedy="If it means that nothing is, add its text to downstream.absentTexts; otherwise repair its cause",
+        )
+        self._answer = answer
+
+    def _line(self, call: NamedCall, key: str) -> str:
+        line = super()._line(call, key)
+        return one_line(f"{line} The answer: {_cut(self._answer, _LONGEST_ANSWER)}") if self._answer else line
 
 
 class UnsupportedFormat(NotConfigured):
@@ -207,6 +245,14 @@ class Busy(LimitReached):
     transient = "i/o timeout"
 
 
+def out_of_descriptors(error: BaseException) -> Busy | None:
+    """Return the error that callers see if `error` is the report that no further file can be opened, or else None."""
+    if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+        remedy = "Try again, or raise the limit of open files of the plugin's container"
+        return Busy("too many files are open", says="file system", remedy=remedy)
+    return None
+
+
 class Cancelled(PluginError):
     """The caller went away."""
 
@@ -258,6 +304,14 @@ def shown_key(key: str) -> str:
 def one_line(text: str) -> str:
     """Return `text` with every line break and control character replaced by a space."""
     return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _fitting(text: str, most: int) -> str:
+    """Return `text`, cut to `most` bytes of UTF-8; empty if not even a character fits."""
+    if len(text.encode()) <= most:
+        return text
+    begin = text.encode()[: max(0, most - len("…".encode()))].decode(errors="ignore")
+    return f"{begin}…" if begin else ""
 
 
 def _cut(text: str, most: int) -> str:

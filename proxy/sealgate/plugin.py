@@ -53,7 +53,11 @@ class Capabilities:
 
     save_stream: bool
     replaces_whole: bool = False
-    """Whether Save and SaveStream replace the whole artifact: everything that was stored at its key and beneath it."""
+    """Whether Save and SaveStream replace the whole artifact: everything that was stored at its key and beneath it.
+
+    A Delete by such a plugin is not verified."""
+    creates: bool = False
+    """Whether Save and SaveStream obey `Call.only_new`, as far as the store behind the plugin can."""
 
 
 class ArtifactPlugin(Protocol):

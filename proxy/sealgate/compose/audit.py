@@ -17,6 +17,7 @@ from sealgate.compose.telemetry import build_exporter
 from sealgate.config import FileSink, OtlpSink, Settings
 from sealgate.errors import NotConfigured
 from sealgate.keys import KeyProvider
+from sealgate.log_event import LogEvent
 from sealgate.telemetry.environment import Signal, disabled, endpoint
 from sealgate.telemetry.reporting import Telemetry
 
@@ -24,6 +25,11 @@ log = logging.getLogger("sealgate")
 
 _LEAST_SECRET, _LARGEST_SECRET = 32, 1 << 16
 """Bytes."""
+UNSIGNED, SIGN_IT = (
+    "the audit trail is not signed: any program could have written it",
+    "Set audit.signingKey (docs/audit.md)",
+)
+"""How the log and `sealgate doctor` say it, and the remedy."""
 
 
 def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = None) -> AuditLog:
@@ -32,21 +38,47 @@ def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = N
     Raises:
         NotConfigured: the secret for hiding artifact keys cannot be read, or a sink needs a collector that is not set.
     """
+    copies, options = audit_copies(settings), audit_options(settings)
+    certifies = authority(keys) if signs(settings) else None
+    if certifies is None:
+        log.warning(LogEvent(UNSIGNED, remedy=SIGN_IT))
+    return AuditLog(audit_sinks(settings), identity.asserted(), options, certifies, copies=copies, telemetry=watch)
+
+
+def audit_sinks(settings: Settings) -> list[Sink]:
+    """Build the sinks of the trail. Nothing is opened before the first record."""
+    return [
+        File(sink.path) if isinstance(sink, FileSink) else Stdout()
+        for sink in settings.audit.sinks
+        if not isinstance(sink, OtlpSink)
+    ]
+
+
+def audit_copies(settings: Settings) -> list[Copy]:
+    """Build what exports copies of the trail to the collector; [] if none are configured.
+
+    Raises:
+        NotConfigured: the address of the collector is not set.
+    """
+    wants = any(isinstance(sink, OtlpSink) for sink in settings.audit.sinks)
+    return _collector_copies() if wants else []
+
+
+def audit_options(settings: Settings) -> AuditOptions:
+    """Build the options of the trail.
+
+    Raises:
+        NotConfigured: the secret for hiding artifact keys cannot be read.
+    """
     audit = settings.audit
-    sinks: list[Sink] = []
-    copies: list[Copy] = []
-    for sink in audit.sinks:
-        if isinstance(sink, OtlpSink):
-            copies.extend(_collector_copies())
-        else:
-            sinks.append(File(sink.path) if isinstance(sink, FileSink) else Stdout())
-    options = AuditOptions(
+    return AuditOptions(
         Mode(audit.mode), Require(audit.require), Phases(audit.phases), audit.wait, _hmac_key(audit.hmac_key_file)
     )
-    signs = provider_kind(settings).signs_by_default or bool(audit.signing_key)
-    return AuditLog(
-        sinks, identity.asserted(), options, authority(keys) if signs else None, copies=copies, telemetry=watch
-    )
+
+
+def signs(settings: Settings) -> bool:
+    """Return whether trails are to be signed: with `audit.signingKey`, or always with a local keyring."""
+    return provider_kind(settings).signs_by_default or bool(settings.audit.signing_key)
 
 
 def authority(keys: KeyProvider) -> Authority:
@@ -62,7 +94,9 @@ def authority(keys: KeyProvider) -> Authority:
 def _collector_copies() -> list[Copy]:
     """Build the exporter of copies to the OpenTelemetry collector; [] if a variable disables it or it fails."""
     if variable := disabled(Signal.LOGS, os.environ):
-        log.warning("no copies of the audit trail are exported: %s disables them", variable)
+        log.warning(
+            LogEvent("telemetry is not exported", part="copies of the trail", reason=f"{variable} disables them")
+        )
         return []
     if not endpoint(Signal.LOGS, os.environ):
         raise NotConfigured(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from typing_extensions import override
+
 from sealgate.backend import ObjectStoreBackend
+from sealgate.call import Call, every_key
 from sealgate.compose.starting import Composed
 from sealgate.compose.telemetry import telemetry
 from sealgate.layers.governed import Governed
+from sealgate.plugin import Artifact
 from sealgate.policy.engine import CANONICAL_KEYS
 from sealgate.telemetry import names
+from sealgate.telemetry.reporting import await_last_exports
 
 
 def backend() -> Composed:
@@ -15,7 +20,20 @@ def backend() -> Composed:
 
     The check of keys is for an Argo that uses the backend without the proxy: what it stores can be read through the
     proxy later. A limit on listings is not the backend's: the proxy also lists to decide, to delete and to save, and
-    limits what it shows to a caller itself.
+    limits what it shows to a caller itself. The backend does not know which keys the proxy's policies hide, so it logs
+    none.
     """
     watch = telemetry(None, names.BACKEND_SERVICE)
-    return Composed(Governed(ObjectStoreBackend(), CANONICAL_KEYS), watch, (watch.close,) if watch else ())
+    closing = (watch.close, await_last_exports) if watch else ()
+    return Composed(GovernedBackend(ObjectStoreBackend(), CANONICAL_KEYS, hides=every_key), watch, closing)
+
+
+class GovernedBackend(Governed):
+    """Refuses keys that are not canonical, and lists the whole store for an empty key.
+
+    `sealgate rewrap --all` asks for that. The proxy refuses an empty key from a caller, whatever the operation.
+    """
+
+    @override
+    def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
+        return super().list_objects(call, artifact) if artifact.key else self._inner.list_objects(call, artifact)

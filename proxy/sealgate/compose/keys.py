@@ -26,7 +26,7 @@ from sealgate.keys.provider import Rewrapper
 from sealgate.keys.vault.formats import is_header
 from sealgate.keys.vault.login import AppRoleLogin, Auth, JwtLogin, StaticToken, TokenFile
 from sealgate.keys.vault.provider import VaultKeys
-from sealgate.keys.vault.server import TransitKey, VaultServer
+from sealgate.keys.vault.server import Authorities, TransitKey, VaultServer
 
 _NAMESPACE = "${identity.namespace}"
 LOCAL_MOUNT = "transit"
@@ -103,24 +103,24 @@ def vault_keys(
 
     Args:
         settings: the section `keys.vault`.
-        environment: supplies what the settings leave out: `VAULT_ADDR`, `VAULT_NAMESPACE`, `VAULT_CACERT`,
-            `VAULT_TOKEN`.
+        environment: supplies what the settings leave out: `VAULT_ADDR`, `VAULT_NAMESPACE`, `VAULT_CACERT` or
+            `VAULT_CACERT_BYTES`, `VAULT_TOKEN`.
         service_account: where the pod's service account is mounted.
         signing_key: the name of the key that signs audit trails.
 
     Raises:
         NotConfigured: a setting and its variable are both missing, or malformed.
     """
-    ca_file = _value("", environment, "VAULT_CACERT")
     server = VaultServer(
         _address(settings, environment),
         _auth(settings, environment),
         namespace=_value(settings.namespace, environment, "VAULT_NAMESPACE"),
-        ca_file=Path(ca_file) if ca_file else None,
+        authorities=_authorities(settings, environment),
         patience=settings.timeout,
     )
     context = _context(settings.context, environment, service_account)
-    return VaultKeys(server, TransitKey(settings.mount, settings.key, context.encode()), signing_key=signing_key)
+    key = TransitKey(settings.mount, settings.key, context.encode(), wraps_local=settings.data_keys == "local")
+    return VaultKeys(server, key, signing_key=signing_key)
 
 
 def role_of(auth: KubernetesAuth | JwtAuth, environment: Mapping[str, str] = os.environ) -> str:
@@ -154,6 +154,20 @@ def _address(settings: VaultKeySettings, environment: Mapping[str, str]) -> str:
     return address
 
 
+def _authorities(settings: VaultKeySettings, environment: Mapping[str, str]) -> Authorities:
+    """Return the certificates to trust: those of the settings, or else of the one variable that is set."""
+    if settings.ca_bundle:
+        return Authorities("keys.vault.caBundle", pem=settings.ca_bundle)
+    text, file = _value("", environment, "VAULT_CACERT_BYTES"), _value("", environment, "VAULT_CACERT")
+    if text and file:
+        raise NotConfigured(
+            "both VAULT_CACERT and VAULT_CACERT_BYTES are set", says="environment", remedy="Unset one of them"
+        )
+    if text:
+        return Authorities("VAULT_CACERT_BYTES", pem=text)
+    return Authorities("the file that VAULT_CACERT names", file=Path(file)) if file else Authorities()
+
+
 def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
     auth = settings.auth
     if isinstance(auth, KubernetesAuth | JwtAuth):
@@ -162,11 +176,15 @@ def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
         return AppRoleLogin(auth.mount, auth.role_id, auth.secret_id_file)
     if isinstance(auth, TokenAuth):
         token = _value("", environment, "VAULT_TOKEN")
-        if not token or not is_header(token):
+        if not token:
             raise NotConfigured(
-                "keys.vault.auth takes the token from VAULT_TOKEN, which is not set or malformed",
-                says="configuration",
-                remedy="Set VAULT_TOKEN, or choose another method",
+                "VAULT_TOKEN is not set, and keys.vault.auth takes the token from it",
+                says="environment",
+                remedy="Set VAULT_TOKEN in the environment of the plugin, or choose another method in keys.vault.auth",
+            )
+        if not is_header(token):
+            raise NotConfigured(
+                "VAULT_TOKEN contains a character that no token has", says="environment", remedy="Set it to the token"
             )
         return StaticToken(token)
     return TokenFile(auth.path)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sealgate import config
 from sealgate.compose.audit import audit_log
-from sealgate.compose.downstream import downstream_client
+from sealgate.compose.downstream import absence, downstream_client
 from sealgate.compose.keys import key_provider
 from sealgate.compose.policies import load_policies, process_resolver
 from sealgate.compose.starting import Composed
@@ -26,6 +26,7 @@ from sealgate.rpc.edge import listing
 from sealgate.storage.local_paths import Roots
 from sealgate.storage.spool import Spool, remove_leftovers
 from sealgate.storage.stored_objects import Transfer
+from sealgate.telemetry.reporting import await_last_exports
 
 
 def proxy(socket_path: str) -> Composed:
@@ -38,7 +39,7 @@ def proxy(socket_path: str) -> Composed:
     settings = config.load(plugin=socket.parent.name)  # Argo's socket path: /tmp/artifact-plugins/<plugin name>/socket
     policies = load_policies(settings)
     keys = key_provider(settings)
-    watch = telemetry(settings.telemetry)
+    watch = telemetry(settings.telemetry, plugin=socket.parent.name)
     spool = _spool(settings, socket)
     downstream = downstream_client(settings, socket, shown=watch.calling if watch else None)
     trail = audit_log(settings, keys, watch)
@@ -47,7 +48,9 @@ def proxy(socket_path: str) -> Composed:
     governed = governed_layer(sealed, policies, keys)
     audited = Audited(governed, trail, discard=Roots(settings.paths.roots).remove, check_listing=listing)
 
-    closing = (downstream.close, spool.close, trail.close, *([watch.close] if watch else []))
+    # Telemetry is exported while the downstream ends, because that may export its own.
+    begin = (trail.close, *([watch.close] if watch else []))
+    closing = (*begin, downstream.close, spool.close, await_last_exports)
     return Composed(audited, watch, closing)
 
 
@@ -59,6 +62,7 @@ def sealed_layer(settings: Settings, downstream: ArtifactPlugin, keys: KeyProvid
         roots=Roots(settings.paths.roots),
         spool=spool,
         transfer=Transfer(settings.spool.transfer),
+        absence=absence(settings),
         allows_unbound=settings.allow_unbound,
     )
 

@@ -17,6 +17,7 @@ from typing_extensions import override
 
 from sealgate.call import Call, Operation
 from sealgate.errors import NotConfigured, PluginError
+from sealgate.log_event import LogEvent
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.rpc.observer import CallObserver
 
@@ -73,16 +74,16 @@ class Starting(ArtifactPlugin):
             ready()
         except PluginError as fault:
             self._fault = fault
-            log.error("%s (%s)", fault.fact, fault.says)  # noqa: TRY400 - a named error needs no trace
+            log.error(LogEvent("the plugin cannot start", reason=fault.fact, component=fault.says))  # noqa: TRY400 - a named error needs no trace
         except OSError as error:
             self._fault = NotConfigured(f"the plugin cannot start: {os.strerror(error.errno or 0).lower()}")
-            log.error("%s", self._fault.fact)  # noqa: TRY400 - a named error needs no trace
+            log.error(LogEvent("the plugin cannot start", reason=self._fault.fact))  # noqa: TRY400 - a named error needs no trace
         except Exception as error:
             # The text of an unexpected exception can contain a secret; the log gets its type and where it was raised.
             self._fault = PluginError(
                 f"an unexpected {type(error).__name__} stopped the start", remedy="Report it with the lines of the log"
             )
-            log.exception("the plugin cannot start: a defect")
+            log.exception(LogEvent("the plugin cannot start", reason="a defect"))
         finally:
             self._done.set()
 

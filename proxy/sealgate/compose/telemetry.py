@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
 from sealgate import identity
+from sealgate.log_event import LogEvent
 from sealgate.telemetry import names
 from sealgate.telemetry.environment import Signal, disabled, endpoint
 from sealgate.telemetry.reporting import Telemetry
@@ -26,6 +27,8 @@ def telemetry(
     settings: TelemetrySettings | None,
     service: str = names.SERVICE,
     environment: Mapping[str, str] = os.environ,
+    *,
+    plugin: str = "",
 ) -> Telemetry | None:
     """Build the traces and metrics of calls. Return None, without loading OpenTelemetry, if neither is configured.
 
@@ -33,6 +36,7 @@ def telemetry(
         settings: the section `telemetry`; without it there are no metrics.
         service: the default for `service.name`.
         environment: the `OTEL_*` variables.
+        plugin: the name of the plugin, which the page for Prometheus shows.
     """
     tracing = metrics = None
     if endpoint(Signal.TRACES, environment):
@@ -41,10 +45,10 @@ def telemetry(
     if kind == "otlp" and not endpoint(Signal.METRICS, environment):
         variable = disabled(Signal.METRICS, environment)
         reason = f"{variable} disables them" if variable else "set OTEL_EXPORTER_OTLP_ENDPOINT"
-        log.warning("metrics are not exported: %s", reason)
+        log.warning(LogEvent("telemetry is not exported", part="metrics", reason=reason))
     elif settings and kind != "none":
         prometheus = settings.prometheus if kind == "prometheus" else None
-        metrics = build_exporter("metrics", lambda: _metrics(prometheus, environment))
+        metrics = build_exporter("metrics", lambda: _metrics(prometheus, environment, plugin))
     component = identity.asserted(environment).component
     return Telemetry(tracing, metrics, component) if tracing or metrics else None
 
@@ -57,9 +61,10 @@ def build_exporter(what: str, build: Callable[[], Part]) -> Part | None:
     try:
         return build()
     except OSError as error:
-        log.error("%s are not exported: %s", what, os.strerror(error.errno or 0).lower())  # noqa: TRY400 - a trace adds nothing to the reason
+        log.error(LogEvent("telemetry is not exported", part=what, reason=os.strerror(error.errno or 0).lower()))  # noqa: TRY400 - a trace adds nothing to the reason
     except Exception as error:  # noqa: BLE001 - the library may raise any exception for a variable
-        log.error("%s are not exported: %s; check the OTEL_ variables", what, type(error).__name__)  # noqa: TRY400 - its text can contain a secret
+        reason = f"{type(error).__name__}; check the OTEL_ variables"
+        log.error(LogEvent("telemetry is not exported", part=what, reason=reason))  # noqa: TRY400 - its text can contain a secret
     return None
 
 
@@ -69,7 +74,7 @@ def _tracing(service: str, environment: Mapping[str, str]) -> Tracing:
     return Tracing(service, identity.asserted(environment), environment)
 
 
-def _metrics(prometheus: PrometheusSettings | None, environment: Mapping[str, str]) -> Metrics:
+def _metrics(prometheus: PrometheusSettings | None, environment: Mapping[str, str], plugin: str) -> Metrics:
     from sealgate.telemetry.metrics import Metrics, Page  # noqa: PLC0415 - loads OpenTelemetry, only if it is configured
 
-    return Metrics(Page(prometheus.address, prometheus.port) if prometheus else None, environment)
+    return Metrics(Page(prometheus.address, prometheus.port, plugin) if prometheus else None, environment)
