@@ -26,3 +26,27 @@
 (!has({{ .of }}.arguments) || {{ include "sealgate.admission.inputs" (dict "of" (printf "%s.arguments" .of) "root" .root) }}) &&
 (!has({{ .of }}.hooks) || {{ .of }}.hooks.all(h, !has({{ $hook }}) || {{ include "sealgate.admission.inputs" (dict "of" $hook "root" .root) }}))
 {{- end -}}
+
+{{- /* CEL: whether the key of an artifact, if it has one, begins as the keys of the object's namespace do. */ -}}
+{{- define "sealgate.admission.key" -}}
+(!has({{ . }}.plugin) || !has({{ . }}.plugin.key) || variables.prefixes.exists(p, {{ . }}.plugin.key.startsWith(p)))
+{{- end -}}
+
+{{- /* CEL: the same for all artifacts of a list's owner, such as `t.inputs` or `c.arguments`, if it exists. */ -}}
+{{- define "sealgate.admission.keys" -}}
+(!has({{ . }}) || !has({{ . }}.artifacts) || {{ . }}.artifacts.all(a, {{ include "sealgate.admission.key" "a" }}))
+{{- end -}}
+
+{{- /* CEL: the same for the arguments of a step or task, and of its hooks. */ -}}
+{{- define "sealgate.admission.callKeys" -}}
+{{ include "sealgate.admission.keys" (printf "%s.arguments" .) }} &&
+(!has({{ . }}.hooks) || {{ . }}.hooks.all(h, {{ include "sealgate.admission.keys" (printf "%s.hooks[h].arguments" .) }}))
+{{- end -}}
+
+{{- /* The variable `prefixes`: how the keys begin that a workflow of the object's namespace may name. */ -}}
+{{- define "sealgate.admission.prefixes" -}}
+- name: prefixes
+  expression: >-
+    [{{ "'{{workflow.namespace}}/', 'uploads/{{workflow.namespace}}/'" }}{{ range .Values.admission.sharedKeys }}, {{ squote . }}{{ end }}] +
+    (has(object.metadata.namespace) ? [object.metadata.namespace + '/', 'uploads/' + object.metadata.namespace + '/'] : [])
+{{- end -}}
