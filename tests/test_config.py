@@ -212,6 +212,20 @@ FAULTS = {
         HEAD + 'downstream: {command: ["a\\0b"]}',
         "3:1: `command` contains a NUL character, which no argument can",
     ),
+    "absent text that is a part of every text": (
+        HEAD + "downstream: {socket: /s, absentTexts: [no key, ' no. ']}",
+        "3:1: each of `absentTexts` must have at least 4 letters or digits, and at most 200 characters",
+    ),
+    "empty absent text": (HEAD + "downstream: {socket: /s, absentTexts: ['']}", "3:1: each of `absentTexts` must have"),
+    "long absent text": (
+        HEAD + f"downstream: {{socket: /s, absentTexts: [{'a' * 201}]}}",
+        "3:1: each of `absentTexts` must have",
+    ),
+    "very many absent texts": (
+        HEAD + f"downstream: {{socket: /s, absentTexts: [{', '.join(['nothing'] * 17)}]}}",
+        "3:1: `absentTexts` must contain at most 16 texts",
+    ),
+    "absent text that is no list": (HEAD + "downstream: {socket: /s, absentTexts: no key}", "3:26: "),
     "neither command nor socket": (HEAD + "downstream: {}", "3:1: exactly one of `command` and `socket` must be given"),
     "field twice": (HEAD + "spool: {}\npaths: {}\nspool: {}", "5:1: the field `spool` appears twice"),
     "field twice, deep": (

@@ -2,6 +2,8 @@
 
 import base64
 import json
+import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -66,3 +68,12 @@ def test_an_invalid_token_names_no_account(tmp_path_factory, written):
 def test_claims_of_another_shape_name_no_account(claims, tmp_path):
     (tmp_path / "token").write_text(token(claims))
     assert asserted({}, tmp_path).service_account == ""
+
+
+def test_the_page_of_components_says_what_each_process_is(tmp_path):
+    page = (Path(__file__).parents[1] / "docs/components.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.splitlines() if line.startswith("| ")]
+    assert len(rows) == 9
+    for what, variables, component in rows[2:]:
+        environment = dict(text.split("=", 1) for text in re.findall(r"`([^`]+)`", variables))
+        assert asserted(environment, tmp_path).component == component.strip("`").replace("none", ""), what

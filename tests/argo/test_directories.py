@@ -209,7 +209,7 @@ def test_planted_files_do_not_arrive_and_are_counted(place):
     shutil.copyfile(place.proxy.storage / f"{place.key}-beside", place.stored / "moved")
     assert place.load() == ABC
     assert place.records()[-1]["unmapped"]["io"]["left_out"] == 3
-    assert f"Load left out 3 objects that are not in the directory's manifest: '{place.key}'" in place.proxy.output()
+    assert f"objects were left out: operation=Load, key={place.key}, reason=they are not in the" in place.proxy.output()
 
 
 def test_a_file_of_an_earlier_save_is_refused(place):
@@ -417,12 +417,13 @@ def capabilities(argo: Argo) -> tuple[bool, dict[str, str]]:
 def test_the_bundled_backend_says_that_it_replaces_whole_artifacts(bundled):
     assert bundled.argo().is_directory("any") is False, "the backend is running"
     backend = Argo(bundled.socket.parent / ".sealgate-downstream" / "socket")
-    assert capabilities(backend) == (True, {"sealgate-replaces": "1", "sealgate-upload-end": "1"})
+    marks = {"sealgate-replaces": "1", "sealgate-creates": "1", "sealgate-upload-end": "1"}
+    assert capabilities(backend) == (True, marks)
     backend.close()
     assert capabilities(bundled.argo()) == (True, {"sealgate-upload-end": "1"}), "the proxy promises less"
 
 
-KEEPS = ["IsDirectory", "OpenStream", "Save", "Save"]
+KEEPS = ["IsDirectory", "ListObjects", "OpenStream", "Save", "Save"]
 
 
 @pytest.mark.parametrize(("replaces", "asked"), [("1", ["Save", "Save"]), ("", KEEPS), ("0", KEEPS)])
@@ -436,8 +437,28 @@ def test_a_downstream_that_replaces_whole_artifacts_is_asked_nothing_more(start,
     assert sorted(seen) == asked, seen
 
 
+@pytest.mark.parametrize("last", ["save", "delete"])
+def test_more_objects_than_the_baseline_lists_are_listed_and_removed(make, last):
+    """No listing limit applies to what a Save or a Delete needs, in the proxy or in the child behind it."""
+    allow_all = {"settings": {"policies": [document([{"effect": "allow"}])]}}
+    proxy = make(downstream=[*SEALGATE, "backend"], **allow_all).start()
+    stored = proxy.storage / "ns/many"
+    stored.mkdir(parents=True)
+    for number in range(10_001):
+        (stored / f"{number:05}").touch()
+    with closing(proxy.argo(timeout=600)) as argo:
+        assert len(argo.list_objects("ns/many")) == 10_001
+        if last == "save":
+            argo.save("ns/many", write_tree(proxy.work / "tree"))
+            assert len(list(stored.rglob("*"))) < 100
+        else:
+            argo.delete("ns/many")
+            assert not stored.exists()
+
+
+@pytest.mark.large
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("transfer", ["file", pytest.param("stream", marks=pytest.mark.large)])
+@pytest.mark.parametrize("transfer", ["file", "stream"])
 def test_a_directory_of_10001_files_is_saved_listed_loaded_saved_again_and_deleted(make, transfer):
     """No listing limit applies to what a Save, a Load or a Delete needs, in the proxy or in the child behind it."""
     allow_all = {"settings": {"policies": [document([{"effect": "allow"}])], "spool": {"transfer": transfer}}}

@@ -76,11 +76,11 @@ def test_a_downstream_killed_while_idle_is_restarted(own):
 def test_a_downstream_killed_during_a_load_leaves_nothing(start, key):
     options = {"settings": {"spool": {"transfer": "stream"}}, "environment": {"VENDOR_STREAMS": "1"}}
     stand = filled(start(**options), key)
-    argo = stand.proxy.argo("fault: hang-midway\n")
+    argo = stand.proxy.argo("fault: stall\n")
     failed: list[Outcome] = []
     call = threading.Thread(target=lambda: failed.append(outcome(stand.tries(argo)["Load"])))
     call.start()
-    assert eventually(lambda: f"hang-midway on OpenStream of {stand.stored}\n" in stand.proxy.output())
+    assert eventually(lambda: f"stall on OpenStream of {stand.stored}\n" in stand.proxy.output())
     vendor_process(stand.proxy).kill()
     call.join()
     assert_own_line(failed[0], "UNAVAILABLE", "Load", stand.stored)

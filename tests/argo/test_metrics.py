@@ -123,6 +123,7 @@ def test_prometheus_scrapes_the_same_metrics(page):
         r'rpc_server_call_duration_seconds_count\{.*rpc_method="artifact.ArtifactService/SaveStream".*\} 1', text
     )
     assert "sealgate_audit_records_total{" in text
+    assert re.search(r'^sealgate_plugin_info\{name="[\w.-]+",version="', text, re.MULTILINE), "whose page it is"
 
 
 METRICS = {
@@ -143,7 +144,7 @@ def emitted() -> set[str]:
     units = {names.CALL_DURATION: "_seconds", names.VAULT_DURATION: "_seconds", names.ARTIFACT_SIZE: "_bytes"}
     plain = {value.replace(".", "_") + units.get(value, "_total") for value in METRICS}
     parts = {f"{name}{part}" for name in plain for part in ("_bucket", "_sum", "_count") if not name.endswith("_total")}
-    return plain | parts
+    return {*plain, *parts, names.PLUGIN_INFO}
 
 
 def expressions(kind: str) -> list[str]:
@@ -174,7 +175,7 @@ print(urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).rea
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     seen = set(re.findall(r"^((?:sealgate|rpc_server)_\w+)\{", done.stdout, re.MULTILINE))
-    assert seen == {name for name in emitted() if name.endswith(("_total", "_bucket", "_sum", "_count"))}
+    assert seen == {name for name in emitted() if name.endswith(("_total", "_bucket", "_sum", "_count", "_info"))}
 
 
 @pytest.mark.parametrize("kind", ["dashboard", "alerts"])
@@ -230,7 +231,7 @@ def test_calls_work_where_the_environment_disables_copies(tmp_path, off):
     proxy = exercise(Proxy(tmp_path, settings=settings, environment={**Collector().environment(), **off}).start())
     assert proxy.stop() == 0
     assert len(proxy.trail.read_text().splitlines()) == 9
-    assert f"no copies of the audit trail are exported: {next(iter(off))} disables them" in proxy.output()
+    assert f"part=copies of the trail, reason={next(iter(off))} disables them" in proxy.output()
 
 
 @pytest.mark.parametrize(
@@ -244,7 +245,7 @@ def test_metrics_without_a_destination_are_warned_about_once(tmp_path, environme
     settings = {"telemetry": {"metrics": "otlp"}}
     proxy = exercise(Proxy(tmp_path, settings=settings, environment=environment).start())
     assert proxy.stop() == 0
-    assert proxy.output().count(f"WARNING sealgate: metrics are not exported: {why}") == 1
+    assert proxy.output().count(f"WARNING sealgate: telemetry is not exported: part=metrics, reason={why}") == 1
 
 
 RESOURCE = "k8s.pod.name=pod-7,argo.workflow.name=train,deployment.environment=prod"
@@ -315,5 +316,5 @@ def test_a_taken_port_of_the_metrics_page_does_not_stop_a_plugin(tmp_path):
         settings = {"telemetry": {"metrics": "prometheus", "prometheus": {"port": taken.getsockname()[1]}}}
         proxy = exercise(Proxy(tmp_path, settings=settings).start())
         assert proxy.stop() == 0
-    assert "ERROR sealgate: metrics are not exported: address already in use" in proxy.output()
+    assert "ERROR sealgate: telemetry is not exported: part=metrics, reason=address already in use" in proxy.output()
     assert "Traceback" not in proxy.log.read_text()

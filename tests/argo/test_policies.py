@@ -73,7 +73,7 @@ def test_a_denial_during_an_upload_leaves_nothing_and_the_next_call_works(start,
     argo = proxy.argo()
     found = outcome(lambda: argo.save_stream("a/x", [os.urandom(1 << 20)] * 9))
     assert_own_line(found, "PERMISSION_DENIED", "SaveStream", "a/x")
-    assert "exceeds maxBytes 3145728 (policy main, rule r0, LIMIT_BYTES)" in found.text
+    assert "exceeds maxBytes 3145728 (3 MiB) (policy main, rule r0, LIMIT_BYTES)" in found.text
     # The vendor's plugin removes its partial file after it has noticed the cancelled call.
     assert eventually(lambda: not [path for path in proxy.storage.rglob("*") if path.is_file()])
     argo.save_stream("a/x", b"plain")

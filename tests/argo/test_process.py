@@ -246,6 +246,22 @@ def test_15_sigkill_right_after_a_load_loses_nothing(start):
     assert sorted(path.name for path in proxy.work.iterdir()) == ["out"]
 
 
+def test_sigkill_during_a_load_leaves_no_plaintext_once_the_next_load_has_ended(start):
+    proxy = start()
+    proxy.argo().save_stream("large", os.urandom(200 << 20))
+    loading = threading.Thread(target=lambda: outcome(lambda: proxy.argo().load("large", proxy.work / "out")))
+    loading.start()
+    assert eventually(lambda: any(path.stat().st_size for path in proxy.work.iterdir()))
+    proxy.kill()
+    loading.join()
+    (left,) = proxy.work.iterdir()
+    assert left.name != "out"
+    proxy.start()
+    proxy.argo().save_stream("small", b"small")
+    proxy.argo().load("small", proxy.work / "small")
+    assert [path.name for path in proxy.work.iterdir()] == ["small"]
+
+
 ORPHANS = '(sleep 0.2 &); (sleep 0.4 &); exec {vendor} "$0"'
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import threading
 
 import pytest
 from harness.argo import FRAME
 from harness.content import blob
-from harness.outcome import IN_THE_ANSWER, assert_own_line, outcome
+from harness.outcome import IN_THE_ANSWER, Outcome, assert_own_line, outcome
 
 from sealgate.rpc import artifact_pb2 as pb
 
@@ -95,13 +96,35 @@ def test_57_the_spool_is_empty_after_a_refusal(proxy, key):
 
 
 @pytest.mark.parametrize(
-    ("fault", "code"), [("refuse-early", IN_THE_ANSWER), ("abort-midway", "ABORTED"), ("confirm-early", "DATA_LOSS")]
+    ("fault", "code", "text"),
+    [
+        ("refuse-early", "UNKNOWN", "quota of the vendor exceeded"),
+        ("abort-midway", "ABORTED", "the vendor gave up"),
+        ("status", "ALREADY_EXISTS", "the vendor's own words"),
+        ("confirm-early", "DATA_LOSS", "before it had the whole artifact"),
+    ],
 )
-def test_58_an_early_answer_of_the_downstream_ends_the_upload(by_stream, key, fault, code):
-    endless = itertools.repeat(blob(FRAME))
-    found = outcome(lambda: by_stream.argo(f"fault: {fault}\n").save_stream(key, endless))
+@pytest.mark.parametrize("pause", [0, 3], ids=["fast", "slow"])
+def test_58_an_early_answer_of_the_downstream_ends_the_upload_with_a_status(by_stream, key, fault, code, text, pause):
+    never = threading.Event()
+
+    def endless():
+        while not never.wait(pause):
+            yield blob(FRAME)
+
+    found = outcome(lambda: by_stream.argo(f"fault: {fault}\n").save_stream(key, endless()))
+    never.set()
     assert found.code == code, found
-    assert found.text
+    assert text in found.text
+    assert not (by_stream.storage / key).exists()
+
+
+@pytest.mark.parametrize("frames", [0, 1, 4])
+def test_58_a_refusal_of_a_small_upload_is_in_the_answer(by_stream, key, frames):
+    """The rest of a small upload is read before the answer, because Argo's client must have sent it."""
+    for _ in range(10):
+        found = outcome(lambda: by_stream.argo("fault: refuse-early\n").save_stream(key, blob(frames * FRAME)))
+        assert found == Outcome(IN_THE_ANSWER, "quota of the vendor exceeded")
     assert not (by_stream.storage / key).exists()
 
 

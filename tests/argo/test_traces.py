@@ -72,6 +72,8 @@ def test_a_success_is_one_server_span_with_its_parts_below_it(stand, collector, 
     expected |= {"open"} if operation in {"Load", "OpenStream"} else set()
     if operation.startswith("Save"):  # whether the downstream keeps objects that the Save replaces
         expected.add("/artifact.ArtifactService/IsDirectory")
+    if operation == "Delete":  # what is beneath the key, and whether the object is gone
+        expected |= {f"/artifact.ArtifactService/{asked}" for asked in ("ListObjects", "IsDirectory", "OpenStream")}
     root, below = spans_of(collector, id_of_last(stand.proxy, operation, stand.key(operation)), expected)
     assert (root.kind, root.status, root.attributes["rpc.response.status_code"]) == ("SERVER", "UNSET", "OK")
     assert root.name == f"/artifact.ArtifactService/{operation}"
@@ -92,7 +94,7 @@ def test_a_success_is_one_server_span_with_its_parts_below_it(stand, collector, 
     record = [r for r in read(stand.proxy.trail) if r["metadata"].get("correlation_uid")][-1]
     assert record["unmapped"]["trace"] == {"trace_id": root.trace_id, "span_id": root.span_id}
     if operation not in {"ListObjects", "IsDirectory"}:
-        assert root.attributes["sealgate.audit.chain_uid"] == record["attestation"]["chain_uid"]
+        assert root.attributes["sealgate.audit.chain_uid"] == record["attestation_list"][0]["chain_uid"]
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)

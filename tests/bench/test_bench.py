@@ -1,4 +1,4 @@
-"""The bench runs from beginning to end. No test checks a speed."""
+"""The bench runs from beginning to end, and some groups of rows alone in every run. No test checks a speed."""
 
 import json
 import re
@@ -6,23 +6,27 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+FILES = ("seal a file", "open a file")
+DECISIONS = (
+    "a decision with 100 rules",
+    "a decision with 100 rules, all of which match",
+    "the worst pattern on the longest key",
+    "loading a policy of 500 lines",
+)
+CALLS = ("Delete", "IsDirectory", "ListObjects")
 ROWS = (
-    "seal a file",
-    "open a file",
+    *FILES,
     "Save of a file",
     "Load of a file",
     "Save of a file at 200 MB/s",
     "Load of a file at 200 MB/s",
     "OpenStream of a file",
     "Save of a directory",
-    "Delete",
-    "IsDirectory",
-    "ListObjects",
-    "a decision with 100 rules",
-    "a decision with 100 rules, all of which match",
-    "the worst pattern on the longest key",
-    "loading a policy of 500 lines",
+    *CALLS,
+    *DECISIONS,
     "IsDirectory, a trail on standard output",
     "IsDirectory, a trail in a file",
     "IsDirectory, a trail and traces",
@@ -41,18 +45,14 @@ ROWS = (
 PEERS = {"cp", "age", "rclone crypt", "tink-py"}
 
 
-def test_the_bench_measures_every_row(tmp_path):
-    results = tmp_path / "results.json"
-    command = [sys.executable, "-m", "bench", "--quick", "--results", str(results)]
+def measured(results, *arguments):
+    """Run the bench with tiny sizes, check its rows and its table, and return the rows."""
+    command = [sys.executable, "-m", "bench", "--quick", "--results", str(results), *arguments]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=100)
     assert run.returncode == 0, run.stderr
 
     rows = json.loads(results.read_text())["rows"]
-    assert {row["row"] for row in rows} >= set(ROWS)
     assert {row["against"] for row in rows if row["row"] == "seal a file"} == PEERS
-    for name in ("IsDirectory", "Delete of a missing artifact", "Save of a file", "Load of a file"):
-        against = {row["against"] for row in rows if row["row"] == f"{name}, a trail and traces"}
-        assert against == {"no trail", "a trail on standard output"}
     for row in rows:
         assert row["reason"] or row["met"], row
         assert row["target"] != "-" or row["met"] is None, row
@@ -67,3 +67,18 @@ def test_the_bench_measures_every_row(tmp_path):
     table = [line for line in run.stdout.splitlines() if line.startswith("| ")]
     assert re.split(r" *\| *", table[0])[1:-1] == ["row", "ours", "against", "ratio", "target", "met"]
     assert [line.split("|")[1].strip() for line in table[1:]] == [row["row"] for row in rows]
+    return rows
+
+
+def test_the_bench_measures_groups_that_are_named(tmp_path):
+    rows = measured(tmp_path / "results.json", "--only", "files", "decisions", "calls")
+    assert {row["row"] for row in rows} == {*FILES, *DECISIONS, *CALLS}
+
+
+@pytest.mark.large
+def test_the_bench_measures_every_row(tmp_path):
+    rows = measured(tmp_path / "results.json")
+    assert {row["row"] for row in rows} >= set(ROWS)
+    for name in ("IsDirectory", "Delete of a missing artifact", "Save of a file", "Load of a file"):
+        against = {row["against"] for row in rows if row["row"] == f"{name}, a trail and traces"}
+        assert against == {"no trail", "a trail on standard output"}

@@ -7,8 +7,8 @@ import pytest
 pytestmark = pytest.mark.timeout(900, func_only=False)
 
 ELSEWHERE = {"s3": {"bucket": "b", "key": "k"}}
-OURS = {"plugin": {"name": "crypt", "configuration": "{}", "key": "ns/a"}}
-THEIRS = {"plugin": {"name": "plain-s3", "configuration": "{}", "key": "ns/a"}}
+OURS = {"plugin": {"name": "crypt", "configuration": "{}", "key": "team-a/a"}}
+THEIRS = {"plugin": {"name": "plain-s3", "configuration": "{}", "key": "team-a/a"}}
 
 
 def workflow(kind="Workflow", *, template=None, **spec):
@@ -33,7 +33,7 @@ def step(**more):
 ADMITTED = {
     "no artifact at all": workflow(),
     "an output in the default repository": workflow(template={"outputs": artifact()}),
-    "an output at a key of its own": workflow(template={"outputs": artifact(plugin={"key": "ns/x"})}),
+    "an output at a key of its own": workflow(template={"outputs": artifact(plugin={"key": "team-a/x"})}),
     "an output that names Sealgate": workflow(template={"outputs": artifact(**OURS)}),
     "an input given in place": workflow(template={"inputs": artifact(raw={"data": "x"})}),
     "an input from git": workflow(template={"inputs": artifact(git={"repo": "https://example.com/r"})}),
@@ -44,6 +44,35 @@ ADMITTED = {
     "garbage collection": workflow(artifactGC={"strategy": "OnWorkflowDeletion"}),
     "a workflow of a template": workflow(workflowTemplateRef={"name": "t"}),
     "arguments without artifacts": workflow(arguments={"parameters": [{"name": "p"}]}),
+    "a key that begins with the variable": workflow(
+        template={"inputs": artifact(plugin={"key": "{{workflow.namespace}}/{{inputs.parameters.p}}"})}
+    ),
+    "an upload": workflow(arguments=artifact(plugin={"key": "uploads/team-a/file"})),
+}
+FOREIGN = {"plugin": {"key": "team-b/secret"}}
+FOREIGN_KEYS = {
+    "an output": workflow(template={"outputs": artifact(**FOREIGN)}),
+    "an output whose key begins alike": workflow(template={"outputs": artifact(plugin={"key": "team-ab/x"})}),
+    "an output whose key is a variable": workflow(
+        template={"outputs": artifact(plugin={"key": "{{inputs.parameters.p}}"})}
+    ),
+    "an upload of another namespace": workflow(template={"inputs": artifact(plugin={"key": "uploads/team-b/x"})}),
+    "an input that never runs": workflow(
+        template={"steps": [[step(when="false", arguments=artifact(**FOREIGN))]]},
+    ),
+    "an input of a template": workflow(template={"inputs": artifact(**FOREIGN)}),
+    "an argument of the workflow": workflow(arguments=artifact(**FOREIGN)),
+    "an argument of a task": workflow(template={"dag": {"tasks": [step(arguments=artifact(**FOREIGN))]}}),
+    "an argument of a hook": workflow(hooks={"exit": {"template": "x", "arguments": artifact(**FOREIGN)}}),
+    "an argument of a task's hook": workflow(
+        template={"dag": {"tasks": [step(hooks={"exit": {"template": "x", "arguments": artifact(**FOREIGN)}})]}}
+    ),
+    "a place for logs": workflow(template={"archiveLocation": FOREIGN}),
+    "a source of data": workflow(template={"data": {"source": {"artifactPaths": {"name": "a", **FOREIGN}}}}),
+    "a manifest": workflow(
+        template={"resource": {"action": "get", "manifestFrom": {"artifact": {"name": "a", **FOREIGN}}}}
+    ),
+    "defaults of templates": workflow(templateDefaults={"inputs": artifact(**FOREIGN)}),
 }
 REFUSED = {
     "an output elsewhere": (workflow(template={"outputs": artifact(**ELSEWHERE)}), "output"),
@@ -82,6 +111,10 @@ REFUSED = {
         "arguments",
     ),
     "defaults of templates": (workflow(templateDefaults={"outputs": artifact(**ELSEWHERE)}), "output"),
+    "a cache of outputs": (
+        workflow(template={"memoize": {"key": "k", "cache": {"configMap": {"name": "authors"}}}}),
+        "memoize",
+    ),
     "an inline template": (workflow(template={"dag": {"tasks": [{"name": "s", "inline": {}}]}}), "inline"),
     "an inline template of a step": (workflow(template={"steps": [[{"name": "s", "inline": {}}]]}), "inline"),
     "a patch of the pod": (workflow(podSpecPatch="containers: []"), "podSpecPatch"),
@@ -119,6 +152,53 @@ def test_workflows_that_bypass_sealgate_are_refused_for_one_reason_in_every_kind
         assert reason in answer[0], (name, answer)
 
 
+def test_a_key_outside_the_namespace_is_refused_wherever_a_workflow_names_one(decide, policy):
+    answers = decide(policy, *({"object": found} for found in FOREIGN_KEYS.values()))
+    for name, answer in zip(FOREIGN_KEYS, answers, strict=True):
+        assert len(answer) == 1, (name, answer)
+        assert "does not begin with the namespace of the workflow" in answer[0], name
+
+
+def test_a_key_that_all_namespaces_share_is_admitted_if_the_values_name_it(decide, of):
+    policy = of("everything").the("ValidatingAdmissionPolicy", "-workflows")
+    found = [workflow(template={"outputs": artifact(plugin={"key": key})}) for key in ("shared/a", "sharedx/a")]
+    answers = decide(policy, *({"object": each} for each in found))
+    assert [len(answer) for answer in answers] == [0, 1]
+
+
+def with_node(**node):
+    return workflow() | {"status": {"nodes": {"w-1": {"id": "w-1", **node}}}}
+
+
+def test_only_argo_writes_foreign_keys_into_the_status_of_nodes(decide, policies):
+    policy = policies.the("ValidatingAdmissionPolicy", "-workflow-status")
+    foreign = [with_node(outputs=artifact(**FOREIGN)), with_node(inputs=artifact(**FOREIGN))]
+    cases = [{"object": each} for each in foreign] + [{"object": each, "old": with_node()} for each in foreign]
+    for answer in decide(policy, *(case | {"user": "author"} for case in cases)):
+        assert len(answer) == 1
+        assert "status.nodes" in answer[0]
+    assert decide(policy, *(case | {"user": CONTROLLER} for case in cases)) == [[]] * 4
+    labelled = foreign[0] | {"metadata": foreign[0]["metadata"] | {"labels": {"a": "b"}}}
+    own = with_node(outputs=artifact(**OURS))
+    admitted = [{"object": labelled, "old": foreign[0]}, {"object": own}, {"object": with_node()}]
+    assert decide(policy, *(case | {"user": "author"} for case in admitted)) == [[]] * 3
+
+
+@pytest.mark.parametrize("field", ["outputs", "status"])
+def test_results_of_tasks_name_no_foreign_key(decide, policies, field):
+    policy = policies.the("ValidatingAdmissionPolicy", "-task-results")
+
+    def result(location):
+        outputs = artifact(**location)
+        written = {"outputs": outputs} if field == "outputs" else {"status": {"nodes": {"n": {"outputs": outputs}}}}
+        kind = "WorkflowTaskResult" if field == "outputs" else "WorkflowTaskSet"
+        metadata = {"name": "w-1", "namespace": "team-a"}
+        return {"apiVersion": "argoproj.io/v1alpha1", "kind": kind, "metadata": metadata, **written}
+
+    answers = decide(policy, {"object": result(FOREIGN)}, {"object": result(OURS)})
+    assert [len(answer) for answer in answers] == [1, 0]
+
+
 @pytest.mark.parametrize("kind", ["Workflow", "WorkflowTemplate", "ClusterWorkflowTemplate"])
 def test_a_decoy_specification_does_not_hide_the_one_that_argo_runs(decide, policy, kind):
     decoy = workflow(kind, template={"outputs": artifact(**ELSEWHERE)})
@@ -131,6 +211,8 @@ STATUS = {
     "artifactRepositoryRef": {"artifactRepository": {"s3": {"bucket": "b"}}},
     "storedTemplates": {"namespaced/t/main": {"outputs": artifact(**ELSEWHERE)}},
     "storedWorkflowTemplateSpec": workflow(template={"outputs": artifact(**ELSEWHERE)})["spec"],
+    "compressedNodes": "H4sIAAAAAAAA",
+    "offloadNodeStatusVersion": "fnv:1",
 }
 CONTROLLER = "system:serviceaccount:argo:controller"
 SERVER = "system:serviceaccount:argo:argo-server"
@@ -140,7 +222,9 @@ SERVER = "system:serviceaccount:argo:argo-server"
 def test_status_fields_that_argo_obeys_are_written_by_argo_alone(decide, policies, field):
     policy = policies.the("ValidatingAdmissionPolicy", "-workflow-status")
     new = workflow() | {"status": {field: STATUS[field]}}
-    other = workflow() | {"status": {field: {"other": "x"}, "phase": "Running"}}
+    other = workflow() | {
+        "status": {field: "" if isinstance(STATUS[field], str) else {"other": "x"}, "phase": "Running"}
+    }
     stopped = new | {"spec": new["spec"] | {"shutdown": "Stop"}}
     cases = [{"object": new}, {"object": new, "old": workflow()}, {"object": new, "old": other}]
     answers = decide(policy, *(case | {"user": "author"} for case in cases))
@@ -181,7 +265,7 @@ def test_inputs_that_the_values_do_not_list_are_refused(decide, of):
 def test_a_repository_that_the_values_list_and_each_name_of_the_plugin_are_admitted(decide, of):
     policy = of("everything").the("ValidatingAdmissionPolicy", "-workflows")
     listed = workflow(artifactRepositoryRef={"configMap": "sealed-repositories"})
-    pci = workflow(template={"outputs": artifact(plugin={"name": "sealgate-pci", "key": "a", "configuration": "{}"})})
+    pci = workflow(template={"outputs": artifact(plugin={"name": "sealgate-pci", "key": "team-a/a"})})
     assert decide(policy, {"object": listed}, {"object": pci}) == [[], []]
 
 
@@ -201,7 +285,7 @@ def test_only_maintainers_write_the_configmaps_of_artifact_repositories(decide, 
 
 def test_the_admission_policies_apply_to_the_tenants_namespaces(of):
     bindings = [found for found in of("everything").objects() if found["kind"] == "ValidatingAdmissionPolicyBinding"]
-    assert len(bindings) == 3
+    assert len(bindings) == 4
     for binding in bindings:
         (expression,) = binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"]
         assert expression["values"] == ["team-a", "team-b"]

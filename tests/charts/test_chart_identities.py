@@ -6,7 +6,7 @@ import subprocess
 import pytest
 import yaml
 from harness.chain import SEALGATE
-from harness.openbao import ApiError, OpenBao
+from harness.openbao import POLICIES, ApiError, OpenBao
 from harness.rendering import CHART
 from harness.vault_logins import ServiceAccount, enable_kubernetes, token_reviewer
 
@@ -41,6 +41,11 @@ def token(account, namespace, name):
     return account.token(
         sub=f"system:serviceaccount:{namespace}:{name}", aud=AUDIENCE, **{"kubernetes.io": service_account}
     )
+
+
+def test_the_chart_grants_the_policies_that_sealgate_ships():
+    in_the_chart = {path.name: path.read_text() for path in (CHART / "files" / "vault").iterdir()}
+    assert in_the_chart == {path.name: path.read_text() for path in POLICIES.iterdir()}
 
 
 def test_the_vault_script_grants_a_save_and_a_load_and_nothing_more(of, vault, set_up):
@@ -94,6 +99,25 @@ def test_the_vault_script_grants_a_save_and_a_load_and_nothing_more(of, vault, s
     assert fault.value.status == 403
 
 
+@pytest.fixture(scope="module")
+def guarded(of, vault, tmp_path_factory):
+    """Return a namespace of Vault that the chart's script has set up, and the account whose tokens it trusts."""
+    name = f"ns-{secrets.token_hex(4)}"
+    vault.post(f"sys/namespaces/{name}")
+    account = ServiceAccount()
+    vault.post("sys/auth/cluster-1", {"type": "jwt"}, namespace=name)
+    vault.post("auth/cluster-1/config", {"jwt_validation_pubkeys": [account.public]}, namespace=name)
+    script = _in_namespace(of("everything"), name).the("ConfigMap", "-vault-setup")["data"]["setup.sh"]
+    vault.administered(script, tmp_path_factory.mktemp("guarded"), name)
+    return name, account
+
+
+def test_the_account_of_a_step_gets_a_token(vault, guarded):
+    name, account = guarded
+    body = {"role": "artifacts", "jwt": token(account, "team-a", "steps")}
+    assert vault.post("auth/cluster-1/login", body, namespace=name, token="none")["auth"]["client_token"]
+
+
 @pytest.mark.parametrize(
     ("role", "namespace", "who"),
     [
@@ -104,13 +128,8 @@ def test_the_vault_script_grants_a_save_and_a_load_and_nothing_more(of, vault, s
         ("artifacts-gc", "team-a", "steps"),
     ],
 )
-def test_other_accounts_get_no_token(of, vault, set_up, role, namespace, who):
-    name = f"ns-{secrets.token_hex(4)}"
-    vault.post(f"sys/namespaces/{name}")
-    account = ServiceAccount()
-    vault.post("sys/auth/cluster-1", {"type": "jwt"}, namespace=name)
-    vault.post("auth/cluster-1/config", {"jwt_validation_pubkeys": [account.public]}, namespace=name)
-    set_up(_in_namespace(of("everything"), name), name)
+def test_other_accounts_get_no_token(vault, guarded, role, namespace, who):
+    name, account = guarded
     with pytest.raises(ApiError):
         vault.post("auth/cluster-1/login", {"role": role, "jwt": token(account, namespace, who)}, namespace=name)
 
@@ -163,7 +182,7 @@ def rights(vault, auth):
 
 @pytest.mark.parametrize("certified", [False, True])
 def test_an_executor_only_opens_data_keys_and_a_step_only_makes_them(vault, cluster, with_executor, certified):
-    with_executor(*(["configuration.audit.signingKey=audit"] if certified else []))
+    with_executor(*([] if certified else ["configuration.audit.signingKey="]))
     sign = {"sign"} if certified else set()
     assert rights(vault, cluster("argo-artifacts", "argo-workflow")) == {"make"} | sign
     assert rights(vault, cluster("argo-artifacts-init", "executor")) == {"open"} | sign
@@ -191,7 +210,7 @@ def test_each_account_logs_in_by_its_own_role_alone(cluster, with_executor):
 
 def test_pods_without_init_containers_load_with_the_steps_account(vault, cluster, with_executor):
     rendered = with_executor("argo.layout=initless")
-    assert rights(vault, cluster("argo-artifacts", "argo-workflow")) == {"make", "open"}
+    assert rights(vault, cluster("argo-artifacts", "argo-workflow")) == {"make", "open", "sign"}
     assert "argo-artifacts-init" not in rendered.text
     with pytest.raises(ApiError):
         cluster("argo-artifacts", "executor")
@@ -199,16 +218,16 @@ def test_pods_without_init_containers_load_with_the_steps_account(vault, cluster
 
 def test_an_executor_with_the_steps_account_has_the_steps_role(vault, cluster, with_executor):
     rendered = with_executor("tenants.serviceAccounts.executor=argo-workflow")
-    assert rights(vault, cluster("argo-artifacts", "argo-workflow")) == {"make", "open"}
+    assert rights(vault, cluster("argo-artifacts", "argo-workflow")) == {"make", "open", "sign"}
     assert "argo-artifacts-init" not in rendered.text
 
 
 def test_roles_have_the_names_that_the_values_give_them(vault, cluster, with_executor):
     roles = {name: f"the-{name}-s" for name in ("init", "gc", "server")}
     rendered = with_executor(*(f"configuration.keys.vault.auth.roles.{name}={role}" for name, role in roles.items()))
-    assert rights(vault, cluster("the-init-s", "executor")) == {"open"}
-    assert rights(vault, cluster("the-gc-s", "argo-artifact-gc")) == set()
-    assert rights(vault, cluster("the-server-s", "argo-server", "argo")) == {"make", "open"}
+    assert rights(vault, cluster("the-init-s", "executor")) == {"open", "sign"}
+    assert rights(vault, cluster("the-gc-s", "argo-artifact-gc")) == {"sign"}
+    assert rights(vault, cluster("the-server-s", "argo-server", "argo")) == {"make", "open", "sign"}
     pod = config.parse(text(rendered.controller()["executor"]["env"]), "it").required_keys().vault.auth
     (server,) = (config.parse(text(env), "it").required_keys().vault.auth for env in _of_servers(rendered))
     assert (pod.role, pod.roles) == ("argo-artifacts", config.Roles(init="the-init-s", gc="the-gc-s"))
@@ -221,10 +240,10 @@ def test_the_roles_of_the_method_kubernetes_are_those_of_the_accounts(of, vault,
     pods = vault.api("GET", "auth/kubernetes/role/argo-artifacts")["data"]
     assert pods["bound_service_account_names"] == ["argo-workflow"]
     assert pods["bound_service_account_namespaces"] == ["team-a"]
-    assert pods["token_policies"] == ["sealgate-saver", "sealgate-loader"]
+    assert pods["token_policies"] == ["sealgate-saver", "sealgate-loader", "sealgate-certifier"]
     gc = vault.api("GET", "auth/kubernetes/role/argo-artifacts-gc")["data"]
     assert gc["bound_service_account_names"] == ["argo-artifact-gc"]
-    assert not gc["token_policies"], "it logs in to prove its identity, and has no rights"
+    assert gc["token_policies"] == ["sealgate-certifier"], "it needs no data key"
     server = vault.api("GET", "auth/kubernetes/role/argo-artifacts-server")["data"]
     assert server["bound_service_account_names"] == ["argo-server"]
     assert server["bound_service_account_namespaces"] == ["argo"]
@@ -263,6 +282,23 @@ def test_every_key_of_an_inline_policy_is_created_and_usable(helm, vault, set_up
     token = vault.post("auth/token/create", {"policies": role["token_policies"]})["auth"]["client_token"]
     for key in ("artifacts", "tenant-a", "tenant-b", "shared"):
         assert vault.post(f"a-mount/datakey/plaintext/{key}", token=token)["data"]["plaintext"]
+
+
+def test_with_local_data_keys_a_saver_may_encrypt_and_vault_makes_none(helm, vault, set_up, tmp_path):
+    keys = {"dataKeys": "local", "mount": "encrypts", "auth": {"mount": "cluster-3"}}
+    values = {"tenants": {"namespaces": ["team-a"]}, "configuration": {"keys": {"vault": keys}}}
+    (tmp_path / "values.yaml").write_text(yaml.safe_dump(values))
+    rendered = helm.rendered("--values", str(tmp_path / "values.yaml"))
+    vault.post("sys/auth/cluster-3", {"type": "kubernetes"})
+    set_up(rendered)
+    role = vault.api("GET", "auth/cluster-3/role/argo-artifacts")["data"]
+    token = vault.post("auth/token/create", {"policies": role["token_policies"]})["auth"]["client_token"]
+    assert vault.post("encrypts/encrypt/artifacts", {"plaintext": "AAAA"}, token=token)["data"]["ciphertext"]
+    with pytest.raises(ApiError) as raised:
+        vault.post("encrypts/datakey/plaintext/artifacts", token=token)
+    assert raised.value.status == 403
+    settings = config.parse(text(rendered.controller()["executor"]["env"]), "it")
+    assert settings.required_keys().vault.data_keys == "local"
 
 
 def test_argo_s_accounts_are_the_same_in_vault_in_argo_helm_and_in_the_admission_policy(of):

@@ -20,7 +20,12 @@ def notes(helm, tmp_path_factory):
         'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: the-notes}\ndata: {text: {{ include "notes" . | toJson }}}\n'
     )
     copy = helm.of_chart(str(chart))
-    return lambda case: copy.of(case).the("ConfigMap", "the-notes")["data"]["text"]
+
+    def notes(case, *options):
+        values = ("--values", str(CHART / "ci" / f"{case}.yaml"))
+        return copy.rendered(*values, *options).the("ConfigMap", "the-notes")["data"]["text"]
+
+    return notes
 
 
 @pytest.mark.parametrize("case", MATRIX)
@@ -56,3 +61,9 @@ def test_the_notes_say_when_argo_helms_controller_reads_the_configmap(notes):
 def test_the_notes_warn_of_a_context_that_does_not_separate_tenants(notes):
     assert "WARNING: keys.vault.context" in notes("everything")
     assert "WARNING" not in notes("default")
+
+
+def test_the_notes_warn_of_a_trail_that_is_not_signed(notes):
+    unsigned = ("--set", "configuration.audit.signingKey=")
+    assert "WARNING: the audit trail is not signed" in notes("default", *unsigned)
+    assert "WARNING" not in notes("local-keys", *unsigned)

@@ -5,7 +5,6 @@ import json
 import re
 import typing
 
-import jsonschema
 import msgspec
 import pytest
 import yaml
@@ -207,6 +206,8 @@ def kinds(annotated):
 
 
 def test_a_value_that_is_set_to_null_is_refused():
+    import jsonschema  # noqa: PLC0415 - takes 1.4 s, which each test process would spend
+
     schema = jsonschema.Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     may_be_null = {"argo.executor.securityContext"}
@@ -233,6 +234,8 @@ def test_a_value_that_is_set_to_null_is_refused():
 
 
 def test_every_value_is_explained_and_in_the_schema():
+    import jsonschema  # noqa: PLC0415 - as in the test above
+
     schema = json.loads((CHART / "values.schema.json").read_text())
     jsonschema.Draft7Validator.check_schema(schema)
     values = yaml.safe_load((CHART / "values.yaml").read_text())

@@ -77,6 +77,7 @@ def test_the_commands_of_a_walk_through_succeed_in_turn(text, tmp_path):
     }
     environment = {
         "PATH": f"{BIN}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
         "SEALGATE_CONFIG_YAML": json.dumps(settings),
         "SEALGATE_BACKEND_URL": f"file://{tmp_path}/storage",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -80,16 +81,24 @@ class Argo:
         return stub(request, timeout=self._timeout)
 
     def save_stream(self, key: str, chunks: Iterable[bytes] | bytes) -> None:
-        """Upload bytes in frames of 2 MiB, as Argo does, or each of `chunks` in a frame of its own."""
+        """Upload bytes in frames of 2 MiB, as Argo does, or each of `chunks` in a frame of its own.
+
+        Like Argo's client, it fails with `EOF` if an answer, and not a status, comes before it has sent all frames.
+        """
         if isinstance(chunks, bytes):
             chunks = [chunks[start : start + FRAME] for start in range(0, len(chunks), FRAME)]
+        sent = threading.Event()
 
         def frames() -> Iterator[pb.SaveStreamArtifactRequest]:
             yield pb.SaveStreamArtifactRequest(output_artifact=self.artifact(key))
             for chunk in chunks:
                 yield pb.SaveStreamArtifactRequest(chunk=chunk)
+            sent.set()
 
-        self._require(self.raw_save_stream(frames()))
+        answer = self.raw_save_stream(frames())
+        if not sent.is_set():
+            raise Failed("EOF")
+        self._require(answer)
 
     def raw_save_stream(self, frames: Iterator[pb.SaveStreamArtifactRequest]) -> pb.SaveArtifactResponse:
         stub = self.channel().stream_unary(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from typing import Any
 
-import kubernetes_validate
 import yaml
 from harness.golang import judge
 
@@ -36,6 +35,8 @@ def _parse(kind: str, document: dict[str, Any]) -> None:
 
 def require_kubernetes(document: dict[str, Any], version: str = "1.37") -> None:
     """Fail if `document` does not fit Kubernetes' published schemas, or has an unknown field."""
+    import kubernetes_validate  # noqa: PLC0415 - it takes seconds, and every process of a test run collects this file
+
     kubernetes_validate.validate(document, version, strict=True)
 
 

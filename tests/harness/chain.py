@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import signal
@@ -16,10 +17,14 @@ from pathlib import Path
 
 from harness.argo import CONFIGURATION, Argo
 
+from sealgate.log_event import LogEvent
+
 SEALGATE = [sys.executable, "-m", "sealgate"]
 VENDOR = [sys.executable, str(Path(__file__).with_name("vendor.py"))]
+SECOND_VENDOR = [sys.executable, str(Path(__file__).with_name("second_vendor.py"))]
 TESTS = Path(__file__).parent.parent
 STARTED_WITHIN = 30.0
+_OF_EVERY_LINE = {"timestamp", "level", "logger", "event"}
 
 
 def write_keyring(path: Path, versions: int = 1) -> Path:
@@ -117,7 +122,7 @@ class Proxy:
         return client
 
     def output(self) -> str:
-        """Return the log with level, logger and event of each record in a line."""
+        """Return the log with level, logger, event and fields of each record in a line; of a child's line its text."""
         return "".join(map(_readable, self.log.read_text(errors="replace").splitlines(keepends=True)))
 
     def stop(self) -> int:
@@ -146,13 +151,20 @@ class Proxy:
     def spools(self) -> list[Path]:
         """Return everything in spools but their locks."""
         beside = self.socket.parent
-        return [path for path in beside.glob(".sealgate-spool-*/*") if path.name != "lock"]
+        found: list[Path] = []
+        for spool in beside.glob(".sealgate-spool-*"):
+            with contextlib.suppress(FileNotFoundError):  # a spool of a killed process is removed by the next one
+                found += [path for path in spool.iterdir() if path.name != "lock"]
+        return found
 
 
 def _readable(line: str) -> str:
     try:
         facts = json.loads(line)
-        return f"{facts['level'].upper()} {facts['logger']}: {facts['event']}\n"
+        fields = {name: value for name, value in facts.items() if name not in _OF_EVERY_LINE}
+        output = fields.get("output")
+        event = output if isinstance(output, str) else LogEvent(facts["event"], **fields)
+        return f"{facts['level'].upper()} {facts['logger']}: {event}\n"
     except (ValueError, KeyError, TypeError):
         return line
 

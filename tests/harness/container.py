@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import psutil
 from harness.argo import Argo
 from harness.chain import write_keyring
 from harness.dockerfile import Stage
@@ -85,6 +86,9 @@ class Image:
                 fault.add_note(log.read().decode(errors="replace"))
                 raise
             finally:
+                # The kernel ends a container with its first process. `--kill-child` does not reach one of another user.
+                for first in psutil.Process(process.pid).children():
+                    first.kill()
                 process.kill()
                 process.wait()
 

@@ -1,4 +1,4 @@
-"""Programs built from Go modules, once for each virtual environment."""
+"""Programs built from Go modules, once for each user."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import hashlib
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from harness.tools import TOOLS
 
 CHARTS = Path(__file__).parents[1] / "charts" / "go"
 _HELM = "helm.sh/helm/v3/cmd/helm"
@@ -47,7 +47,7 @@ def _place() -> Iterator[tuple[str, Path]]:
     go = shutil.which("go")
     if go is None:
         pytest.skip("Go is not installed, and it builds the programs that validate the chart")
-    place = Path(sys.prefix, "go", "bin")
+    place = TOOLS / "go"
     place.mkdir(parents=True, exist_ok=True)
     with (place / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

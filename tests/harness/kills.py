@@ -6,29 +6,29 @@ The moment of each kill is chosen by progress: by how many stored objects the Sa
 from __future__ import annotations
 
 import itertools
-import os
 import random
 import shutil
-import threading
+import subprocess
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import psutil
+from harness import kill_midway
 from harness.chain import SEALGATE, Proxy, eventually, write_keyring
 from harness.content import blob, read_tree
+from harness.kill_midway import count_changes, stored_files
 from harness.outcome import Outcome, outcome
 
 from sealgate.envelope import MANIFEST
 
 BACKEND = [*SEALGATE, "backend"]
-_SLICE = 0.0001
-"""Seconds that a store may run before its progress is read again. A fast one stores an object in as long."""
-_LONGEST_DELAY = {"file": 0.0005, "stream": 0.1}
+_LONGEST_DELAY = {"file": 0.0002, "stream": 0.01}
 """Seconds between a change and a kill: as long as an object takes."""
 _UNTIL_THE_FIRST = 0.1
 """Seconds from the beginning of a Save to the first change, roughly."""
@@ -59,25 +59,16 @@ class Storage:
 
     environment: dict[str, str]
     objects: Path
+    many: int
+    """How many files the backend stores in a tenth of a second. It is stopped some milliseconds too late at times."""
 
-    def files_of(self, key: str) -> dict[str, tuple[int, int]]:
-        """Return each stored object beneath `key` with what changes when it is replaced."""
-        found: dict[str, tuple[int, int]] = {}
-        directories = [str(self.objects / key)]
-        while directories:
-            with suppress(FileNotFoundError), os.scandir(directories.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        directories.append(entry.path)
-                    elif "#" not in entry.name:  # the backend's unfinished files end in `#` and a number
-                        facts = entry.stat()
-                        found[entry.path] = (facts.st_ino, facts.st_mtime_ns)
-        return found
+    def files_of(self, key: str) -> dict[str, int]:
+        """Return each stored object beneath `key` with its inode."""
+        return stored_files(str(self.objects / key))
 
-    def changes(self, key: str, before: dict[str, tuple[int, int]]) -> int:
+    def changes(self, key: str, before: dict[str, int]) -> int:
         """Return how many objects beneath `key` were added, replaced or removed since `before`."""
-        now = self.files_of(key)
-        return sum(now.get(path) != before.get(path) for path in now.keys() | before.keys())
+        return count_changes(before, self.files_of(key))
 
 
 @dataclass(frozen=True)
@@ -108,13 +99,13 @@ class Kill:
 
 
 def write_old_and_new(place: Path, files: int) -> dict[State, Path]:
-    """Write two directories of `files` files each; half of the names, and the sizes of those files, are the same."""
+    """Write two directories of `files` files each; one name in five differs."""
     old, new = place / "old", place / "new"
     for number in range(files):
         size = (number * 977) % 9000 if number else (1 << 20) + 5
         name = f"{number % 3}/deeper/{number}" if number % 4 else f"{number}"
         for tree, seed in ((old, 1), (new, 2)):
-            named = name if number % 2 else f"{name}-{tree.name}"
+            named = name if number % 5 else f"{name}-{tree.name}"
             (tree / named).parent.mkdir(parents=True, exist_ok=True)
             (tree / named).write_bytes(blob(size, seed * files + number))
     (old / "empty in the old one").mkdir()
@@ -134,7 +125,6 @@ class Range:
         self._homes = itertools.count()
         self.work = home / "work"
         self.work.mkdir()
-        self._watching = threading.Lock()
         self._keyring = write_keyring(home / "keyring.json")
         self._trees = {transfer: write_old_and_new(self.work / transfer, files[transfer]) for transfer in files}
         self._contents = {
@@ -198,6 +188,7 @@ class Range:
             changes = [self._storage.changes(point.key, before[point]) for point in points]
             by_file, by_stream = pool.map(lambda transfer: self._states(transfer, points), ("file", "stream"))
         assert by_file == by_stream
+        assert not [path for path in self.work.iterdir() if path.name.startswith(".sealgate-")]
         return [
             Kill(point, count, saves[point], state)
             for point, count, state in zip(points, changes, by_file, strict=True)
@@ -210,9 +201,7 @@ class Range:
             for point in points:
                 proxy.argo().is_directory(point.key)  # waits until the child serves
                 children = process.children(recursive=True)
-                # By file, the store is faster than two threads here that take turns.
-                with self._watching if point.transfer == "file" else nullcontext():
-                    saves[point] = self._save_until_killed(proxy, point, process, _backend(children))
+                saves[point] = self._save_until_killed(proxy, point, process, _backend(children))
                 assert eventually(lambda children=children: not any(map(_is_alive, children)))
             proxy.kill()
         return saves
@@ -220,17 +209,18 @@ class Range:
     def _save_until_killed(
         self, proxy: Proxy, point: Point, process: psutil.Process, backend: psutil.Process
     ) -> Outcome:
-        before = self._storage.files_of(point.key)
-        with _begun(lambda: proxy.argo().save(point.key, self._trees[point.transfer][State.NEW])) as (saving, ended):
-            backend.suspend()
-            backend.nice(19)  # this process is not kept waiting when it wants to stop it
-            while self._storage.changes(point.key, before) < point.changes and not saving.is_set():
-                _run(backend, saving, _SLICE)
-            _run(backend, saving, point.delay)
-            # The child is stopped. When only the proxy is killed, its guardian kills the child some milliseconds later,
-            # and a child that runs would store more objects. Here all processes end at once, as in a container.
-            (process if point.victim is Victim.PROXY else backend).kill()
-        return ended[0]
+        # The child is stopped when it is killed. When only the proxy is killed, its guardian kills the child some
+        # milliseconds later, and a child that runs would store more objects. Here all processes end at once, as in a
+        # container.
+        victim = process if point.victim is Victim.PROXY else backend
+        place = (str(self._storage.objects / point.key), str(point.changes), str(point.delay))
+        with subprocess.Popen(
+            [sys.executable, "-I", "-S", kill_midway.__file__, str(backend.pid), str(victim.pid), *place],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as killer:
+            killer.stdout.readline()  # the backend is stopped
+            return outcome(lambda: proxy.argo().save(point.key, self._trees[point.transfer][State.NEW]))
 
     def _states(self, transfer: str, points: Sequence[Point]) -> list[State]:
         with self.proxy(transfer) as proxy:
@@ -241,7 +231,6 @@ class Range:
         found = outcome(lambda: proxy.argo().load(point.key, target))
         if found.code == State.DATA_LOSS:
             assert not target.exists(), point
-            assert not [path for path in self.work.iterdir() if path.name.startswith(f".{target.name}")]
             return State.DATA_LOSS
         assert found == Outcome("OK"), (point, found)
         loaded = read_tree(target)
@@ -266,29 +255,6 @@ def _for_one_proxy(points: Sequence[Point]) -> list[list[Point]]:
         of_children = [point for point in points if point.victim is Victim.CHILD and point.transfer == transfer]
         grouped += [of_children[at : at + _CHILDREN] for at in range(0, len(of_children), _CHILDREN)]
     return grouped
-
-
-@contextmanager
-def _begun(save: Callable[[], object]) -> Iterator[tuple[threading.Event, list[Outcome]]]:
-    """Begin `save` in a thread; yield an event that is set once it has ended, and a list that then has its outcome."""
-    over = threading.Event()
-    ended: list[Outcome] = []
-
-    def run() -> None:
-        ended.append(outcome(save))
-        over.set()
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    yield over, ended
-    thread.join()
-
-
-def _run(stopped: psutil.Process, saving: threading.Event, seconds: float) -> None:
-    """Let a stopped process run for at most `seconds`: a fast store would be past a point before that is noticed."""
-    stopped.resume()
-    saving.wait(seconds)
-    stopped.suspend()
 
 
 def _backend(children: Sequence[psutil.Process]) -> psutil.Process:

@@ -47,8 +47,9 @@ class Bench:
         )
         policies = documents(*written, installation=Installation("transit", **allowed))
         self.process = process
+        self.now: float = NOW
         self.governed = Governed(
-            self.sealed, policies, identify=lambda _: self.process, stored=self.sealed.stored, clock=lambda: NOW
+            self.sealed, policies, identify=lambda _: self.process, stored=self.sealed.stored, clock=lambda: self.now
         )
         self.call = Call(Operation.LOAD)
 

@@ -8,6 +8,15 @@ from pathlib import Path
 from sealgate.call import Call
 from sealgate.errors import DownstreamStatus, Refused
 from sealgate.plugin import Artifact, Capabilities, Chunk
+from sealgate.storage.stored_objects import Transfer
+
+WAYS = {
+    "auto": (Transfer.AUTO, True),
+    "auto-no-streams": (Transfer.AUTO, False),
+    "file": (Transfer.FILE, True),
+    "stream": (Transfer.STREAM, True),
+}
+"""The ways of transfer, each with whether the plugin has streams."""
 
 
 class MemoryPlugin:
@@ -96,4 +105,5 @@ class MemoryPlugin:
             self.objects.pop(key, None)
 
     def _beneath(self, artifact: Artifact) -> list[str]:
-        return sorted(key for key in self.objects if key.startswith(f"{artifact.key}/"))
+        start = f"{artifact.key}/" if artifact.key else ""
+        return sorted(key for key in self.objects if key.startswith(start))

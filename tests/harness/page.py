@@ -8,11 +8,18 @@ from pathlib import Path
 
 
 class Table:
-    """The only table of a page. The text around it is written by hand."""
+    """The first table of a page, or the first one below a line of it. The text around it is written by hand.
 
-    def __init__(self, page: Path, names: Sequence[str]) -> None:
+    Args:
+        page: the file.
+        names: the first cells of the rows, in their order.
+        below: the line that the table comes after; by default the table is the only one of the page.
+    """
+
+    def __init__(self, page: Path, names: Sequence[str], below: str = "") -> None:
         self._page = page
         self._names = names
+        self._below = below
 
     def rows(self, name: str) -> list[list[str]]:
         """Return the cells after `name` of each of its rows."""
@@ -27,8 +34,7 @@ class Table:
         with self._page.open("r+") as page:
             fcntl.flock(page, fcntl.LOCK_EX)
             lines = page.read().splitlines()
-            first = next(number for number, line in enumerate(lines) if line.startswith("| ---")) + 1
-            length = sum(line.startswith("|") for line in lines[first:])
+            first, length = self._place(lines)
             found = [self._split(line) for line in lines[first : first + length]]
             by_name = {each: [cells for cells in found if cells[0] == each] for each in self._names}
             by_name[name] = [[name, *cells] for cells in rows]
@@ -40,8 +46,17 @@ class Table:
     def _cells(self) -> list[list[str]]:
         with self._page.open() as page:
             fcntl.flock(page, fcntl.LOCK_SH)
-            lines = [line for line in page.read().splitlines() if line.startswith("|")]
-        return [self._split(line) for line in lines[2:]]
+            lines = page.read().splitlines()
+        first, length = self._place(lines)
+        return [self._split(line) for line in lines[first : first + length]]
+
+    def _place(self, lines: Sequence[str]) -> tuple[int, int]:
+        """Return the number of the first row below the head of the table, and how many rows there are."""
+        start = lines.index(self._below) if self._below else 0
+        first = next(number for number in range(start, len(lines)) if lines[number].startswith("| ---")) + 1
+        length = next((n for n, line in enumerate(lines[first:]) if not line.startswith("|")), len(lines) - first)
+        assert self._below or not any(line.startswith("|") for line in lines[first + length :])
+        return first, length
 
     @staticmethod
     def _split(line: str) -> list[str]:

@@ -75,9 +75,7 @@ class World:
     def rotation(self, prefix="ns", *, dry_run=False):
         pace = Pace(0, self.patience.stop.wait)
         artifact = Artifact(prefix)
-        return Rotation(
-            self.plugin, self.stored, self.keys, artifact, pace=pace, patience=self.patience, dry_run=dry_run
-        )
+        return Rotation(self.stored, self.keys, artifact, pace=pace, patience=self.patience, dry_run=dry_run)
 
     def opened(self, key):
         keys = LocalKeys(self.keyring)
