@@ -6,25 +6,33 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 # The demo needs the runtime's packages alone. It uses .venv if that is installed already.
 DEMO_VENV := $(if $(wildcard $(STAMP)),.venv,.venv-demo)
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 --generate-hashes \
 	--no-emit-index-url --no-header --no-annotate --quiet
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 REVISION := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
 EPOCH ?= $(shell git log -1 --format=%ct 2>/dev/null || echo 0)
 ENGINE ?= $(shell command -v docker || command -v podman || command -v buildah)
-# The number of test processes: one more than processors, because some tests wait.
-JOBS ?= $(shell expr $$(nproc) + 1)
+# The number of test processes: two more than processors, because a test waits for half of its time.
+JOBS ?= $(shell expr $$(nproc) + 2)
+
+# Bytecode is kept whatever the environment says: the tests start hundreds of interpreters.
+export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick test-large check fix bench docs image release stubs lock vectors refusals snapshots clean
+.PHONY: help demo test quick test-large fuzz check fix bench docs image release stubs lock vectors refusals snapshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
+# uv installs in a fifth of pip's time. It does not read pip's settings, so where it finds no index, pip installs.
 $(STAMP): requirements-dev.lock pyproject.toml
 	@echo "Installing the packages for development and tests (about 900 MB) into .venv"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements-dev.lock > .venv/uv.lock
+	@$(PIP_INSTALL) --no-deps --requirement .venv/uv.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirement requirements-dev.lock || \
+		$(PIP_INSTALL) --requirement requirements-dev.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
@@ -45,6 +53,15 @@ quick: $(STAMP) ## run the tests that need no server, no child process and no ch
 
 test-large: $(STAMP) ## run the tests that move gigabytes
 	$(BIN)/python -m pytest -m large
+
+# Inputs that each parser gets.
+RUNS ?= 1000000
+
+fuzz: $(STAMP) ## fuzz every parser of outside bytes with atheris; RUNS inputs each, and PARSERS names some of them
+	@$(BIN)/python -c "import atheris" 2>/dev/null || \
+		$(PIP_INSTALL) --requirement requirements-fuzz.lock
+	@for name in $${PARSERS:-$$(PYTHONPATH=tests:proxy $(BIN)/python -c "from fuzz.parsers import PARSERS; print(*PARSERS)")}; do \
+		echo "== $$name"; $(BIN)/python tests/fuzz/run_atheris.py $$name --runs $(RUNS) || exit 1; done
 
 check: $(STAMP) ## run linters, type checker and import rules
 	$(BIN)/ruff check
@@ -71,7 +88,7 @@ release: $(STAMP) ## build wheel, source archive and list of parts in dist/, rep
 	cd dist && sha256sum * > SHA256SUMS
 
 docs: $(STAMP) ## write the texts that tests observe into the documents
-	$(BIN)/python -m pytest -n $(JOBS) --write-docs tests/keys/vault/test_vault_fault_table.py
+	$(BIN)/python -m pytest -n $(JOBS) --write-docs tests/keys/vault/test_vault_fault_table.py tests/keys/vault/test_doctor_faults.py tests/argo/test_fault_matrix.py tests/backend/test_store_table.py
 
 stubs: $(STAMP) ## regenerate the protobuf stubs
 	PATH=$(CURDIR)/$(BIN):$$PATH $(BIN)/python -m grpc_tools.protoc -Isealgate/rpc=proto -Isealgate/envelope=proto --python_out=proxy --mypy_out=quiet:proxy \
