@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import socket
@@ -16,6 +17,7 @@ import pytest
 from harness.azurite import Azurite, azurite_at
 from harness.gcs import Gcs, gcs_server
 from harness.s3 import Server, versitygw_at
+from moto.s3.responses import S3Response
 from moto.server import ThreadedMotoServer
 
 from sealgate.backend import ObjectStoreBackend
@@ -38,11 +40,28 @@ class Store:
 
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Server]:
+    """An S3 server in this process. It compares `If-None-Match` and stores in one step, as S3 does.
+
+    moto itself does the two one after the other, so that of writes at the same time more than one may be stored.
+    """
     server = ThreadedMotoServer("127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield Server(f"http://{host}:{port}")
-    server.stop()
+    with pytest.MonkeyPatch.context() as patch:
+        one_at_a_time = threading.RLock()
+        for name in ("put_object", "_key_response_post"):
+            patch.setattr(S3Response, name, _holding(one_at_a_time, getattr(S3Response, name)))
+        server.start()
+        host, port = server.get_host_and_port()
+        yield Server(f"http://{host}:{port}")
+        server.stop()
+
+
+def _holding(lock: threading.RLock, method: Callable[..., object]) -> Callable[..., object]:
+    @functools.wraps(method)
+    def held(*arguments: object, **named: object) -> object:
+        with lock:
+            return method(*arguments, **named)
+
+    return held
 
 
 @pytest.fixture(scope="session")

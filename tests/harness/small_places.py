@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -62,8 +63,18 @@ class MemoryGroup:
 
     def close(self) -> None:
         """Wait until the processes in the group have ended, and remove it."""
-        assert eventually(lambda: not (self._place / "cgroup.procs").read_text())
+        assert eventually(lambda: not self._processes())
         assert eventually(self._removed)
+
+    def end(self) -> None:
+        """End the processes in the group, and remove it."""
+        for process in self._processes():
+            with suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+        self.close()
+
+    def _processes(self) -> list[str]:
+        return (self._place / "cgroup.procs").read_text().split()
 
     def _removed(self) -> bool:
         with suppress(OSError):
@@ -85,5 +96,8 @@ def memory_group(limit: int) -> Iterator[MemoryGroup]:
         pytest.skip("no process can be moved to a control group here")
     try:
         yield group
-    finally:
-        group.close()
+    except BaseException as error:
+        error.add_note(f"the kernel ended {group.kills()} processes here; at most {group.peak() >> 20} MiB were in use")
+        group.end()
+        raise
+    group.close()
