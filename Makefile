@@ -20,7 +20,7 @@ JOBS ?= $(shell expr $$(nproc) + 2)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick test-large fuzz check fix bench docs image release stubs lock vectors refusals snapshots clean
+.PHONY: help demo test test-again quick test-large fuzz check fix bench docs image release stubs lock vectors refusals snapshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ demo: $(DEMO_VENV)/.installed ## show the whole chain on this machine, step by s
 
 test: check ## run linters, type checker, import rules and every test but the large ones
 	$(BIN)/python -m pytest -n $(JOBS) -m "not large"
+
+test-again: $(STAMP) ## run the tests that failed in the last run once more, one at a time
+	$(BIN)/python -m pytest -n 0 -m "not large" --last-failed --last-failed-no-failures none
 
 quick: $(STAMP) ## run the tests that need no server, no child process and no chart
 	$(BIN)/python -m pytest -n $(JOBS) -m quick
