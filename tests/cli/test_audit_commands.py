@@ -98,6 +98,7 @@ def test_a_tampered_trail_is_not_verified_and_the_line_is_named(run, proxy, tmp_
         (["verify", "/dev/null", "--certifier", "/dev/null"], b"holds no Ed25519 public keys"),
         (["verify", "/dev/null", "--object", "/etc/hostname"], b"audit"),
         (["query", "/dev/null", "--since", "yesterday"], b"is not a time such as"),
+        (["report", "/dev/null", "--since", "yesterday", "--to", "page"], b"is not a time such as"),
     ],
 )
 def test_a_mistake_is_reported_in_one_line(run, arguments, says):
@@ -160,6 +161,8 @@ def test_accesses_are_listed_as_a_table(run, proxy):
         (["--code", "OK"], 5),
         (["--decision", "denied", "--code", "OK"], 0),
         (["--rule", "no such rule"], 0),
+        (["--proposed", "deny"], 1),
+        (["--proposed", "allow"], 5),
         (["--namespace", "no-such-namespace"], 0),
         (["--service-account", "no-such-account"], 0),
         (["--component", "gc"], 0),
@@ -262,7 +265,7 @@ def test_an_unsigned_trail_is_consistent_and_never_verified(run, tmp_path):
     assert done.stdout.endswith(b"3 accesses, consistent, not signed\n")
     assert '<p class="verdict"><b>Consistent, not signed:</b> 1 chain without a certificate.' in page.read_text()
     assert "Verified" not in page.read_text()
-    assert "count all records, including those that were not verified" in page.read_text()
+    assert "also count records that were not verified" in page.read_text()
 
 
 def test_the_possible_reasons_for_an_open_chain_are_shown(run, proxy, tmp_path):
@@ -321,13 +324,29 @@ def test_a_page_never_replaces_the_trail(run, proxy, tmp_path):
     assert "<b>Verified.</b>" in page.read_text()
 
 
+@pytest.mark.parametrize("of", [[], ["--artifact-key", "team-a/one"]])
+def test_a_page_counts_the_accesses_of_a_period_alone(run, proxy, tmp_path, of):
+    page = tmp_path / "page.html"
+    count = 3 if of else 6
+    for options, counted, says in (
+        (["--since", "1h"], count, "UTC are counted. The verdict is on the whole trail."),
+        (["--since", "2000-01-01", "--until", "2001-01-01T00:00:00Z"], 0, "No access is in this period."),
+        (["--until", "1h"], 0, "<p>Only accesses before "),
+    ):
+        done = run("report", proxy.trail, *of, *options, "--to", page)
+        assert (done.returncode, done.stderr) == (0, b"")
+        assert done.stdout == f"{page}: {counted} accesses, verified\n".encode()
+        assert says in page.read_text()
+    assert "<b>Verified.</b>" in page.read_text()
+
+
 def test_a_page_answers_who_read_an_artifact(run, proxy, tmp_path):
     page = tmp_path / "page.html"
     done = run("report", proxy.trail, "--artifact-key", "team-a/one", "--to", page)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout == f"{page}: 3 accesses, verified\n".encode()
     (read,) = cells(page.read_text(), "Reads")
-    assert read[2:8] == ["train-7x2p train-7x2p-1", "", "OpenStream", "team-a/one", "allowed", "1,000"]
+    assert read[2:8] == ["train-7x2p-1", "", "OpenStream", "team-a/one", "allowed", "1,000"]
     assert [one[4] for one in cells(page.read_text(), "Writes and deletions")] == ["Delete", "SaveStream"]
 
 

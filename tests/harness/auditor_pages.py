@@ -31,7 +31,7 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.fetched += [value for name, value in attrs if name in {"src", "href", "data", "action"}]
         self.scripts += tag == "script" or any(name.startswith("on") for name, _ in attrs)
-        if tag not in {"meta", "line", "rect", "br"}:
+        if tag not in {"meta", "line", "rect", "br", "wbr"}:
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -56,11 +56,11 @@ class Tables(HTMLParser):
             self.tables[self._heading][-1].append([])
         elif tag == "td":
             self.tables[self._heading][-1][-1].append("")
-        self._in_cell = tag in {"td", "span"} and bool(self.tables)
+        self._in_cell = self._in_cell or tag == "td"
 
     def handle_endtag(self, tag):
         self._in_heading = self._in_heading and tag != "h2"
-        self._in_cell = self._in_cell and tag not in {"span", "td"}
+        self._in_cell = self._in_cell and tag != "td"
 
     def handle_data(self, data):
         if self._in_heading:

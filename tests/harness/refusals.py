@@ -32,7 +32,8 @@ them in the message of the node, after `rpc error: code = PermissionDenied desc 
 
 Each text is one line of at most 400 bytes. It contains the operation and the key, the fact, the source of the decision,
 a remedy, and a decision id that also appears in the log and in the audit trail. The code is also in the metadata of the
-answer, as `sealgate-code`.
+answer, as `sealgate-code`. [The guide](policies.md) explains how a policy decides, and [the
+reference](policy-reference.md#refusals) lists the codes.
 
 `make refusals` generates this page. Tests compare the refusals of the library with the answers at the socket, and make
 a call for each of the others.

@@ -5,12 +5,11 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import BinaryIO
@@ -21,22 +20,22 @@ from sealgate import envelope
 from sealgate.audit.reading import query, readers, report
 from sealgate.audit.reading.chain_state import ChainFacts, ExpectedRecord
 from sealgate.audit.reading.figures import Figures
+from sealgate.audit.reading.page import Origin
 from sealgate.audit.reading.readers import ArtifactAccesses
 from sealgate.audit.reading.trail_lines import MARK, TrailLine, read_lines
 from sealgate.audit.reading.verify import VerificationResult, verify
 from sealgate.audit.records import Actor
 from sealgate.call import Operation
 from sealgate.cli.audit_keys import configured_keys, pem_of, trusted_keys
+from sealgate.cli.counting import counted
 from sealgate.cli.exit_codes import BAD_USAGE, DONE, NOT_SO
 from sealgate.cli.progress import Progress
-from sealgate.cli.shared_options import add_config_option, add_output_option
+from sealgate.cli.shared_options import add_config_option, add_output_option, add_period_options
 from sealgate.errors import BadRequest
 from sealgate.policy import canonical_keys
 
 SUMMARY = "verify, query and report on an audit trail"
 _STDIN = "-"
-_AGO = re.compile(r"([0-9]{1,5})([mhdw])", re.ASCII)
-_UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _OPERATIONS = [operation.value for operation in Operation if operation is not Operation.GET_CAPABILITIES]
 
 
@@ -71,10 +70,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         ask.add_argument(f"--{name.replace('_', '-')}", default="", metavar="TEXT", help=what)
     ask.add_argument("--key-version", type=int, metavar="N", help="of the key that sealed the artifact")
     ask.add_argument("--decision", default="", choices=("allowed", "denied"), help="list only these accesses")
-    ask.add_argument(
-        "--since", type=_moment, metavar="TIME", help="in ISO 8601, UTC if it names no time zone; or as 7d, 12h"
-    )
-    ask.add_argument("--until", type=_moment, metavar="TIME", help="list only accesses before this time")
+    add_period_options(ask)
     add_output_option(ask, *query.WRITERS)
     ask.set_defaults(act=_query)
 
@@ -86,6 +82,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="KEY",
         help="make the page that answers who read this artifact, instead of the report on all accesses",
     )
+    add_period_options(page)
     page.add_argument("--to", type=Path, required=True, metavar="FILE", help="the report to write")
     page.set_defaults(act=_report)
 
@@ -207,19 +204,15 @@ def _conclusion(verdict: VerificationResult) -> str:
     if verdict.empty:
         return f"NOT verified, no record found: no line contains {MARK.decode()}...}}, bare or as text in a JSON object"
     if not verdict.good:
-        return f"NOT verified, {_counted(len(verdict.findings), 'finding')}"
+        return f"NOT verified, {counted(len(verdict.findings), 'finding')}"
     if verdict.unsigned:
-        return f"consistent, not signed: {_counted(verdict.unsigned, 'chain')} without a certificate"
-    return f"verified, {_counted(len(verdict.chains), 'chain')}"
+        return f"consistent, not signed: {counted(verdict.unsigned, 'chain')} without a certificate"
+    return f"verified, {counted(len(verdict.chains), 'chain')}"
 
 
 def _and_more(count: int) -> Iterator[str]:
     if count:
         yield f"          and {count} more"
-
-
-def _counted(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _period(chain: ChainFacts) -> str:
@@ -259,7 +252,7 @@ def _query(options: argparse.Namespace) -> int:
     exact = {name: getattr(options, name) for name in ("operation", "decision", *query.EXACT)}
     if options.key_version is not None:
         exact["key_version"] = options.key_version
-    wanted = query.AccessFilter(options.key, exact, options.since, options.until)
+    wanted = query.AccessFilter(options.key, exact, query.Period(options.since, options.until))
     rows = query.AccessRows()
     with _opened(options.trail) as trail, Progress("read", "lines") as progress:
         matching = (row for row in query.accesses(progress.counted(trail), rows) if wanted.matches(row))
@@ -271,7 +264,7 @@ def _query(options: argparse.Namespace) -> int:
 def _warn_of_inaccuracies(rows: query.AccessRows) -> None:
     """Print on standard error which lines a list or a report leaves out, and which accesses it counts twice."""
     if rows.unread:
-        print(f"sealgate: {_counted(rows.unread, 'line')} could not be read", file=sys.stderr)
+        print(f"sealgate: {counted(rows.unread, 'line')} could not be read", file=sys.stderr)
     if rows.counted_twice:
         text = "counted twice, as unfinished and with their outcome: too many accesses ran at the same time"
         print(f"sealgate: {rows.counted_twice} accesses are {text}", file=sys.stderr)
@@ -283,23 +276,26 @@ def _report(options: argparse.Namespace) -> int:
     figures = Figures()
     found = _artifact(options.artifact_key) if options.artifact_key is not None else None
     counts = found or figures
+    period = query.Period(options.since, options.until)
 
-    def counted(trail: Iterator[TrailLine]) -> Iterator[TrailLine]:
+    def count(row: query.Row) -> None:
+        if period.contains(row):
+            counts.add(row)
+
+    def noted(trail: Iterator[TrailLine]) -> Iterator[TrailLine]:
         for line in trail:
             row = rows.add(line)
             if row is not None:
-                counts.add(row)
+                count(row)
             yield line
 
     with _opened(options.trail) as trail, Progress("verified", "lines") as progress:
-        verdict = _verified(options, progress.counted(counted(trail)))
+        verdict = _verified(options, progress.counted(noted(trail)))
     for row in rows.unfinished():
-        counts.add(row)
+        count(row)
     _warn_of_inaccuracies(rows)
-    now = datetime.now(UTC)
-    text = (
-        readers.page(found, verdict, options.trail, now) if found else report.page(figures, verdict, options.trail, now)
-    )
+    origin = Origin(options.trail, datetime.now(UTC), period)
+    text = readers.page(found, verdict, origin) if found else report.page(figures, verdict, origin)
     try:
         _write_whole(options.to, text)
     except OSError as error:
@@ -366,13 +362,3 @@ def _opened(names: list[str]) -> Iterator[Iterator[TrailLine]]:
     except BrokenPipeError:
         # The reader of the output, such as `head`, has closed it. Nothing more can be printed.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _moment(text: str) -> datetime:
-    if ago := _AGO.fullmatch(text):
-        return datetime.now(UTC) - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a time such as 2026-11-24T12:00 or 7d") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -101,7 +101,10 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "sealgate audit query audit.jsonl --key 'team-a/*' --operation Load --since 7d",
         "kubectl logs train-7x2p | sealgate audit query - --decision denied -o csv",
     ),
-    "audit report": ("sealgate audit report audit.jsonl --certifier certifier.pem --to report.html",),
+    "audit report": (
+        "sealgate audit report audit.jsonl --certifier certifier.pem --since 7d --to report.html",
+        "sealgate audit report audit.jsonl --artifact-key team-a/model.tgz --to readers.html",
+    ),
     "audit public-key": ("sealgate audit public-key > certifier.pem",),
     "completion": (
         "sealgate completion bash > ~/.local/share/bash-completion/completions/sealgate",

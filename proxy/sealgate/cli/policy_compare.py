@@ -1,4 +1,4 @@
-"""`sealgate policy diff` and `sealgate policy prove`: compare policies over all requests (docs/policies.md)."""
+"""`sealgate policy diff` and `sealgate policy prove`: compare policies over all requests (docs/policy-reference.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`sealgate policy explain`: decide a request as each component of Argo, and say why (docs/policies.md)."""
+"""`sealgate policy explain`: decide a request as each component of Argo, and say why (docs/policy-reference.md)."""
 
 from __future__ import annotations
 

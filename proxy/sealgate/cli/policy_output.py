@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from sealgate.cli.counting import counted
 from sealgate.documents.validate import printable
 from sealgate.policy.cases import Result
 from sealgate.policy.replay import Replay
@@ -20,8 +21,7 @@ def faults(lines: Sequence[str], kind: str) -> str:
         return json.dumps({"valid": False, "faults": list(lines)}, indent=2)
     if kind == "github":
         return "\n".join(_annotation("error", line) for line in lines)
-    count = f"{len(lines)} fault{'s' if len(lines) != 1 else ''}"
-    return "\n".join([*map(printable, lines), f"not valid: {count}"])
+    return "\n".join([*map(printable, lines), f"not valid: {counted(len(lines), 'fault')}"])
 
 
 def checked(documents: int, rules: int, doubts: Sequence[str], kind: str) -> str:
@@ -30,7 +30,8 @@ def checked(documents: int, rules: int, doubts: Sequence[str], kind: str) -> str
         facts = {"valid": True, "documents": documents, "rules": rules, "warnings": list(doubts)}
         return json.dumps(facts, indent=2)
     lines = [_annotation("warning", line) if kind == "github" else f"WARN {line}" for line in doubts]
-    return "\n".join([*map(printable, lines), f"valid: {documents} documents, {rules} rules, {len(doubts)} warnings"])
+    counts = (documents, "document"), (rules, "rule"), (len(doubts), "warning")
+    return "\n".join([*map(printable, lines), f"valid: {', '.join(counted(*each) for each in counts)}"])
 
 
 def tested(results: Sequence[Result], missing: Sequence[str], covered: tuple[int, int] | None, kind: str) -> str:
@@ -54,7 +55,7 @@ def tested(results: Sequence[Result], missing: Sequence[str], covered: tuple[int
         line = f"{result.place}: {result.name}: {text}"
         lines.append(_annotation("error", line) if kind == "github" else f"FAIL {line}")
     lines += [f"WARN {line}" for line in missing]
-    summary = f"{len(results)} cases, {len(results) - len(failed)} passed, {len(failed)} failed"
+    summary = f"{counted(len(results), 'case')}, {len(results) - len(failed)} passed, {len(failed)} failed"
     if covered:
         summary += f"; {covered[0]} of {covered[1]} rules covered"
     return "\n".join([*map(printable, lines), summary if results else "no test case was found"])

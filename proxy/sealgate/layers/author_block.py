@@ -1,9 +1,10 @@
 """Splits `artifact.plugin.configuration`, which a workflow's author wrote, between Sealgate and the downstream.
 
 The text is not trusted. If it is a mapping in YAML or JSON with the key `sealgate`, that entry is the author's block.
-It may contain only `key`, and only a key that the encryption rule of the call lists in `authorKeys` (docs/policies.md).
-The block is obeyed or refused, never ignored. Everything else in the text goes to the downstream byte for byte, or only
-the value of `downstream` if the mapping has one (docs/configuration.md, "In `artifact.plugin.configuration`").
+It may contain only `key`, and only a key that the encryption rule of the call lists in `authorKeys`
+(docs/policy-reference.md). The block is obeyed or refused, never ignored. Everything else in the text goes to the
+downstream byte for byte, or only the value of `downstream` if the mapping has one (docs/configuration.md, "In
+`artifact.plugin.configuration`").
 """
 
 from __future__ import annotations

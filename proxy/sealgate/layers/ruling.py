@@ -1,6 +1,6 @@
 """The ruling: all decisions of one call, what the call records of them, and the errors that they raise.
 
-The artifact's own key and the key of each object of a directory are decided separately (docs/policies.md).
+The artifact's own key and the key of each object of a directory are decided separately (docs/policy-reference.md).
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 The storage gets the key that Argo recorded, byte for byte. A key is refused if a decoder could turn it into another
 path: by a separator, a dot or a control character that is encoded, or by a character that looks like a separator.
 Other keys may have several spellings, such as `date=10%3A00` and `date=10:00`, or an accented letter in one or in two
-characters. Rules compare normal forms, so no spelling of a key escapes a rule (docs/policies.md).
+characters. Rules compare normal forms, so no spelling of a key escapes a rule (docs/policy-reference.md, "Keys").
 """
 
 from __future__ import annotations

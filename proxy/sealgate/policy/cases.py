@@ -62,7 +62,7 @@ class Case(CaseInput, frozen=True, kw_only=True):
 
 
 class ArtifactPolicyTest(DocumentPart, frozen=True):
-    """A test document (docs/policies.md)."""
+    """A test document (docs/policy-reference.md)."""
 
     api_version: Literal["sealgate/v1alpha1"]
     kind: Literal["ArtifactPolicyTest"]

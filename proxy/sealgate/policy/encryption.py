@@ -1,6 +1,6 @@
 """Encryption rules: which key seals an object, and which keys it may be opened with.
 
-They are the one ordered list of a policy: the first rule that matches applies (docs/policies.md, "Encryption").
+They are the one ordered list of a policy: the first rule that matches applies (docs/policy-reference.md, "Encryption").
 """
 
 from __future__ import annotations

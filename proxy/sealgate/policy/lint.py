@@ -1,4 +1,4 @@
-"""Warnings about valid policies that their author probably did not intend (docs/policies.md, "The command line")."""
+"""Warnings about valid policies that their author probably did not intend (docs/policy-reference.md)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Decide the calls of an audit trail by other policies, and count the outcomes that would change.
 
 A trail has one JSON record per line. Only operation, key, actor, amounts, times, decision and outcome of a record are
-used (docs/policies.md, "The command line").
+used (docs/policy-reference.md, "policy replay").
 """
 
 from __future__ import annotations

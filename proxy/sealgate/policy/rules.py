@@ -175,7 +175,9 @@ def _mismatch(patterns: Sequence[str], key: str) -> str:
             break
         if not globs.compiled(pattern)(normal_form(segment)):
             return f'"{first}" does not match segment {number} "{segment}"'
-    return f'"{first}" does not match' + (f", nor do {len(patterns) - 1} other patterns" if len(patterns) > 1 else "")
+    others = len(patterns) - 1
+    more = f", nor do {others} other patterns" if others > 1 else ", nor does the other pattern" if others else ""
+    return f'"{first}" does not match{more}'
 
 
 def operations_named(name: str) -> frozenset[str]:

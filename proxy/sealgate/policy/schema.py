@@ -237,7 +237,7 @@ class Spec(DocumentPart, frozen=True):
 
 
 class ArtifactPolicy(DocumentPart, frozen=True):
-    """A policy document (docs/policies.md)."""
+    """A policy document (docs/policy-reference.md)."""
 
     api_version: Annotated[Literal["sealgate/v1alpha1"], Meta(description="The version of the format.")]
     kind: Annotated[Literal["ArtifactPolicy"], Meta(description="The kind of policy documents.")]

@@ -9,6 +9,7 @@ from harness.auditor_pages import NOW, cells, read, row
 from harness.trails import Authority, trail_of, verdict_on
 
 from sealgate.audit.reading import readers
+from sealgate.audit.reading.page import Origin
 from sealgate.audit.reading.readers import ArtifactAccesses
 
 AUTHORITY = Authority()
@@ -20,7 +21,7 @@ def page_of(*rows, key=KEY, lines=None):
     found = ArtifactAccesses(key)
     for each in rows:
         found.add(each)
-    return readers.page(found, verdict_on(lines or trail_of(3, AUTHORITY), AUTHORITY), ["audit.jsonl"], NOW)
+    return readers.page(found, verdict_on(lines or trail_of(3, AUTHORITY), AUTHORITY), Origin(["audit.jsonl"], NOW))
 
 
 def by(namespace, account, **facts):

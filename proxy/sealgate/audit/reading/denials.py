@@ -1,4 +1,4 @@
-"""Why accesses were denied: the codes of decisions in plain words (docs/policies.md, "Refusals")."""
+"""Why accesses were denied: the codes of decisions in plain words (docs/policy-reference.md, "Refusals")."""
 
 from __future__ import annotations
 

@@ -152,7 +152,7 @@ class Figures:
             return []
         while (self.last // self._width) - (self.first // self._width) >= _COLUMNS:
             self._widen(self._width * 2)
-        form = "%m-%d %H:%M" if self._width < 86_400 else "%Y-%m-%d"  # noqa: PLR2004 - the seconds of a day
+        form = "%Y-%m-%d %H:%M" if self._width < 86_400 else "%Y-%m-%d"  # noqa: PLR2004 - the seconds of a day
         return [
             (datetime.fromtimestamp(bucket * self._width, UTC).strftime(form), self._times.get(bucket, Counter()))
             for bucket in range(self.first // self._width, self.last // self._width + 1)

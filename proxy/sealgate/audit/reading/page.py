@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html import escape
 
 from sealgate.audit.reading import plots
-from sealgate.audit.reading.query import printable
+from sealgate.audit.reading.query import Period, printable
 from sealgate.audit.reading.verify import VerificationResult
 
 NUMBER, MOMENT = "number", "moment"
 """Kinds of columns: right-aligned numbers, and moments on one line."""
 _LONG_WORD = re.compile(r"[^\s/-]{25}")
 """A word that is too long for a column. It may be broken anywhere; no other word is broken."""
+_PARTS = re.compile(r"[^\s/]*/?|\s+")
+"""Texts without a space or a slash within them, such as the segments of a key, each with the slash after it."""
+_LONGEST_PART = 20
+"""Characters of a part that is not broken at its hyphens."""
 _STYLE = """
 :root{color-scheme:light;--ink:#1d2329;--soft:#5c6670;--line:#d9dee3;--good:#25724a;--bad:#b3452c}
 *{box-sizing:border-box}body{margin:0 auto;padding:2.2rem 1.4rem;max-width:76rem;color:var(--ink);background:#fff;
@@ -27,13 +32,13 @@ border-top:1px solid var(--line)}p{margin:.4rem 0}.soft{color:var(--soft)}
 border-radius:6px;padding:.6rem .8rem}.facts b{display:block;font-size:1.4rem;font-weight:600}
 table{border-collapse:collapse;width:100%;font-size:13.5px}th,td{text-align:left;padding:.35rem .9rem .35rem 0;
 border-bottom:1px solid var(--line);vertical-align:top}th{color:var(--soft);font-weight:600}
-.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}.moment{white-space:nowrap}
-td.long span{display:block;min-width:7.5rem;overflow-wrap:anywhere}
+.number{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}th.number{white-space:normal}.moment{white-space:nowrap}
+td .name{white-space:nowrap}td.long>span{display:block;min-width:7.5rem;overflow-wrap:anywhere}
 h3{font-size:1rem;margin:1.4rem 0 .3rem}code{font-size:1em;overflow-wrap:anywhere}
 @media (max-width:64rem){thead{display:none}table,tbody,tr,td{display:block}
 tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
 td,td.number{display:grid;grid-template-columns:8rem minmax(0,1fr);padding:.1rem 0;border:0;text-align:left}
-td::before{content:attr(data-name);color:var(--soft)}td.long span{min-width:0}td:has(span:empty),td.zero{display:none}}
+td::before{content:attr(data-name);color:var(--soft)}td.long>span{min-width:0}td:has(>span:empty),td.zero{display:none}}
 @media print{body{padding:0}h2{break-after:avoid}tr{break-inside:avoid}}
 """
 
@@ -65,7 +70,16 @@ def _cell(head: tuple[str, str], text: str) -> str:
     name, kind = head
     long = "long" if _LONG_WORD.search(text) else ""
     zero = "zero" if kind == NUMBER and text == "0" else ""
-    return f'<td{_classes(kind, long, zero)} data-name="{escape(name)}"><span>{escape(printable(text))}</span></td>'
+    shown = printable(text)
+    parts = escape(shown) if kind else "".join(map(_part, _PARTS.findall(shown)))
+    return f'<td{_classes(kind, long, zero)} data-name="{escape(name)}"><span>{parts}</span></td>'
+
+
+def _part(text: str) -> str:
+    """Return a part of a cell as HTML. A name with hyphens stays on one line, and a line may end after a slash."""
+    if "-" in text and len(text) <= _LONGEST_PART:
+        return f'<span class="name">{escape(text)}</span><wbr>'
+    return escape(text) + ("<wbr>" if text.endswith("/") else "")
 
 
 def _classes(*names: str) -> str:
@@ -73,22 +87,39 @@ def _classes(*names: str) -> str:
     return f' class="{given}"' if given else ""
 
 
-def made(sources: Iterable[str], made_at: datetime, period: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a page is made from."""
+
+    sources: Sequence[str]
+    """The names of the files of the trail."""
+    made_at: datetime
+    """The time of the page, in UTC."""
+    asked: Period = field(default_factory=Period)
+    """The accesses that the page counts. The trail is verified as a whole."""
+
+
+def made(origin: Origin, first: str, last: str) -> str:
     """Return the lines below a title.
 
     Args:
-        sources: the names of the files of the trail.
-        made_at: the time of the page, in UTC.
-        period: the times of the earliest and the latest access; empty without one.
+        origin: what the page is made from.
+        first: the time of the earliest access that is counted; empty if there is none.
+        last: that of the latest.
     """
-    covered = f"<b>Period:</b> {escape(period)}" if period else "The trail records no access."
-    origin = f"Made {made_at:%Y-%m-%d %H:%M} UTC from {escape(', '.join(sources))}"
-    return f'<p>{covered}</p><p class="soft">{origin}</p>'
+    asked = origin.asked
+    sides = (("from", asked.since), ("before", asked.until))
+    limits = " and ".join(f"{word} {at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC" for word, at in sides if at)
+    counted = f"<p>Only accesses {limits} are counted. The verdict is on the whole trail.</p>" if limits else ""
+    nothing = "No access is in this period." if limits else "The trail records no access."
+    covered = f"<b>Period:</b> {escape(first)} to {escape(last)} UTC" if first else nothing
+    source = f"Made {origin.made_at:%Y-%m-%d %H:%M} UTC from {escape(', '.join(origin.sources))}"
+    return f'<p>{covered}</p>{counted}<p class="soft">{source}</p>'
 
 
 def verdict_on(verdict: VerificationResult) -> str:
     """Return whether the trail was verified, and a warning if what follows counts records that were not."""
-    warning = '<p class="soft">The figures and plots count all records, including those that were not verified.</p>'
+    warning = '<p class="soft">The figures and plots also count records that were not verified.</p>'
     return _verdict(verdict) + (warning if not verdict.good or verdict.unsigned else "")
 
 

@@ -11,12 +11,15 @@ from html import escape
 
 _WIDEST_COLUMN = 6.0
 """In percent."""
+_MOST_LABELS = 3
+"""Labels that fit below the columns of a plot on a narrow screen."""
 _COLOURS = {"allowed": "#2f6f9f", "denied": "#b3452c", "failed": "#c98a1b", "unfinished": "#7a7a7a"}
 STYLE = """
 .columns{display:grid;grid-template-columns:auto minmax(0,1fr);gap:.3rem .6rem}
 .columns svg{width:100%;height:12rem;display:block}.scale{display:flex;flex-direction:column;
 justify-content:space-between;text-align:right;font-size:12px;color:var(--soft)}
 .moments{grid-column:2;display:flex;justify-content:space-between;margin:0;font-size:12px;color:var(--soft)}
+.moments.each span{flex:1;text-align:center}
 .bar{display:grid;grid-template-columns:15rem minmax(0,1fr) auto;gap:.1rem .8rem;align-items:center;padding:.15rem 0}
 .bar svg{width:100%;height:1.3rem;display:block}
 .bar .name{overflow-wrap:anywhere}.bar .counts{min-width:4.5rem;text-align:right}
@@ -46,14 +49,16 @@ def columns(buckets: Sequence[tuple[str, Mapping[str, int]]], series: Sequence[s
             if count := counts.get(name, 0):
                 y, height = 100 - 100 * (below + count) / top, 100 * count / top
                 width, text = min(step * 0.9, _WIDEST_COLUMN), f"{label}: {count} {name}"
-                parts.append(_rectangle(index * step, y, width, height, name, text))
+                parts.append(_rectangle((index + 0.5) * step - width / 2, y, width, height, name, text))
                 below += count
     marks = (f"{top:,}", f"{top // 2:,}" if top > 1 else "", "0")
     scale = "".join(f"<span>{mark}</span>" for mark in marks)
     labels = [label for label, _ in buckets]
-    shown = [labels[0], labels[len(labels) // 2], labels[-1]] if len(labels) > 2 else labels  # noqa: PLR2004 - both ends
+    is_each_shown = len(labels) <= _MOST_LABELS
+    shown = labels if is_each_shown else [labels[0], labels[len(labels) // 2], labels[-1]]
     moments = "".join(f"<span>{escape(label)}</span>" for label in shown)
-    plot = f'<div class="scale">{scale}</div>{_svg(parts)}<p class="moments">{moments}</p>'
+    kind = "moments each" if is_each_shown else "moments"
+    plot = f'<div class="scale">{scale}</div>{_svg(parts)}<p class="{kind}">{moments}</p>'
     return f'<div class="columns">{plot}</div>{_legend(series)}'
 
 

@@ -16,7 +16,15 @@ from fnmatch import fnmatchcase
 from itertools import islice
 from typing import TextIO
 
-from sealgate.audit.reading.trail_lines import TrailLine, TrailRecord, number_at, parse_record, text_at, value_at
+from sealgate.audit.reading.trail_lines import (
+    TrailLine,
+    TrailRecord,
+    number_at,
+    parse_record,
+    text_at,
+    texts_at,
+    value_at,
+)
 from sealgate.audit.records import Phase
 
 UNFINISHED = "UNFINISHED"
@@ -34,6 +42,7 @@ EXACT = {
     "component": "init, sidecar, gc or server",
     "rule": "the rule that decided",
     "code": "the code of the decision, such as NO_RULE",
+    "proposed": "the decision if every rule were enforced: allow, deny, skip or unknown",
 }
 """Fields of a row that a filter compares as they are, and what each one is."""
 VERSION = 1
@@ -51,6 +60,7 @@ _TABLE_COLUMNS = (
     "workflow",
     "pod",
     "rule",
+    "would_deny",
     "record",
     "id",
 )
@@ -76,6 +86,10 @@ class Row:
     code: str
     policy: str
     rule: str
+    proposed: str
+    """The decision if every rule were enforced: `allow`, `deny`, `skip` or `unknown`."""
+    would_deny: str
+    """The first rules on trial that would deny, each as POLICY/RULE."""
     plaintext_bytes: int
     stored_bytes: int
     files: int
@@ -99,6 +113,20 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
+class Period:
+    """Selects the accesses of a time. A side that is None has no end."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    """The first moment that does not belong to the period any more."""
+
+    def contains(self, row: Row) -> bool:
+        """Return whether the period contains the end of an access, or its attempt if it has no outcome."""
+        moment = datetime.fromisoformat(row.time)
+        return (self.since is None or moment >= self.since) and (self.until is None or moment < self.until)
+
+
+@dataclass(frozen=True, slots=True)
 class AccessFilter:
     """Selects accesses. An empty field matches everything."""
 
@@ -106,18 +134,14 @@ class AccessFilter:
     """A glob in which `*` and `?` also match `/`."""
     exact: Mapping[str, str | int] = field(default_factory=dict)
     """The value that a field of the row must have, by the name of the field. An empty value matches everything."""
-    since: datetime | None = None
-    until: datetime | None = None
-    """The first moment that does not match any more."""
+    period: Period = Period()
 
     def matches(self, row: Row) -> bool:
         """Return whether the filter selects `row`."""
-        moment = datetime.fromisoformat(row.time)
         return (
             (not self.key or fnmatchcase(row.key, self.key))
             and all(value in {"", getattr(row, name)} for name, value in self.exact.items())
-            and (self.since is None or moment >= self.since)
-            and (self.until is None or moment < self.until)
+            and self.period.contains(row)
         )
 
 
@@ -229,6 +253,8 @@ def _row(parsed: TrailRecord) -> Row:
         code=text_at(unmapped, "decision", "code"),
         policy=text_at(record, "policy", "name"),
         rule=text_at(record, "policy", "rule"),
+        proposed=text_at(unmapped, "decision", "proposed"),
+        would_deny=" ".join(texts_at(unmapped, "decision", "would_deny")),
         plaintext_bytes=number_at(unmapped, "io", "plaintext_bytes"),
         stored_bytes=number_at(unmapped, "io", "stored_bytes"),
         files=number_at(unmapped, "io", "files"),

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterator
 from html import escape
 
 from sealgate.audit.reading.figures import Account, AccountFigures, Outcome, account_of, action_of, outcome_of
-from sealgate.audit.reading.page import MOMENT, NUMBER, made, table, verdict_on, whole
+from sealgate.audit.reading.page import MOMENT, NUMBER, Origin, made, table, verdict_on, whole
 from sealgate.audit.reading.query import Row, latest_first, printable, shown_time
 from sealgate.audit.reading.verify import VerificationResult
 
@@ -82,23 +81,20 @@ class ArtifactAccesses:
         )
 
 
-def page(found: ArtifactAccesses, verdict: VerificationResult, sources: Iterable[str], made_at: datetime) -> str:
+def page(found: ArtifactAccesses, verdict: VerificationResult, origin: Origin) -> str:
     """Return the page as HTML.
 
     Args:
         found: the accesses to the artifact.
         verdict: the result of the verification of the whole trail.
-        sources: the names of the files of the trail.
-        made_at: the time of the page, in UTC.
+        origin: what the page is made from.
     """
-    return whole("Sealgate: who read this artifact", _parts(found, verdict, sources, made_at))
+    return whole("Sealgate: who read this artifact", _parts(found, verdict, origin))
 
 
-def _parts(
-    found: ArtifactAccesses, verdict: VerificationResult, sources: Iterable[str], made_at: datetime
-) -> Iterator[str]:
+def _parts(found: ArtifactAccesses, verdict: VerificationResult, origin: Origin) -> Iterator[str]:
     yield f"<h1>Who read this artifact</h1><p><code>{escape(printable(found.key))}</code></p>"
-    yield made(sources, made_at, f"{shown_time(found.first)} to {shown_time(found.last)} UTC" if found.first else "")
+    yield made(origin, shown_time(found.first), shown_time(found.last))
     yield verdict_on(verdict)
     if found.hidden:
         yield (
@@ -154,7 +150,7 @@ def _list(rows: deque[Row], nothing: str) -> str:
         (
             shown_time(row.time),
             account_of(row).name,
-            f"{row.workflow} {row.pod}".strip(),
+            _workflow_and_pod(row),
             row.component,
             row.operation,
             row.key,
@@ -167,6 +163,11 @@ def _list(rows: deque[Row], nothing: str) -> str:
     full = len(rows) == _MOST_LISTED
     note = f'<p class="soft">The latest {_MOST_LISTED:,} are listed.</p>' if full else ""
     return table(heads, cells) + note
+
+
+def _workflow_and_pod(row: Row) -> str:
+    """Return the pod of an access, and before it the workflow, unless the pod's name begins with that."""
+    return row.pod if row.pod.startswith(row.workflow) else f"{row.workflow} {row.pod}".strip()
 
 
 def _end_of(row: Row) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from datetime import datetime
+from collections.abc import Iterator
 from html import escape
 
 from sealgate.audit.reading import plots
 from sealgate.audit.reading.denials import reason_of
 from sealgate.audit.reading.figures import ACTIONS, OTHERS, Figures, Outcome, account_of, rule_of
-from sealgate.audit.reading.page import MOMENT, NUMBER, made, table, verdict_on, whole
+from sealgate.audit.reading.page import MOMENT, NUMBER, Origin, made, table, verdict_on, whole
 from sealgate.audit.reading.query import Row, latest_first, moment, shown_time
 from sealgate.audit.reading.verify import VerificationResult
 
@@ -60,21 +59,20 @@ each chain that was certified.""",
 )
 
 
-def page(figures: Figures, verdict: VerificationResult, sources: Iterable[str], made_at: datetime) -> str:
+def page(figures: Figures, verdict: VerificationResult, origin: Origin) -> str:
     """Return the page as HTML.
 
     Args:
         figures: the counts of all accesses.
         verdict: the result of the verification.
-        sources: the names of the files of the trail.
-        made_at: the time of the report, in UTC.
+        origin: what the page is made from.
     """
-    return whole("Sealgate: audit report", _parts(figures, verdict, sources, made_at))
+    return whole("Sealgate: audit report", _parts(figures, verdict, origin))
 
 
-def _parts(figures: Figures, verdict: VerificationResult, sources: Iterable[str], made_at: datetime) -> Iterator[str]:
+def _parts(figures: Figures, verdict: VerificationResult, origin: Origin) -> Iterator[str]:
     yield "<h1>Audit report</h1>"
-    yield made(sources, made_at, _period(figures))
+    yield made(origin, *_ends(figures))
     yield verdict_on(verdict)
     yield _facts(figures, verdict)
     yield "<h2>Who accessed artifacts</h2>" + _accounts(figures)
@@ -89,10 +87,11 @@ def _parts(figures: Figures, verdict: VerificationResult, sources: Iterable[str]
     yield "<h2>What this report does not show</h2>" + "".join(f"<p>{limit}</p>" for limit in _LIMITS)
 
 
-def _period(figures: Figures) -> str:
+def _ends(figures: Figures) -> tuple[str, str]:
+    """Return the times of the earliest and the latest access, empty without one."""
     if figures.first is None:
-        return ""
-    return " to ".join(f"{moment(at * 1000):%Y-%m-%d %H:%M:%S}" for at in (figures.first, figures.last)) + " UTC"
+        return "", ""
+    return f"{moment(figures.first * 1000):%Y-%m-%d %H:%M:%S}", f"{moment(figures.last * 1000):%Y-%m-%d %H:%M:%S}"
 
 
 def _facts(figures: Figures, verdict: VerificationResult) -> str:

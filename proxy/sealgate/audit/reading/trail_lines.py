@@ -212,6 +212,12 @@ def text_at(record: Any, *names: str) -> str:
     return value if isinstance(value, str) else ""
 
 
+def texts_at(record: Any, *names: str) -> list[str]:
+    """Return the texts of the list at a path of names; none if there is no list."""
+    value = value_at(record, *names)
+    return [text for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
 def number_at(record: Any, *names: str) -> int:
     """Return the integer at a path of names; 0 if there is no integer."""
     value = value_at(record, *names)
