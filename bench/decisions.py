@@ -1,4 +1,4 @@
-"""The time of a decision, and of loading a policy."""
+"""The time of a decision, of loading a policy, and of comparing two policies."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from bench.setting import Setting
 from sealgate.documents.reader import read
 from sealgate.policy import globs
 from sealgate.policy.canonical_keys import LONGEST_KEY
+from sealgate.policy.compare import differences
 from sealgate.policy.decision import Request
 from sealgate.policy.engine import ProcessPolicy
 from sealgate.policy.load import DocumentSource, PolicySet, loaded
@@ -22,6 +23,14 @@ _RULE = """\
       effect: {effect}
       match: {{operations: [read, write], keys: [{keys}]}}
 """
+_TEAM = """\
+    - name: team-{number}
+      effect: allow
+      match: {{operations: [read, write], keys: ["team-{number}/**"], identity: {{namespaces: [team-{number}]}}}}
+      limits: {{maxBytes: {size}GiB}}
+"""
+_NOW = 1_796_000_000
+"""In Unix seconds. No rule here expires."""
 _WORST = (
     "/".join(["*?a"] * 250),
     "*a" * 255 + "*b",
@@ -51,6 +60,8 @@ def decisions(setting: Setting) -> Iterator[Row]:
 
     text = _HEAD + "".join(map(_rule, range(165)))
     yield _row(setting, "loading a policy of 500 lines", lambda: _loaded(text), 1, 1e3, "ms", 20)
+    old, new = (_loaded(_HEAD + "".join(_team(number, changed) for number in range(200))) for changed in (-1, 100))
+    yield _row(setting, "comparing two policies of 200 rules", lambda: differences(old, new, _NOW), 1, 1, "s", 5)
 
 
 def _rule(number: int) -> str:
@@ -58,6 +69,11 @@ def _rule(number: int) -> str:
     if number % 2:
         return _RULE.format(number=number, effect="deny", keys=f'"**/*.kind-{number}", "**/.place-{number}/**"')
     return _RULE.format(number=number, effect="allow", keys=f'"team-{number}/**", "shared-{number}/*/data/*.parquet"')
+
+
+def _team(number: int, changed: int) -> str:
+    """Return the rule of one team, with another limit if it is the team `changed`."""
+    return _TEAM.format(number=number, size=30 if number == changed else number % 20 + 1)
 
 
 def _denying_rule(number: int) -> str:

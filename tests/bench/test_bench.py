@@ -15,6 +15,7 @@ DECISIONS = (
     "a decision with 100 rules, all of which match",
     "the worst pattern on the longest key",
     "loading a policy of 500 lines",
+    "comparing two policies of 200 rules",
 )
 CALLS = ("Delete", "IsDirectory", "ListObjects")
 ROWS = (
