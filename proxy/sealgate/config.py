@@ -325,7 +325,7 @@ def parse(text: str, source: str, plugin: str | None = None) -> Settings:
     return settings
 
 
-_HOW = "Set SEALGATE_CONFIG to the path of a configuration, or SEALGATE_CONFIG_YAML to its text"
+_HOW = "Pass it as --config FILE, or set SEALGATE_CONFIG to its path or SEALGATE_CONFIG_YAML to its text"
 
 
 def _missing(section: str) -> NotConfigured:

@@ -150,6 +150,9 @@ def test_accesses_are_listed_as_a_table(run, proxy):
         (["--key", "team-a/*"], 4),
         (["--key", "team-b/two"], 1),
         (["--operation", "Delete"], 2),
+        (["--operation", "delete"], 2),
+        (["--operation", "write"], 2),
+        (["--operation", "stat", "--key", "team-a"], 1),
         (["--decision", "denied"], 1),
         (["--workflow", "train-7x2p"], 6),
         (["--workflow", "another"], 0),
@@ -338,6 +341,13 @@ def test_a_page_counts_the_accesses_of_a_period_alone(run, proxy, tmp_path, of):
         assert done.stdout == f"{page}: {counted} accesses, verified\n".encode()
         assert says in page.read_text()
     assert "<b>Verified.</b>" in page.read_text()
+
+
+@pytest.mark.parametrize("arguments", [["query"], ["report", "--to", "page.html"]])
+def test_a_period_that_ends_before_it_begins_is_a_mistake(run, arguments):
+    done = run(*arguments, "/dev/null", "--since", "1h", "--until", "2h")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"--until is not later than --since" in done.stderr
 
 
 def test_a_page_answers_who_read_an_artifact(run, proxy, tmp_path):

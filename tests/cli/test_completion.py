@@ -28,6 +28,7 @@ COMPLETED = {
     "sealgate policy check -o js": "<policy check -o json>",
     "sealgate inspect pla": "<inspect plain>",
     "sealgate seal --config pla": "<seal --config plain>",
+    "sealgate policy check pla": "<policy check plain>",
 }
 
 

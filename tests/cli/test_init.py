@@ -162,7 +162,7 @@ def test_an_existing_file_is_kept_and_no_other_file_written(run, tmp_path, name)
 def test_a_malformed_value_is_refused_before_any_file_is_written(run, tmp_path, option, value):
     refused = run("here", *GIVEN, option, value)
     assert refused.returncode == 2
-    assert option in refused.stderr
+    assert f"Give {option} as " in refused.stderr, "the remedy shows the form"
     assert not (tmp_path / "here").exists()
 
 

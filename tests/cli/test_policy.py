@@ -111,7 +111,7 @@ def test_standard_input_is_a_document(bad):
     assert code == 2
     assert text.startswith("standard input:6:17: Object contains unknown field `efect`")
     good = json.dumps(document([{"effect": "allow"}], name="other"))
-    assert sealgate("check", "-", given=good) == (0, "valid: 1 documents, 1 rules, 0 warnings\n")
+    assert sealgate("check", "-", given=good) == (0, "valid: 1 document, 1 rule, 0 warnings\n")
     assert sealgate("check", "-", LIBRARY, given=good)[1].startswith("WARN ")
     assert "the document is empty" in sealgate("check", "-")[1]
     assert "standard input: is not UTF-8" in sealgate("check", "-", given="\udcff")[1]
@@ -160,7 +160,7 @@ def test_test_documents_come_from_several_paths_and_from_standard_input(suite, t
     given += "cases: [{name: given, op: Load, key: a/b, expect: {decision: allow}}]\n"
     code, text = sealgate("test", suite, suite / "p.test.yaml", "-", "--coverage", given=given)
     assert (code, text.splitlines()[-1][:28]) == (1, "5 cases, 3 passed, 2 failed;")
-    assert sealgate("test", "-", given=given) == (0, "1 cases, 1 passed, 0 failed\n")
+    assert sealgate("test", "-", given=given) == (0, "1 case, 1 passed, 0 failed\n")
     assert sealgate("test")[0] == 2
 
 
@@ -210,7 +210,7 @@ def test_a_hostile_case_name_stays_on_its_line_of_the_output(suite):
     (line, summary) = sealgate("test", suite, "-o", "github")[1].splitlines()
     assert line.startswith(f"::error file={suite}/a%2Cb%3Ac.test.json,line=1,col=")
     assert "::50%25%0D%0A::error file=x,line=1::y  : decision is deny" in line
-    assert summary == "1 cases, 0 passed, 1 failed"
+    assert summary == "1 case, 0 passed, 1 failed"
     assert len(sealgate("test", suite)[1].splitlines()) == 2
     tree = ET.fromstring(sealgate("test", suite, "-o", "junit")[1].partition("\n")[2])
     assert [case.get("name") for case in tree] == ["50%  ::error file=x,line=1::y  "]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from harness.library import LIBRARY
@@ -30,6 +31,21 @@ def test_explain_shows_the_result_of_each_rule():
     for one in found:
         assert (one["operation"], one["effective"]["code"]) == ("Load", "NO_RULE")
         assert [line["state"] for line in one["rules"]] == ["no", "no", "no", "no", "ok", "no", "first"]
+
+
+def test_operations_with_the_same_answer_are_shown_together():
+    asked = ["--policy", LIBRARY / "pci.yaml", "--op", "read", "--key", "pci/payments/x", "--namespace", "payments"]
+    _, text = sealgate("explain", *asked, "--attested", "--component", "init")
+    assert text.startswith('ALLOW  Load, OpenStream "pci/payments/x"   OK   as init\n')
+    assert re.search(r"allow +pci/pci-gc +no +operations: this one is not among them\n", text)
+
+
+def test_a_request_that_lacks_only_a_login_shows_how_to_assume_one():
+    asked = ["--policy", LIBRARY / "pci.yaml", "--op", "Load", "--key", "pci/payments/x", "--namespace", "payments"]
+    code, text = sealgate("explain", *asked)
+    assert (code, "\n  --attested decides the request as after a login" in text) == (1, True)
+    code, text = sealgate("explain", *asked, "--attested")
+    assert (code, "--attested" in text) == (0, False)
 
 
 def test_explain_takes_every_fact_as_an_option():

@@ -33,6 +33,8 @@ from sealgate.cli.progress import Progress
 from sealgate.cli.shared_options import add_config_option, add_output_option, add_period_options
 from sealgate.errors import BadRequest
 from sealgate.policy import canonical_keys
+from sealgate.policy.decision import ALIASES
+from sealgate.policy.rules import operations_named
 
 SUMMARY = "verify, query and report on an audit trail"
 _STDIN = "-"
@@ -65,7 +67,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     _takes_trail(ask)
     ask.add_argument("--key", default="", metavar="GLOB", help="of the artifact; * also matches /")
-    ask.add_argument("--operation", default="", choices=_OPERATIONS, help="list only accesses by this operation")
+    ask.add_argument(
+        "--operation",
+        choices=(*ALIASES, *_OPERATIONS),
+        metavar="OPERATION",
+        help=f"as policies name it: {', '.join(ALIASES)}, or the name of an RPC",
+    )
     for name, what in query.EXACT.items():
         ask.add_argument(f"--{name.replace('_', '-')}", default="", metavar="TEXT", help=what)
     ask.add_argument("--key-version", type=int, metavar="N", help="of the key that sealed the artifact")
@@ -175,10 +182,10 @@ def _described(verdict: VerificationResult) -> Iterator[str]:
     for chain in verdict.chains:
         state = "closed" if chain.closed else "open (the process was killed or still runs, or the end was cut off)"
         by = f"certified by {chain.certified_by}" if chain.certified_by else "not certified"
-        yield f"chain {chain.uid}  {chain.records} records, {state}, {by}"
+        yield f"chain {chain.uid}  {counted(chain.records, 'record')}, {state}, {by}"
         yield f"  {_period(chain)}  {_actor_of(chain)}"
         if chain.unfinished:
-            yield f"  {chain.unfinished} attempts without an outcome"
+            yield f"  {counted(chain.unfinished, 'attempt')} without an outcome"
     for record in verdict.objects:
         key = record.key or "not recorded"
         yield f"object    {record.file}: record {record.sequence} at {record.place}, key {key}"
@@ -249,16 +256,24 @@ def _document(verdict: VerificationResult) -> dict[str, object]:
 
 
 def _query(options: argparse.Namespace) -> int:
-    exact = {name: getattr(options, name) for name in ("operation", "decision", *query.EXACT)}
+    exact = {name: getattr(options, name) for name in ("decision", *query.EXACT)}
     if options.key_version is not None:
         exact["key_version"] = options.key_version
-    wanted = query.AccessFilter(options.key, exact, query.Period(options.since, options.until))
+    operations = operations_named(options.operation) if options.operation else frozenset()
+    wanted = query.AccessFilter(options.key, operations, exact, _asked_period(options))
     rows = query.AccessRows()
     with _opened(options.trail) as trail, Progress("read", "lines") as progress:
         matching = (row for row in query.accesses(progress.counted(trail), rows) if wanted.matches(row))
         query.WRITERS[options.output](progress.each(matching), sys.stdout)
     _warn_of_inaccuracies(rows)
     return DONE
+
+
+def _asked_period(options: argparse.Namespace) -> query.Period:
+    period = query.Period(options.since, options.until)
+    if period.is_empty:
+        raise BadRequest("--until is not later than --since", says="command line", remedy="Exchange or correct them")
+    return period
 
 
 def _warn_of_inaccuracies(rows: query.AccessRows) -> None:
@@ -276,7 +291,7 @@ def _report(options: argparse.Namespace) -> int:
     figures = Figures()
     found = _artifact(options.artifact_key) if options.artifact_key is not None else None
     counts = found or figures
-    period = query.Period(options.since, options.until)
+    period = _asked_period(options)
 
     def count(row: query.Row) -> None:
         if period.contains(row):
@@ -302,7 +317,7 @@ def _report(options: argparse.Namespace) -> int:
         reason = os.strerror(error.errno or 0).lower()
         raise BadRequest(f"{options.to} cannot be written: {reason}", says="command line") from None
     result = "NOT verified" if not verdict.good else "consistent, not signed" if verdict.unsigned else "verified"
-    print(f"{options.to}: {counts.accesses} accesses, {result}")
+    print(f"{options.to}: {counted(counts.accesses, 'access', 'accesses')}, {result}")
     return _exit_code(verdict)
 
 

@@ -9,14 +9,14 @@ from sealgate.cli.exit_codes import DONE
 
 SUMMARY = "print a script that completes command lines in bash, zsh or fish"
 _SHELLS = ("bash", "zsh", "fish")
-_PATHS = {"FILE", "FILE|DIR", "IN", "OUT", "PEM", "SOCKET", "TRAIL"}
+_PATHS = {"FILE", "FILE|DIR", "FILE|DIR|-", "IN", "OUT", "PEM", "SOCKET", "TRAIL"}
 _DIRECTORIES = {"DIRECTORY"}
 """What help texts call arguments that are paths."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of `sealgate completion` to `parser`."""
-    parser.add_argument("shell", metavar="SHELL", choices=_SHELLS, help=", ".join(_SHELLS))
+    parser.add_argument("shell", metavar="|".join(_SHELLS), choices=_SHELLS, help="the shell")
 
 
 def run(options: argparse.Namespace) -> int:

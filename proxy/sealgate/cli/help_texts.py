@@ -66,7 +66,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "sealgate open data.sealed - | tar x",
     ),
     "inspect": ("sealgate inspect report.sealed", "sealgate inspect - -o json < report.sealed"),
-    "rewrap": ("sealgate rewrap ns --dry-run", "sealgate rewrap ns --rate 20 -o json"),
+    "rewrap": ("sealgate rewrap --all --list", "sealgate rewrap ns --rate 20 -o json"),
     "doctor": ("sealgate doctor --plugin crypt --role saver", "sealgate doctor --config sealgate.yaml --offline"),
     "conformance": (
         "sealgate conformance /tmp/artifact-plugins/s3/socket",

@@ -33,6 +33,17 @@ _SHAPES = {
     "signing-key": re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_])?"),
 }
 """The whole value of each option must match. No shape lets a value leave its quotes in YAML or in a shell."""
+_FORMS = {
+    "address": "a URL such as https://vault:8200",
+    "storage": "a URL such as s3://bucket/prefix",
+    "namespace": "small letters, digits and hyphens",
+    "argo-namespace": "small letters, digits and hyphens",
+    "server-account": "small letters, digits, hyphens and dots",
+    "mount": "a path such as transit or team/transit",
+    "key": "letters, digits, hyphens, underscores and dots",
+    "signing-key": "letters, digits, hyphens, underscores and dots",
+}
+"""How a remedy describes each shape."""
 _USER = re.compile(r"[a-z0-9]+://[^/?#]*@")
 """A URL with a user name, and usually a password."""
 
@@ -142,7 +153,7 @@ def _require_shape(name: str, value: str) -> None:
         remedy = "Remove the part before the @, and set secrets where the program runs"
         raise BadRequest(f"the {name} contains a user name", says="init", remedy=f"{remedy}, not in --{name}")
     if not _SHAPES[name].fullmatch(value):
-        raise BadRequest(f"{value!r} is not a valid {name}", says="init", remedy=f"Correct --{name}")
+        raise BadRequest(f"{value!r} is not a valid {name}", says="init", remedy=f"Give --{name} as {_FORMS[name]}")
 
 
 def _write(directory: Path, files: Mapping[str, str]) -> None:

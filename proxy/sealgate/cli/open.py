@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from sealgate import config, envelope
 from sealgate.call import Call, Operation, WrappedKey
 from sealgate.cli import recovery_files as files
+from sealgate.cli.counting import counted
 from sealgate.cli.exit_codes import DONE
 from sealgate.cli.progress import Progress
 from sealgate.cli.shared_options import add_config_option
@@ -49,8 +50,7 @@ def run(options: argparse.Namespace) -> int:
         else:
             foreign = _open_path(options.source, options.target, unlock, artifact_key, progress)
     if foreign:
-        shown = f"{foreign} files" if foreign > 1 else "1 file"
-        print(f"sealgate open: left out {shown} that no Save stored", file=sys.stderr)
+        print(f"sealgate open: left out {counted(foreign, 'file')} that no Save stored", file=sys.stderr)
     return DONE
 
 

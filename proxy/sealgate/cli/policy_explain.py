@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
     if options.output == "json":
         print(json.dumps({"decisions": [_facts(documents, one) for one in found]}, indent=2, default=sorted))
     else:
-        print("\n".join(map(printable, _text(documents, found))))
+        print("\n".join(map(printable, _text(documents, found, attested=options.attested))))
     return DONE if all(one.decision.effective.allows for one in found) else NOT_SO
 
 
@@ -148,7 +148,7 @@ def _explanations(options: argparse.Namespace, documents: PolicySet) -> Iterator
             yield _Explanation(request, component, policy.decide(request, measures), rules)
 
 
-def _text(documents: PolicySet, found: list[_Explanation]) -> Iterator[str]:
+def _text(documents: PolicySet, found: list[_Explanation], *, attested: bool) -> Iterator[str]:
     """Yield the lines of all explanations. Operations and components that have the same answer share one."""
     answers: dict[tuple[str, ...], list[_Explanation]] = {}
     for one in found:
@@ -164,6 +164,8 @@ def _text(documents: PolicySet, found: list[_Explanation]) -> Iterator[str]:
             subject = f'{", ".join(names)} "{shown_key(group[0].request.key)}"'
             yield f"{outcome.upper()}  {subject}   {code}   as {named_components}"
             yield from lines
+            if code == "IDENTITY" and not attested:
+                yield "  --attested decides the request as after a login that proves namespace and service account"
             for document, notes in _notes(documents, group[0]).items():
                 yield from (f"  {name} of {document}: {text}" for name, text in notes.items())
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from sealgate import config
 from sealgate.cli import author
+from sealgate.cli.counting import counted
 from sealgate.cli.exit_codes import DONE, INTERRUPTED, NOT_SO
 from sealgate.cli.progress import Progress
 from sealgate.cli.shared_options import add_config_option, add_output_option
@@ -237,7 +238,7 @@ def _text(report: Report, listed: Sequence[StaleObject], settings: Settings) -> 
     for name, versions in sorted(report.newest.items()):
         for version, count in report.under(name).items():
             newest = " (the newest)" if version == versions.newest else ""
-            lines.append(f"key {name} version {version}{newest}: {count} objects")
+            lines.append(f"key {name} version {version}{newest}: {counted(count, 'object')}")
         lines += _advice(report, name, settings)
     if not report.finished:
         lines.append(

@@ -154,7 +154,7 @@ class Matching:
     def why_not(self, request: Request) -> str:
         """Say in one line why the rule does not match `request`; empty if it does."""
         if request.operation not in self.operations:
-            return f"operations: {request.operation} is not listed"
+            return "operations: this one is not among them"
         if self.identity is not True:
             return f"identity: {self.identity or f'{self.identity_field} does not match'}"
         if self.keys and (answer := self.keys.match(request.key)) is not True:

@@ -76,7 +76,7 @@ def test_a_key_that_a_record_shows_in_part_is_found_by_its_digest():
 def test_accesses_with_hidden_keys_are_counted_and_found_by_their_hmac():
     hidden = f"hmac-sha256:{'ab' * 32}"
     rows = [by("team-a", "trainer", key=hidden), by("team-a", "trainer", key="withheld")]
-    assert "<b>2 accesses have a hidden key</b>" in page_of(*rows)
+    assert "<b>Accesses with a hidden key: 2.</b>" in page_of(*rows)
     assert len(cells(page_of(*rows, key=hidden), READS)) == 1
 
 

@@ -37,7 +37,8 @@ td .name{white-space:nowrap}td.long>span{display:block;min-width:7.5rem;overflow
 h3{font-size:1rem;margin:1.4rem 0 .3rem}code{font-size:1em;overflow-wrap:anywhere}
 @media (max-width:64rem){thead{display:none}table,tbody,tr,td{display:block}
 tr{padding:.5rem 0;border-bottom:1px solid var(--line)}
-td,td.number{display:grid;grid-template-columns:8rem minmax(0,1fr);padding:.1rem 0;border:0;text-align:left}
+td,td.number{display:grid;grid-template-columns:8rem minmax(0,1fr);column-gap:.6rem;
+padding:.1rem 0;border:0;text-align:left}
 td::before{content:attr(data-name);color:var(--soft)}td.long>span{min-width:0}td:has(>span:empty),td.zero{display:none}}
 @media print{body{padding:0}h2{break-after:avoid}tr{break-inside:avoid}}
 """

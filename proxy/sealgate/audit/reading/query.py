@@ -120,6 +120,11 @@ class Period:
     until: datetime | None = None
     """The first moment that does not belong to the period any more."""
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no moment is in the period."""
+        return self.since is not None and self.until is not None and self.since >= self.until
+
     def contains(self, row: Row) -> bool:
         """Return whether the period contains the end of an access, or its attempt if it has no outcome."""
         moment = datetime.fromisoformat(row.time)
@@ -132,6 +137,8 @@ class AccessFilter:
 
     key: str = ""
     """A glob in which `*` and `?` also match `/`."""
+    operations: frozenset[str] = frozenset()
+    """The names of RPCs."""
     exact: Mapping[str, str | int] = field(default_factory=dict)
     """The value that a field of the row must have, by the name of the field. An empty value matches everything."""
     period: Period = Period()
@@ -140,6 +147,7 @@ class AccessFilter:
         """Return whether the filter selects `row`."""
         return (
             (not self.key or fnmatchcase(row.key, self.key))
+            and (not self.operations or row.operation in self.operations)
             and all(value in {"", getattr(row, name)} for name, value in self.exact.items())
             and self.period.contains(row)
         )

@@ -98,7 +98,7 @@ def _parts(found: ArtifactAccesses, verdict: VerificationResult, origin: Origin)
     yield verdict_on(verdict)
     if found.hidden:
         yield (
-            f'<p class="verdict"><b>{found.hidden:,} accesses have a hidden key</b> and may concern this artifact. '
+            f'<p class="verdict"><b>Accesses with a hidden key: {found.hidden:,}.</b> They may concern this artifact. '
             "Give its HMAC as the key to find those whose records contain one.</p>"
         )
     yield "<h2>Accounts that read it, or tried to</h2>" + _readers(found)
