@@ -41,6 +41,21 @@ def test_a_pattern_matches_as_defined(pattern, key):
     assert globs.compiled(pattern)(key) == matches(pattern, key)
 
 
+@settings(max_examples=1000)
+@given(PATTERNS, SEGMENTS, SEGMENTS)
+def test_a_pattern_that_is_decided_by_a_prefix_matches_every_key_beneath_it_or_none(pattern, prefix, rest):
+    decided = globs.matches_beneath(pattern, f"{prefix}/")
+    assert decided is None or decided == matches(pattern, f"{prefix}/{rest}")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "expected"),
+    [("**", True), ("a/**", True), ("a/b/**", True), ("b/**", False), ("ab/**", False), ("a/b", False), ("**/x", None)],
+)
+def test_a_prefix_decides_the_common_patterns(pattern, expected):
+    assert globs.matches_beneath(pattern, "a/b/") is expected
+
+
 @pytest.mark.parametrize(
     ("pattern", "key", "expected"),
     [

@@ -173,7 +173,7 @@ class Governed(ArtifactPlugin):
     def _decide_on_replaced(self, ruling: Ruling, probe: StorageProbe, pending: frozenset[str]) -> None:
         """Decide on the stored objects that a write replaces. Writing over a directory removes the objects in it."""
         key = ruling.artifact_key
-        exists, unknown = probe.exists(key)
+        exists, unknown = probe.exists(key, ruling.rules_for(key))
         ruling.nothing_stored = exists is False
         if exists is False:
             ruling.require_new(Measures(exists=True, pending=pending - {_EXISTS}))

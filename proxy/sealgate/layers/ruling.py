@@ -15,6 +15,7 @@ from sealgate.errors import AlreadyStored, BadRequest, ContextDiffers, Denied, N
 from sealgate.log_event import LogEvent
 from sealgate.meter import Meter
 from sealgate.plugin import Artifact
+from sealgate.policy.bounds import Bounds, BoundsBeneath, bounds_of
 from sealgate.policy.decision import WRITES, Decision, Measures, Request, Verdict
 from sealgate.policy.encryption import Encryption
 from sealgate.policy.engine import Matched, ProcessPolicy
@@ -46,6 +47,7 @@ class Ruling:
         self._artifact = artifact
         self._request = request
         self._own = policy.match(request)
+        self._beneath: BoundsBeneath | None = None
         self.removable: set[str] = set()
         """Stored objects that this call may remove. Each is decided once, though a Save asks twice."""
         self._warns = False
@@ -64,17 +66,19 @@ class Ruling:
         """Return the rules that apply to the object `key` of this artifact, or to the artifact itself."""
         if key == self._request.key:
             return self._own
-        request = replace(self._request, key=key, path=self._path_of(key))
         # An object that is stored under a key that is not canonical can still be deleted.
-        return self.policy.match(request, canonical=request.operation != "Delete")
+        return self.policy.match(self._request_for(key), canonical=self._request.operation != "Delete")
 
     def rules_for_replaced(self, key: str) -> Matched:
         """Return the rules that apply to a stored object that this write replaces. Its key need not be canonical."""
-        return self.policy.match(replace(self._request, key=key, path=self._path_of(key)), canonical=False)
+        return self.policy.match(self._request_for(key), canonical=False)
 
     def rules_for_removal(self, key: str) -> Matched:
         """Return the rules that apply to the removal of a stored object by a write. Its key need not be canonical."""
         return self.policy.match(replace(self._request, operation="Delete", key=key, path=""), canonical=False)
+
+    def _request_for(self, key: str) -> Request:
+        return replace(self._request, key=key, path=self._path_of(key))
 
     def _path_of(self, key: str) -> str:
         """Return the local path that the object `key` of this artifact is read from or written to."""
@@ -91,11 +95,20 @@ class Ruling:
             return matched
         return replace(matched, whole=whole)
 
+    def bounds_of_part(self, key: str) -> Bounds | None:
+        """Return within which measures an object needs no judgement, by its `rules_for_part`; None if it needs one."""
+        if key == self.artifact_key:
+            return bounds_of(self._own)
+        if self._beneath is None:
+            self._beneath = BoundsBeneath.of(self.policy, self._request, self.rules_for_part, self._request_for)
+        return self._beneath.find(key)
+
     def resolved_path(self, path: str) -> None:
         """Decide the call again if symbolic links led to another local path than the one in the request."""
         if path != self._request.path:
             self._request = replace(self._request, path=path)
             self._own = self.policy.match(self._request)
+            self._beneath = None
             self._call.instructions = self._with_encryption(self._call.instructions)
             self.require(self.decide(self.artifact_key, Measures(pending=frozenset({"object", "exists"}))))
 

@@ -69,20 +69,20 @@ class StorageProbe:
         listed = self._ask_if_possible(ask, needed=self.ruling.policy.enforces) or []
         return [key for key in listed if key != artifact.key and not is_manifest(key)]
 
-    def exists(self, key: str) -> tuple[bool | None, frozenset[str]]:
+    def exists(self, key: str, matched: Matched) -> tuple[bool | None, frozenset[str]]:
         """Return whether an object is stored at `key` or beneath it, and the facts that stay unknown.
 
-        The first value is None if no rule needs the answer, or if the storage does not give it.
+        The first value is None if no rule in `matched` needs the answer, or if the storage does not give it.
         """
-        artifact = self.ruling.artifact(key)
 
         def ask() -> bool:
             if self.ruling.nothing_stored:
                 return False
+            artifact = self.ruling.artifact(key)
             forwarded = without_author_block(artifact)
             return self._header(artifact) is not None or self._stored().has_keys_beneath(self.call, forwarded)
 
-        return self._ask(self.ruling.rules_for(key), _EXISTS, ask)
+        return self._ask(matched, _EXISTS, ask)
 
     def may_delete(self, beneath: Collection[str]) -> bool:
         """Judge the deletion of the artifact's own object and of each one in `beneath`; False if a rule keeps one.

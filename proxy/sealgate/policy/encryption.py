@@ -68,6 +68,10 @@ class EncryptionRules:
         ]
         self._advice = advice_of(enforced)
 
+    def matchings(self, operation: str) -> list[Matching]:
+        """Return what the rules match that can apply to `operation`."""
+        return [ready.matching for ready in self.rules if operation in ready.matching.operations]
+
     def select(self, request: Request) -> Encryption | Verdict:
         """Return the settings of the first rule that matches `request`, or the verdict that denies it.
 

@@ -116,7 +116,7 @@ class ProcessPolicy:
         denies: list[tuple[ReadyRule, str]] = []
         requires: list[tuple[ReadyRule, str]] = []
         allows: list[ReadyRule] = []
-        for ready in self._candidates(request):
+        for ready in self.candidates(request):
             answer = ready.matching.match(request)
             if answer is False:
                 continue
@@ -160,7 +160,7 @@ class ProcessPolicy:
         advice = advice_of(self._enforced, f"Your keys start with {' or '.join(hints)}" if hints else "")
         return Verdict("deny", "NO_RULE", fact=f"no allow rule covers this key{suffix}", advice=advice)
 
-    def _candidates(self, request: Request) -> Sequence[ReadyRule]:
+    def candidates(self, request: Request) -> Sequence[ReadyRule]:
         """Return the rules that can match the first segment of the key, in their order."""
         if request.operation not in self._by_segment:
             self._by_segment[request.operation] = _BySegment(self._for(request.operation))

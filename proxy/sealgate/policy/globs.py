@@ -96,6 +96,23 @@ def compiled(pattern: str) -> Matcher:
     return matches
 
 
+def matches_beneath(pattern: str, prefix: str) -> bool | None:
+    """Return whether `pattern` matches every key that begins with `prefix`, or none; None if that depends on the key.
+
+    Args:
+        pattern: a valid pattern.
+        prefix: in normal form, with a slash at its end.
+    """
+    pattern = _normal_pattern(pattern)
+    if not {"*", "?"} & {*pattern}:
+        return None if pattern.translate(_SHOW).startswith(prefix) else False
+    head = _literals(pattern)[0]
+    if not (head.startswith(prefix) or prefix.startswith(head)):
+        return False
+    is_subtree = pattern == "**" or not {"*", "?"} & {*pattern.removesuffix("/**")}
+    return True if is_subtree and prefix.startswith(pattern.removesuffix("**").translate(_SHOW)) else None
+
+
 def _literals(pattern: str) -> tuple[str, str, tuple[str, ...]]:
     """Return the text that every match begins with, the text it ends with, and the texts in between, in order."""
     pieces = pattern.replace("**", "*").replace("?", "*").split("*")

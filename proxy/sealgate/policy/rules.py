@@ -37,6 +37,11 @@ class Patterns:
     unknown: str = ""
     """Why the first such pattern could not be filled in; empty if all could."""
 
+    @property
+    def filled_in(self) -> tuple[str, ...]:
+        """The patterns whose variables could be filled in."""
+        return tuple(text for text in self.texts if "${" not in text)
+
     @classmethod
     def filled(cls, patterns: Sequence[str], identity: Mapping[str, str], params: Mapping[str, str]) -> Patterns:
         """Fill in and compile `patterns` for one process."""
@@ -128,6 +133,11 @@ class Matching:
             return unknown or True
         return self.condition(request)
 
+    @property
+    def looks_beyond_keys(self) -> bool:
+        """Whether the rule can match one of two objects of an artifact and not the other for more than their keys."""
+        return self.condition is not None or any(name == "localPaths" for name, _, _ in self.others)
+
     def first_segments(self) -> frozenset[str]:
         """Return the first segments that a matching key can have in its normal form; empty if it can have any."""
         if not self.keys or self.keys.unknown:
@@ -148,8 +158,8 @@ class Matching:
 
         A pattern whose variables could not be filled in is left out.
         """
-        texts = self.except_keys.texts if self.except_keys else ()
-        return next((text for text in texts if "${" not in text and globs.compiled(text)(normal_form(key))), "")
+        texts = self.except_keys.filled_in if self.except_keys else ()
+        return next((text for text in texts if globs.compiled(text)(normal_form(key))), "")
 
     def why_not(self, request: Request) -> str:
         """Say in one line why the rule does not match `request`; empty if it does."""
