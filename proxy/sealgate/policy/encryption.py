@@ -34,7 +34,10 @@ class Encryption:
 
     def is_same_as(self, other: Encryption) -> bool:
         """Whether both have the same settings, even if they come from different rules."""
-        return replace(self, policy=other.policy, rule=other.rule) == other
+        return self is other or replace(self, policy=other.policy, rule=other.rule) == other
+
+
+_DEFAULT = Encryption()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ class EncryptionRules:
             return ready.result
         if self.rules:
             return Verdict("deny", "NO_KEY", fact="no encryption rule covers this key", advice=self._advice)
-        return Encryption()
+        return _DEFAULT
 
 
 def encryption_denial(

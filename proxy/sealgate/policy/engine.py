@@ -16,6 +16,7 @@ from sealgate.policy import canonical_keys, templates
 from sealgate.policy.contact import advice_of
 from sealgate.policy.decision import NOTHING_YET, Decision, Measures, Request, Verdict
 from sealgate.policy.encryption import Encryption, EncryptionRules, encryption_denial
+from sealgate.policy.globs import Matcher
 from sealgate.policy.load import PolicySet
 from sealgate.policy.rules import (
     Matching,
@@ -30,6 +31,7 @@ from sealgate.policy.schema import ArtifactPolicy, AuditNote, Rule, Spec
 
 BASELINE_LISTING = 10_000
 """The most names that a caller is shown in one listing while no document is enforced."""
+_DENIED = "DENIED", "a rule denies it"
 _HINTS = 3
 """The most key prefixes that a refusal suggests."""
 
@@ -53,6 +55,8 @@ class ReadyRule:
     matching: Matching
     advice: str
     """The advice for the author: the rule's own message, and the owner to ask."""
+    denied: Verdict
+    """The verdict of a deny rule that matches, for every operation but Delete."""
 
     @property
     def name(self) -> str:
@@ -116,8 +120,10 @@ class ProcessPolicy:
         denies: list[tuple[ReadyRule, str]] = []
         requires: list[tuple[ReadyRule, str]] = []
         allows: list[ReadyRule] = []
+        key = canonical_keys.normal_form(request.key)
         for ready in self.candidates(request):
-            answer = ready.matching.match(request)
+            alone = ready.matching.keys_alone if key else None
+            answer = ready.matching.match(request) if alone is None else _any_matches(alone, key)
             if answer is False:
                 continue
             if ready.rule.effect == "allow":
@@ -219,7 +225,7 @@ class Matched:
         proposed = self._verdict(denials, measures, trial=True)
         if effective.allows:
             effective = self._encryption_denial(measures) or effective
-        would = tuple(denial for denial in denials if denial.mode != "enforce")
+        would = tuple([denial for denial in denials if denial.mode != "enforce"])
         if not would and not proposed.allows and effective.allows:
             would = (proposed,)
         return Decision(effective, proposed, would, *self._pending(measures))
@@ -237,8 +243,10 @@ class Matched:
         operation = self.request.operation
         denials = []
         for ready, unknown in self.denies:
-            code, fact = ("ERROR", _cannot_evaluate(unknown)) if unknown else ("DENIED", "a rule denies it")
-            denials.append(ready.denial(code, fact, operation))
+            if unknown:
+                denials.append(ready.denial("ERROR", _cannot_evaluate(unknown), operation))
+            else:
+                denials.append(ready.denied if operation != "Delete" else ready.denial(*_DENIED, operation))
         for ready, unknown in self.requires:
             violation = (
                 ("ERROR", _cannot_evaluate(unknown))
@@ -299,6 +307,13 @@ class Matched:
         return awaits, needs
 
 
+def _any_matches(patterns: Sequence[Matcher], key: str) -> bool:
+    for matches in patterns:  # noqa: SIM110 - `any` takes twice the time, and most rules have one pattern
+        if matches(key):
+            return True
+    return False
+
+
 def _cannot_evaluate(reason: str) -> str:
     return f"a rule cannot be evaluated: {reason}"
 
@@ -326,7 +341,9 @@ def _ready(document: ArtifactPolicy, rule: Rule, process: Process) -> ReadyRule:
         message = templates.filled(rule.message, process.identity, spec.params)
     mode = rule.enforcement or spec.enforcement
     matching = Matching.of(rule.match, rule.when, process, spec.params)
-    return ReadyRule(policy, rule, mode, spec.on_error, matching, advice_of([document], message))
+    advice = advice_of([document], message)
+    denied = Verdict("deny", _DENIED[0], policy, rule.name, _DENIED[1], advice, mode)
+    return ReadyRule(policy, rule, mode, spec.on_error, matching, advice, denied)
 
 
 BASELINE = Baseline((), "")

@@ -8,8 +8,10 @@ matcher simulates a nondeterministic automaton, whose set of states is the bits 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from operator import methodcaller
 
 from sealgate.policy.canonical_keys import has_escape, is_forbidden, normal_form
 
@@ -22,6 +24,8 @@ _STAND_INS = {"*": "\ufdd0", "?": "\ufdd1"}
 _HIDE = str.maketrans(_STAND_INS)
 _SWAP = str.maketrans({**_STAND_INS, **{stand_in: c for c, stand_in in _STAND_INS.items()}})
 _SHOW = str.maketrans({stand_in: c for c, stand_in in _STAND_INS.items()})
+_ANYWHERE = re.compile(r"\*\*/([^*?]+?)(/\*\*)?")
+_ENDING = re.compile(r"([^*?]+/)?(\*\*/)?\*([^*?/]*)")
 Matcher = Callable[[str], bool]
 
 
@@ -78,6 +82,8 @@ def compiled(pattern: str) -> Matcher:
     base, beneath = (pattern.removesuffix(end).translate(_SHOW) for end in ("/**", "**"))
     if pattern.endswith("/**") and not {"*", "?"} & {*pattern.removesuffix("/**")}:
         return lambda key: key.startswith(beneath) or key == base
+    if common := _common_form(pattern):
+        return common
     head, tail, within = _literals(pattern)
     automaton = Automaton(_tokens(pattern))
 
@@ -94,6 +100,25 @@ def compiled(pattern: str) -> Matcher:
         return automaton.accepts(key)
 
     return matches
+
+
+def _common_form(pattern: str) -> Matcher | None:
+    """Return a matcher that needs no automaton for the commonest patterns in normal form; None for any other.
+
+    These are `**/NAME` and `**/NAME/**`, and `*END` and `**/*END` by themselves or beneath a path.
+    """
+    if found := _ANYWHERE.fullmatch(pattern):
+        name = found[1].translate(_SHOW)
+        inside, ending = f"/{name}/", f"/{name}"
+        return (lambda key: inside in f"/{key}/") if found[2] else (lambda key: key == name or key.endswith(ending))
+    if found := _ENDING.fullmatch(pattern):
+        path, deep, ending = (found[1] or "").translate(_SHOW), found[2], found[3].translate(_SHOW)
+        if deep:
+            # The ending has no slash, so it is in the last segment, and the path does not reach into that.
+            ends = methodcaller("endswith", ending)
+            return (lambda key: key.startswith(path) and key.endswith(ending)) if path else ends
+        return lambda key: key.startswith(path) and key.endswith(ending) and "/" not in key[len(path) :]
+    return None
 
 
 def matches_beneath(pattern: str, prefix: str) -> bool | None:

@@ -82,6 +82,8 @@ class Matching:
     identity_field: str
     """The field that decided `identity`, if it is not True."""
     condition: Callable[[Request], Answer] | None
+    keys_alone: tuple[globs.Matcher, ...] | None
+    """The patterns for keys, if they alone decide whether a request matches; None for any other rule."""
 
     @classmethod
     def of(cls, match: Match, when: str, process: Process, params: Mapping[str, str]) -> Matching:
@@ -96,14 +98,17 @@ class Matching:
             ("plugins", lambda request: request.plugin, patterns(match.plugins)),
         )
         identity, field = _identity(match.identity, process.identity, params)
+        keys, others = patterns(match.keys), tuple((name, value_of, found) for name, value_of, found in fields if found)
+        decide_alone = keys and not keys.unknown and identity is True and not (match.except_keys or others or when)
         return cls(
             operations=frozenset().union(*(operations_named(name) for name in match.operations)) or OPERATIONS,
-            keys=patterns(match.keys),
+            keys=keys,
             except_keys=patterns(match.except_keys),
-            others=tuple((name, value_of, found) for name, value_of, found in fields if found),
+            others=others,
             identity=identity,
             identity_field=field,
             condition=_condition(when, process, params) if when else None,
+            keys_alone=keys.matchers if keys and decide_alone else None,
         )
 
     def match(self, request: Request) -> Answer:
@@ -244,7 +249,7 @@ def _condition(when: str, process: Process, params: Mapping[str, str]) -> Callab
 
 # --- limits and requirements ------------------------------------------------------------------------------
 
-_NO_LIMITS = Limits()
+_NO_LIMITS, _NO_REQUIREMENTS = Limits(), Requirements()
 Violation = tuple[str, str]
 """The code and the fact of a limit or a requirement that is violated."""
 
@@ -300,6 +305,8 @@ def violated_requirement(
     require: Requirements, request: Request, measures: Measures, *, attested: bool
 ) -> Violation | None:
     """Return the first requirement that `request` violates, given `measures`; None if it violates none."""
+    if require == _NO_REQUIREMENTS:
+        return None
     return next(_violated_requirements(require, request, measures, attested=attested), None)
 
 
