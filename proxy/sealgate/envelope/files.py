@@ -28,6 +28,8 @@ from sealgate.errors import BadRequest, Truncated
 THREADS = min(4, len(os.sched_getaffinity(0)))
 _SINGLE_THREAD_SEGMENTS = 8
 """A file of at most this many segments is not worth a second thread."""
+_BEGINNING = 1024
+"""Bytes that are read at once from the begin of a sealed file: most headers, and the stream header, are within them."""
 _CUT_AFTER = 64
 """How many opened segments are cut off the sealed file at a time."""
 
@@ -74,14 +76,16 @@ def seal_file(
     prefix = header.encode()
     body = Body.new(data_key, header.associated_data(artifact_key))
     start, count = len(prefix), segment_count(size)
-    _write(target, memoryview(prefix + body.stream_header), 0)
 
     def seal(index: int, plaintext: memoryview, sealed: memoryview) -> None:
         offset, length = plaintext_span(index, size)
         if _read(source, plaintext[:length], offset) < length:
             raise BadRequest("the local file shrank while it was read", remedy="Save it once it is complete")
         stored = body.seal(index, plaintext[:length], sealed, last=index == count - 1)
-        _write(target, sealed[:stored], start + stored_offset(index))
+        if index == 0:  # with all that comes before it, so that a small file is written by one system call
+            _write(target, memoryview(prefix + body.stream_header + sealed[:stored]), 0)
+        else:
+            _write(target, sealed[:stored], start + stored_offset(index))
 
     _for_each_segment(range(count), size, seal, check)
     return size, start + stored_offset(count - 1) + plaintext_span(count - 1, size)[1] + TAG
@@ -124,16 +128,21 @@ def open_file(
     facts = os.fstat(source)
     stored = facts.st_size
     consume = consume and facts.st_nlink <= 1 and fcntl.fcntl(source, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
-    if plain and _read_bytes(source, len(MAGIC), 0) != MAGIC:
+    beginning = _read_bytes(source, min(stored, _BEGINNING), 0)
+    if plain and not beginning.startswith(MAGIC):
         admit(artifact_key, stored, False)
         return _copy(source, target, stored, check), stored
-    header, start = read_header(lambda size, offset: _read_bytes(source, size, offset))
+
+    def read(size: int, offset: int) -> bytes:
+        is_there = offset + size <= len(beginning)
+        return beginning[offset : offset + size] if is_there else _read_bytes(source, size, offset)
+
+    header, start = read_header(read)
     size = plaintext_size(stored - start)
     admit(artifact_key, size, True)
     data_key = unlock(header)
     header.require_key(data_key)
-    stream_header = _read_bytes(source, STREAM_HEADER, start)
-    body = Body.of(data_key, header.associated_data(artifact_key), stream_header)
+    body = Body.of(data_key, header.associated_data(artifact_key), read(STREAM_HEADER, start))
     count = segment_count(size)
     tail = _Tail(source, start, count) if consume else None
 

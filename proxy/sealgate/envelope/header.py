@@ -9,6 +9,7 @@ import hmac
 from collections.abc import Callable, Container
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from itertools import pairwise
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -196,6 +197,7 @@ def read_header(read: Callable[[int, int], bytes]) -> tuple[Header, int]:
     return decode(encoded), size
 
 
+@lru_cache(maxsize=4)  # all files of a directory have the same header
 def decode(encoded: bytes) -> Header:
     """Parse and check a serialised `SealedHeader`. No unknown field is skipped, and no missing one gets a default.
 

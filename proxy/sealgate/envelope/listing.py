@@ -6,6 +6,8 @@ hostile manifest can cost its reader: memory, inodes, and the depth of a tree th
 
 from __future__ import annotations
 
+import re
+
 from sealgate.errors import BadRequest, LimitReached, shown_key
 
 MANIFEST = ".sealgate-manifest"
@@ -28,6 +30,8 @@ ENTRY_HEAD = 1 + 2
 SIZE = 8
 """Bytes of the size of a file."""
 
+_PLAIN = re.compile(rb"[A-Za-z0-9_-][A-Za-z0-9_. -]*(?:/[A-Za-z0-9_-][A-Za-z0-9_. -]*)*")
+"""The common paths: ASCII, and no segment begins with a dot."""
 _SLASH = ord("/")
 _ARCHIVE = "Save an archive of the directory"
 
@@ -127,6 +131,8 @@ def _listable(path: str) -> bytes:
 
 def path_fault(path: bytes) -> str:
     """Say why no manifest can list `path`; empty if one can."""
+    if len(path) <= LONGEST_SEGMENT and _PLAIN.fullmatch(path):
+        return ""
     segments = path.split(b"/")
     longest = max(map(len, segments))
     faults = (
