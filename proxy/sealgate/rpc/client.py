@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +34,7 @@ from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc import wire
 from sealgate.rpc.edge import CREATE_ONLY, LARGEST_ANSWER, LARGEST_ANSWER_METADATA, UPLOAD_END
 from sealgate.rpc.endpoint import Endpoint
-from sealgate.rpc.observer import CallChannel
+from sealgate.rpc.observer import ON_ONE_THREAD, CallChannel
 from sealgate.rpc.streams import WINDOW
 
 log = logging.getLogger("sealgate.downstream")
@@ -44,6 +44,7 @@ _OPTIONS = (
     ("grpc.max_send_message_length", -1),
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_retries", 0),
+    ON_ONE_THREAD,
     # A fixed window: by default gRPC grows it to megabytes for each stream whose reader is slow.
     ("grpc.http2.bdp_probe", 0),
     ("grpc.http2.lookahead_bytes", WINDOW),
@@ -174,8 +175,7 @@ class Downstream(ArtifactPlugin):
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """Send the chunks as frames. A downstream that reports success before it has all of them failed."""
         first = pb.SaveStreamArtifactRequest(output_artifact=self._named(call, artifact)).SerializeToString()
-        create_only = self._create_only(call)
-        marked = self._marks_uploads
+        create_only, marked = self._create_only(call), self._marks_uploads
         own = (*create_only, UPLOAD_END) if marked else create_only
         with _SentUpload(first, chunks, marked=marked) as upload, self._rpc(call, own) as channel:
             stub = self._instrument(channel).stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
@@ -372,11 +372,11 @@ def _rpc_options(call: Call) -> dict[str, Any]:
     return {"timeout": call.remaining(), "metadata": call.metadata}
 
 
-def _parse(kind: type[M], message: bytes) -> M:
-    try:
-        return wire.parse(kind, message)
-    except PluginError:
-        raise Unavailable("the downstream's answer is not a message of Argo's contract", says=_SAYS) from None
+def _parse(kind: type[M], message: bytes | None) -> M:
+    with suppress(PluginError):
+        if message is not None:
+            return wire.parse(kind, message)
+    raise Unavailable("the downstream's answer is not a message of Argo's contract", says=_SAYS)
 
 
 def _accepted(answer: M) -> M:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 
 import grpc
+from typing_extensions import override
 
 from sealgate.call import Call, Operation
 from sealgate.errors import DownstreamStatus, PluginError, Refused, name_of
 
+ON_ONE_THREAD = ("SingleThreadedUnaryStream", 1)
+"""The option of a channel without which gRPC starts a thread for each RPC."""
+if TYPE_CHECKING:
+    _Future = grpc.Future[bytes | None]
+else:  # at run time the class takes no parameter
+    _Future = grpc.Future
 _TRACE_METADATA = frozenset({"traceparent", "tracestate"})
 
 
@@ -121,7 +129,7 @@ class CallChannel:
 
     def unary_unary(self, method: str, *_: object) -> _Method:
         """Return a method with one request and one answer."""
-        return _Method(self, self._channel.unary_unary(method))
+        return _UnaryMethod(self, self._channel.unary_stream(method))
 
     def unary_stream(self, method: str, *_: object) -> _Method:
         """Return a method with one request and a stream of answers."""
@@ -174,3 +182,65 @@ class _Method:
     def future(self, request: Any, timeout: float | None = None, metadata: Any = None, *_: object) -> Any:
         metadata = self._channel.metadata(metadata)
         return self._channel.bind(self._stub.future(request, timeout=timeout, metadata=metadata))
+
+
+class _UnaryMethod(_Method):
+    """A method with one request and one answer. To gRPC it is one with a stream of answers."""
+
+    @override
+    def future(self, request: Any, timeout: float | None = None, metadata: Any = None, *_: object) -> Any:
+        answers = self._stub(request, timeout=timeout, metadata=self._channel.metadata(metadata))
+        return self._channel.bind(_OneAnswer(answers))
+
+
+class _OneAnswer(_Future):
+    """The answer to one request, received by the thread that asks for the result.
+
+    gRPC's own future starts a thread for each RPC, and a blocking RPC could not be cancelled.
+
+    Args:
+        answers: the stream that the answer comes in, of a channel with `ON_ONE_THREAD`.
+    """
+
+    def __init__(self, answers: Any) -> None:
+        self._answers = answers
+        self._received: list[bytes] | None = None
+
+    def result(self, timeout: float | None = None) -> bytes | None:  # noqa: ARG002 - the RPC has a deadline
+        """Wait for the answer and for the status after it. Return None unless there was exactly one answer.
+
+        Raises:
+            grpc.RpcError: the RPC failed, or was cancelled.
+        """
+        if self._received is None:
+            self._received = [*itertools.islice(self._answers, 2)]
+        return self._received[0] if len(self._received) == 1 else None
+
+    def cancel(self) -> bool:
+        return bool(self._answers.cancel())
+
+    def cancelled(self) -> bool:
+        return bool(self._answers.cancelled())
+
+    def running(self) -> bool:
+        return bool(self._answers.running())
+
+    def done(self) -> bool:
+        return bool(self._answers.done())
+
+    def exception(self, timeout: float | None = None) -> Exception | None:
+        return cast("Exception | None", self._answers.exception(timeout))
+
+    def traceback(self, timeout: float | None = None) -> Any:
+        return self._answers.traceback(timeout)
+
+    def add_done_callback(self, fn: Callable[[Any], None]) -> None:
+        self._answers.add_done_callback(fn)
+
+    def code(self) -> Any:
+        """Return the status of the RPC, which has ended."""
+        return self._answers.code()
+
+    def trailing_metadata(self) -> Any:
+        """Return what the server sent after the answer."""
+        return self._answers.trailing_metadata()
