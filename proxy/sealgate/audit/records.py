@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from enum import StrEnum
+from functools import lru_cache
 
 import msgspec
 
@@ -261,6 +262,7 @@ def canonical(record: Record) -> bytes:
     return msgspec.json.encode(record, order="sorted")
 
 
+@lru_cache(maxsize=8)  # the identity of a process seldom changes, and each of its records names it
 def actor(identity: Identity, limit: int = 120) -> Actor:
     """Return `identity` as a record names it, each name cut to `limit` characters."""
     texts = {name: printable(text, limit) for name, text in asdict(identity).items() if isinstance(text, str)}

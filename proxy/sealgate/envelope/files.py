@@ -83,9 +83,9 @@ def seal_file(
             raise BadRequest("the local file shrank while it was read", remedy="Save it once it is complete")
         stored = body.seal(index, plaintext[:length], sealed, last=index == count - 1)
         if index == 0:  # with all that comes before it, so that a small file is written by one system call
-            _write(target, memoryview(prefix + body.stream_header + sealed[:stored]), 0)
+            _write(target, 0, memoryview(prefix + body.stream_header), sealed[:stored])
         else:
-            _write(target, sealed[:stored], start + stored_offset(index))
+            _write(target, start + stored_offset(index), sealed[:stored])
 
     _for_each_segment(range(count), size, seal, check)
     return size, start + stored_offset(count - 1) + plaintext_span(count - 1, size)[1] + TAG
@@ -152,7 +152,7 @@ def open_file(
         if _read(source, sealed, start + stored_offset(index)) < len(sealed):
             raise Truncated("the sealed file became shorter while it was read")
         body.open(index, sealed, plaintext, last=index == count - 1)
-        _write(target, plaintext[:length], offset)
+        _write(target, offset, plaintext[:length])
         if tail:
             tail.opened(index)
 
@@ -169,7 +169,7 @@ def _copy(source: int, target: int, size: int, check: Check) -> int:
         length = min(size - offset, PLAINTEXT)
         if _read(source, buffer[:length], offset) < length:
             raise Truncated("the stored file became shorter while it was read")
-        _write(target, buffer[:length], offset)
+        _write(target, offset, buffer[:length])
     return size
 
 
@@ -244,7 +244,13 @@ def _read_bytes(fd: int, size: int, offset: int) -> bytes:
     return bytes(out[: _read(fd, out, offset)])
 
 
-def _write(fd: int, data: memoryview, offset: int) -> None:
-    written = 0
-    while written < len(data):
-        written += os.pwrite(fd, data[written:], offset + written)
+def _write(fd: int, offset: int, *parts: memoryview) -> None:
+    """Write `parts` one after the other from `offset` on, by one system call unless the system takes less."""
+    while parts:
+        written = os.pwritev(fd, parts, offset)
+        offset += written
+        while parts and written >= len(parts[0]):
+            written -= len(parts[0])
+            parts = parts[1:]
+        if written:
+            parts = (parts[0][written:], *parts[1:])
