@@ -210,3 +210,21 @@ def test_the_number_of_judgements_does_not_depend_on_the_size_of_a_file(make, tr
         streamed.add(calls_of(Matched.judge, lambda b=bench, p=parts: b.save_stream("s", p)))
     assert len(saved) == len(streamed) == 1
     assert max(saved | streamed) <= 20
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_a_listing_is_judged_by_kinds_and_shows_what_each_judgement_shows(make, name):
+    bench = make(*POLICIES[name])
+    for number in range(FILES):
+        bench.below.objects[f"team-3/t/{number % 7}/{number}.kind-{number % 13}"] = b""
+    bench.below.objects["team-3/t/a\\b"] = b""
+    listed: list[str] = []
+    judged = calls_of(Matched.judge, lambda: listed.extend(bench.list("team-3/t")))
+    if not POLICIES[name]:
+        assert len(listed) == FILES + 1
+        return
+    made = policy(*POLICIES[name], namespace="")
+    times = {key: made.decide(Request("Load", key, time=int(bench.now))) for key in bench.below.objects}
+    assert listed == sorted(key for key, decision in times.items() if decision.effective.allows)
+    assert 0 < len(listed) < FILES
+    assert judged < 60

@@ -15,7 +15,7 @@ from sealgate.errors import AlreadyStored, BadRequest, ContextDiffers, Denied, N
 from sealgate.log_event import LogEvent
 from sealgate.meter import Meter
 from sealgate.plugin import Artifact
-from sealgate.policy.bounds import Bounds, BoundsBeneath, bounds_of
+from sealgate.policy.bounds import Bounds, KindsBeneath, bounds_of
 from sealgate.policy.decision import WRITES, Decision, Measures, Request, Verdict
 from sealgate.policy.encryption import Encryption
 from sealgate.policy.engine import Matched, ProcessPolicy
@@ -47,7 +47,8 @@ class Ruling:
         self._artifact = artifact
         self._request = request
         self._own = policy.match(request)
-        self._beneath: BoundsBeneath | None = None
+        self._beneath: KindsBeneath[Bounds | None] | None = None
+        self._readable: dict[str, KindsBeneath[bool]] = {}
         self.removable: set[str] = set()
         """Stored objects that this call may remove. Each is decided once, though a Save asks twice."""
         self._warns = False
@@ -100,7 +101,9 @@ class Ruling:
         if key == self.artifact_key:
             return bounds_of(self._own)
         if self._beneath is None:
-            self._beneath = BoundsBeneath.of(self.policy, self._request, self.rules_for_part, self._request_for)
+            self._beneath = KindsBeneath.of(
+                self.policy, self._request, bounds_of, self.rules_for_part, self._request_for
+            )
         return self._beneath.find(key)
 
     def resolved_path(self, path: str) -> None:
@@ -119,8 +122,19 @@ class Ruling:
     def may_read(self, key: str) -> bool:
         """Return whether the object may be read, by Load or by OpenStream."""
         self._call.check()
-        requests = (replace(self._request, operation=operation, key=key, path="") for operation in _READS)
-        return any(self.policy.decide(request).effective.allows for request in requests)
+        return any(self._may(operation, key) for operation in _READS)
+
+    def _may(self, operation: str, key: str) -> bool:
+        def of_key(key: str) -> Request:
+            return replace(self._request, operation=operation, key=key, path="")
+
+        if operation not in self._readable:
+            own = of_key(self._request.key)
+            self._readable[operation] = KindsBeneath.of(
+                self.policy, own, _is_allowed, lambda key: self.policy.match(of_key(key)), of_key
+            )
+        known = self._readable[operation].find(key)
+        return _is_allowed(self.policy.match(of_key(key))) if known is None else known
 
     @property
     def writes(self) -> bool:
@@ -269,6 +283,10 @@ class Ruling:
                         decision_id=self._call.id,
                     )
                 )
+
+
+def _is_allowed(matched: Matched) -> bool:
+    return matched.judge().effective.allows
 
 
 def refusal(verdict: Verdict) -> PluginError:

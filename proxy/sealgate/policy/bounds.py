@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Generic, TypeVar
 
 from sealgate.policy import canonical_keys, globs
 from sealgate.policy.decision import NOTHING_YET, WRITES, Decision, Measures, Request
@@ -22,6 +23,7 @@ PART = frozenset({"object", "exists"})
 _MOST_KINDS = 1000
 """How many kinds of objects are remembered for one call."""
 _Kind = tuple[object, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,8 @@ def least_measures(pending: frozenset[str] = frozenset()) -> Measures:
 
 
 @dataclass(slots=True)
-class BoundsBeneath:
-    """The bounds of the objects beneath one key.
+class KindsBeneath(Generic[T]):
+    """What the policies say of the objects beneath one key: found once for each kind of object.
 
     An object is of the same kind as another if all that can tell them apart is the same for both: each pattern that
     matches some keys beneath the key and not all, each condition, each rule about local paths, and each limit on keys.
@@ -85,21 +87,28 @@ class BoundsBeneath:
 
     _prefix: str
     """In normal form, with a slash at its end."""
+    _say: Callable[[Matched], T]
     _match: Callable[[str], Matched]
     _request: Callable[[str], Request]
     _patterns: tuple[globs.Matcher, ...]
     _others: tuple[Callable[[Request], object], ...]
-    _known: dict[_Kind, Bounds | None] = field(default_factory=dict)
+    _known: dict[_Kind, T] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, policy: ProcessPolicy, request: Request, match: Callable[[str], Matched], of_key: Callable[[str], Request]
-    ) -> BoundsBeneath:
-        """Prepare the bounds for the objects beneath the key of `request`.
+        cls,
+        policy: ProcessPolicy,
+        request: Request,
+        say: Callable[[Matched], T],
+        match: Callable[[str], Matched],
+        of_key: Callable[[str], Request],
+    ) -> KindsBeneath[T]:
+        """Prepare what is said of the objects beneath the key of `request`.
 
         Args:
             policy: the policies.
             request: the request for the artifact itself.
+            say: returns what is said of a match. It may depend on the policies, and not on the key.
             match: returns the match of an object, by its key.
             of_key: returns the request for an object, by its key.
         """
@@ -108,10 +117,10 @@ class BoundsBeneath:
         matchings = [ready.matching for ready in rules] + policy.encryption_rules.matchings(request.operation)
         others: list[Callable[[Request], object]] = [each.match for each in matchings if each.looks_beyond_keys]
         others += [_violates(limits) for ready in rules if _concern_keys(limits := ready.rule.limits)]
-        return cls(prefix, match, of_key, tuple(_telling_apart(matchings, prefix)), tuple(others))
+        return cls(prefix, say, match, of_key, tuple(_telling_apart(matchings, prefix)), tuple(others))
 
-    def find(self, key: str) -> Bounds | None:
-        """Return the bounds of the object `key`; None if it has to be judged."""
+    def find(self, key: str) -> T | None:
+        """Return what is said of the object `key`; None if its key is not canonical, or not beneath the artifact's."""
         text = canonical_keys.normal_form(key)
         if not text.startswith(self._prefix) or canonical_keys.fault_of(key):
             return None
@@ -121,10 +130,10 @@ class BoundsBeneath:
             kind += tuple([tells(request) for tells in self._others])
         if kind in self._known:
             return self._known[kind]
-        bounds = bounds_of(self._match(key))
+        said = self._say(self._match(key))
         if len(self._known) < _MOST_KINDS:
-            self._known[kind] = bounds
-        return bounds
+            self._known[kind] = said
+        return said
 
 
 def _telling_apart(matchings: Sequence[Matching], prefix: str) -> Iterator[globs.Matcher]:
