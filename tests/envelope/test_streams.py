@@ -125,3 +125,17 @@ def test_mutated_bytes_give_named_errors_and_no_unverified_byte(data):
         mutated[at : at + gone] = data.draw(st.binary(max_size=4))
     outcome = opened_by_stream(bytes(mutated), chunk=data.draw(st.integers(1, 400)))
     assert outcome.released == (b"" if outcome.error else plaintext)
+
+
+def test_a_small_file_takes_little_memory():
+    def peak(work) -> int:
+        tracemalloc.start()
+        try:
+            work()
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    sealed = sealed_by_stream(bytes(4096))
+    assert peak(lambda: [None for _ in seal_stream(header(), DATA_KEY, KEY, iter([bytes(4096)]))]) < 64 << 10
+    assert peak(lambda: [None for _ in open_stream(iter([sealed]), unlock, KEY)]) < 64 << 10

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from sealgate.envelope.files import Admit, admit_any
 from sealgate.envelope.header import MAGIC, PRELUDE_SIZE, Header, Unlock, decode, header_size
-from sealgate.envelope.segments import FIRST_PLAINTEXT, PLAINTEXT, SEGMENT, STREAM_HEADER, Body
+from sealgate.envelope.segments import FIRST_PLAINTEXT, PLAINTEXT, SEGMENT, STREAM_HEADER, TAG, Body
 from sealgate.errors import DataLoss, NotSealed, Truncated, UnsupportedFormat
 from sealgate.plugin import Chunk
 
@@ -26,13 +26,12 @@ def seal_stream(
     """
     body = Body.new(data_key, header.associated_data(artifact_key, manifest=manifest))
     yield header.encode() + body.stream_header
-    plaintext, sealed = bytearray(PLAINTEXT), memoryview(bytearray(SEGMENT))
-    source = _ChunkReader(chunks)
+    source, sealed = _ChunkReader(chunks), memoryview(bytearray())
     index, size = 0, FIRST_PLAINTEXT
     while True:
-        filled = source.fill(memoryview(plaintext)[:size])
-        last = source.at_end()
-        yield sealed[: body.seal(index, memoryview(plaintext)[:filled], sealed, last=last)]
+        plaintext, last = source.segment(size, PLAINTEXT)
+        sealed = _with_room(sealed, len(plaintext) + TAG, SEGMENT, last=last)
+        yield sealed[: body.seal(index, plaintext, sealed, last=last)]
         if last:
             return
         index, size = index + 1, PLAINTEXT
@@ -76,12 +75,12 @@ def open_stream(
     data_key = unlock(header)
     header.require_key(data_key)
     body = Body.of(data_key, header.associated_data(artifact_key, manifest=manifest), source.take(STREAM_HEADER))
-    sealed, plaintext = memoryview(bytearray(SEGMENT)), memoryview(bytearray(PLAINTEXT))
+    plaintext = memoryview(bytearray())
     index, length = 0, SEGMENT - STREAM_HEADER
     while True:
-        filled = source.fill(sealed[:length])
-        last = source.at_end()
-        opened = body.open(index, sealed[:filled], plaintext, last=last)
+        sealed, last = source.segment(length, SEGMENT)
+        plaintext = _with_room(plaintext, max(0, len(sealed) - TAG), PLAINTEXT, last=last)
+        opened = body.open(index, sealed, plaintext, last=last)
         if opened:
             yield plaintext[:opened]
         if last:
@@ -112,12 +111,39 @@ def sealed_at(chunks: Iterator[Chunk]) -> int | None:
         return None
 
 
+def _with_room(buffer: memoryview, needed: int, most: int, *, last: bool) -> memoryview:
+    """Return `buffer`, or one of `most` bytes if `needed` do not fit: of `needed` alone for its last use."""
+    return buffer if len(buffer) >= needed else memoryview(bytearray(needed if last else most))
+
+
 class _ChunkReader:
     """Reads from chunks of any size as from one file."""
 
     def __init__(self, chunks: Iterator[Chunk]) -> None:
         self._chunks = chunks
         self._rest = memoryview(b"")
+        self._segment = memoryview(bytearray())
+
+    def segment(self, size: int, most: int) -> tuple[memoryview, bool]:
+        """Return the next `size` bytes, or fewer at the end, and whether they are the last ones.
+
+        They are valid until the next segment, whose buffer is the same. Many files have one small chunk alone, and get
+        no buffer of `most` bytes: to create that takes longer than to seal such a file.
+        """
+        filled = 0
+        if not self.at_end():
+            filled = min(len(self._rest), size)
+            self._segment = _with_room(self._segment, filled, most, last=filled < size)
+            self._segment[:filled] = self._rest[:filled]
+            self._rest = self._rest[filled:]
+        if self.at_end():
+            return self._segment[:filled], True
+        if filled < size:
+            begun, self._segment = self._segment, _with_room(self._segment, size, most, last=False)
+            if begun is not self._segment:
+                self._segment[:filled] = begun[:filled]
+            filled += self.fill(self._segment[filled:size])
+        return self._segment[:filled], self.at_end()
 
     def fill(self, out: memoryview) -> int:
         """Copy the next bytes to `out` and return how many: less than `len(out)` only at the end."""

@@ -21,7 +21,7 @@ from sealgate.plugin import Chunk
 from sealgate.storage.destination import Destination, remove_entry, remove_leftovers_beside
 
 _MOST_LINKS = 40
-_READ_SIZE = 1 << 20
+_READ_SIZE, _LEAST_READ = 1 << 20, 1 << 12
 _OPEN_STEP = os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OUT_OF_SPACE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -208,7 +208,8 @@ def read_chunks(fd: int, check: Callable[[], None]) -> Iterator[memoryview]:
     # A duplicate, because a client may still request chunks after the call has ended and `fd` is closed.
     own = os.dup(fd)
     try:
-        buffer = memoryview(bytearray(_READ_SIZE))
+        # Many files are small, and a large buffer takes longer to create than to fill.
+        buffer = memoryview(bytearray(min(_READ_SIZE, max(_LEAST_READ, os.fstat(own).st_size))))
         offset = 0
         while size := os.preadv(own, [buffer], offset):
             check()
