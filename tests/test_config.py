@@ -198,7 +198,7 @@ FAULTS = {
     "number for a path": (HEAD + "spool: {directory: 5}", "3:9: expected a path"),
     "command and socket": (
         HEAD + "downstream: {command: [a], socket: /s}",
-        "3:1: exactly one of `command` and `socket` must be given",
+        "3:1: exactly one of `builtin`, `command` and `socket` must be given",
     ),
     "one file twice": (
         HEAD + "audit: {sinks: [{type: file, path: /a}, {type: file, path: /b}, {type: file, path: /a}]}",
@@ -226,7 +226,7 @@ FAULTS = {
         "3:1: `absentTexts` must contain at most 16 texts",
     ),
     "absent text that is no list": (HEAD + "downstream: {socket: /s, absentTexts: no key}", "3:26: "),
-    "neither command nor socket": (HEAD + "downstream: {}", "3:1: exactly one of `command` and `socket` must be given"),
+    "neither command nor socket": (HEAD + "downstream: {}", "3:1: exactly one of `builtin`, `command` and `socket` must be given"),
     "field twice": (HEAD + "spool: {}\npaths: {}\nspool: {}", "5:1: the field `spool` appears twice"),
     "field twice, deep": (
         HEAD + "spool: {transfer: file, transfer: auto}",
@@ -266,7 +266,7 @@ FAULTS = {
     "overlays that are nothing": (HEAD + "plugins:", "3:1: expected a mapping from plugin names to settings"),
     "command laid over a socket": (
         HEAD + "downstream: {socket: /s}\nplugins:\n  a:\n    downstream: {command: [b]}",
-        "6:5: exactly one of `command` and `socket` must be given",
+        "6:5: exactly one of `builtin`, `command` and `socket` must be given",
     ),
 }
 for text in ("30", "30 s", "s", "", "-1s", "1d", "1e3s", "0x10s", "٣s", "1..5s", "1s30s", "inf", ".s", "1:30"):

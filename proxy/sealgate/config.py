@@ -21,8 +21,7 @@ _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST_DURATION = 7 * 24 * 3600.0
 _LONGEST_AUDIT_WAIT = 60
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
-_MOST_SINKS = 8
-_MOST_ABSENT_TEXTS = 16
+_MOST_SINKS, _MOST_ABSENT_TEXTS = 8, 16
 _ABSENT_TEXT = re.compile(r"(?=.{1,200}\Z)(?:[\W_]*[^\W_]){4}.*", re.DOTALL)
 
 
@@ -32,9 +31,16 @@ class Duration(float):
     __slots__ = ()
 
 
-class DownstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
-    """The plugin that Sealgate wraps: a `command` to run, or the `socket` of a plugin that runs already."""
+class BuiltinSettings(Struct, frozen=True, forbid_unknown_fields=True):
+    """The bundled backend in this process. The environment sets what is not set here (docs/backend.md)."""
 
+    url: str = ""
+
+
+class DownstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
+    """The plugin that Sealgate wraps: `builtin`, a `command` to run, or the `socket` of a plugin that runs already."""
+
+    builtin: BuiltinSettings | None = None
     command: tuple[str, ...] = ()
     socket: Path | None = None
     plugin_name: str | None = None
@@ -43,9 +49,9 @@ class DownstreamSettings(Struct, frozen=True, forbid_unknown_fields=True, rename
     """Texts in answers by which this plugin says that nothing is stored under a key, beside those that are known."""
 
     def __post_init__(self) -> None:
-        """Require exactly one of `command` and `socket`."""
-        if bool(self.command) == bool(self.socket):
-            raise ValueError("exactly one of `command` and `socket` must be given")
+        """Require exactly one of `builtin`, `command` and `socket`."""
+        if [self.builtin is not None, bool(self.command), bool(self.socket)].count(True) != 1:
+            raise ValueError("exactly one of `builtin`, `command` and `socket` must be given")
         if any("\0" in word for word in self.command):
             raise ValueError("`command` contains a NUL character, which no argument can")
         if len(self.absent_texts) > _MOST_ABSENT_TEXTS:
@@ -85,14 +91,10 @@ class KubernetesAuth(_Auth, frozen=True, tag="kubernetes"):
     jwt_path: Path = SERVICE_ACCOUNT / "token"
 
 
-class JwtAuth(_Auth, frozen=True, tag="jwt"):
-    """A login with a signed token, which Vault verifies by itself."""
+class JwtAuth(KubernetesAuth, frozen=True, tag="jwt"):
+    """The same login, with a token that Vault verifies by itself."""
 
-    role: str
-    roles: Roles = Roles()
-    """As in `KubernetesAuth`."""
     mount: str = "jwt"
-    jwt_path: Path = SERVICE_ACCOUNT / "token"
 
 
 class AppRoleAuth(_Auth, frozen=True, tag="approle"):
@@ -177,9 +179,8 @@ class PathSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="came
 
     def __post_init__(self) -> None:
         """Require absolute paths."""
-        for root in self.roots:
-            if not root.is_absolute():
-                raise ValueError(f"the root `{root}` is not absolute")
+        for root in (root for root in self.roots if not root.is_absolute()):
+            raise ValueError(f"the root `{root}` is not absolute")
 
 
 class SpoolSettings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
@@ -271,10 +272,12 @@ class Settings(Struct, frozen=True, forbid_unknown_fields=True, rename="camel"):
     """Whether a policy may use passthrough."""
 
     def __post_init__(self) -> None:
-        """Require that each policy is a path or a mapping. The content of a mapping is validated later."""
+        """Require that each policy is a path or a mapping, validated later, and that the transfer is possible."""
         for policy in self.policies:
             if not isinstance(policy, dict | Document | Path) and not (isinstance(policy, str) and policy):
                 raise ValueError("each of `policies` must be a path or a document in place")
+        if self.downstream and self.downstream.builtin and self.spool.transfer == "file":
+            raise ValueError("`spool.transfer` must not be `file` with `downstream.builtin`, which uses no spool")
 
     def required_downstream(self) -> DownstreamSettings:
         """Return the section `downstream`, or raise `NotConfigured` if there is none."""
@@ -295,8 +298,7 @@ def load(environment: Mapping[str, str] = os.environ, plugin: str | None = None)
     Raises:
         NotConfigured: no configuration is set, or it is not valid. The text has file, line and column.
     """
-    text, source = document(environment)
-    return parse(text, source, plugin)
+    return parse(*document(environment), plugin)
 
 
 def parse(text: str, source: str, plugin: str | None = None) -> Settings:
@@ -329,9 +331,8 @@ _HOW = "Pass it as --config FILE, or set SEALGATE_CONFIG to its path or SEALGATE
 
 
 def _missing(section: str) -> NotConfigured:
-    return NotConfigured(
-        f"the configuration has no section {section}", says="configuration", remedy=f"Add {section} to it"
-    )
+    fact = f"the configuration has no section {section}"
+    return NotConfigured(fact, says="configuration", remedy=f"Add {section} to it")
 
 
 def document(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
@@ -396,5 +397,4 @@ def _decode(kind: type, value: Any) -> Any:
             if seconds > _LONGEST_DURATION:
                 raise ValueError("a duration may be at most `168h`")
             return Duration(seconds)
-    expected = "a path" if kind is Path else "a duration such as `30s` or `10m`"
-    raise ValueError(f"expected {expected}")
+    raise ValueError(f"expected {'a path' if kind is Path else 'a duration such as `30s` or `10m`'}")

@@ -42,15 +42,23 @@ def bundled(tmp_path_factory) -> Iterator[Proxy]:
     assert started.stop() == 0, started.output()
 
 
+@pytest.fixture(scope="module")
+def builtin(tmp_path_factory) -> Iterator[Proxy]:
+    """A proxy with the bundled backend in its own process."""
+    started = Proxy(tmp_path_factory.mktemp("builtin"), downstream={"builtin": {}}).start()
+    yield started
+    assert started.stop() == 0, started.output()
+
+
 @pytest.fixture(params=["by_file", "by_stream"])
 def either(request) -> Proxy:
     """A proxy for each way to transfer ciphertext."""
     return request.getfixturevalue(request.param)
 
 
-@pytest.fixture(params=["by_file", "by_stream", "bundled"])
+@pytest.fixture(params=["by_file", "by_stream", "bundled", "builtin"])
 def each(request) -> Proxy:
-    """A proxy for each way to transfer ciphertext, and one in front of the bundled backend."""
+    """A proxy for each way to transfer ciphertext, and two with the bundled backend: behind it, and within it."""
     return request.getfixturevalue(request.param)
 
 

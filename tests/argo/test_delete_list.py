@@ -9,7 +9,7 @@ from harness.outcome import assert_own_line, outcome
 from harness.policy import document
 
 
-@pytest.fixture(params=["proxy", "bundled"])
+@pytest.fixture(params=["proxy", "bundled", "builtin"])
 def chain(request) -> Proxy:
     return request.getfixturevalue(request.param)
 

@@ -31,12 +31,15 @@ from sealgate.envelope import MANIFEST, Binding
 from sealgate.keys.local import LocalKeys
 from sealgate.rpc import artifact_pb2 as pb
 
-CHAINS = [f"{downstream} {transfer}" for downstream in ("vendor", "bundled") for transfer in ("file", "stream", "auto")]
+BEHIND = [f"{downstream} {transfer}" for downstream in ("vendor", "bundled") for transfer in ("file", "stream", "auto")]
+CHAINS = [*BEHIND, "builtin stream"]
 NOW = int(time.time())
 
 
 def options(chain: str) -> dict:
     downstream, transfer = chain.split()
+    if downstream == "builtin":
+        return {"downstream": {"builtin": {}}}
     return {
         "downstream": [*SEALGATE, "backend"] if downstream == "bundled" else None,
         "settings": {"spool": {"transfer": transfer}},

@@ -13,7 +13,7 @@ from harness.outcome import IN_THE_ANSWER, Outcome, assert_own_line, outcome
 from sealgate.rpc import artifact_pb2 as pb
 
 
-@pytest.fixture(params=["proxy", "by_file", "by_stream", "bundled"])
+@pytest.fixture(params=["proxy", "by_file", "by_stream", "bundled", "builtin"])
 def every(request):
     """A proxy for each way to transfer ciphertext, and for each downstream, also one without SaveStream."""
     return request.getfixturevalue(request.param)

@@ -18,7 +18,7 @@ from sealgate.cli.counting import counted
 from sealgate.cli.exit_codes import DONE, INTERRUPTED, NOT_SO
 from sealgate.cli.progress import Progress
 from sealgate.cli.shared_options import add_config_option, add_output_option
-from sealgate.compose.downstream import downstream_client, stored_objects
+from sealgate.compose.downstream import downstream_source, stored_objects
 from sealgate.compose.keys import provider_kind, rewrapper
 from sealgate.config import Settings
 from sealgate.errors import BadRequest, Cancelled, one_line, shown_key
@@ -192,7 +192,7 @@ def _storage(settings: Settings) -> Iterator[StoredObjects]:
     """Yield the objects in the downstream, which is started if it is a child process."""
     with tempfile.TemporaryDirectory(prefix="sealgate-") as made:
         spool = Spool(settings.spool.directory or Path(made))
-        with closing(downstream_client(settings, Path(made) / "socket")) as downstream, closing(spool):
+        with closing(downstream_source(settings, Path(made) / "socket")) as downstream, closing(spool):
             yield stored_objects(settings, downstream, spool)
 
 

@@ -1,4 +1,4 @@
-"""Builds the client of the downstream: behind a socket that another process serves, or a child of this process."""
+"""Builds the downstream: in this process, a child of it, or behind a socket that another process serves."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sealgate.config import Settings
+from sealgate.config import BuiltinSettings, Settings
 from sealgate.errors import NotConfigured
 from sealgate.plugin import ArtifactPlugin
 from sealgate.rpc.child import ChildProcess
 from sealgate.rpc.client import Downstream
 from sealgate.rpc.endpoint import Endpoint
+from sealgate.rpc.in_process import InProcess
 from sealgate.rpc.server import LONGEST_SOCKET
 from sealgate.storage.absence import Absence
 from sealgate.storage.spool import Spool
@@ -24,8 +25,10 @@ _TEMPORARY = "sealgate-"
 """The beginning of the name of a child's directory among the temporary files."""
 
 
-def downstream_client(settings: Settings, socket: Path, shown: Callable[[Any], Any] | None = None) -> Downstream:
-    """Build the client of the downstream behind the plugin that serves on `socket`.
+def downstream_source(
+    settings: Settings, socket: Path, shown: Callable[[Any], Any] | None = None
+) -> Downstream | InProcess:
+    """Build the downstream of the plugin that serves on `socket`.
 
     Args:
         settings: must have the section `downstream`.
@@ -35,12 +38,22 @@ def downstream_client(settings: Settings, socket: Path, shown: Callable[[Any], A
     Raises:
         NotConfigured: the path of the downstream's socket is longer than the kernel accepts.
     """
-    return Downstream(_endpoint(settings, socket), settings.required_downstream().plugin_name, instrument=shown)
+    downstream = settings.required_downstream()
+    if downstream.builtin is not None:
+        return _builtin(downstream.builtin)
+    return Downstream(_endpoint(settings, socket), downstream.plugin_name, instrument=shown)
+
+
+def transfer(settings: Settings) -> Transfer:
+    """Return how ciphertext travels to the downstream: as `spool.transfer` says, and by stream in this process."""
+    if settings.downstream and settings.downstream.builtin:
+        return Transfer.STREAM
+    return Transfer(settings.spool.transfer)
 
 
 def stored_objects(settings: Settings, downstream: ArtifactPlugin, spool: Spool) -> StoredObjects:
     """Return the objects in `downstream`, which are read and written as the settings require."""
-    return StoredObjects(downstream, spool, Transfer(settings.spool.transfer), absence(settings))
+    return StoredObjects(downstream, spool, transfer(settings), absence(settings))
 
 
 def absence(settings: Settings) -> Absence:
@@ -77,6 +90,14 @@ def too_long(path: Path) -> str | None:
     """Return what is wrong with `path` as the path of a Unix socket; None if it is not too long."""
     size = len(os.fsencode(path))
     return f"has {size} bytes; the kernel accepts {LONGEST_SOCKET}" if size > LONGEST_SOCKET else None
+
+
+def _builtin(settings: BuiltinSettings) -> InProcess:
+    from sealgate.backend import ObjectStoreBackend  # noqa: PLC0415 - the store library is large, and few stacks need it
+    from sealgate.backend.settings import URL  # noqa: PLC0415 - part of the same library
+
+    environment = {**os.environ, URL: settings.url} if settings.url else os.environ
+    return InProcess(ObjectStoreBackend(environment))
 
 
 def _endpoint(settings: Settings, socket: Path) -> Endpoint:

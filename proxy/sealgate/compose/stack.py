@@ -1,6 +1,7 @@
 """Composes the proxy from the settings.
 
-It is Audited(Governed(Sealed(Downstream(second socket), keys), policies), audit log).
+It is Audited(Governed(Sealed(Downstream(second socket), keys), policies), audit log), or the same with
+InProcess(ObjectStoreBackend()) in place of Downstream(second socket).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from pathlib import Path
 
 from sealgate import config
 from sealgate.compose.audit import audit_log
-from sealgate.compose.downstream import absence, downstream_client
+from sealgate.compose.downstream import absence, downstream_source, transfer
 from sealgate.compose.keys import key_provider
 from sealgate.compose.policies import load_policies, process_resolver
 from sealgate.compose.starting import Composed
@@ -22,10 +23,9 @@ from sealgate.layers.governed import Governed
 from sealgate.layers.sealed import Sealed
 from sealgate.plugin import ArtifactPlugin
 from sealgate.policy.load import PolicySet
-from sealgate.rpc.edge import listing
+from sealgate.rpc.edge import require_listable
 from sealgate.storage.local_paths import Roots
 from sealgate.storage.spool import Spool, remove_leftovers
-from sealgate.storage.stored_objects import Transfer
 from sealgate.telemetry.reporting import await_last_exports
 
 
@@ -41,12 +41,12 @@ def proxy(socket_path: str) -> Composed:
     keys = key_provider(settings)
     watch = telemetry(settings.telemetry, plugin=socket.parent.name)
     spool = _spool(settings, socket)
-    downstream = downstream_client(settings, socket, shown=watch.calling if watch else None)
+    downstream = downstream_source(settings, socket, shown=watch.calling if watch else None)
     trail = audit_log(settings, keys, watch)
 
     sealed = sealed_layer(settings, _digested(settings, downstream), keys, spool)
     governed = governed_layer(sealed, policies, keys)
-    audited = Audited(governed, trail, discard=Roots(settings.paths.roots).remove, check_listing=listing)
+    audited = Audited(governed, trail, discard=Roots(settings.paths.roots).remove, check_listing=require_listable)
 
     # Telemetry is exported while the downstream ends, because that may export its own.
     begin = (trail.close, *([watch.close] if watch else []))
@@ -61,7 +61,7 @@ def sealed_layer(settings: Settings, downstream: ArtifactPlugin, keys: KeyProvid
         keys,
         roots=Roots(settings.paths.roots),
         spool=spool,
-        transfer=Transfer(settings.spool.transfer),
+        transfer=transfer(settings),
         absence=absence(settings),
         allows_unbound=settings.allow_unbound,
     )

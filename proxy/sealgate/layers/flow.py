@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hmac
 import logging
+import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from sealgate.call import Call, SealingInstructions, logged_key
+from sealgate.call import Call, Operation, SealingInstructions, logged_key
 from sealgate.envelope import Admit, Header, Totals
 from sealgate.errors import (
     BadRequest,
@@ -22,6 +23,9 @@ from sealgate.log_event import LogEvent
 from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
 
 log = logging.getLogger("sealgate.call")
+
+_UNDOING = 10.0
+"""Seconds that the objects of a Save which failed may take to be deleted."""
 
 
 def admit_callback(call: Call) -> Admit:
@@ -67,9 +71,11 @@ def counted_from_storage(call: Call, chunks: Iterator[Chunk]) -> Iterator[Chunk]
 
 @contextmanager
 def undo_partial_save(
-    call: Call, artifact: Artifact, before: frozenset[str] | None, downstream: ArtifactPlugin
+    call: Call, artifact: Artifact, before: frozenset[str] | None, downstream: ArtifactPlugin, *, whenever: bool
 ) -> Iterator[dict[str, int]]:
     """Delete the new objects of the directory `artifact` if a policy or the local files end its Save midway.
+
+    With `whenever`, any other failure does so, too, such as a caller who goes away.
 
     The body adds the path of each file that it has stored to the mapping that this yields, with its size. The objects
     `before`, which existed before the Save, are not deleted. Neither is anything if they are unknown (None). A Save
@@ -79,7 +85,12 @@ def undo_partial_save(
     written: dict[str, int] = {}
     try:
         yield written
-    except (Denied, BadRequest) as error:
+    except Exception as error:
+        ended_here = isinstance(error, Denied | BadRequest)
+        if not (whenever or ended_here):
+            raise
+        # A call whose caller has left carries out nothing any more.
+        undoing = call if ended_here else Call(Operation.DELETE, time.monotonic() + _UNDOING, hides=call.hides)
         # Deleting an object also deletes what is stored beneath its key, so the ancestors of old keys are kept, too.
         kept = {old for key in before or () for old in (*keys_above(key), key)}
         files = (replace(artifact, key=f"{artifact.key}/{path}") for path in written)
@@ -87,10 +98,10 @@ def undo_partial_save(
         remaining = len(written)
         for child in new:
             with suppress(PluginError):
-                if not (call.only_new and _has_beneath(call, child, downstream)):
-                    downstream.delete(call, child)
+                if not (call.only_new and _has_beneath(undoing, child, downstream)):
+                    downstream.delete(undoing, child)
                     remaining -= 1
-        if remaining:
+        if remaining and isinstance(error, Denied | BadRequest):
             error.fact += f"; objects already stored and not removed: {remaining}"
         raise
 

@@ -180,7 +180,8 @@ class Sealer:
         if before:
             removed = _in_the_way_of(source, call, artifact, before)
             earlier.remove_objects(removed)
-        with undo_partial_save(call, artifact, before, self._downstream) as files:
+        whenever = self._stored.replaces_whole(call)  # such a downstream undoes what it did, if a Save by file fails
+        with undo_partial_save(call, artifact, before, self._downstream, whenever=whenever) as files:
             stored = self._store_each_file(call, artifact, source, store, files)
             store_manifest(stored)
         if before:

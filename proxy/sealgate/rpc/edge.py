@@ -213,7 +213,7 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
         if isinstance(error, PluginError):
             self.error = error
         elif isinstance(error, Exception):
-            self.error = self._defect(error)
+            self.error = defect(self.call, error)
         elif error is not None and (self.call.ended_by or self.call.remaining() == 0):
             # GeneratorExit: the caller stopped reading, or this process ended the stream.
             outcome = "DEADLINE_EXCEEDED"
@@ -259,25 +259,6 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
         self._context.abort(grpc.StatusCode[error_status(error)], error.line(self.call, self._key))
         raise AssertionError  # for the type checker; abort has raised
 
-    def _defect(self, error: Exception) -> PluginError:
-        # The text of a foreign exception can contain anything, even key material. Its type and the place where it was
-        # raised are enough to find the defect.
-        frames = traceback.extract_tb(error.__traceback__)[-6:]
-        where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))
-        log.error(
-            LogEvent(
-                "unexpected error",
-                operation=self.call.operation,
-                error=type(error).__name__,
-                where=where,
-                decision_id=self.call.id,
-            )
-        )
-        return PluginError(
-            f"an unexpected {type(error).__name__} stopped the operation",
-            remedy="Report it with the log lines that contain this id",
-        )
-
     def _log(self, status: str, kind: str) -> None:
         decision, sealed = self.call.decision, self.call.sealed
         denied = decision.effective == "deny"
@@ -299,6 +280,27 @@ class _ServedRpc(contextlib.AbstractContextManager["_ServedRpc"]):
                 decision_id=self.call.id,
             )
         )
+
+
+def defect(call: Call, error: Exception) -> PluginError:
+    """Log the exception `error`, which no code expects, and return the error that the caller sees."""
+    # The text of a foreign exception can contain anything, even key material. Its type and the place where it was
+    # raised are enough to find the defect.
+    frames = traceback.extract_tb(error.__traceback__)[-6:]
+    where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))
+    log.error(
+        LogEvent(
+            "unexpected error",
+            operation=call.operation,
+            error=type(error).__name__,
+            where=where,
+            decision_id=call.id,
+        )
+    )
+    return PluginError(
+        f"an unexpected {type(error).__name__} stopped the operation",
+        remedy="Report it with the log lines that contain this id",
+    )
 
 
 def _forwarded_metadata(context: grpc.ServicerContext) -> tuple[tuple[str, str | bytes], ...]:
@@ -338,6 +340,13 @@ def listing(objects: list[str], largest: int = LARGEST_MESSAGE) -> Message:
         LimitReached: the answer is larger.
     """
     from sealgate.rpc import artifact_pb2 as pb  # noqa: PLC0415 - off the path to the socket
+
+    require_listable(objects, largest)
+    return pb.ListObjectsResponse(objects=objects)
+
+
+def require_listable(objects: list[str], largest: int = LARGEST_MESSAGE) -> None:
+    """Raise `LimitReached` if an answer with the keys `objects` has more than `largest` bytes."""
     from sealgate.rpc import wire  # noqa: PLC0415 - off the path to the socket
 
     size = wire.size_of_texts(objects)
@@ -347,4 +356,3 @@ def listing(objects: list[str], largest: int = LARGEST_MESSAGE) -> Message:
             f"the listing has {size} bytes; {caller} accepts less than {largest}",
             remedy="Open the objects by their own keys, or list a directory beneath this one",
         )
-    return pb.ListObjectsResponse(objects=objects)

@@ -16,7 +16,7 @@ from sealgate import envelope
 from sealgate.call import Call, Operation
 from sealgate.cli.doctor.absent_keys import AbsentKeyAnswers
 from sealgate.cli.doctor.checks import MAKE, OPEN, POLICIES, Check, CheckResult, Role, failed, not_checked, ok, warning
-from sealgate.compose.downstream import downstream_client, stored_objects
+from sealgate.compose.downstream import downstream_source, stored_objects
 from sealgate.compose.keys import key_provider
 from sealgate.compose.policies import load_policies
 from sealgate.compose.stack import governed_layer, sealed_layer
@@ -36,6 +36,7 @@ from sealgate.layers.author_block import without_author_block
 from sealgate.plugin import Artifact, ArtifactPlugin
 from sealgate.policy import canonical_keys
 from sealgate.rpc.client import Downstream
+from sealgate.rpc.in_process import InProcess
 from sealgate.storage.deletion import Deleter
 from sealgate.storage.local_paths import local_errors
 from sealgate.storage.spool import Spool
@@ -91,8 +92,8 @@ class StorageChecks:
         return home
 
     @cached_property
-    def _downstream(self) -> Downstream:
-        downstream = downstream_client(self._settings, self._home / "socket")
+    def _downstream(self) -> Downstream | InProcess:
+        downstream = downstream_source(self._settings, self._home / "socket")
         self._resources.callback(downstream.close)
         return downstream
 
