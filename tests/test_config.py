@@ -226,7 +226,18 @@ FAULTS = {
         "3:1: `absentTexts` must contain at most 16 texts",
     ),
     "absent text that is no list": (HEAD + "downstream: {socket: /s, absentTexts: no key}", "3:26: "),
-    "neither command nor socket": (HEAD + "downstream: {}", "3:1: exactly one of `builtin`, `command` and `socket` must be given"),
+    "neither command nor socket": (
+        HEAD + "downstream: {}",
+        "3:1: exactly one of `builtin`, `command` and `socket` must be given",
+    ),
+    "builtin and socket": (
+        HEAD + "downstream: {builtin: {}, socket: /s}",
+        "3:1: exactly one of `builtin`, `command` and `socket` must be given",
+    ),
+    "builtin by file": (
+        HEAD + "downstream: {builtin: {}}\nspool: {transfer: file}",
+        "1:1: `spool.transfer` must not be",
+    ),
     "field twice": (HEAD + "spool: {}\npaths: {}\nspool: {}", "5:1: the field `spool` appears twice"),
     "field twice, deep": (
         HEAD + "spool: {transfer: file, transfer: auto}",

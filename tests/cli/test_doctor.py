@@ -36,6 +36,15 @@ def test_a_configuration_that_works_is_ok_in_every_line_and_leaves_nothing_in_st
     assert [path for path in doctor.storage.rglob("*") if path.is_file()] == []
 
 
+def test_the_round_trip_with_the_bundled_backend_in_this_process_needs_neither_socket_nor_spool(doctor):
+    report = doctor("--socket", str(doctor.socket), settings={"downstream": {"builtin": {}}})
+    assert report.code == 0, report.output
+    assert {report.state(check) for check in (*ROUND_TRIP, "second socket", "spool")} == {"ok"}
+    for check in ("second socket", "spool"):
+        assert "the bundled backend runs in this process" in report.line(check)
+    assert [path for path in doctor.storage.rglob("*") if path.is_file()] == []
+
+
 @pytest.mark.parametrize("transfer", ["auto", "file", "stream"])
 def test_the_round_trip_goes_the_way_that_is_configured(doctor, transfer):
     settings = {"downstream": {"command": [*SEALGATE, "backend"]}, "spool": {"transfer": transfer}}
@@ -460,10 +469,10 @@ def test_a_loader_saves_nothing_and_a_saver_loads_nothing(doctor):
     assert [path for path in doctor.storage.rglob("*") if path.is_file()] == []
 
 
-def test_storage_that_neither_saves_nor_reads_is_one_failure(doctor):
+@pytest.mark.parametrize("downstream", [{"command": [*SEALGATE, "backend"]}, {"builtin": {}}], ids=["child", "builtin"])
+def test_storage_that_neither_saves_nor_reads_is_one_failure(doctor, downstream):
     storage = f"file://{doctor.home}/missing"
-    settings = {"downstream": {"command": [*SEALGATE, "backend"]}}
-    report = doctor(settings=settings, SEALGATE_BACKEND_URL=storage)
+    report = doctor(settings={"downstream": downstream}, SEALGATE_BACKEND_URL=storage)
     assert report.of("FAILED") == {"storage: save"}
     assert "the directory of the store does not exist" in report.line("storage: save")
     assert "cannot check whether storage contains" in report.line("storage: delete")

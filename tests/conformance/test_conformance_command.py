@@ -75,7 +75,8 @@ def _serve(defect):
 @pytest.mark.parametrize(
     "downstream",
     [
-        pytest.param([*SEALGATE, "backend"], id="bundled"),
+        pytest.param({"builtin": {}}, id="builtin"),
+        pytest.param([*SEALGATE, "backend"], id="bundled", marks=pytest.mark.large),
         pytest.param(VENDOR, id="vendor", marks=pytest.mark.large),
     ],
 )

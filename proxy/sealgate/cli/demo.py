@@ -81,25 +81,22 @@ def run(options: argparse.Namespace) -> int:
 
 @contextmanager
 def _chain(home: Path) -> Iterator[_Walkthrough]:
-    """Start a proxy with its downstream as Argo would, and connect a client in Argo's place."""
+    """Start a proxy with the bundled backend as Argo would, and connect a client in Argo's place."""
     for name in ("storage", "work", "plugins/crypt"):
         (home / name).mkdir(parents=True)
     _write_keyring(home / "keyring.json")
     configuration = {
         "apiVersion": "sealgate/v1alpha1",
         "kind": "Sealgate",
-        "downstream": {"command": [sys.executable, "-m", "sealgate", "backend"]},
+        "downstream": {"builtin": {"url": f"file://{home}/storage"}},
         "keys": {"provider": "local", "local": {"keyring": str(home / "keyring.json")}},
         "paths": {"roots": [str(home / "work")]},
         "policies": [_POLICY],
     }
     (home / "sealgate.json").write_text(json.dumps(configuration, indent=2))
-    environment = {
-        **os.environ,
-        "SEALGATE_CONFIG": str(home / "sealgate.json"),
-        "SEALGATE_BACKEND_URL": f"file://{home}/storage",
-    }
-    environment.pop("SEALGATE_CONFIG_YAML", None)
+    environment = {**os.environ, "SEALGATE_CONFIG": str(home / "sealgate.json")}
+    for name in ("SEALGATE_CONFIG_YAML", "SEALGATE_BACKEND_URL", "SEALGATE_BACKEND_CONFIG"):
+        environment.pop(name, None)
     socket = home / "plugins/crypt/socket"
     with (home / "log").open("wb") as log, (home / "audit.jsonl").open("wb") as trail:
         command = [sys.executable, "-m", "sealgate", "serve", str(socket)]
@@ -168,10 +165,10 @@ class _Walkthrough:
         )
 
     def start(self) -> None:
-        """Start the proxy; it starts the storage plugin behind it, on a second socket."""
+        """Start the proxy with the bundled storage plugin in its process."""
         if not self._client.get_capabilities(Call(Operation.GET_CAPABILITIES)).save_stream:
             raise _UnexpectedResult("the proxy offers no SaveStream")
-        self._say("Argo would talk to the proxy, the proxy talks to the storage plugin, each on a Unix socket")
+        self._say("Argo would talk to it on a Unix socket; a vendor's plugin would be behind it, on a second one")
 
     def save(self) -> None:
         """Save an artifact, as a workflow step does with its output."""

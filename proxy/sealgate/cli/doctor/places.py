@@ -10,12 +10,13 @@ from pathlib import Path
 
 from sealgate.call import Call
 from sealgate.cli.doctor.checks import Check, CheckResult, failed, not_checked, ok, warning
-from sealgate.compose.downstream import child_directory, too_long
+from sealgate.compose.downstream import child_directory, too_long, transfer
 from sealgate.config import Settings
 from sealgate.errors import BadRequest, NotConfigured
 from sealgate.layers.sealing import SPARE_SPACE
 from sealgate.storage.local_paths import local_errors
 from sealgate.storage.spool import Guard, guard
+from sealgate.storage.stored_objects import Transfer
 
 
 class PlaceChecks:
@@ -55,7 +56,9 @@ class PlaceChecks:
         downstream = self._settings.downstream
         if downstream is None:
             return
-        if downstream.socket is not None:
+        if downstream.builtin is not None:
+            yield ok("there is none, because the bundled backend runs in this process")
+        elif downstream.socket is not None:
             yield _served_elsewhere(downstream.socket)
         elif self._socket is None:
             yield not_checked("the downstream's socket is put beside the plugin's", "Add --plugin or --socket")
@@ -79,8 +82,10 @@ class PlaceChecks:
 
     def _spool(self, _: Call) -> Iterator[CheckResult]:
         spool = self._settings.spool
-        if spool.transfer == "stream":
-            yield ok("not used, because spool.transfer is stream")
+        if transfer(self._settings) is Transfer.STREAM:
+            is_chosen = spool.transfer == "stream"
+            cause = "spool.transfer is stream" if is_chosen else "the bundled backend runs in this process"
+            yield ok(f"not used, because {cause}")
             return
         directory = spool.directory or (self._socket.parent if self._socket else None)
         if directory is None:
