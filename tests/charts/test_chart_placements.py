@@ -24,9 +24,16 @@ SHARED = [{"name": "var-run-argo", "emptyDir": {}}]
 
 
 @pytest.mark.parametrize("case", ["default", "local-keys", "vendor-child", "by-hand", "everything"])
-def test_a_child_needs_no_patch_of_any_pod(of, case):
+def test_builtin_and_a_child_need_no_patch_of_any_pod(of, case):
     assert "podSpecPatch" not in defaults(of(case))
     assert "podSpecPatch" not in defaults(of(case))["artifactGC"]
+
+
+def test_the_bundled_backend_runs_in_sealgates_own_process_unless_a_placement_is_chosen(of):
+    for text in of("default").texts_of_configurations():
+        assert yaml.safe_load(text)["downstream"] == {"builtin": {}}
+    for text in of("vendor-child").texts_of_configurations():
+        assert yaml.safe_load(text)["downstream"]["command"] == ["/vendor/plugin"]
 
 
 def test_a_native_sidecar_is_the_first_init_container(of, tmp_path):

@@ -63,6 +63,9 @@ REFUSED = [
     ({"downstream": {"placement": "imageVolume", "image": "vendor:1", "command": ["/vendor/x"]}}, "initless"),
     ({"downstream": {"placement": "imageVolume", "image": "vendor:1"}}, "/vendor"),
     ({"downstream": {"command": None}}, "command"),
+    ({"downstream": {"command": ["/vendor/plugin"]}}, "set downstream.placement: child"),
+    ({"downstream": {"placement": "child", "image": "vendor:1"}}, "docs/install-image.md"),
+    ({"configuration": {"spool": {"transfer": "file"}}}, "uses no spool"),
     ({"vault": {"tokenTtl": None}}, "tokenTtl"),
     ({"plugin": {"name": "vendor"}}, "plugin.name: vendor is taken"),
     ({"plugin": {"name": "downstream"}}, "plugin.name: downstream is taken"),
@@ -179,7 +182,7 @@ def test_an_image_volume_is_refused_where_kubernetes_has_none(helm):
 
 def test_the_schema_has_the_configuration_fields_of_the_program():
     schema = json.loads((CHART / "values.schema.json").read_text())
-    of_the_chart = {"apiVersion", "kind", "command", "socket"}
+    of_the_chart = {"apiVersion", "kind", "builtin", "command", "socket"}
 
     def require(kind, part):
         while "$ref" in part or "allOf" in part:

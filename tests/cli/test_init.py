@@ -47,7 +47,7 @@ def test_the_configuration_is_valid_and_commented(run, tmp_path):
     assert written(tmp_path / "here") == FILES
     text = (tmp_path / "here/sealgate.yaml").read_text()
     settings = config.parse(text, "sealgate.yaml")
-    assert settings.required_downstream().command == ("sealgate", "backend")
+    assert settings.required_downstream().builtin == config.BuiltinSettings("s3://artifacts/prefix")
     assert settings.required_keys().vault.address == "https://vault:8200"
     assert len(re.findall(r"^ *# ", text, re.MULTILINE)) >= 6
     assert "s3://artifacts/prefix" in text

@@ -49,6 +49,8 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
   {{- $_ := set $downstream "socket" (printf "%s/sealgate-downstream.sock" $meeting) -}}
   {{- $spool := $configuration.spool | default dict -}}
   {{- $_ := set $configuration "spool" (merge $spool (dict "directory" (printf "%s/sealgate-spool" $meeting))) -}}
+{{- else if eq $values.downstream.placement "builtin" -}}
+  {{- $_ := set $downstream "builtin" dict -}}
 {{- else -}}
   {{- $_ := set $downstream "command" $values.downstream.command -}}
 {{- end -}}
@@ -203,7 +205,11 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 
 {{- /* Checks of the values that the schema cannot express. */ -}}
 {{- define "sealgate.check" -}}
-{{- if eq .Values.downstream.placement "child" -}}
+{{- if eq .Values.downstream.placement "builtin" -}}
+  {{- if .Values.downstream.image }}{{ fail "downstream.image: the bundled backend runs in Sealgate's own process; remove it, or set downstream.placement" }}{{ end -}}
+  {{- if ne (join " " .Values.downstream.command) "sealgate backend" }}{{ fail "downstream.command: the placement builtin runs no command; set downstream.placement: child" }}{{ end -}}
+  {{- if eq (dig "spool" "transfer" "auto" .Values.configuration) "file" }}{{ fail "configuration.spool: the placement builtin uses no spool; remove transfer: file, or set downstream.placement: child" }}{{ end -}}
+{{- else if eq .Values.downstream.placement "child" -}}
   {{- if .Values.downstream.image }}{{ fail "downstream.image: a child runs in Sealgate's own image; remove it and build an image as in docs/install-image.md" }}{{ end -}}
 {{- else if not .Values.downstream.image -}}
   {{- fail (printf "downstream.image: it is empty, and the placement %s needs it" .Values.downstream.placement) -}}

@@ -27,11 +27,10 @@ apiVersion: sealgate/v1alpha1
 kind: Sealgate
 
 downstream:
-  # The storage plugin that Sealgate wraps. The path of its socket is appended as its one argument. This is the bundled
-  # plugin; SEALGATE_BACKEND_URL says where it stores:
-  # {storage}
-  # For a vendor's plugin: command: [/vendor/plugin]
-  command: [sealgate, backend]
+  # The storage plugin that Sealgate wraps. This is the bundled one, in Sealgate's own process. In a process of its own,
+  # which holds no keys: command: [sealgate, backend], with the url as SEALGATE_BACKEND_URL. For a vendor's plugin:
+  # command: [/vendor/plugin]. The path of its socket is appended to a command as the last argument.
+  builtin: {{url: {storage}}}
 
 {keys}
 # The Transit key that signs the audit trail, of the type ed25519.
@@ -39,10 +38,6 @@ audit: {{signingKey: {signing_key}}}
 
 # Which operations are allowed on which artifacts: files, directories, or documents in place, which suit a pod.
 policies: [{policies}]
-
-spool:
-  # auto seals to a file beside the socket if the sealed copy fits there, and to a stream if it does not.
-  transfer: auto
 """
 _VALUES = """\
 # Values of the Helm chart. Add the image, and what the bucket needs: docs/install-helm.md.
@@ -175,7 +170,10 @@ def files_of(directory: Path, installation: FirstInstallation) -> dict[str, str]
     )
     return {
         "sealgate.yaml": _CONFIGURATION.format(
-            storage=installation.storage, keys=keys, policies=policies, signing_key=json.dumps(installation.signing_key)
+            storage=json.dumps(installation.storage),
+            keys=keys,
+            policies=policies,
+            signing_key=json.dumps(installation.signing_key),
         ),
         "policies/own-namespace.yaml": policy,
         "values.yaml": values,

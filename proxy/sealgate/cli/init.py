@@ -192,7 +192,7 @@ def _print_next_steps(directory: Path, installation: FirstInstallation) -> None:
         print(f"{directory / name!s:<44} {content}")
     if not installation.server_reads:
         print("\nArgo's server may read no artifact, because it serves several namespaces. --shared-server allows it.")
-    variables = f"SEALGATE_CONFIG={directory}/sealgate.yaml SEALGATE_BACKEND_URL={installation.storage}"
+    variables = f"SEALGATE_CONFIG={directory}/sealgate.yaml"
     scratch = f"{installation.namespaces[0]}/.sealgate-doctor"
     print("\nNext, as an administrator of Vault, create the key, the policies and the roles:")
     print(f"  sh {directory}/vault.sh")
