@@ -5,8 +5,10 @@ The contract of Argo is tried over it by the other files of this directory, with
 
 from __future__ import annotations
 
+import base64
 import json
 import os
+import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -14,11 +16,13 @@ import grpc
 import psutil
 import pytest
 from harness.argo import Argo
-from harness.chain import Proxy, eventually
+from harness.chain import SEALGATE, Proxy, eventually
 from harness.content import blob, read_tree, write_tree
+from harness.otlp import Collector
 from harness.outcome import IN_THE_ANSWER, outcome
 from harness.policy import document
 
+from sealgate import envelope
 from sealgate.envelope import MANIFEST
 from sealgate.rpc import artifact_pb2 as pb
 
@@ -145,6 +149,47 @@ def test_an_absent_artifact_is_reported_in_the_answer(builtin, key):
     found = outcome(lambda: builtin.argo().load(key, builtin.work / "absent"))
     assert found.code == IN_THE_ANSWER
     assert found.text == "not found: nothing is stored under the artifact's key"
+
+
+def test_rewrap_moves_what_is_stored_to_the_newest_key_version(start, key):
+    proxy = start(downstream=BUILTIN)
+    tree = write_tree(proxy.work / "tree")
+    proxy.argo().save(key, tree)
+    keyring = json.loads(proxy.keyring.read_text())
+    key_of_default = keyring["keys"]["default"]
+    key_of_default["versions"]["2"] = base64.b64encode(bytes(32)).decode()
+    key_of_default["latest"] = 2
+    proxy.keyring.write_text(json.dumps(keyring))
+    done = subprocess.run(
+        [*SEALGATE, "rewrap", "tests"],
+        env={
+            **os.environ,
+            "SEALGATE_CONFIG_YAML": json.dumps(proxy.settings),
+            "SEALGATE_BACKEND_URL": proxy.storage.as_uri(),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    stored_keys = [path.read_bytes() for path in proxy.storage.rglob("*") if path.is_file()]
+    assert {envelope.split_stream(iter([sealed]))[0].key.key_version for sealed in stored_keys} == {2}
+
+
+def test_what_the_store_does_is_a_step_of_the_calls_span(start, key):
+    with Collector() as collector:
+        proxy = start(downstream=BUILTIN, environment=collector.environment() | {"OTEL_BSP_SCHEDULE_DELAY": "10"})
+        proxy.argo().save_stream(key, b"some plaintext")
+        assert outcome(lambda: proxy.argo().open_stream(f"{key}-absent")).code == IN_THE_ANSWER
+
+        def named(name: str) -> list:
+            return [span for span in collector.spans() if span.name == name]
+
+        assert eventually(lambda: named("store SaveStream") and named("store OpenStream")), collector.spans()
+        (saved,), (absent,) = named("store SaveStream"), named("store OpenStream")
+        assert saved.status == "UNSET"
+        assert (absent.status, absent.attributes["error.type"]) == ("ERROR", "Missing")
+        assert key not in str((saved, absent))
 
 
 def test_spool_transfer_file_is_refused(start, key):

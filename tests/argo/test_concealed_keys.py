@@ -71,7 +71,9 @@ def assert_hidden(proxy, collector, *texts):
         assert [text for text in texts if text in place] == [], place
 
 
-@pytest.mark.parametrize("downstream", [None, [*SEALGATE, "backend"]], ids=["vendor", "bundled"])
+@pytest.mark.parametrize(
+    "downstream", [None, [*SEALGATE, "backend"], {"builtin": {}}], ids=["vendor", "bundled", "builtin"]
+)
 def test_no_rule_shows_a_hidden_key_that_it_decides_on(tmp_path, downstream):
     with Collector() as collector:
         proxy = proxy_with(tmp_path, [policy(OPEN, FROZEN, TRIAL, HIDDEN, **MIGRATION)], collector, downstream)

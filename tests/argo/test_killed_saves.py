@@ -53,13 +53,13 @@ def check(place, points):
 
 @pytest.mark.timeout(300)
 def test_a_killed_save_leaves_a_whole_directory_or_none(tmp_path, storage):
-    place = Range(tmp_path, storage, files={"file": storage.many // 2, "stream": 12})
+    place = Range(tmp_path, storage, files={"file": storage.many // 2, "stream": 12, "builtin": storage.many // 2})
     check(place, place.points(6, SEED))
 
 
 @pytest.mark.large
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("transfer", ["file", "stream"])
+@pytest.mark.parametrize("transfer", ["file", "stream", "builtin"])
 def test_hundreds_of_killed_saves_leave_a_whole_directory_or_none(tmp_path, storage, transfer):
-    place = Range(tmp_path, storage, files={transfer: storage.many if transfer == "file" else 30})
+    place = Range(tmp_path, storage, files={transfer: 30 if transfer == "stream" else storage.many})
     check(place, place.points(300, SEED))

@@ -28,7 +28,7 @@ from harness.outcome import Outcome, outcome
 from sealgate.envelope import MANIFEST
 
 BACKEND = [*SEALGATE, "backend"]
-_LONGEST_DELAY = {"file": 0.0002, "stream": 0.01}
+_LONGEST_DELAY = {"file": 0.0002, "stream": 0.01, "builtin": 0.0005}
 """Seconds between a change and a kill: as long as an object takes."""
 _UNTIL_THE_FIRST = 0.1
 """Seconds from the beginning of a Save to the first change, roughly."""
@@ -116,7 +116,8 @@ def write_old_and_new(place: Path, files: int) -> dict[State, Path]:
 class Range:
     """Where Saves are killed: a store, and an old and a new directory for each way in which ciphertext travels.
 
-    `files` is how many files the directories have, by that way: `file` or `stream`.
+    `files` is how many files the directories have, by that way: `file`, `stream`, or `builtin`: by stream, in one
+    process.
     """
 
     def __init__(self, home: Path, storage: Storage, files: Mapping[str, int]) -> None:
@@ -136,13 +137,14 @@ class Range:
     def proxy(self, transfer: str) -> Iterator[Proxy]:
         home = self._home / f"proxy-{next(self._homes)}"
         home.mkdir()
+        is_builtin = transfer == "builtin"
         proxy = Proxy(
             home,
-            downstream=BACKEND,
+            downstream={"builtin": {}} if is_builtin else BACKEND,
             settings={
                 "keys": {"provider": "local", "local": {"keyring": str(self._keyring)}},
                 "paths": {"roots": [str(self.work)]},
-                "spool": {"transfer": transfer},
+                "spool": {"transfer": "stream" if is_builtin else transfer},
             },
             environment=self._storage.environment,
         )
@@ -165,7 +167,7 @@ class Range:
                     argo.save(key, trees[State.OLD])
                     changes = self._changes_of(key, transfer)
                     place = (number + chance.random()) / count * (changes + 1)
-                    victim = Victim.PROXY if number % 2 else Victim.CHILD
+                    victim = Victim.PROXY if number % 2 or transfer == "builtin" else Victim.CHILD
                     delay = chance.random() * (_LONGEST_DELAY[transfer] if int(place) else _UNTIL_THE_FIRST)
                     points.append(Point(key, transfer, victim, int(place), delay, changes))
         return points
@@ -201,7 +203,8 @@ class Range:
             for point in points:
                 proxy.argo().is_directory(point.key)  # waits until the child serves
                 children = process.children(recursive=True)
-                saves[point] = self._save_until_killed(proxy, point, process, _backend(children))
+                backend = process if point.transfer == "builtin" else _backend(children)
+                saves[point] = self._save_until_killed(proxy, point, process, backend)
                 assert eventually(lambda children=children: not any(map(_is_alive, children)))
             proxy.kill()
         return saves

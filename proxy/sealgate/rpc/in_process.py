@@ -111,14 +111,14 @@ def _answering(
         DownstreamStatus: the plugin failed in another way.
         PluginError: the call has ended, or the chunks of the upload have failed.
     """
-    with call.trace.step(f"store {operation}"):
-        call.check()
-        try:
+    try:
+        with call.trace.step(f"store {operation}"):
+            call.check()
             yield
-        except Exception as error:  # noqa: BLE001 - none of the plugin's exceptions may pass as one of a layer above
-            if upload is not None and upload.fault is not None:
-                raise upload.fault from None
-            raise _as_answer(call, artifact, error) from None
+    except Exception as error:  # noqa: BLE001 - none of the plugin's exceptions may pass as one of a layer above
+        if upload is not None and upload.fault is not None:
+            raise upload.fault from None
+        raise _as_answer(call, artifact, error) from None
 
 
 def _as_answer(call: Call, artifact: Artifact, error: Exception) -> PluginError:
