@@ -79,6 +79,9 @@ class SealedFacts:
     left_out: int = 0
     """Stored objects beneath a directory that were not loaded, because its manifest does not list them."""
     key: WrappedKey | None = None
+    vacant: str = ""
+    """The key of a directory that is saved, if nothing was stored beneath it before. A source in this process need not
+    ask the store for each file of the directory."""
 
 
 @dataclass(slots=True)

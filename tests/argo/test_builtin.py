@@ -18,9 +18,11 @@ import pytest
 from harness.argo import Argo
 from harness.chain import SEALGATE, Proxy, eventually
 from harness.content import blob, read_tree, write_tree
+from harness.gateways import counting
 from harness.otlp import Collector
 from harness.outcome import IN_THE_ANSWER, outcome
 from harness.policy import document
+from harness.s3 import versitygw_at
 
 from sealgate import envelope
 from sealgate.envelope import MANIFEST
@@ -29,6 +31,8 @@ from sealgate.rpc import artifact_pb2 as pb
 BUILTIN = {"builtin": {}}
 ALLOW = {"effect": "allow"}
 LARGE = 8 << 30
+OF_A_DIRECTORY = 6
+"""Requests to the store for a directory, beside one for each file and one for the manifest."""
 
 
 def stored(proxy: Proxy, key: str) -> list[str]:
@@ -190,6 +194,25 @@ def test_what_the_store_does_is_a_step_of_the_calls_span(start, key):
         assert saved.status == "UNSET"
         assert (absent.status, absent.attributes["error.type"]) == ("ERROR", "Missing")
         assert key not in str((saved, absent))
+
+
+def test_a_new_directory_takes_one_request_a_file(start, key, tmp_path):
+    (tmp_path / "buckets").mkdir()
+    with versitygw_at(tmp_path / "buckets") as server, counting(server) as (endpoint, requests):
+        options = {
+            "SEALGATE_BACKEND_URL": f"s3://{server.new_bucket()}",
+            "SEALGATE_BACKEND_CONFIG": json.dumps(server.config() | {"endpoint": endpoint}),
+        }
+        proxy = start(downstream=BUILTIN, environment=options)
+        tree = write_tree(proxy.work / "tree")
+        files = len([path for path in tree.rglob("*") if path.is_file()])
+        proxy.argo().save(key, tree)
+        assert requests.count("PUT") == files + 1, requests
+        assert len(requests) <= files + 1 + OF_A_DIRECTORY, requests
+        requests.clear()
+        proxy.argo().load(key, proxy.work / "loaded")
+        assert read_tree(proxy.work / "loaded") == read_tree(tree)
+        assert len(requests) <= files + 1 + OF_A_DIRECTORY, requests
 
 
 def test_spool_transfer_file_is_refused(start, key):

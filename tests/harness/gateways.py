@@ -172,6 +172,36 @@ class _LimitedDeletions(BaseHTTPRequestHandler):
         pass
 
 
+class _Counted(_LimitedDeletions):
+    """Forwards every request, and notes its method with what it is for."""
+
+    def refusal(self, body: str) -> tuple[int, str]:
+        is_listing = "list-type" in urlsplit(self.path).query
+        self.deletions.append("LIST" if is_listing else self.command)
+        return 0, ""
+
+
+@contextmanager
+def counting(server: Server) -> Iterator[tuple[str, list[str]]]:
+    """Run a server that forwards to `server`. Yield its endpoint, and the methods of the requests that it received."""
+    requests: list[str] = []
+    facts = {"target": urlsplit(server.endpoint).netloc, "deletions": requests}
+    with _serving(type("Handler", (_Counted,), facts)) as endpoint:
+        yield endpoint, requests
+
+
+@contextmanager
+def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
+        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_address[1]}"
+        finally:
+            proxy.shutdown()
+            thread.join()
+
+
 @contextmanager
 def limiting_deletions(server: Server, bulk: int = 200, denied: str = "") -> Iterator[tuple[str, list[str]]]:
     """Run a server that forwards to `server`, except for some deletions.
@@ -186,11 +216,5 @@ def limiting_deletions(server: Server, bulk: int = 200, denied: str = "") -> Ite
     """
     deletions: list[str] = []
     facts = {"target": urlsplit(server.endpoint).netloc, "bulk": bulk, "denied": denied, "deletions": deletions}
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_LimitedDeletions,), facts)) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{proxy.server_address[1]}", deletions
-        finally:
-            proxy.shutdown()
-            thread.join()
+    with _serving(type("Handler", (_LimitedDeletions,), facts)) as endpoint:
+        yield endpoint, deletions

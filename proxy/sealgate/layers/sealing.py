@@ -176,6 +176,8 @@ class Sealer:
             if earlier.has_file_at_key():
                 earlier.remove_file_at_key()
             before = earlier.keys_beneath()
+        if before is not None and not before:
+            call.sealed.vacant = artifact.key
         removed: frozenset[str] = frozenset()
         if before:
             removed = _in_the_way_of(source, call, artifact, before)
