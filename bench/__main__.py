@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import chain, decisions, files, footprint, observability
+from bench import builtin, chain, decisions, files, footprint, observability
 from bench.measure import Row, say
 from bench.setting import MIB, Setting, working_place
 from bench.table import kept, machine, shown
@@ -17,6 +17,7 @@ _GROUPS = {
     "files": files.rows,
     "chain": chain.save_and_load,
     "slow": chain.slow_storage,
+    "builtin": builtin.rows,
     "directory": chain.directory,
     "calls": chain.small_calls,
     "decisions": decisions.decisions,

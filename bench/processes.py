@@ -137,6 +137,16 @@ def proxy(
     return Server(home, [SEALGATE, "serve"], environment)
 
 
+def builtin(home: Path, backend: Path, root: Path, rate: int = 0) -> Server:
+    """Start Sealgate with the bundled backend in its own process, on the storage of the one beneath `backend`.
+
+    With `rate`, that storage is limited to so many bytes a second, and there is no audit trail.
+    """
+    settings = _settings(home, home, root, "auto") | {"downstream": {"builtin": {}}}
+    command = [*SERVERS, "slow-builtin", str(rate)] if rate else [SEALGATE, "serve"]
+    return Server(home, command, {**_storage(backend), "SEALGATE_CONFIG_YAML": json.dumps(settings)})
+
+
 def silent_proxy(home: Path, downstream: Path, root: Path) -> Server:
     """Start Sealgate without its audit trail."""
     settings = _settings(home, downstream, root, "auto")

@@ -2,7 +2,7 @@
 
 `relay DOWNSTREAM` passes everything on unchanged. `silent -` is the proxy without its audit trail. `collector -`
 drops the spans that it receives. `slow RATE` is the bundled backend on storage that is limited to RATE bytes a
-second, for files and for streams.
+second, for files and for streams. `slow-builtin RATE` is the proxy without its audit trail, and that in its process.
 """
 
 from __future__ import annotations
@@ -29,8 +29,10 @@ from sealgate.layers.sealed import Sealed
 from sealgate.plugin import Artifact, Capabilities, Chunk
 from sealgate.rpc.client import Downstream
 from sealgate.rpc.endpoint import Endpoint
+from sealgate.rpc.in_process import InProcess
 from sealgate.storage.local_paths import Roots
 from sealgate.storage.spool import Spool
+from sealgate.storage.stored_objects import Transfer
 
 STREAMS = Capabilities(save_stream=True)
 """What each of these plugins offers."""
@@ -91,6 +93,16 @@ def silent() -> Composed:
     return Composed(Governed(sealed), closing=(downstream.close, spool.close))
 
 
+def slow_builtin(rate: int) -> Composed:
+    """Compose the same layers with a slow backend in this process."""
+    settings = config.load()
+    roots, spool = Roots(settings.paths.roots), Spool(Path())
+    backend = InProcess(Slow(ObjectStoreBackend(), rate))
+    return Composed(
+        Governed(Sealed(backend, key_provider(settings), roots=roots, spool=spool, transfer=Transfer.STREAM))
+    )
+
+
 def collector(socket: str) -> int:
     """Serve every method of every service with an empty answer."""
     server = grpc.server(futures.ThreadPoolExecutor(4), handlers=[_AnswersNothing()])
@@ -111,6 +123,8 @@ def main(kind: str, which: str, socket: str) -> int:
         return collector(socket)
     if kind == "silent":
         return run(silent, socket, STREAMS)
+    if kind == "slow-builtin":
+        return run(lambda: slow_builtin(int(which)), socket, STREAMS)
     if kind == "relay":
         downstream = Downstream(Endpoint(Path(which), 30))
         return run(lambda: Composed(downstream, closing=(downstream.close,)), Path(socket), STREAMS)
