@@ -250,13 +250,13 @@ def test_the_longest_names_of_a_file_system_are_stored(call, at, plant, seen, fr
 @pytest.mark.parametrize("changes", [False, True])
 def test_a_weak_etag_is_not_taken_for_a_replaced_object(versitygw, call, at, plant, backend_at, changes):
     """Some servers and gateways mark their ETags as weak, and `If-Match` never matches these."""
-    bucket, content = versitygw.new_bucket(), os.urandom(20 * MIB)
+    bucket, content = versitygw.new_bucket(), os.urandom(60 * MIB)
     backend_at(versitygw, bucket).save(call, at("key"), plant(content))
     with weak_etags(versitygw.endpoint) as endpoint:
         stream = backend_at(versitygw, bucket, endpoint=endpoint).open_stream(call, at("key"))
         received = bytearray(next(stream))
         if changes:
-            backend_at(versitygw, bucket).save(call, at("key"), plant(bytes(20 * MIB)))
+            backend_at(versitygw, bucket).save(call, at("key"), plant(bytes(60 * MIB)))
             with pytest.raises(Unavailable, match="replaced"):
                 for _ in stream:
                     pass

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections import deque
-from collections.abc import Collection, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import TYPE_CHECKING
@@ -16,40 +14,29 @@ import obstore
 from obstore.store import AzureStore
 
 from sealgate.backend import keys
-from sealgate.backend.buffers import bounded, copied, whole
 from sealgate.backend.directory import DirectoryStore
-from sealgate.backend.errors import SAYS, Missing, NotOffered, store_errors
+from sealgate.backend.errors import Missing, NotOffered, store_errors
+from sealgate.backend.in_flight import run
+from sealgate.backend.parallel import each
 from sealgate.backend.raw import RawKeys
+from sealgate.backend.reading import ObjectReading, in_order
+from sealgate.backend.writing import write
 from sealgate.call import Call
-from sealgate.errors import AlreadyStored, BadRequest, NotConfigured, PluginError, Unavailable
+from sealgate.errors import AlreadyStored, BadRequest, NotConfigured, PluginError
 from sealgate.log_event import LogEvent
 from sealgate.plugin import Chunk
+from sealgate.storage.local_paths import write_all
 
 if TYPE_CHECKING:
     from collections.abc import Generator
 
-    from obstore import GetOptions, ObjectMeta
     from obstore.store import ObjectStore
 
 log = logging.getLogger("sealgate.backend")
 
-_MIB = 1 << 20
-_PART, _PARTS_AT_ONCE = 2 * _MIB, 5
-"""The size of a part, in bytes, and how many parts are requested at once when an object is read.
-
-Measured with an S3 server on the same machine: more at once is hardly faster. It takes twice the memory that the
-figures suggest, because the library collects a whole part before it returns it."""
-READING = _PART * (_PARTS_AT_ONCE + 1)
-"""The most memory that reading an object takes, in bytes."""
-WRITING = 40 * _MIB
-"""The most memory that writing an object below 390 GiB takes, in bytes."""
-_MOST_PARTS = 10_000
-"""How many parts one upload may have on S3."""
-_SMALLEST_PART, _STREAM_PART = 8 * _MIB, 16 * _MIB
-_SMALL = _MIB
-"""Up to this many bytes, an object is created by one request. A server may close the connection of a larger one before
-it has read the body, and its refusal is then lost."""
 _PAGE = 1000
+_DELETERS, _SHARE = 6, 10
+"""How many threads delete objects one by one, and how many each takes, which the library deletes at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +57,7 @@ class Bucket:
         directory: the store's directory, if the store is a local directory.
         bulk: a client of the same store that deletes many objects with one request, if there is a separate one.
         raw: reaches objects whose keys the library cannot name, if anything does.
-        workers: how many threads should move small objects at once.
+        workers: how many objects should be moved at once.
     """
 
     def __init__(
@@ -153,7 +140,8 @@ class Bucket:
         names = iter([self._name(key) for key in doomed])
         while batch := list(islice(names, _PAGE)):
             if len(batch) == 1 or not self._delete_in_bulk(batch):
-                self._delete_each(batch)
+                shares = [batch[start : start + _SHARE] for start in range(0, len(batch), _SHARE)]
+                each(self._delete_each, iter(shares), min(_DELETERS, len(shares)))
         self._remove_empty_directories(doomed)
 
     def _delete_in_bulk(self, names: list[str]) -> bool:
@@ -199,7 +187,7 @@ class Bucket:
         probes = [probe, f"{probe}/probe"]
         try:
             for key in probes:
-                self.write(key, [])
+                run(call, self.write(key, []))
         except PluginError:
             return False
         finally:
@@ -210,7 +198,7 @@ class Bucket:
     # --- reading ------------------------------------------------------------------------------------------
 
     def read(self, call: Call, key: str) -> Generator[memoryview]:
-        """Yield the bytes of an object in parts of at most 2 MiB, while the next parts are already requested.
+        """Yield the bytes of an object in order, while the next ones are already requested.
 
         The generator ends normally only after the last byte. Closing it ends every request.
 
@@ -220,54 +208,36 @@ class Bucket:
         call.check()
         name = self._name(key)
         if self._directory:
-            yield from self._directory.read(call, name)
+            return self._directory.read(call, name)
+        return in_order(call, self._store, name)
+
+    async def load(self, call: Call, key: str, new_file: Callable[[], AbstractContextManager[int]]) -> None:
+        """Write the bytes of an object to a new file. A large one arrives in several ranges at once.
+
+        Args:
+            call: the call that the object is for.
+            key: the key of the object.
+            new_file: creates the file, and yields its descriptor.
+
+        Raises:
+            Missing: there is no such object. No file was created then.
+        """
+        call.check()
+        name = self._name(key)
+        if self._directory:
+            with closing(self._directory.read(call, name)) as parts:
+                first = next(parts, b"")
+                with new_file() as fd:
+                    for part in chain([first], parts):
+                        write_all(fd, part)
             return
-        with store_errors():
-            result = obstore.get(self._store, name)
-            meta = result.meta
-        if meta["size"] > _PART:
-            del result
-            yield from self._parts(call, name, meta)
-        elif meta["size"]:
-            yield whole(result, meta["size"])
-
-    def _parts(self, call: Call, name: str, meta: ObjectMeta) -> Generator[memoryview]:
-        size, version = meta["size"], meta["e_tag"]
-        is_weak = version is not None and version.startswith("W/")  # If-Match never matches a weak one
-
-        def fetch(offset: int) -> memoryview:
-            end = min(offset + _PART, size)
-            options: GetOptions = {"range": (offset, end)}
-            if version and not is_weak:
-                options["if_match"] = version
-            try:
-                with store_errors():
-                    result = obstore.get(self._store, name, options=options)
-                if is_weak and result.meta["e_tag"] != version:
-                    raise Unavailable("the object was replaced while it was read", says=SAYS)
-                return whole(result, end - offset)
-            except Missing:
-                raise Unavailable("the object was deleted while it was read", says=SAYS) from None
-
-        offsets = iter(range(0, size, _PART))
-        window: deque[Future[memoryview]] = deque()
-        with ThreadPoolExecutor(_PARTS_AT_ONCE, "backend") as pool:
-            try:
-                for offset in islice(offsets, _PARTS_AT_ONCE):
-                    window.append(pool.submit(fetch, offset))
-                while window:
-                    part = window.popleft().result()
-                    call.check()
-                    yield part
-                    del part  # frees its memory before the next part is requested
-                    window.extend(pool.submit(fetch, offset) for offset in islice(offsets, 1))
-            finally:
-                for future in window:
-                    future.cancel()
+        reading = await ObjectReading.begin(self._store, name)
+        with new_file() as fd:
+            await reading.to_file(call, fd)
 
     # --- writing ------------------------------------------------------------------------------------------
 
-    def write(self, key: str, chunks: Iterable[Chunk], *, size: int | None = None) -> None:
+    async def write(self, key: str, chunks: Iterable[Chunk], *, size: int | None = None) -> None:
         """Store the bytes that `chunks` yields once it has ended normally. If it raises, nothing is stored.
 
         Args:
@@ -278,44 +248,30 @@ class Bucket:
         Raises:
             LimitReached: there are more bytes than one upload may have.
         """
-        name = self._name(key)
-        if self._directory:
-            self._directory.write(name, chunks)
-        else:
-            self._write_parts(name, chunks, size)
+        await self._write(key, chunks, size, only_new=False)
 
-    def create(self, key: str, chunks: Iterable[Chunk], *, size: int | None = None) -> None:
+    async def create(self, key: str, chunks: Iterable[Chunk], *, size: int | None = None) -> None:
         """Store an object as `write` does, if nothing is stored under its key at the end.
-
-        An object of several parts gets its key in two steps: an empty object is created, and then replaced.
 
         Raises:
             AlreadyStored: an object is stored under the key. It stays as it is.
         """
+        await self._write(key, chunks, size, only_new=True)
+
+    async def _write(self, key: str, chunks: Iterable[Chunk], size: int | None, *, only_new: bool) -> None:
         name = self._name(key)
         if self._directory:
-            self._directory.write(name, chunks, only_new=True)
-            return
-        waiting = iter(chunks)
-        first = bytearray()
-        for chunk in waiting:
-            first += chunk
-            if len(first) > _SMALL:
-                self._write_parts(name, chain([bytes(first)], waiting), size, only_new=True)
-                return
-        self._put_new(name, bytes(first))
-
-    def _put_new(self, name: str, content: bytes) -> None:
-        with store_errors(writing=True):
-            obstore.put(self._store, name, content, mode="create")
+            self._directory.write(name, chunks, only_new=only_new)
+        else:
+            await write(self._store, name, chunks, size=size, only_new=only_new)
 
     def creates(self, call: Call, near: str) -> bool:
         """Return whether `create` refuses to replace an object; found out once, with an object beside `near`."""
         if self._creates is None:
             probe = keys.beside(near, f".sealgate-{secrets.token_hex(6)}")
             try:
-                self.create(probe, [])
-                self.create(probe, [])
+                run(call, self.create(probe, []))
+                run(call, self.create(probe, []))
                 self._creates = False
             except AlreadyStored:
                 self._creates = True
@@ -332,35 +288,6 @@ class Bucket:
                     )
                 )
         return self._creates
-
-    def _write_parts(self, name: str, chunks: Iterable[Chunk], size: int | None, *, only_new: bool = False) -> None:
-        part = _STREAM_PART if size is None else max(_SMALLEST_PART, -(-size // _MOST_PARTS // _MIB) * _MIB + _MIB)
-        if only_new and self._is_azure:
-            self._put_new(name, b"")
-        with store_errors(writing=True):
-            writer = obstore.open_writer(self._store, name, buffer_size=part, max_concurrency=max(1, WRITING // part))
-        try:
-            for chunk in bounded(chunks, part * _MOST_PARTS):
-                copy = copied(chunk)
-                with store_errors(writing=True):
-                    writer.write(copy)
-            if only_new and not self._is_azure:  # there, a new object discards the parts of an upload
-                self._put_new(name, b"")
-        except BaseException as error:
-            with suppress(PluginError), store_errors():
-                writer.__exit__(type(error), error, error.__traceback__)  # aborts the upload in the store
-            if only_new and self._is_azure:
-                with suppress(PluginError):
-                    self._delete_each([name])
-            raise
-        try:
-            with store_errors(writing=True):
-                writer.close()
-        except BaseException:
-            if only_new:
-                with suppress(PluginError):
-                    self._delete_each([name])
-            raise
 
     # --- names --------------------------------------------------------------------------------------------
 

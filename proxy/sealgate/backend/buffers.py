@@ -1,17 +1,12 @@
-"""The bytes of objects on their way to and from the store library."""
+"""The bytes of objects on their way to the store library."""
 
 from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
-from sealgate.backend.errors import SAYS, store_errors
-from sealgate.errors import LimitReached, Unavailable
+from sealgate.errors import LimitReached
 from sealgate.plugin import Chunk
-
-if TYPE_CHECKING:
-    from obstore import GetResult
 
 _MAPPED = 1 << 17
 """From this many bytes on, memory is mapped from the system instead of allocated with malloc."""
@@ -42,12 +37,3 @@ def copied(chunk: Chunk) -> Chunk:
     copy = mmap.mmap(-1, len(chunk))
     copy[:] = chunk
     return memoryview(copy)
-
-
-def whole(result: GetResult, size: int) -> memoryview:
-    """Return all bytes of an answer, which must be `size`."""
-    with store_errors():
-        data = result.bytes()
-    if len(data) != size:
-        raise Unavailable(f"the store sent {len(data)} of {size} bytes", says=SAYS)
-    return memoryview(data)

@@ -7,20 +7,18 @@ at the same time, at least one then finds the other one, and takes back what it 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from contextlib import closing, suppress
 
 from sealgate import envelope
 from sealgate.backend.beneath import Beneath
-from sealgate.backend.bucket import WRITING, Bucket
+from sealgate.backend.bucket import Bucket
 from sealgate.backend.errors import SAYS
-from sealgate.backend.parallel import Budget, each
-from sealgate.backend.trees import open_files, planned_keys
+from sealgate.backend.in_flight import run
+from sealgate.backend.trees import open_files, planned_keys, store_each
 from sealgate.call import Call
 from sealgate.errors import AlreadyStored, PluginError
 from sealgate.plugin import Chunk
-from sealgate.storage.local_paths import read_chunks
 
 
 def create_file(bucket: Bucket, call: Call, key: str, chunks: Iterable[Chunk], size: int | None = None) -> None:
@@ -29,7 +27,7 @@ def create_file(bucket: Bucket, call: Call, key: str, chunks: Iterable[Chunk], s
     Raises:
         AlreadyStored: something is stored under the key, or beneath it. It stays as it is.
     """
-    bucket.create(key, chunks, size=size)
+    run(call, bucket.create(key, chunks, size=size))
     directory, _, name = key.rpartition("/")
     is_taken = bucket.exists(directory) if directory and name == envelope.MANIFEST else False
     if is_taken or Beneath(bucket, call, key).is_any():
@@ -43,22 +41,15 @@ def create_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
         AlreadyStored: something is stored under the key, or an object of the directory. It stays as it is.
     """
     planned_keys(call, key, root)
-    budget = Budget(WRITING)
     stored: set[str] = set()
 
-    def create(item: tuple[str, int]) -> None:
-        target, fd = item
-        try:
-            size = os.fstat(fd).st_size
-            with budget.of(size):
-                bucket.create(target, read_chunks(fd, call.check), size=size)
-            stored.add(target)
-        finally:
-            os.close(fd)
+    async def create(key: str, chunks: Iterable[Chunk], *, size: int | None = None) -> None:
+        await bucket.create(key, chunks, size=size)
+        stored.add(key)
 
     try:
         with closing(open_files(key, root, set())) as files:
-            each(create, files, bucket.workers)
+            run(call, store_each(bucket, call, create, files))
     except BaseException:
         with suppress(PluginError):
             bucket.delete(call, stored)

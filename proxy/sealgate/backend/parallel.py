@@ -2,35 +2,40 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 T = TypeVar("T")
 
 
 class Budget:
-    """A number of bytes of memory that the threads of one call share."""
+    """A number of bytes of memory that all work on one event loop shares."""
 
     def __init__(self, size: int) -> None:
         self._size = self._free = size
-        self._changed = threading.Condition()
+        self._waiting: list[asyncio.Future[None]] = []
 
-    @contextmanager
-    def of(self, size: int) -> Iterator[None]:
+    @asynccontextmanager
+    async def of(self, size: int) -> AsyncIterator[None]:
         """Wait until `size` bytes are free, and reserve them for the body. A larger `size` takes all."""
         size = min(size, self._size)
-        with self._changed:
-            self._changed.wait_for(lambda: self._free >= size)
-            self._free -= size
+        while self._free < size:
+            freed = asyncio.get_running_loop().create_future()
+            self._waiting.append(freed)
+            await freed
+        self._free -= size
         try:
             yield
         finally:
-            with self._changed:
-                self._free += size
-                self._changed.notify_all()
+            self._free += size
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                if not one.done():
+                    one.set_result(None)
 
 
 def each(work: Callable[[T], object], items: Iterator[T], workers: int) -> None:

@@ -19,9 +19,10 @@ from sealgate.backend.bucket import Bucket
 from sealgate.backend.connect import Buckets
 from sealgate.backend.create import create_file, create_tree
 from sealgate.backend.errors import SAYS, Missing
+from sealgate.backend.in_flight import run
 from sealgate.backend.replace import replacing
 from sealgate.backend.settings import store_location
-from sealgate.backend.trees import load_file, load_tree, save_file, save_tree
+from sealgate.backend.trees import load_tree, save_tree
 from sealgate.call import Call
 from sealgate.errors import Refused
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
@@ -49,10 +50,8 @@ class ObjectStoreBackend(ArtifactPlugin):
         bucket, key = self._find(artifact)
         with local.destination(path) as destination:
             try:
-                with closing(bucket.read(call, key)) as parts, destination.new_file(local.FILE_MODE) as fd:
-                    load_file(parts, fd)
+                run(call, bucket.load(call, key, lambda: destination.new_file(local.FILE_MODE)))
             except Missing:
-                destination.discard()
                 load_tree(bucket, call, key, destination)
 
     @override
@@ -86,7 +85,7 @@ class ObjectStoreBackend(ArtifactPlugin):
                 save_tree(bucket, call, key, source.fd)
                 return
             with replacing(bucket, call, key, {key}):
-                save_file(bucket, call, key, source.fd)
+                run(call, bucket.write(key, read_chunks(source.fd, call.check), size=source.size))
 
     @override
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
@@ -95,7 +94,7 @@ class ObjectStoreBackend(ArtifactPlugin):
             create_file(bucket, call, key, chunks)
             return
         with replacing(bucket, call, key, {key}):
-            bucket.write(key, chunks)
+            run(call, bucket.write(key, chunks))
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:

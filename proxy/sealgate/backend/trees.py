@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Coroutine, Generator, Iterable, Iterator
 from contextlib import closing
+from typing import Any, Protocol
 
 from sealgate import envelope
 from sealgate.backend import keys, local
 from sealgate.backend.beneath import MOST_OBJECTS, Beneath, Contents, is_over_limit
-from sealgate.backend.bucket import READING, WRITING, Bucket
+from sealgate.backend.bucket import Bucket
 from sealgate.backend.errors import SAYS, Missing
-from sealgate.backend.parallel import Budget, each
+from sealgate.backend.in_flight import each_at_once, run
+from sealgate.backend.parallel import Budget
+from sealgate.backend.reading import READING
 from sealgate.backend.replace import replacing
+from sealgate.backend.writing import WRITING
 from sealgate.call import Call
 from sealgate.errors import DataLoss, LimitReached, shown_key
 from sealgate.plugin import Chunk
 from sealgate.storage.destination import Destination
-from sealgate.storage.local_paths import read_chunks, write_all
+from sealgate.storage.local_paths import read_chunks
 
 
-def save_file(bucket: Bucket, call: Call, key: str, fd: int) -> None:
-    """Store the file open as `fd` as the object `key`."""
-    bucket.write(key, read_chunks(fd, call.check), size=os.fstat(fd).st_size)
+class Store(Protocol):
+    """Stores one object: `Bucket.write` or `Bucket.create`."""
+
+    def __call__(self, key: str, chunks: Iterable[Chunk], *, size: int | None = None) -> Coroutine[Any, Any, None]:
+        """Store the bytes that `chunks` yields under `key`."""
 
 
 def save_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
@@ -33,18 +39,31 @@ def save_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
         LimitReached: it has more than `MOST_OBJECTS` files.
     """
     planned = planned_keys(call, key, root)
+    with replacing(bucket, call, key, planned) as stored, closing(open_files(key, root, stored)) as files:
+        run(call, store_each(bucket, call, bucket.write, files))
+
+
+async def store_each(bucket: Bucket, call: Call, store: Store, files: Iterator[tuple[str, int]]) -> None:
+    """Store files, several at once.
+
+    Args:
+        bucket: where they are stored.
+        call: the call that stores them.
+        store: `bucket.write` or `bucket.create`.
+        files: the key of each, and its descriptor, which is closed.
+    """
     budget = Budget(WRITING)
 
-    def save(item: tuple[str, int]) -> None:
-        target, fd = item
+    async def one(item: tuple[str, int]) -> None:
+        key, fd = item
         try:
-            with budget.of(os.fstat(fd).st_size):
-                save_file(bucket, call, target, fd)
+            size = os.fstat(fd).st_size
+            async with budget.of(size):
+                await store(key, read_chunks(fd, call.check), size=size)
         finally:
             os.close(fd)
 
-    with replacing(bucket, call, key, planned) as stored, closing(open_files(key, root, stored)) as files:
-        each(save, files, bucket.workers)
+    await each_at_once(one, files, bucket.workers)
 
 
 def planned_keys(call: Call, key: str, root: int) -> set[str]:
@@ -72,12 +91,6 @@ def open_files(key: str, root: int, stored: set[str]) -> Generator[tuple[str, in
             yield target, fd
 
 
-def load_file(parts: Iterable[Chunk], fd: int) -> None:
-    """Write the bytes of an object to the new file open as `fd`."""
-    for part in parts:
-        write_all(fd, part)
-
-
 def load_tree(bucket: Bucket, call: Call, key: str, destination: Destination) -> None:
     """Create the directory that is stored beneath `key` at `destination`. Objects that cannot be paths are left out.
 
@@ -88,25 +101,26 @@ def load_tree(bucket: Bucket, call: Call, key: str, destination: Destination) ->
     beneath = Beneath(bucket, call, key)
     contents = _without_conflicts(beneath)
     left_out: list[str] = []
-    budget = Budget(READING)
     with destination.new_directory(local.DIRECTORY_MODE) as root:
 
-        def load(item: tuple[str, int]) -> None:
-            listed, size = item
-            name = listed.removeprefix(f"{key}/")
-            with budget.of(size), closing(bucket.read(call, listed)) as parts:
+        async def load_all() -> None:
+            budget = Budget(READING)
+
+            async def load(item: tuple[str, int]) -> None:
+                listed, size = item
+                name = listed.removeprefix(f"{key}/")
+                modes = (local.FILE_MODE, local.DIRECTORY_MODE)
                 try:
-                    first = next(parts, b"")
+                    async with budget.of(size):
+                        await bucket.load(call, listed, lambda: envelope.create_beneath(root, name, modes))
                 except Missing:
                     if not beneath.has_other_name(listed):
                         raise
                     left_out.append(listed)
-                    return
-                with envelope.create_beneath(root, name, (local.FILE_MODE, local.DIRECTORY_MODE)) as fd:
-                    load_file([first], fd)
-                    load_file(parts, fd)
 
-        each(load, iter(contents.sizes.items()), bucket.workers)
+            await each_at_once(load, iter(contents.sizes.items()), bucket.workers)
+
+        run(call, load_all())
         if len(left_out) == len(contents.sizes):
             raise Missing
     beneath.warn_of(contents.left_out + len(left_out))

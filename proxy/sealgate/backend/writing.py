@@ -1,0 +1,115 @@
+"""Writes one object, a large one in several parts that are in flight at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import obstore
+from obstore.store import AzureStore
+
+from sealgate.backend.buffers import bounded, copied
+from sealgate.backend.errors import store_errors
+from sealgate.errors import PluginError
+from sealgate.plugin import Chunk
+
+if TYPE_CHECKING:
+    from obstore import AsyncWritableFile
+    from obstore.store import ObjectStore
+
+_MIB = 1 << 20
+WRITING = 40 * _MIB
+"""The most memory that writing an object below 390 GiB takes, in bytes."""
+_MOST_PARTS = 10_000
+"""How many parts one upload may have on S3."""
+_SMALLEST_PART, _STREAM_PART = 8 * _MIB, 16 * _MIB
+_SMALL = _MIB
+"""Up to this many bytes, an object is written by one request. A server may close the connection of a larger one before
+it has read the body, and its refusal is then lost."""
+
+
+async def write(
+    store: ObjectStore, name: str, chunks: Iterable[Chunk], *, size: int | None = None, only_new: bool = False
+) -> None:
+    """Store the bytes that `chunks` yields once it has ended normally. If it raises, nothing is stored.
+
+    If the work is cancelled in its last request, the object may be stored or not, but never in part.
+
+    Args:
+        store: the library's store.
+        name: the object's name in it.
+        chunks: its bytes. Waiting for them holds up the thread.
+        size: roughly how many bytes there will be, if that is known. It decides the size of a part.
+        only_new: whether an object that is already stored stays as it is. One of several parts gets its name in two
+            steps: an empty object is created, and then replaced.
+
+    Raises:
+        AlreadyStored: there is such an object, and `only_new` is set.
+        LimitReached: there are more bytes than one upload may have.
+    """
+    waiting = iter(chunks)
+    first = bytearray()
+    for chunk in waiting:
+        first += chunk
+        if len(first) > _SMALL:
+            await _UploadInParts(store, name, only_new=only_new).send(chain([bytes(first)], waiting), size)
+            return
+    await _put(store, name, bytes(first), only_new=only_new)
+
+
+async def _put(store: ObjectStore, name: str, content: bytes, *, only_new: bool) -> None:
+    with store_errors(writing=True):
+        await obstore.put_async(store, name, content, mode="create" if only_new else "overwrite", use_multipart=False)
+
+
+class _UploadInParts:
+    """An object that is uploaded in parts."""
+
+    def __init__(self, store: ObjectStore, name: str, *, only_new: bool) -> None:
+        self._store = store
+        self._name = name
+        self._only_new = only_new
+        self._is_azure = isinstance(store, AzureStore)
+
+    async def send(self, chunks: Iterable[Chunk], size: int | None) -> None:
+        part = _STREAM_PART if size is None else max(_SMALLEST_PART, -(-size // _MOST_PARTS // _MIB) * _MIB + _MIB)
+        if self._is_azure:  # there, a new object discards the parts of an upload, so it comes first
+            await self._reserve()
+        with store_errors(writing=True):
+            at_once = max(1, WRITING // part)
+            writer = obstore.open_writer_async(self._store, self._name, buffer_size=part, max_concurrency=at_once)
+        try:
+            for chunk in bounded(chunks, part * _MOST_PARTS):
+                copy = copied(chunk)
+                with store_errors(writing=True):
+                    await writer.write(copy)
+            if not self._is_azure:
+                await self._reserve()
+        except BaseException as error:
+            await self._abort(writer, error)
+            if self._is_azure:
+                self._release()
+            raise
+        try:
+            with store_errors(writing=True):
+                await writer.close()
+        except BaseException:
+            self._release()
+            raise
+
+    async def _abort(self, writer: AsyncWritableFile, error: BaseException) -> None:
+        with suppress(PluginError), store_errors():
+            await writer.__aexit__(type(error), error, error.__traceback__)
+
+    async def _reserve(self) -> None:
+        """Create the empty object that the upload is going to replace, if it must replace nothing else."""
+        if self._only_new:
+            await _put(self._store, self._name, b"", only_new=True)
+
+    def _release(self) -> None:
+        """Remove that empty object."""
+        if self._only_new:
+            with suppress(PluginError), store_errors():
+                obstore.delete(self._store, self._name)

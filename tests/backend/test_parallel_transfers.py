@@ -1,0 +1,177 @@
+"""Objects move by several requests at once: many enough to use a link, and few enough to bound memory."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from harness.gate import Gate, gated
+
+from sealgate.call import Call, Operation
+from sealgate.errors import Cancelled, DeadlineExceeded, Unavailable
+
+MIB = 1 << 20
+LARGE = 100 * MIB
+RANGES, PARTS, UPLOADS, FILES = 8, 6, 5, 64
+"""The most requests in flight: of a Load, of an OpenStream, of a Save, and of a directory."""
+
+
+def object_reads(method, path, _):
+    return method == "GET" and "?" not in path
+
+
+def ranges(method, path, wanted):
+    return object_reads(method, path, wanted) and bool(wanted)
+
+
+def uploads(method, path, _):
+    return method == "PUT" and "partNumber=" in path
+
+
+def small_writes(method, path, _):
+    return method == "PUT" and "/tree/" in path
+
+
+def small_reads(method, path, wanted):
+    return object_reads(method, path, wanted) and "/tree/" in path
+
+
+def deletions(method, path, _):
+    return method == "DELETE" and "/tree/" in path
+
+
+@pytest.fixture
+def gated_backend(versitygw, backend_at):
+    """Return a function that makes a backend behind a gate, and one on the same bucket without it."""
+    running = []
+
+    def make(gate, **options):
+        server = gated(versitygw.endpoint, gate)
+        endpoint = server.__enter__()
+        running.append(server)
+        bucket = versitygw.new_bucket()
+        return backend_at(versitygw, bucket, endpoint=endpoint, **options), backend_at(versitygw, bucket)
+
+    yield make
+    for server in running:
+        server.__exit__(None, None, None)
+
+
+def test_a_load_has_several_ranges_in_flight(gated_backend, call, at, plant, seen, fresh):
+    gate, content = Gate(object_reads, RANGES), os.urandom(LARGE)
+    backend, direct = gated_backend(gate)
+    direct.save(call, at("key"), plant(content))
+    gate.until = RANGES - 1  # the first answer is that to the whole object; it is not held
+    gate.counts = ranges
+    backend.load(call, at("key"), path := fresh())
+    assert seen(path) == content
+    assert RANGES - 1 <= gate.most <= RANGES
+
+
+def test_a_stream_has_several_ranges_in_flight_and_yields_them_in_order(gated_backend, call, at, plant):
+    gate, content = Gate(ranges, PARTS - 1), os.urandom(LARGE)
+    backend, direct = gated_backend(gate)
+    direct.save(call, at("key"), plant(content))
+    assert b"".join(map(bytes, backend.open_stream(call, at("key")))) == content
+    assert PARTS - 1 <= gate.most <= PARTS
+
+
+def test_a_save_has_several_parts_in_flight(gated_backend, call, at, plant):
+    gate, content = Gate(uploads, UPLOADS), os.urandom(LARGE)
+    backend, direct = gated_backend(gate)
+    backend.save(call, at("key"), plant(content))
+    assert gate.most == UPLOADS
+    assert b"".join(map(bytes, direct.open_stream(call, at("key")))) == content
+
+
+@pytest.mark.parametrize("operation", ["save", "save only if new", "load", "delete"])
+def test_many_small_files_of_a_directory_are_in_flight(gated_backend, call, at, plant, seen, fresh, operation):
+    """With 20 ms of latency, 40 requests in flight take a fortieth of the time of one after the other."""
+    counted = {"load": small_reads, "delete": deletions}.get(operation, small_writes)
+    gate, tree = Gate(counted, 40), {f"{number}": bytes([number]) for number in range(200)}
+    backend, direct = gated_backend(gate, disable_bulk_delete=True)
+    if operation.startswith("save"):
+        backend.save(Call(Operation.SAVE, only_new=operation != "save"), at("tree"), plant(tree))
+    else:
+        direct.save(call, at("tree"), plant(tree))
+    if operation == "delete":
+        backend.delete(call, at("tree"))
+        assert direct.list_objects(call, at("tree")) == []
+    else:
+        (backend if operation == "load" else direct).load(call, at("tree"), path := fresh())
+        assert seen(path) == tree
+    assert 40 <= gate.most <= FILES
+
+
+@pytest.mark.parametrize("operation", ["load", "stream"])
+def test_an_object_replaced_between_two_ranges_is_an_error(gated_backend, call, at, plant, fresh, operation):
+    gate = Gate(ranges, 3)
+    backend, direct = gated_backend(gate)
+    direct.save(call, at("key"), plant(b"1" * LARGE))
+    gate.first = lambda: direct.save(Call(Operation.SAVE), at("key"), plant(b"2" * LARGE))
+    path = fresh()
+    read = {
+        "load": lambda: backend.load(call, at("key"), path),
+        "stream": lambda: list(backend.open_stream(call, at("key"))),
+    }
+    with pytest.raises(Unavailable, match="replaced or deleted"):
+        read[operation]()
+    assert list(path.parent.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("operation", "counted", "in_flight"),
+    [("load", ranges, 7), ("stream", ranges, 5), ("save", uploads, UPLOADS), ("load tree", small_reads, FILES)],
+)
+def test_a_cancelled_call_ends_its_requests(gated_backend, at, plant, fresh, operation, counted, in_flight):
+    """The server answers none of them: only their end lets the operation return."""
+    gate = Gate(counted, sys.maxsize)
+    backend, direct = gated_backend(gate, retry_timeout_seconds=0)
+    call, source, path = Call(Operation.LOAD), plant(bytes(LARGE)), fresh()
+    direct.save(Call(Operation.SAVE), at("key"), source)
+    direct.save(Call(Operation.SAVE), at("tree"), plant({f"{number}": b"x" for number in range(200)}))
+    run = {
+        "load": lambda: backend.load(call, at("key"), path),
+        "stream": lambda: list(backend.open_stream(call, at("key"))),
+        "save": lambda: backend.save(call, at("other"), source),
+        "load tree": lambda: backend.load(call, at("tree"), path),
+    }[operation]
+    threading.Thread(target=lambda: gate.wait_for(in_flight) and call.cancel(), daemon=True).start()
+    with pytest.raises(Cancelled):
+        run()
+    assert gate.wait_for_abandoned(in_flight)
+    assert list(path.parent.iterdir()) == []
+    assert len(direct.list_objects(Call(Operation.LOAD), at(""))) == 201
+
+
+def test_a_deadline_ends_the_requests_of_a_call(gated_backend, at, plant, fresh):
+    gate = Gate(ranges, sys.maxsize)
+    backend, direct = gated_backend(gate)
+    direct.save(Call(Operation.SAVE), at("key"), plant(bytes(LARGE)))
+    path = fresh()
+    with pytest.raises(DeadlineExceeded):
+        backend.load(Call(Operation.LOAD, deadline=time.monotonic() + 2), at("key"), path)
+    assert list(path.parent.iterdir()) == []
+
+
+READ_AND_END = """
+import os, sys
+from sealgate.backend import ObjectStoreBackend
+from sealgate.call import Call, Operation
+from sealgate.plugin import Artifact
+print(sum(map(len, ObjectStoreBackend().open_stream(Call(Operation.LOAD), Artifact("key")))))
+"""
+
+
+def test_a_process_may_end_right_after_a_stream(versitygw, call, at, plant, backend_at):
+    bucket = versitygw.new_bucket()
+    backend_at(versitygw, bucket).save(call, at("key"), plant(bytes(20 * MIB)))
+    environment = os.environ | backend_at(versitygw, bucket)._environment
+    for _ in range(10):
+        command = [sys.executable, "-c", READ_AND_END]
+        run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
+        assert int(run.stdout) == 20 * MIB
