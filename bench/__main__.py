@@ -7,7 +7,7 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import builtin, chain, decisions, files, footprint, observability
+from bench import argo, builtin, chain, decisions, files, footprint, observability
 from bench.measure import Row, say
 from bench.setting import MIB, Setting, working_place
 from bench.table import kept, machine, shown
@@ -19,6 +19,7 @@ _GROUPS = {
     "slow": chain.slow_storage,
     "builtin": builtin.rows,
     "directory": chain.directory,
+    "argo": argo.rows,
     "calls": chain.small_calls,
     "decisions": decisions.decisions,
     "observability": observability.rows,

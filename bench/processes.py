@@ -100,6 +100,12 @@ def backend(home: Path) -> Server:
     return Server(home, [SEALGATE, "backend"], _storage(home))
 
 
+def s3_backend(home: Path, url: str, options: Mapping[str, object]) -> Server:
+    """Start the bundled backend on the bucket at `url`."""
+    environment = {"SEALGATE_BACKEND_URL": url, "SEALGATE_BACKEND_CONFIG": json.dumps(options)}
+    return Server(home, [SEALGATE, "backend"], environment)
+
+
 def slow_backend(home: Path, rate: int) -> Server:
     """Start the bundled backend on storage that is limited to `rate` bytes a second."""
     return Server(home, [*SERVERS, "slow", str(rate)], _storage(home))

@@ -15,6 +15,7 @@ import pytest
 from harness.tools import TOOLS
 
 CHARTS = Path(__file__).parents[1] / "charts" / "go"
+BENCH = Path(__file__).parents[2] / "bench" / "go"
 _HELM = "helm.sh/helm/v3/cmd/helm"
 
 
@@ -30,16 +31,32 @@ def installed(package: str, version: str) -> Path:
 
 def judge(name: str) -> Path:
     """Return the path of `helm`, `argo` or `admission`, which validate the chart and are built from one module."""
-    sources = (CHARTS / "go.mod", CHARTS / "go.sum", *sorted(CHARTS.glob("*/*.go")))
-    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
     with _place() as (go, place):
-        made = place / f"charts-{digest[:16]}"
-        if not made.exists():
-            building = place / "building"
-            command = [go, "build", "-o", f"{building}/", "./admission", "./argo", _HELM]
-            subprocess.run(command, cwd=CHARTS, check=True)
-            building.rename(made)
+        made = _place_of_module(place, "charts", CHARTS)
+        _build(go, CHARTS, made, "./admission", "./argo", _HELM)
         return made / name
+
+
+def for_bench(name: str, *, build: bool = True) -> Path | None:
+    """Return the path of `argo` or `link`, which the bench uses; None if it is neither built nor to be built."""
+    with _place() as (go, place):
+        made = _place_of_module(place, "bench", BENCH)
+        if build:
+            _build(go, BENCH, made, "./argo", "./link")
+        return made / name if made.exists() else None
+
+
+def _place_of_module(place: Path, name: str, module: Path) -> Path:
+    sources = (module / "go.mod", module / "go.sum", *sorted(module.glob("*/*.go")))
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()
+    return place / f"{name}-{digest[:16]}"
+
+
+def _build(go: str, module: Path, made: Path, *packages: str) -> None:
+    if not made.exists():
+        building = made.with_name("building")
+        subprocess.run([go, "build", "-o", f"{building}/", *packages], cwd=module, check=True)
+        building.rename(made)
 
 
 @contextmanager
