@@ -1,10 +1,14 @@
-"""The mark at the end of an upload between two processes of Sealgate: no wait, and no cut stream counts as whole."""
+"""The end of an upload, with the mark that two processes of Sealgate use and without: no cut stream counts as whole."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
 
 import grpc
 import pytest
 from harness.argo import Argo
+from harness.chain import TESTS
 
 from sealgate.call import Call, Operation
 from sealgate.errors import Cancelled
@@ -125,3 +129,16 @@ def test_a_call_keeps_nothing_of_its_uploads(store, socket):
         downstream.save_stream(call, Artifact("key", configuration="{}"), iter([b"x"]))
     assert call._on_cancel == []
     downstream.close()
+
+
+@pytest.mark.parametrize("cuts", [800, pytest.param(40_000, marks=pytest.mark.large)])
+def test_no_upload_that_its_caller_cancels_is_stored(store, socket, cuts):
+    program = TESTS / "harness" / "cutter.py"
+    subprocess.run(
+        [sys.executable, program, str(socket), str(cuts), "0"],
+        env={"PYTHONPATH": str(TESTS.parent / "proxy")},
+        check=True,
+    )
+    assert send(socket, [chunk(b"whole")], marked=False) == "OK"
+    assert store.stored == [b"whole"]
+    assert store.failed, "no upload was cut while the plugin took its frames"

@@ -40,8 +40,7 @@ LARGEST_ANSWER_METADATA = "sealgate-largest-answer"
 """The metadata of a request that gives the number of bytes which the caller accepts in an answer. Argo sends none."""
 UPLOAD_END = ("sealgate-upload-end", "1")
 """In the metadata of a SaveStream it says that the last frame is empty: a stream without that frame was cut off. In the
-trailing metadata of GetCapabilities it says that the plugin knows this. Argo sends neither, so its uploads wait at
-their end."""
+trailing metadata of GetCapabilities it says that the plugin knows this. Argo sends neither."""
 CREATE_ONLY = ("sealgate-create-only", "1")
 """Metadata of a Save or a SaveStream that must not replace anything. If something is stored, the answer is the status
 ALREADY_EXISTS."""
@@ -58,7 +57,6 @@ class Edge:
 
     Args:
         plugin: what carries out the calls.
-        settle: returns once a cancellation that has already happened has reached the call.
         find_observer: returns the observer of the calls.
         streams: the open streams of the server.
         running: the calls of the server.
@@ -67,7 +65,6 @@ class Edge:
     def __init__(
         self,
         plugin: ArtifactPlugin,
-        settle: Callable[[Call], None],
         find_observer: FindObserver,
         streams: Streams,
         running: RunningCalls,
@@ -75,7 +72,6 @@ class Edge:
         self._streams = streams
         self._running = running
         self._plugin = plugin
-        self._settle = settle
         self._find_observer = find_observer
 
     def unary(self, operation: Operation) -> Callable[[bytes, grpc.ServicerContext], bytes]:
@@ -161,7 +157,7 @@ class Edge:
         upload = Upload(requests)
         with self._begin(Operation.SAVE_STREAM, context) as rpc:
             with self._streams.open(rpc.call, context.cancel) as stream:
-                frames = upload.marked_frames(rpc.call) if rpc.marks_end else upload.frames(rpc.call, self._settle)
+                frames = upload.marked_frames(rpc.call) if rpc.marks_end else upload.frames(rpc.call)
                 artifact, chunks = artifact_and_chunks(frames, stream)
                 self._plugin.save_stream(rpc.call, rpc.for_artifact(artifact), chunks)
             return pb.SaveArtifactResponse(success=True).SerializeToString()

@@ -18,7 +18,7 @@ import grpc
 from typing_extensions import override
 
 from sealgate.argo import TRANSIENT
-from sealgate.call import Call, Operation
+from sealgate.call import Operation
 from sealgate.errors import Unavailable
 from sealgate.plugin import ArtifactPlugin
 from sealgate.rpc.edge import LARGEST_MESSAGE, Edge
@@ -43,9 +43,6 @@ _QUESTIONS = (Operation.LIST_OBJECTS, Operation.IS_DIRECTORY)
 _WORK = (Operation.LOAD, Operation.SAVE, Operation.DELETE)
 _MOST_CALLS = 1024
 """Calls for which no thread is free wait. Above this number of calls they are refused."""
-_UNKNOWN_METHOD = "/sealgate/settled"
-_SETTLE_WAIT, _SETTLE_TIMEOUT = 0.1, 5.0
-"""Seconds that an upload waits at its end: at least, and for the answer of `_UNKNOWN_METHOD` at most."""
 _ENDING = 1.0
 """Seconds before the end of the server when calls that still run are ended: for their errors to reach the callers."""
 _OPTIONS = (
@@ -77,7 +74,7 @@ class ArtifactServer:
         self._ready = False
         self._health: Any = None
         self._running = RunningCalls()
-        self._artifacts = _ArtifactService(plugin, self._settle, find_observer, self._running)
+        self._artifacts = _ArtifactService(plugin, find_observer, self._running)
         services: list[grpc.GenericRpcHandler] = [
             self._artifacts,
             _LazyService("grpc.health.v1.Health", self._load_health),
@@ -90,7 +87,6 @@ class ArtifactServer:
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
         self._socket: Path | str | None = None
-        self._own_channel: grpc.Channel | None = None
 
     def start(self, socket: Path | str) -> None:
         """Bind `socket`, to which every user may connect, and serve.
@@ -137,24 +133,6 @@ class ArtifactServer:
             self._publish()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, registry)
 
-    def _settle(self, call: Call) -> None:
-        """Return once a cancellation that has already happened has reached `call`.
-
-        gRPC does not say whether one is still on its way. One of its threads delivers all events of a server in their
-        order. So a request to a method that does not exist is answered after all events that this thread had before.
-        The wait before it gives gRPC's other threads time to pass their events to this thread.
-        """
-        if call.cancelled_within(_SETTLE_WAIT):
-            return
-        with self._lock:
-            if self._own_channel is None:
-                options = (("grpc.use_local_subchannel_pool", 1), ("grpc.enable_retries", 0))
-                self._own_channel = grpc.insecure_channel(f"unix:{self._socket}", options=options)
-            request: Any = self._own_channel.unary_unary(_UNKNOWN_METHOD)
-        # A server that is stopping accepts no request; then the wait alone has to suffice.
-        with contextlib.suppress(grpc.RpcError):
-            request(b"", timeout=_SETTLE_TIMEOUT)
-
     def stop(self, grace: float) -> None:
         """Remove the socket, refuse new calls, and wait `grace` seconds for the others to end.
 
@@ -178,14 +156,13 @@ class _ArtifactService(grpc.GenericRpcHandler):
     def __init__(
         self,
         plugin: ArtifactPlugin,
-        settle: Callable[[Call], None],
         find_observer: FindObserver,
         running: RunningCalls,
     ) -> None:
         self._refuses = False
         memory = memory_limit()
         most_large = stream_limit(memory)
-        edge = Edge(plugin, settle, find_observer, Streams(most_large), running)
+        edge = Edge(plugin, find_observer, Streams(most_large), running)
         handlers: dict[Operation, grpc.RpcMethodHandler[Any, Any]] = {
             Operation.OPEN_STREAM: grpc.unary_stream_rpc_method_handler(edge.open_stream),
             Operation.SAVE_STREAM: grpc.stream_unary_rpc_method_handler(edge.save_stream),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import grpc
@@ -35,20 +35,16 @@ class Upload:
         self._taking = threading.Lock()
         self._ended = False
 
-    def frames(self, call: Call, settle: Callable[[Call], None]) -> Iterator[bytes]:
-        """Yield the frames. This ends normally only if the caller closed the stream, and raises if it was cancelled.
-
-        gRPC ends a cancelled stream in the same way as a complete one, and reports the cancellation a moment later.
-        Therefore `settle` waits for that moment before an end counts.
-        """
+    def frames(self, call: Call) -> Iterator[bytes]:
+        """Yield the frames. This ends normally only if the caller closed the stream, and raises if it was cancelled."""
         while True:
             try:
                 frame = self._next_frame()
+                if frame is None:
+                    self._await_cancellation()
             except grpc.RpcError:
                 caller_left(call)
                 frame = None
-            if frame is None:
-                settle(call)
             call.check()
             if frame is None:
                 return
@@ -79,6 +75,19 @@ class Upload:
             frame = None if self._ended else next(self._requests, None)
             self._ended = frame is None
             return frame
+
+    def _await_cancellation(self) -> None:
+        """After the last frame, wait until gRPC has reported a cancellation that ended the stream, if one did.
+
+        gRPC ends a cancelled stream as it ends a complete one, and reports the cancellation a moment later. A second
+        request for a frame passes through the same queues of gRPC as both reports, so that its answer comes after them
+        (docs/decisions/end-of-upload.md).
+
+        Raises:
+            grpc.RpcError: the stream was cancelled.
+        """
+        with self._taking:
+            next(self._requests, None)
 
     def _drain(self) -> None:
         # A frame that never comes ends this thread, too: the end of the RPC ends the wait for it.
