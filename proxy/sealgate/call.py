@@ -161,8 +161,6 @@ class TraceFacts:
     span_id: str = ""
     span: object = None
     """For `telemetry.tracing` alone."""
-    downstream_ending: tuple[str, str] = ("", "")
-    """gRPC status and kind of error of the downstream RPC that is being reported. The client sets it only for that."""
     step: Callable[[str], AbstractContextManager[str]] = _untraced
     """Begins a named part of the work; yields the W3C `traceparent` for services that it calls; may be empty."""
 
@@ -258,6 +256,9 @@ class Call:
 
 current_call: ContextVar[Call | None] = ContextVar("current_call", default=None)
 """The call that this thread works for. Only the log and library spans read it; all other code is given the call."""
+
+downstream_ending: ContextVar[tuple[str, str]] = ContextVar("downstream_ending", default=("", ""))
+"""gRPC status and kind of error of the downstream RPC that this thread reports. The client sets it only for that."""
 
 
 def logged_key(call: Call, key: str) -> str:

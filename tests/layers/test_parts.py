@@ -20,6 +20,7 @@ from sealgate.errors import (
     Refused,
     UnclearAnswer,
 )
+from sealgate.layers.beside import SMALL
 from sealgate.layers.governed import MOST_LISTED, Governed
 from sealgate.layers.ruling import Ruling
 from sealgate.storage.stored_objects import Transfer
@@ -340,9 +341,12 @@ def test_the_baseline_applies_while_no_document_is_enforced(make):
 
 # --- ends midway ------------------------------------------------------------------------------------------
 
+LARGE = bytes(SMALL)
+"""A file that is not stored at the same time as others."""
+
 
 class Exchanging(MemoryPlugin):
-    """Calls `act` once `t/b` is stored."""
+    """Calls `act` once `t/b` is stored. A file that follows `LARGE` is read after that."""
 
     act = staticmethod(lambda: None)
 
@@ -365,8 +369,8 @@ def exchange(path, kind: str) -> None:
 @pytest.mark.parametrize("kind", ["gone", "link", "pipe", "directory"])
 def test_a_file_that_is_replaced_midway_is_a_named_error_and_no_new_object_remains(make, kind):
     bench = make(transfer=Transfer.STREAM, below=Exchanging())
-    for name in "abc":
-        path = bench.file(name=f"tree/{name}")
+    for name, data in (("a", b"plain"), ("b", LARGE), ("c", b"plain")):
+        path = bench.file(data, f"tree/{name}")
     bench.below.act = lambda: exchange(path, kind)
     with pytest.raises(BadRequest, match=r"changed while it was read|cannot be saved"):
         bench.save("t", bench.work / "tree")
@@ -376,8 +380,8 @@ def test_a_file_that_is_replaced_midway_is_a_named_error_and_no_new_object_remai
 def test_a_denial_midway_removes_no_object_that_existed_before(make):
     limits = {"maxBytes": "1MiB"}
     bench = make(document([{**ALLOW, "limits": limits}]), transfer=Transfer.STREAM, below=Exchanging())
-    for name in "abc":
-        path = bench.file(name=f"tree/{name}")
+    for name, data in (("a", b"plain"), ("b", LARGE), ("c", b"plain")):
+        path = bench.file(data, f"tree/{name}")
     bench.plant("t/a")
     bench.below.act = lambda: os.truncate(path, 2 << 20)
     error = denied(lambda: bench.save("t", bench.work / "tree"), "LIMIT_BYTES")

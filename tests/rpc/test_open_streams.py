@@ -14,6 +14,7 @@ from harness.outcome import TRANSIENT, outcome
 
 from sealgate.call import Call, Operation
 from sealgate.errors import Busy, Stalled
+from sealgate.layers.beside import MOST as MOST_BESIDE
 from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc.streams import (
     MEMORY_OF_A_STREAM,
@@ -21,6 +22,7 @@ from sealgate.rpc.streams import (
     MOST_LARGE,
     MOST_SMALL,
     MOST_WAITING,
+    MOST_WORK,
     SMALL,
     Streams,
     stream_limit,
@@ -222,3 +224,10 @@ def test_a_slow_downstream_is_no_silent_caller():
         now[0] = 661
         streams.end_stalled()
         assert ended == ["slow"]
+
+
+def test_the_streams_of_all_calls_fit_into_what_a_downstream_of_ours_lets_wait():
+    """Beside the streams that callers open, of which this process has no more than its downstream serves at once."""
+    assert MOST_WORK + MOST_BESIDE <= MOST_WAITING
+    for memory in (64 << 20, 256 << 20, 768 << 20, 4 << 30):
+        assert stream_limit(memory) // 4 + MOST_BESIDE <= MOST_WAITING

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+import threading
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -24,11 +25,12 @@ class Digested(ArtifactPlugin):
 
     def __init__(self, inner: ArtifactPlugin) -> None:
         self._inner = inner
+        self._recording = threading.Lock()
 
     @override
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         self._inner.load(call, artifact, path)
-        _record_file(call, path)
+        self._record_file(call, path)
 
     @override
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
@@ -37,11 +39,11 @@ class Digested(ArtifactPlugin):
             for chunk in chunks:
                 digest.update(chunk)
                 yield chunk
-        _record(call, digest.hexdigest())
+        self._record(call, digest.hexdigest())
 
     @override
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
-        _record_file(call, path)
+        self._record_file(call, path)
         self._inner.save(call, artifact, path)
 
     @override
@@ -54,7 +56,7 @@ class Digested(ArtifactPlugin):
                 yield chunk
 
         self._inner.save_stream(call, artifact, hashed())
-        _record(call, digest.hexdigest())
+        self._record(call, digest.hexdigest())
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
@@ -72,29 +74,28 @@ class Digested(ArtifactPlugin):
     def get_capabilities(self, call: Call) -> Capabilities:
         return self._inner.get_capabilities(call)
 
+    def _record(self, call: Call, digest: str) -> None:
+        with self._recording:  # several small files of a directory may be on their way at once
+            facts = call.stored
+            facts.files += 1
+            facts.sha256 = digest if facts.files == 1 else ""
 
-def _record(call: Call, digest: str) -> None:
-    facts = call.stored
-    facts.files += 1
-    facts.sha256 = digest if facts.files == 1 else ""
+    def _record_file(self, call: Call, path: Path) -> None:
+        """Record the digest of the regular file at `path`; nothing for a directory, a link or a missing file.
 
-
-def _record_file(call: Call, path: Path) -> None:
-    """Record the digest of the regular file at `path`. A directory, a link or a missing file gets none, and no error.
-
-    The layers around this one report such a path.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return
-    try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        The layers around this one report such a path.
+        """
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
             return
-        digest = hashlib.sha256()
-        with local_errors("the spool"):
-            for chunk in read_chunks(fd, call.check):
-                digest.update(chunk)
-        _record(call, digest.hexdigest())
-    finally:
-        os.close(fd)
+        try:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                return
+            digest = hashlib.sha256()
+            with local_errors("the spool"):
+                for chunk in read_chunks(fd, call.check):
+                    digest.update(chunk)
+            self._record(call, digest.hexdigest())
+        finally:
+            os.close(fd)

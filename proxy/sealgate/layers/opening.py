@@ -11,6 +11,7 @@ from sealgate.call import Call, WrappedKey
 from sealgate.envelope import Binding, Header, SavedDirectory, Totals, Unlock
 from sealgate.errors import DataLoss, DirectoryIncomplete, DownstreamStatus, NotBound, NotSealed, Refused
 from sealgate.keys import KeyProvider
+from sealgate.layers.beside import SMALL, Beside, resumed, take_small
 from sealgate.layers.directories import StoredDirectory, child, note_left_out
 from sealgate.layers.flow import add_totals, admit_callback, counted_from_storage, require_key_and_context
 from sealgate.plugin import Artifact, Chunk
@@ -36,11 +37,13 @@ class Opener:
     Args:
         stored: where the ciphertext is stored.
         keys: unwraps data keys.
+        beside: the places for small files of a directory that are read at once.
         allows_unbound: whether objects are opened that were sealed without an artifact key.
     """
 
-    def __init__(self, stored: StoredObjects, keys: KeyProvider, *, allows_unbound: bool) -> None:
+    def __init__(self, stored: StoredObjects, keys: KeyProvider, beside: Beside, *, allows_unbound: bool) -> None:
         self._stored = stored
+        self._beside = beside
         self._downstream = stored.downstream
         self._spool = stored.spool
         self._keys = keys
@@ -144,26 +147,42 @@ class Opener:
     def _load_saved(
         self, call: Call, directory: StoredDirectory, into: int, saved: SavedDirectory, unlock: Unlock
     ) -> None:
-        """Open exactly what the manifest lists, each file from its own stream, into the directory open as `into`."""
+        """Open exactly what the manifest lists, each file from its own stream, into the directory open as `into`.
+
+        Several small files are read at once, and opened in the order of their paths.
+        """
         for path in sorted(saved.manifest.empty_directories):
             with envelope.create_directories(into, path, PUBLIC_DIRECTORY):
                 pass
         unlock_file = saved.same_save(unlock)
         paths = sorted(saved.manifest.files)
-        for index, path in enumerate(paths):
-            file, fault = child(directory.artifact, path), ""
-            try:
-                with envelope.create_beneath(into, path, _MODES) as fd:
-                    saved.require_size(path, self._open_into(call, file, fd, unlock_file))
-            except DirectoryIncomplete as error:
-                fault = error.fact
-            except (Refused, DownstreamStatus) as error:
-                if not self._stored.absence.of_object(error, file):
-                    raise
-                fault = "is missing"
-            if fault:
-                raise directory.incomplete(path, fault, paths[index + 1 :], saved)
+
+        def read(path: str) -> list[Chunk] | None:
+            is_small = envelope.stored_size(saved.manifest.files[path]) < SMALL
+            return self._read_small(call, child(directory.artifact, path)) if is_small else None
+
+        with closing(self._beside.in_order(read, iter(paths))) as contents:
+            for index, (path, content) in enumerate(contents):
+                file, fault = child(directory.artifact, path), ""
+                try:
+                    with envelope.create_beneath(into, path, _MODES) as fd:
+                        size = self._open_into(call, file, fd, unlock_file, content=content.result())
+                        saved.require_size(path, size)
+                except DirectoryIncomplete as error:
+                    fault = error.fact
+                except (Refused, DownstreamStatus) as error:
+                    if not self._stored.absence.of_object(error, file):
+                        raise
+                    fault = "is missing"
+                if fault:
+                    raise directory.incomplete(path, fault, paths[index + 1 :], saved)
         directory.count_left_out(saved)
+
+    def _read_small(self, call: Call, artifact: Artifact) -> list[Chunk] | None:
+        """Return all that is stored under the artifact's key; None if it is not small."""
+        with closing(self._downstream.open_stream(call, artifact)) as stored:
+            taken, is_small = take_small(stored)
+        return taken if is_small else None
 
     def _load_unsealed(self, call: Call, artifact: Artifact, into: int) -> None:
         """Copy a directory that was never sealed, because a policy allows it. A sealed file in it is refused."""
@@ -179,11 +198,24 @@ class Opener:
         if not call.sealed.stored_bytes and self._stored.is_directory(call, artifact):
             raise DataLoss("the downstream sends an empty stream for a directory", says="downstream")
 
-    def _open_into(self, call: Call, artifact: Artifact, into: int, unlock: Unlock, *, plain: bool = False) -> int:
-        """Open the artifact's stream into the file descriptor `into`; return the plaintext size in bytes."""
+    def _open_into(
+        self,
+        call: Call,
+        artifact: Artifact,
+        into: int,
+        unlock: Unlock,
+        *,
+        plain: bool = False,
+        content: list[Chunk] | None = None,
+    ) -> int:
+        """Open a stored file into the file descriptor `into`; return the plaintext size in bytes.
+
+        `content` is what is stored; without it, the artifact's stream is read.
+        """
         call.sealed.files += 1
         size = 0
-        with closing(self._downstream.open_stream(call, artifact)) as stored:
+        read = self._downstream.open_stream(call, artifact) if content is None else resumed(content, iter(()))
+        with closing(read) as stored:
             for plaintext in self._open(call, artifact, stored, unlock, plain=plain):
                 write_all(into, plaintext)
                 size += len(plaintext)

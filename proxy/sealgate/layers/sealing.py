@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from collections.abc import Set as AbstractSet
+from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 from sealgate import envelope
@@ -12,6 +14,7 @@ from sealgate.call import Call
 from sealgate.envelope import Header, Manifest, Totals
 from sealgate.errors import LimitReached, NotConfigured, shown_key
 from sealgate.keys import KeyProvider
+from sealgate.layers.beside import Beside, resumed, take_small
 from sealgate.layers.directories import EarlierSaves, child
 from sealgate.layers.flow import (
     add_totals,
@@ -28,10 +31,21 @@ from sealgate.storage.local_paths import LocalSource, local_errors, opened_direc
 from sealgate.storage.spool import private_directory, private_file
 from sealgate.storage.stored_objects import SPOOLED, StoredObjects, Transfer
 
-_StoreFile = Callable[[Artifact, Iterator[Chunk]], None]
+_Prepare = Callable[[Artifact, Iterator[Chunk]], Iterator[Chunk]]
+"""Yields what is stored for one file of a directory, from the file's plaintext."""
 
 SPARE_SPACE = 64 << 20
 """Bytes that a spooled Save leaves free for other users of that file system."""
+
+
+@dataclass(frozen=True, slots=True)
+class _SmallFile:
+    """A small file of a directory, ready to be stored."""
+
+    path: str
+    size: int
+    """Bytes of plaintext."""
+    content: list[Chunk]
 
 
 class Sealer:
@@ -41,10 +55,12 @@ class Sealer:
         stored: where the ciphertext is stored.
         keys: creates data keys.
         deleter: deletes what an earlier Save left.
+        beside: the places for small files of a directory that are stored at once.
     """
 
-    def __init__(self, stored: StoredObjects, keys: KeyProvider, deleter: Deleter) -> None:
+    def __init__(self, stored: StoredObjects, keys: KeyProvider, deleter: Deleter, beside: Beside) -> None:
         self._deleter = deleter
+        self._beside = beside
         self._stored = stored
         self._downstream = stored.downstream
         self._spool = stored.spool
@@ -73,7 +89,7 @@ class Sealer:
         """Seal what `chunks` yields, and store it as one file. The other arguments are those of `save`."""
         by_stream = self._stored.writes_by_stream(call)
         if call.instructions.passthrough:
-            self._store_unsealed(call, artifact, chunks, by_stream=by_stream)
+            self._stored.write(call, artifact, self._unsealed(call, artifact, chunks), by_stream=by_stream)
         else:
             sealed = self._seal(call, artifact, chunks, *self._new_key(call, author_key))
             self._stored.write(call, artifact, sealed, by_stream=by_stream)
@@ -132,11 +148,12 @@ class Sealer:
     ) -> None:
         """Seal each file of `source` into a SaveStream of the downstream."""
 
-        def store(file: Artifact, chunks: Iterator[Chunk]) -> None:
-            self._stored.write(call, file, self._seal(call, file, chunks, header, data_key), by_stream=True)
+        def prepare(file: Artifact, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+            return self._seal(call, file, chunks, header, data_key)
 
         if not source.is_directory:
-            store(artifact, read_chunks(source.fd, call.check))
+            sealed = prepare(artifact, read_chunks(source.fd, call.check))
+            self._stored.write(call, artifact, sealed, by_stream=True)
             return
         manifest = child(artifact, envelope.MANIFEST)
 
@@ -144,7 +161,7 @@ class Sealer:
             sealed = envelope.seal_manifest(header, data_key, artifact.key, files)
             self._stored.write(call, manifest, counted_to_storage(call, sealed), by_stream=True)
 
-        self._replace_directory(call, artifact, source, store, store_manifest)
+        self._replace_directory(call, artifact, source, prepare, store_manifest, by_stream=True)
 
     def _save_unsealed(self, call: Call, artifact: Artifact, source: LocalSource, survey: SaveSurvey) -> None:
         """Store each file of `source` as plaintext, because a policy says so."""
@@ -152,22 +169,26 @@ class Sealer:
             raise _cannot_keep(survey.empty_directory)
         by_stream = self._stored.writes_by_stream(call)
 
-        def store(file: Artifact, chunks: Iterator[Chunk]) -> None:
-            self._store_unsealed(call, file, chunks, by_stream=by_stream)
-
         if not source.is_directory:
-            store(artifact, read_chunks(source.fd, call.check))
+            plaintext = self._unsealed(call, artifact, read_chunks(source.fd, call.check))
+            self._stored.write(call, artifact, plaintext, by_stream=by_stream)
             return
+
+        def prepare(file: Artifact, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+            return self._unsealed(call, file, chunks)
+
         self._earlier(call, artifact).remove_manifest()
-        self._replace_directory(call, artifact, source, store, lambda _: None)
+        self._replace_directory(call, artifact, source, prepare, lambda _: None, by_stream=by_stream)
 
     def _replace_directory(
         self,
         call: Call,
         artifact: Artifact,
         source: LocalSource,
-        store: _StoreFile,
+        prepare: _Prepare,
         store_manifest: Callable[[Manifest], None],
+        *,
+        by_stream: bool,
     ) -> None:
         """Store the files of a directory and its manifest, and remove what earlier Saves left under its key."""
         earlier = self._earlier(call, artifact)
@@ -184,7 +205,7 @@ class Sealer:
             earlier.remove_objects(removed)
         whenever = self._stored.replaces_whole(call)  # such a downstream undoes what it did, if a Save by file fails
         with undo_partial_save(call, artifact, before, self._downstream, whenever=whenever) as files:
-            stored = self._store_each_file(call, artifact, source, store, files)
+            stored = self._store_each_file(call, artifact, source, prepare, files, by_stream=by_stream)
             store_manifest(stored)
         if before:
             prefix, manifest = f"{artifact.key}/", f"{artifact.key}/{envelope.MANIFEST}"
@@ -196,30 +217,58 @@ class Sealer:
             earlier.remove_objects(old - _in_the_way(old, (f"{prefix}{path}" for path in stored.files)))
 
     def _store_each_file(
-        self, call: Call, artifact: Artifact, source: LocalSource, store: _StoreFile, files: dict[str, int]
+        self,
+        call: Call,
+        artifact: Artifact,
+        source: LocalSource,
+        prepare: _Prepare,
+        files: dict[str, int],
+        *,
+        by_stream: bool,
     ) -> Manifest:
-        """Call `store` for each file of a directory, under the file's own artifact key; return what was stored.
+        """Store each file of a directory under the file's own artifact key, and return what was stored.
 
-        The path and the plaintext size of each file that was stored are added to `files`.
+        By stream, several small files are on their way at once. The error is that of the first file, in the order of
+        the directory, that cannot be stored; what had begun by then has ended. The path and the plaintext size of each
+        file that was stored are added to `files`.
         """
         empty: set[str] = set()
-        with local_errors("the local path"), envelope.savable():
+
+        def store(small: _SmallFile) -> None:
+            self._stored.write(call, child(artifact, small.path), iter(small.content), by_stream=True)
+            files[small.path] = small.size
+
+        def small_files() -> Generator[_SmallFile]:
             for place in envelope.walk(source.fd, skip_links=call.instructions.skips_links):
                 if place.path and not place.files and not place.directories:
                     empty.add(place.path)
                 for name in place.files:
                     path = place.path_of(name)
-                    counted = call.sealed.plaintext_bytes
+                    file, counted = child(artifact, path), call.sealed.plaintext_bytes
                     with envelope.open_regular(name, place.fd) as fd:
-                        store(child(artifact, path), read_chunks(fd, call.check))
-                    files[path] = call.sealed.plaintext_bytes - counted
+                        content = prepare(file, read_chunks(fd, call.check))
+                        taken, is_small = take_small(content) if by_stream else ([], False)
+                        if not is_small:
+                            self._stored.write(call, file, resumed(taken, content), by_stream=by_stream)
+                            files[path] = call.sealed.plaintext_bytes - counted
+                    if is_small:
+                        yield _SmallFile(path, call.sealed.plaintext_bytes - counted, taken)
+
+        with (
+            local_errors("the local path"),
+            envelope.savable(),
+            closing(small_files()) as small,
+            closing(self._beside.in_order(store, small)) as outcomes,
+        ):
+            for _, outcome in outcomes:
+                outcome.result()
         return Manifest(files, frozenset(empty))
 
-    def _store_unsealed(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], *, by_stream: bool) -> None:
+    def _unsealed(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> Generator[Chunk]:
+        """Yield the plaintext in `chunks`, which is stored as it is."""
         call.sealed.unsealed_files += 1
         call.sealed.files += 1
-        plaintext = counted_to_storage(call, metered_plaintext(call, artifact.key, chunks))
-        self._stored.write(call, artifact, plaintext, by_stream=by_stream)
+        yield from counted_to_storage(call, metered_plaintext(call, artifact.key, chunks))
 
     def _seal(
         self, call: Call, artifact: Artifact, chunks: Iterator[Chunk], header: Header, data_key: bytes

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, cast
 import grpc
 from typing_extensions import override
 
-from sealgate.call import Call, Operation
+from sealgate.call import Call, Operation, downstream_ending
 from sealgate.errors import DownstreamStatus, PluginError, Refused, name_of
 
 ON_ONE_THREAD = ("SingleThreadedUnaryStream", 1)
@@ -149,18 +149,18 @@ class CallChannel:
         return rpc
 
     def on_end(self, callback: Callable[[], object]) -> None:
-        """Run `callback` once the RPC has ended and `TraceFacts.downstream_ending` says how."""
+        """Run `callback` once the RPC has ended and `call.downstream_ending` says how."""
         self._on_end.append(callback)
 
     def end(self, error: BaseException | None) -> None:
         """Cancel what remains of the RPC, which ended with `error`, and run the callbacks."""
         self._cancel()
         self._call.forget(self._cancel)
-        self._call.trace.downstream_ending = call_status(error)
+        ending = downstream_ending.set(call_status(error))
         for callback in self._on_end:
             with contextlib.suppress(Exception):  # an observer never makes a call fail
                 callback()
-        self._call.trace.downstream_ending = ("", "")
+        downstream_ending.reset(ending)
 
     def metadata(self, given: Any) -> tuple[tuple[str, str | bytes], ...]:
         """Return the call's metadata, with the trace's names replaced by those in `given`, and this channel's own."""

@@ -24,7 +24,7 @@ from sealgate.plugin import ArtifactPlugin
 from sealgate.rpc.edge import LARGEST_MESSAGE, Edge
 from sealgate.rpc.observer import FindObserver, no_observer, observed
 from sealgate.rpc.running import RunningCalls
-from sealgate.rpc.streams import MOST_SMALL, MOST_WAITING, WINDOW, Streams, memory_limit, stream_limit
+from sealgate.rpc.streams import MOST_SMALL, MOST_WAITING, MOST_WORK, WINDOW, Streams, memory_limit, stream_limit
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 SERVICE = "artifact.ArtifactService"
 LONGEST_SOCKET = 107
 """The longest path of a Unix socket that the kernel accepts, in bytes."""
-_OWN_THREADS, _QUESTION_THREADS, _WORK_THREADS = 16, 32, 64
-"""Threads for what this process answers alone (health, capabilities), for questions to the downstream, and for calls
-that move or delete artifacts.
+_OWN_THREADS, _QUESTION_THREADS = 16, 32
+"""Threads for what this process answers alone (health, capabilities), and for questions to the downstream.
 
 Streams have threads of their own (`rpc.streams`): a slow reader in Argo's UI occupies one for as long as it reads.
 Where memory is limited, calls that move or delete artifacts have a quarter as many: by stream, each needs as much."""
@@ -178,7 +177,7 @@ class _ArtifactService(grpc.GenericRpcHandler):
         self._stream_threads = _CountingPool(most_large + MOST_SMALL, "sealgate-stream")
         question_threads = futures.ThreadPoolExecutor(_QUESTION_THREADS, "sealgate-question")
         work_threads = futures.ThreadPoolExecutor(
-            _WORK_THREADS if memory is None else max(1, most_large // 4), "sealgate-work"
+            MOST_WORK if memory is None else max(1, most_large // 4), "sealgate-work"
         )
         pools = ((_STREAMS, self._stream_threads), (_QUESTIONS, question_threads), (_WORK, work_threads))
         for operations, pool in pools:

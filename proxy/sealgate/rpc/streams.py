@@ -31,6 +31,9 @@ WINDOW = 1 << 20
 """Bytes that gRPC receives ahead on a connection, on both sockets."""
 MOST_WAITING = 64
 """Streams that wait for their turn. One more is refused at once."""
+MOST_WORK = 48
+"""Calls that move or delete artifacts and are carried out at once, where memory is not limited. Each has one stream to
+the downstream, and they share `layers.beside.MOST` more: together as many as a downstream of ours lets wait."""
 MEMORY_OF_A_STREAM = 18 << 20
 """Bytes of a large stream whose reader takes it as fast as it can, in this process and in a downstream that is its
 child (docs/decisions/slow-readers.md)."""

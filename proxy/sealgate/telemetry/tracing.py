@@ -24,7 +24,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from typing_extensions import override
 
 from sealgate import program_version
-from sealgate.call import Call, current_call
+from sealgate.call import Call, downstream_ending
 from sealgate.identity import Identity
 from sealgate.telemetry import names
 from sealgate.telemetry.environment import Signal, over_http, timeout
@@ -232,14 +232,14 @@ def _corrected(span: ReadableSpan) -> ReadableSpan:
     The instrumentation does not mark a refusal in an answer as an error, nor a caller that went away. It also adds
     texts and traces of exceptions, which may name artifacts; they are removed. The status comes from the first of these
     that is known: the attributes `STATUS_CODE` and `ERROR_TYPE`, which `Tracing.ended` writes; the field
-    `TraceFacts.downstream_ending`, for an RPC to the downstream; the gRPC status that the instrumentation saw.
+    `call.downstream_ending`, for an RPC to the downstream; the gRPC status that the instrumentation saw.
     """
     scope = span.instrumentation_scope
     if scope is None or not scope.name.startswith("opentelemetry.instrumentation.grpc"):
         return span
     attributes = dict(span.attributes or {})
-    number, call = attributes.pop(names.OLD_STATUS_CODE, None), current_call.get()
-    ending = call.trace.downstream_ending if call and span.kind is SpanKind.CLIENT else ("", "")
+    number = attributes.pop(names.OLD_STATUS_CODE, None)
+    ending = downstream_ending.get() if span.kind is SpanKind.CLIENT else ("", "")
     outcome = attributes.get(names.STATUS_CODE) or ending[0] or _status_of(number)
     failed = attributes.get(names.ERROR_TYPE) or ending[1] or ("" if outcome == "OK" else outcome)
     attributes |= {names.STATUS_CODE: outcome} | ({names.ERROR_TYPE: failed} if failed else {})
