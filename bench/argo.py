@@ -143,7 +143,7 @@ def _saved_and_loaded(setting: Setting, place: Path, plain: Path, sides: dict[st
     for operation in ("Save", "Load"):
         say(f"{operation} of {what}")
         acts = {name: Side(*_acts(operation, side, name, plain, loaded)) for name, side in sides.items()}
-        seconds = take_turns(setting.runs, acts, warm=operation == "Save", ready=setting.touch_memory)
+        seconds = take_turns(setting.runs, acts, ready=setting.touch_memory)
         for name in (name for name in acts if name.startswith("ours")):
             title = f"{operation} of {what}{name.removeprefix('ours')}"
             yield ratio(title, (name, _ARGO), seconds, _TARGET, _REASON)
