@@ -45,16 +45,30 @@ def test_the_component_follows_from_the_container(environment, component, tmp_pa
 
 def test_the_mounted_service_account_names_itself_and_its_namespace(tmp_path):
     (tmp_path / "namespace").write_text("team-a\n")
-    (tmp_path / "token").write_text(token({"kubernetes.io": {"serviceaccount": {"name": "runner"}}}))
+    (tmp_path / "token").write_text(token({"sub": "system:serviceaccount:team-a:runner"}))
     found = asserted({}, tmp_path)
     assert (found.namespace, found.service_account) == ("team-a", "runner")
 
 
-def test_variables_of_the_administrator_replace_the_mounted_account(tmp_path):
+SET = {"SEALGATE_NAMESPACE": "set", "SEALGATE_SERVICE_ACCOUNT": "the-pods"}
+
+
+def test_variables_of_the_administrator_name_a_pod_without_a_token(tmp_path):
     (tmp_path / "namespace").write_text("mounted")
-    (tmp_path / "token").write_text(token({"kubernetes.io": {"serviceaccount": {"name": "mounted"}}}))
-    found = asserted({"SEALGATE_NAMESPACE": "set", "SEALGATE_SERVICE_ACCOUNT": "set-too"}, tmp_path)
-    assert (found.namespace, found.service_account) == ("set", "set-too")
+    found = asserted(SET, tmp_path)
+    assert (found.namespace, found.service_account) == ("set", "the-pods")
+
+
+def test_the_mounted_token_of_another_account_names_the_account_instead_of_the_pods_fields(tmp_path):
+    # Argo mounts the executor's token, which comes from a Secret and has these claims alone.
+    executor = {
+        "iss": "kubernetes/serviceaccount",
+        "kubernetes.io/serviceaccount/namespace": "team-a",
+        "kubernetes.io/serviceaccount/service-account.name": "executor",
+        "sub": "system:serviceaccount:team-a:executor",
+    }
+    (tmp_path / "token").write_text(token(executor))
+    assert asserted(SET, tmp_path).service_account == "executor"
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(lambda text: f"a.{text}.b".encode(errors="replace")))
@@ -64,7 +78,9 @@ def test_an_invalid_token_names_no_account(tmp_path_factory, written):
     assert asserted({}, mounted).service_account == ""
 
 
-@pytest.mark.parametrize("claims", [[], {}, {"kubernetes.io": 1}, {"kubernetes.io": {"serviceaccount": {"name": 7}}}])
+@pytest.mark.parametrize(
+    "claims", [[], {}, {"sub": 7}, {"sub": "sa"}, {"sub": "system:serviceaccount:sa"}, {"sub": "https://issuer:a:b"}]
+)
 def test_claims_of_another_shape_name_no_account(claims, tmp_path):
     (tmp_path / "token").write_text(token(claims))
     assert asserted({}, tmp_path).service_account == ""

@@ -51,17 +51,18 @@ class Identity:
 def asserted(environment: Mapping[str, str] = os.environ, service_account: Path = SERVICE_ACCOUNT) -> Identity:
     """Return the identity that the environment and the mounted service account assert.
 
-    `SEALGATE_NAMESPACE` and `SEALGATE_SERVICE_ACCOUNT`, which an administrator sets from the fields of the pod, replace
-    what is mounted.
+    An administrator sets `SEALGATE_NAMESPACE` and `SEALGATE_SERVICE_ACCOUNT` from the fields of the pod. The first one
+    replaces the mounted namespace. The second one counts only if no token is mounted that names an account: Argo mounts
+    the token of another account into the containers of its executor, and those act with that account.
 
     Args:
         environment: the environment variables.
         service_account: the directory with the files `namespace` and `token`.
     """
-    namespace, account = environment.get("SEALGATE_NAMESPACE", ""), environment.get("SEALGATE_SERVICE_ACCOUNT", "")
     return Identity(
-        namespace=namespace or _read(service_account / "namespace"),
-        service_account=account or _account_of(_read(service_account / "token")),
+        namespace=environment.get("SEALGATE_NAMESPACE", "") or _read(service_account / "namespace"),
+        service_account=_account_of(_read(service_account / "token"))
+        or environment.get("SEALGATE_SERVICE_ACCOUNT", ""),
         workflow=environment.get("ARGO_WORKFLOW_NAME", ""),
         workflow_uid=environment.get("ARGO_WORKFLOW_UID", ""),
         pod=environment.get("ARGO_POD_NAME", ""),
@@ -95,12 +96,13 @@ def _read(path: Path) -> str:
 
 
 def _account_of(token: str) -> str:
-    """Return the account's name in a service account token. The signature is not checked, so it proves nothing."""
-    claims = _claims(token)
-    kubernetes = claims.get("kubernetes.io")
-    account = kubernetes.get("serviceaccount") if isinstance(kubernetes, dict) else None
-    name = account.get("name") if isinstance(account, dict) else None
-    return name if isinstance(name, str) else ""
+    """Return the account's name in a service account token. The signature is not checked, so it proves nothing.
+
+    The subject names it in every token. The token in a Secret, such as that of Argo's executor, lacks the other claims.
+    """
+    subject = _claims(token).get("sub")
+    system, *names = subject.rsplit(":", 2) if isinstance(subject, str) and subject.isprintable() else ("",)
+    return names[-1] if system == "system:serviceaccount" else ""
 
 
 def _claims(token: str) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def test_with_require_any_the_working_file_gets_every_record_once(tmp_path, heal
     telemetry = Counting()
     sinks = [File(tmp_path / "good"), File(tmp_path / "absent" / "file")]
     sinks = sinks if healthy_first else sinks[::-1]
-    log = AuditLog(sinks, IDENTITY, AuditOptions(), AUTHORITY, telemetry=telemetry)
+    log = AuditLog(sinks, lambda: IDENTITY, AuditOptions(), AUTHORITY, telemetry=telemetry)
     for _ in range(3):
         log.outcome(access(), None)
     log.close()
@@ -187,7 +187,7 @@ class MemoryCopy:
 def test_a_collector_gets_records_of_accesses_that_happen_without_a_sink(mode):
     sink, copy = Memory(), MemoryCopy()
     sink.fault = "away"
-    log = AuditLog([sink], IDENTITY, AuditOptions(mode=mode), AUTHORITY, copies=[copy])
+    log = AuditLog([sink], lambda: IDENTITY, AuditOptions(mode=mode), AUTHORITY, copies=[copy])
     one = access()
     if mode == "fail-closed":
         with pytest.raises(AuditBlocked):
@@ -279,7 +279,11 @@ def test_the_wait_for_the_lock_of_the_chain_counts():
 def certified_by(certify, mode="fail-closed", telemetry=None):
     sink = Memory()
     return sink, AuditLog(
-        [sink], IDENTITY, AuditOptions(mode=mode), CertifyingKey(certify, lambda call: IDENTITY), telemetry=telemetry
+        [sink],
+        lambda: IDENTITY,
+        AuditOptions(mode=mode),
+        CertifyingKey(certify, lambda call: IDENTITY),
+        telemetry=telemetry,
     )
 
 

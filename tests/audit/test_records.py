@@ -59,7 +59,7 @@ def test_a_record_of_a_decision_with_long_texts_fits_into_a_line(name, value):
     record = Access(call, Artifact(name, name=name, plugin=name)).outcome(1, identity, None, 0)
     assert len(Chain().signed_line(record).line) <= LONGEST
     sink = Memory()
-    log = AuditLog([sink], identity, AuditOptions(), CertifyingKey(Authority().certify, lambda call: identity))
+    log = AuditLog([sink], lambda: identity, AuditOptions(), CertifyingKey(Authority().certify, lambda call: identity))
     log.attempt(Access(shown_call(Operation.LOAD), Artifact("ns/a")))
     assert max(len(line) for line in sink.lines) <= LONGEST
 

@@ -66,7 +66,7 @@ def shown_call(operation: Operation = Operation.LOAD) -> Call:
 
 
 def log_of(*sinks, authority: Authority | None = None, **options) -> AuditLog:
-    return AuditLog(sinks, IDENTITY, AuditOptions(**options), authority)
+    return AuditLog(sinks, lambda: IDENTITY, AuditOptions(**options), authority)
 
 
 def trail_of(count: int, authority: Authority | None, *, closed: bool = True) -> list[bytes]:
@@ -82,7 +82,7 @@ def trail_of(count: int, authority: Authority | None, *, closed: bool = True) ->
 
 def write_trail(path: Path, keys: KeyProvider) -> None:
     """Write the trail of a process with one access, certified by a key provider."""
-    log = AuditLog([File(path)], IDENTITY, AuditOptions(), authority(keys))
+    log = AuditLog([File(path)], lambda: IDENTITY, AuditOptions(), authority(keys))
     log.outcome(Access(shown_call(Operation.LOAD), Artifact("team-a/model.bin")), None)
     log.close()
 

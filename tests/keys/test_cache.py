@@ -38,6 +38,9 @@ class Keys:
         return self.known[wrapped]
 
     def attested(self, call):
+        return self.attested_already()
+
+    def attested_already(self):
         return {"namespace": "ns"}
 
     def sign(self, call, data):

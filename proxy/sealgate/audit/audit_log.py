@@ -91,7 +91,8 @@ class AuditLog:
 
     Args:
         sinks: where records count as written.
-        identity: the asserted identity of this process, until `authority` has identified it.
+        known_identity: returns the identity of this process as far as it is known, without a request. A record of a
+            chain that is not signed names it; the records of a signed chain name the identity in the certificate.
         options: the settings of the trail.
         authority: certifies the chain; without it the chain is not signed.
         copies: places that also receive each record and may lose it.
@@ -101,7 +102,7 @@ class AuditLog:
     def __init__(
         self,
         sinks: Sequence[Sink],
-        identity: Identity,
+        known_identity: Callable[[], Identity],
         options: AuditOptions,
         authority: Authority | None = None,
         *,
@@ -110,7 +111,8 @@ class AuditLog:
     ) -> None:
         self._sinks = [BufferedSink(sink) for sink in sinks]
         self._copies = copies
-        self._identity = identity
+        self._known_identity = known_identity
+        self._certified_identity: Identity | None = None
         self._options = options
         self._authority = authority
         self._chain: Chain | None = None
@@ -177,7 +179,7 @@ class AuditLog:
             with self._turn() as until:
                 fault = self._start(chain, until)
                 if chain.length:
-                    fault = self._append(chain, make(chain.length, self._identity), until)
+                    fault = self._append(chain, make(chain.length, self._identity()), until)
                 if not fault and phase is Phase.ATTEMPT:
                     call.audit.chain, call.audit.sequence = chain.uid, chain.length - 1
         except _NotRecorded as error:
@@ -254,11 +256,14 @@ class AuditLog:
         """Write the first record of the chain, if it has none. Return why that failed, or an empty text."""
         if chain.length:
             return ""
-        return self._append(chain, session(0, self._identity, Phase.START, self._session), until)
+        return self._append(chain, session(0, self._identity(), Phase.START, self._session), until)
 
     def _end(self, chain: Chain, until: float) -> str:
         facts = SessionInfo(records=chain.length + 1)
-        return self._append(chain, session(chain.length, self._identity, Phase.END, facts), until)
+        return self._append(chain, session(chain.length, self._identity(), Phase.END, facts), until)
+
+    def _identity(self) -> Identity:
+        return self._certified_identity or self._known_identity()
 
     # --- the certificate ----------------------------------------------------------------------------------
 
@@ -285,8 +290,9 @@ class AuditLog:
             # goes away does not leave the trail unsigned, and it does not count as a key request of that caller.
             own = Call(call.operation, time.monotonic() + _CERTIFYING_SECONDS, id=call.id, trace=call.trace)
             try:
-                self._identity = authority.identify(own)
-                certified = chain.certify(self._identity, lambda text: authority.certify(own, text))
+                identity = authority.identify(own)
+                certified = chain.certify(identity, lambda text: authority.certify(own, text))
+                self._certified_identity = identity
             except (NotPermitted, NotConfigured) as fault:
                 # Records are still chained, and the first one says that they are not signed.
                 reason = f"the certifying key refused: {type(fault).__name__}"

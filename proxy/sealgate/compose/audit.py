@@ -6,13 +6,12 @@ import logging
 import os
 from pathlib import Path
 
-from sealgate import identity
 from sealgate.audit.audit_log import AuditLog, AuditOptions, Authority, Mode, Phases, Require
 from sealgate.audit.chain import Certification
 from sealgate.audit.sinks import Copy, File, Sink, Stdout
 from sealgate.call import Call
 from sealgate.compose.keys import provider_kind
-from sealgate.compose.policies import identity_resolver
+from sealgate.compose.policies import identity_resolver, known_identity
 from sealgate.compose.telemetry import build_exporter
 from sealgate.config import FileSink, OtlpSink, Settings
 from sealgate.errors import NotConfigured
@@ -42,7 +41,7 @@ def audit_log(settings: Settings, keys: KeyProvider, watch: Telemetry | None = N
     certifies = authority(keys) if signs(settings) else None
     if certifies is None:
         log.warning(LogEvent(UNSIGNED, remedy=SIGN_IT))
-    return AuditLog(audit_sinks(settings), identity.asserted(), options, certifies, copies=copies, telemetry=watch)
+    return AuditLog(audit_sinks(settings), known_identity(keys), options, certifies, copies=copies, telemetry=watch)
 
 
 def audit_sinks(settings: Settings) -> list[Sink]:

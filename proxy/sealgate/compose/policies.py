@@ -78,15 +78,20 @@ def identity_resolver(keys: KeyProvider) -> Callable[[Call], Identity]:
     account, these replace the asserted ones, and the identity is attested.
     """
     asserted = identity.asserted()
+    return lambda call: _attested(asserted, keys.attested(call))
 
-    def resolve(call: Call) -> Identity:
-        proven = keys.attested(call)
-        namespace, account = proven.get(_NAMESPACE, ""), proven.get(_ACCOUNT, "")
-        if not (namespace and account):
-            return asserted
-        return replace(asserted, namespace=namespace, service_account=account, attested=True)
 
-    return resolve
+def known_identity(keys: KeyProvider) -> Callable[[], Identity]:
+    """Build a function that returns the same identity as far as it is known without a request to the key provider."""
+    asserted = identity.asserted()
+    return lambda: _attested(asserted, keys.attested_already())
+
+
+def _attested(asserted: Identity, proven: Mapping[str, str]) -> Identity:
+    namespace, account = proven.get(_NAMESPACE, ""), proven.get(_ACCOUNT, "")
+    if not (namespace and account):
+        return asserted
+    return replace(asserted, namespace=namespace, service_account=account, attested=True)
 
 
 def policy_identity(known: Identity) -> Mapping[str, str]:

@@ -99,6 +99,10 @@ class CachedKeys(KeyProvider):
         return self._inner.attested(call)
 
     @override
+    def attested_already(self) -> Mapping[str, str]:
+        return self._inner.attested_already()
+
+    @override
     def sign(self, call: Call, data: bytes) -> SignedBy:
         return self._inner.sign(call, data)
 

@@ -99,6 +99,10 @@ class LocalKeys(KeyProvider, Rewrapper):
 
     @override
     def attested(self, call: Call) -> Mapping[str, str]:
+        return self.attested_already()
+
+    @override
+    def attested_already(self) -> Mapping[str, str]:
         return {}  # a file that this process can read proves nothing about it
 
     @override

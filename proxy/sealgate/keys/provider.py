@@ -70,6 +70,9 @@ class KeyProvider(Protocol):
         The mapping is empty if the login proved nothing.
         """
 
+    def attested_already(self) -> Mapping[str, str]:
+        """Return what `attested` does, as far as it is known without a request: empty before the first login."""
+
     def sign(self, call: Call, data: bytes) -> SignedBy:
         """Sign `data` with the newest version of the key that certifies audit trails.
 

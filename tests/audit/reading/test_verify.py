@@ -315,7 +315,7 @@ def test_a_long_name_is_the_same_actor_wherever_it_is_cut(length, letter):
             return identity
 
     sink, authority = Memory(), LongNamed()
-    log = AuditLog([sink], identity, AuditOptions(), authority)
+    log = AuditLog([sink], lambda: identity, AuditOptions(), authority)
     log.outcome(Access(shown_call(Operation.LOAD), Artifact("ns/a")), None)
     log.close()
     assert flaws(sink.lines, authority) == set()

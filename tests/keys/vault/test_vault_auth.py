@@ -356,9 +356,10 @@ def test_the_identity_of_a_login_is_known_without_a_request(transit, provider, t
         "/kubernetes.io/serviceaccount/name": "service_account_name",
     }
     keys = provider(transit, logins.jwt(transit, account, tmp_path / "jwt", policies, claim_mappings=claims))
+    assert keys.attested_already() == {}, "it does not log in"
     found = keys.attested(call)
     assert (found["service_account_namespace"], found["service_account_name"]) == ("ns", "sa")
-    assert keys.attested(call) is found
+    assert keys.attested(call) is keys.attested_already() is found
 
 
 def test_a_kubernetes_login_proves_namespace_and_service_account(transit, provider, tmp_path, call, policies, account):
@@ -372,8 +373,8 @@ def test_a_kubernetes_login_proves_namespace_and_service_account(transit, provid
 def test_the_metadata_of_a_secret_id_proves_nothing(transit, provider, tmp_path, call, policies):
     forged = '{"service_account_namespace": "payments", "service_account_name": "runner"}'
     keys = provider(transit, logins.approle(transit, tmp_path, policies, metadata=forged))
-    assert keys.attested(call) == {}
+    assert keys.attested(call) == keys.attested_already() == {}
 
 
 def test_a_token_from_elsewhere_proves_nothing(keys, call):
-    assert keys.attested(call) == {}
+    assert keys.attested(call) == keys.attested_already() == {}

@@ -96,24 +96,43 @@ def test_the_trail_of_a_proxy_is_certified_by_the_server_or_says_that_it_is_not_
     assert ("the audit trail is not signed" in proxy.output()) == (signing_key != "audit")
 
 
-def test_the_identity_of_the_login_is_recorded_as_attested_and_is_in_the_certificate(openbao, own_transit, tmp_path):
+@pytest.fixture
+def trail_of_a_save(openbao, own_transit, tmp_path):
+    """Save in a process that logs in as an account that its environment does not name; return the records."""
+
+    def run(**settings):
+        policies = own_transit.shipped_policies("saver", "loader", "certifier")
+        account = logins.ServiceAccount()
+        with logins.token_reviewer() as reviewer:
+            address = f"http://127.0.0.1:{reviewer.server_port}"
+            login = logins.kubernetes(own_transit, address, tmp_path / "jwt", account, policies)
+            auth = {"method": "kubernetes", "role": login.role, "mount": login.mount, "jwtPath": str(login.jwt_path)}
+            vault = {"mount": own_transit.mount, "auth": auth}
+            settings = {"keys": {"provider": "vault", "vault": vault}, **settings}
+            asserted = {"SEALGATE_NAMESPACE": "another", "SEALGATE_SERVICE_ACCOUNT": "admin", "ARGO_POD_NAME": "pod-1"}
+            proxy = Proxy(tmp_path, settings=settings, environment={"VAULT_ADDR": openbao.address, **asserted}).start()
+            proxy.argo().save_stream("ns/a", b"some bytes")
+            assert proxy.stop() == 0
+        return read(proxy.trail)
+
+    return run
+
+
+def test_the_identity_of_the_login_is_recorded_as_attested_and_is_in_the_certificate(own_transit, trail_of_a_save):
     own_transit.create_key("audit", type="ed25519")
-    policies = own_transit.shipped_policies("saver", "loader", "certifier")
-    account = logins.ServiceAccount()
-    with logins.token_reviewer() as reviewer:
-        address = f"http://127.0.0.1:{reviewer.server_port}"
-        login = logins.kubernetes(own_transit, address, tmp_path / "jwt", account, policies)
-        auth = {"method": "kubernetes", "role": login.role, "mount": login.mount, "jwtPath": str(login.jwt_path)}
-        vault = {"mount": own_transit.mount, "auth": auth}
-        settings = {"keys": {"provider": "vault", "vault": vault}, "audit": {"signingKey": "audit"}}
-        asserted = {"SEALGATE_NAMESPACE": "another", "SEALGATE_SERVICE_ACCOUNT": "admin", "ARGO_POD_NAME": "pod-1"}
-        proxy = Proxy(tmp_path, settings=settings, environment={"VAULT_ADDR": openbao.address, **asserted}).start()
-        proxy.argo().save_stream("ns/a", b"some bytes")
-        assert proxy.stop() == 0
-    records = read(proxy.trail)
+    records = trail_of_a_save(audit={"signingKey": "audit"})
     actors = [record["actor"] for record in records]
     actors += [records[0]["unmapped"]["session"]["certified"]["certificate"]["actor"]]
     assert {(actor["attested"], actor["namespace"], actor["service_account"]) for actor in actors} == {
         (True, "ns", "sa")
     }
     assert {actor["pod"] for actor in actors} == {"pod-1"}
+
+
+def test_a_trail_that_is_not_signed_names_the_identity_of_the_login_from_the_login_on(own_transit, trail_of_a_save):
+    session, *_, outcome, end = trail_of_a_save()
+    assert session["unmapped"]["session"]["attestation"] == "none"
+    assert outcome["unmapped"]["phase"] == "outcome"
+    for actor in (outcome["actor"], end["actor"]):
+        assert (actor["attested"], actor["namespace"], actor["service_account"]) == (True, "ns", "sa")
+        assert actor["pod"] == "pod-1"

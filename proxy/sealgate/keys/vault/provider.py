@@ -162,6 +162,10 @@ class VaultKeys(KeyProvider, Rewrapper):
         return self._vault.metadata(call)
 
     @override
+    def attested_already(self) -> Mapping[str, str]:
+        return self._vault.metadata_already()
+
+    @override
     def sign(self, call: Call, data: bytes) -> SignedBy:
         key = self._required_signing_key()
         answer = self._transit.ask(call, SIGN, key, {"input": base64.b64encode(data).decode()})

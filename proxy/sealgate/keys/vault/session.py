@@ -51,6 +51,9 @@ class Tokens(Protocol):
     def metadata(self, call: Call) -> Mapping[str, str]:
         """Return what Vault said about this process when it issued the token; empty if it said nothing."""
 
+    def metadata_already(self) -> Mapping[str, str]:
+        """Return what Vault said with the latest token, without a request; empty before the first one."""
+
 
 class GivenToken(Tokens):
     """The one token that the environment contains."""
@@ -72,6 +75,10 @@ class GivenToken(Tokens):
 
     @override
     def metadata(self, call: Call) -> Mapping[str, str]:
+        return {}
+
+    @override
+    def metadata_already(self) -> Mapping[str, str]:
         return {}
 
 
@@ -103,6 +110,10 @@ class FileTokens(Tokens):
 
     @override
     def metadata(self, call: Call) -> Mapping[str, str]:
+        return {}
+
+    @override
+    def metadata_already(self) -> Mapping[str, str]:
         return {}
 
     def _read(self) -> None:
@@ -171,8 +182,12 @@ class LoginTokens(Tokens):
         if not self._login.attests:
             return {}
         self.current(call)
+        return self.metadata_already()
+
+    @override
+    def metadata_already(self) -> Mapping[str, str]:
         latest = self._latest
-        return latest.metadata if latest else {}
+        return latest.metadata if latest and self._login.attests else {}
 
     def _valid_token(self, call: Call, refused: str) -> str:
         """Log in, unless another caller already brought a valid token that is not `refused`."""
@@ -251,6 +266,10 @@ class Authenticated:
     def metadata(self, call: Call) -> Mapping[str, str]:
         """Return what Vault said about this process at its login; empty if it said nothing."""
         return self._tokens.metadata(call)
+
+    def metadata_already(self) -> Mapping[str, str]:
+        """Return what Vault said at the latest login, without a request; empty before the first one."""
+        return self._tokens.metadata_already()
 
     def ready(self, call: Call) -> None:
         """Log in if there is no valid token yet."""
