@@ -283,6 +283,17 @@ def test_only_maintainers_write_the_configmaps_of_artifact_repositories(decide, 
     assert [len(answer) for answer in answers] == [1, 0, 0]
 
 
+def test_each_policy_for_argos_kinds_names_their_version(policies):
+    # Kubernetes does not check the types of a policy that names no version.
+    rules = [
+        rule
+        for found in policies.objects()
+        if found["kind"] == "ValidatingAdmissionPolicy"
+        for rule in found["spec"]["matchConstraints"]["resourceRules"]
+    ]
+    assert {(*rule["apiGroups"], *rule["apiVersions"]) for rule in rules} == {("argoproj.io", "v1alpha1"), ("", "v1")}
+
+
 def test_the_admission_policies_apply_to_the_tenants_namespaces(of):
     bindings = [found for found in of("everything").objects() if found["kind"] == "ValidatingAdmissionPolicyBinding"]
     assert len(bindings) == 4

@@ -53,9 +53,23 @@ def test_the_notes_list_only_the_steps_that_apply(notes):
 
 def test_the_notes_say_when_argo_helms_controller_reads_the_configmap(notes):
     text = " ".join(notes("default").split())
-    assert "argo-helm's reads one of another name until step 4" in text
+    assert "argo-helm's controller reads one of another name until step 4" in text
     assert "read anew by itself" not in text
     assert "names the accounts of the server and the controller: argo-server and argo." in text
+
+
+RESTARTS = (
+    "rollout restart deployment workflow-controller\n",
+    "restart deployment argo-workflows-workflow-controller\n",
+)
+
+
+@pytest.mark.parametrize("case", ["default", "by-hand", "everything"])
+def test_the_notes_restart_the_controller_after_its_configmap_has_changed(notes, case):
+    text = notes(case)
+    places = [text.index(found) for found in (RESTARTS[0], "\n4. ", "helm upgrade argo-workflows", RESTARTS[1])]
+    assert places == sorted(places)
+    assert text.index("3. The controller:") < places[0]
 
 
 def test_the_notes_warn_of_a_context_that_does_not_separate_tenants(notes):

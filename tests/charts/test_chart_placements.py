@@ -119,29 +119,54 @@ def test_each_name_of_the_plugin_has_a_driver_and_a_container_beside_the_server(
     assert [one["name"] for one in given.server()["extraContainers"]] == ["sealgate-sealgate", "sealgate-sealgate-pci"]
 
 
+OWN = {
+    "name": "argo-server",
+    "image": "argocli",
+    "args": ["server"],
+    "env": [{"name": "THEIRS", "value": "1"}],
+    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+}
+LABELS = {"app": "argo-server"}
+ARGO_SERVER = {
+    "apiVersion": "apps/v1",
+    "kind": "Deployment",
+    "metadata": {"name": "argo-server"},
+    "spec": {
+        "selector": {"matchLabels": LABELS},
+        "template": {
+            "metadata": {"labels": LABELS},
+            "spec": {"containers": [OWN], "volumes": [{"name": "tmp", "emptyDir": {}}]},
+        },
+    },
+}
+
+
+def server_patch(rendered, kind="patch"):
+    return rendered.the("ConfigMap", "-fragments")["data"][f"argo-server-{kind}.yaml"]
+
+
+@pytest.mark.parametrize("case", MATRIX)
+def test_the_removal_takes_back_what_the_patch_of_argos_server_added(of, case, tmp_path):
+    before = patched(ARGO_SERVER, "{}", tmp_path)
+    after = patched(before, server_patch(of(case)), tmp_path)
+    removal = server_patch(of(case), "removal")
+    assert patched(after, removal, tmp_path) == before
+    assert patched(before, removal, tmp_path) == before, "it changes nothing where the patch is not applied"
+
+
+def test_after_the_removal_the_patch_of_other_values_leaves_nothing_of_the_earlier_ones(of, tmp_path):
+    earlier, later = of("native-sidecar"), of("default")
+    direct = patched(patched(ARGO_SERVER, "{}", tmp_path), server_patch(later), tmp_path)
+    changed = patched(ARGO_SERVER, server_patch(earlier), tmp_path)
+    assert patched(changed, server_patch(later), tmp_path) != direct, "a patch alone takes nothing back"
+    changed = patched(changed, server_patch(earlier, "removal"), tmp_path)
+    assert patched(changed, server_patch(later), tmp_path) == direct
+
+
 @pytest.mark.parametrize("case", MATRIX)
 def test_the_patch_of_argos_server_only_adds(of, case, tmp_path):
-    own = {
-        "name": "argo-server",
-        "image": "argocli",
-        "args": ["server"],
-        "env": [{"name": "THEIRS", "value": "1"}],
-        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
-    }
-    labels = {"app": "argo-server"}
-    before = {
-        "apiVersion": "apps/v1",
-        "kind": "Deployment",
-        "metadata": {"name": "argo-server"},
-        "spec": {
-            "selector": {"matchLabels": labels},
-            "template": {
-                "metadata": {"labels": labels},
-                "spec": {"containers": [own], "volumes": [{"name": "tmp", "emptyDir": {}}]},
-            },
-        },
-    }
-    patch = of(case).the("ConfigMap", "-fragments")["data"]["argo-server-patch.yaml"]
+    own, before = OWN, ARGO_SERVER
+    patch = server_patch(of(case))
     after = patched(before, patch, tmp_path)
     require_kubernetes(after)
     spec = after["spec"]["template"]["spec"]

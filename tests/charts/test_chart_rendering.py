@@ -63,6 +63,15 @@ def test_the_controllers_configmap_has_one_key(of, case):
         assert list(of(case).the("ConfigMap", "workflow-controller-configmap")["data"]) == ["config"]
 
 
+def test_an_uninstallation_leaves_the_controllers_configmap_alone(of, case):
+    kept = [
+        found["metadata"]["name"]
+        for found in of(case).objects()
+        if found["metadata"].get("annotations", {}).get("helm.sh/resource-policy") == "keep"
+    ]
+    assert kept == (["workflow-controller-configmap"] if case != "by-hand" else [])
+
+
 def test_argo_parses_the_controllers_configuration(of, case):
     require_controller(of(case).controller())
 
@@ -172,6 +181,15 @@ def test_one_doctor_saves_and_loads_where_the_executor_has_no_role(helm, elsewhe
     rendered = helm.rendered(*case, "--set", "tenants.serviceAccounts.executor=executor")
     (container,) = rendered.the("Pod", "-doctor")["spec"]["containers"]
     assert "--role=both" in container["args"]
+
+
+def test_the_doctor_knows_each_volume_that_its_pod_alone_mounts(of, case):
+    for found in of(case).objects():
+        if found["kind"] == "Pod":
+            empty = {volume["name"] for volume in found["spec"]["volumes"] if "emptyDir" in volume}
+            for container in found["spec"]["containers"]:
+                own = [f"--own-volume={one['mountPath']}" for one in container["volumeMounts"] if one["name"] in empty]
+                assert own == [text for text in container["args"] if text.startswith("--own-volume=")]
 
 
 def test_the_doctors_output_is_shown_after_its_pod_is_deleted(of, case):

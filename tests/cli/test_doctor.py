@@ -211,6 +211,17 @@ def test_a_socket_directory_that_every_user_may_write_to_is_a_warning(doctor):
     assert "mode 0777" in report.line("socket directory")
 
 
+def test_a_volume_of_the_pod_alone_is_no_warning_and_a_directory_that_is_called_so_is(doctor):
+    place = doctor.socket.parent
+    place.mkdir()
+    mounted = with_small_disk(place)
+    for within, named, state in ((mounted, place, "ok"), (mounted, place.parent, "warning"), ((), place, "warning")):
+        command = (*within, "sh", "-c", f'chmod 0777 "{place}"; exec "$@"', "sh")
+        report = doctor("--socket", str(doctor.socket), "--offline", "--own-volume", str(named), within=command)
+        assert report.state("socket directory") == state, report.output
+        assert "mode 0777" in report.line("socket directory")
+
+
 def test_a_spool_that_every_user_may_write_to_fails_unless_it_can_be_made_sticky(doctor):
     spool = doctor.home / "spool"
     spool.mkdir()

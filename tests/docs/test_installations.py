@@ -171,6 +171,17 @@ def test_the_configmap_of_argos_manifests_is_emptied_before_helm_takes_it_over(t
     )
 
 
+def test_the_controller_is_restarted_after_each_change_of_its_configmap():
+    lines = [line for block in blocks(page("helm"), "sh", "cluster") for line in commands(block)]
+    changes = ("helm upgrade --install sealgate", "helm upgrade argo-workflows", "edit configmap")
+    restarts = [number for number, line in enumerate(lines) if "rollout restart deployment" in line]
+    changed = [number for number, line in enumerate(lines) if any(change in line for change in changes)]
+    assert len(changed) >= 5
+    # The first installation restarts it once, for either kind of Argo; the last change restarts it as argo-helm does.
+    assert all(any(number < restart for restart in restarts) for number in changed[:-1])
+    assert "controller.configMap.create=true" in lines[changed[-1]]
+
+
 def test_commands_for_an_engine_name_targets_and_arguments_of_the_dockerfile():
     dockerfile = instructions(ROOT / "Dockerfile")
     targets = {rest.rpartition(" AS ")[2] for word, rest in dockerfile if word == "FROM"}

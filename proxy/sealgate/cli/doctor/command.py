@@ -36,6 +36,7 @@ from sealgate.rpc.child_output import words_of
 _CONFIGURATION = "configuration"
 _ROLE = "the task of the identity that this configuration logs in as; default both: save and load"
 _SCRATCH = "the prefix under which a small artifact is saved and deleted; default .sealgate-doctor"
+_OWN_VOLUME = "a volume that no container of others mounts is mounted there; may be repeated"
 _PLUGINS = Path("/tmp/artifact-plugins")  # noqa: S108 - the path is fixed by Argo
 
 
@@ -54,6 +55,8 @@ class Options:
     seconds: float
     """The time limit of each check."""
     verbose: bool
+    own_volumes: tuple[Path, ...]
+    """Mount points of volumes that no container of others mounts."""
     as_json: bool
 
     @property
@@ -96,6 +99,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--verbose", action="store_true", help="write the log, with the downstream's output, to standard error"
     )
+    parser.add_argument("--own-volume", action="append", type=Path, default=[], metavar="DIRECTORY", help=_OWN_VOLUME)
     add_config_option(parser)
     add_output_option(parser, "text", "json")
 
@@ -118,6 +122,7 @@ def run(options: argparse.Namespace) -> int:
             offline=options.offline,
             seconds=options.timeout,
             verbose=options.verbose,
+            own_volumes=tuple(options.own_volume),
             as_json=options.output == "json",
         )
     )
@@ -199,7 +204,7 @@ def _metrics(subject: Subject) -> list[Check]:
 
 def _places(subject: Subject) -> list[Check]:
     socket = subject.options.socket
-    return PlaceChecks(subject.settings, socket.absolute() if socket else None).checks()
+    return PlaceChecks(subject.settings, socket.absolute() if socket else None, subject.options.own_volumes).checks()
 
 
 def _storage(subject: Subject) -> list[Check]:

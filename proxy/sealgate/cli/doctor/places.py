@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sealgate.call import Call
@@ -20,11 +20,18 @@ from sealgate.storage.stored_objects import Transfer
 
 
 class PlaceChecks:
-    """Checks that one plugin can use its directories."""
+    """Checks that one plugin can use its directories.
 
-    def __init__(self, settings: Settings, socket: Path | None) -> None:
+    Args:
+        settings: the configuration.
+        socket: the socket of the plugin; None if it is not known.
+        own_volumes: mount points of volumes that only this container, or another that may read its files, mounts.
+    """
+
+    def __init__(self, settings: Settings, socket: Path | None, own_volumes: Sequence[Path] = ()) -> None:
         self._settings = settings
         self._socket = socket
+        self._own_volumes = own_volumes
 
     def checks(self) -> list[Check]:
         """Return the checks: the directory of the socket, the socket of the downstream, then the spool."""
@@ -49,7 +56,7 @@ class PlaceChecks:
         place = _existing(self._socket.parent)
         free = _writable(place, "the socket's directory")
         use = "written to" if place == self._socket.parent else "created"
-        yield _guarded(place, f"{self._socket.parent} can be {use}, {_size(free)} free")
+        yield self._guarded(place, f"{self._socket.parent} can be {use}, {_size(free)} free")
 
     def _second_socket(self, _: Call) -> Iterator[CheckResult]:
         """Report where the socket between Sealgate and the downstream is, and whether it can be there."""
@@ -65,14 +72,13 @@ class PlaceChecks:
         else:
             yield self._childs_socket(self._socket)
 
-    @staticmethod
-    def _childs_socket(own: Path) -> CheckResult:
+    def _childs_socket(self, own: Path) -> CheckResult:
         """Return the result for the socket of a downstream that Sealgate starts."""
         directory = child_directory(own)
         if directory.parent != own.parent:
             fact = f"the downstream's socket is put into {directory.parent}, because its path beside {own} is too long"
             _writable(directory.parent, "the directory for temporary files")
-            return _guarded(directory.parent, fact)
+            return self._guarded(directory.parent, fact)
         if os.path.lexists(directory):
             facts = directory.stat(follow_symlinks=False)
             if not stat.S_ISDIR(facts.st_mode) or (facts.st_uid != os.geteuid() and os.geteuid() != 0):
@@ -111,14 +117,26 @@ class PlaceChecks:
         else:
             yield warning(f"{fact}. Artifacts are streamed if the downstream accepts streams", remedy)
 
-    @staticmethod
-    def _guarded_spool(place: Path, fact: str) -> CheckResult:
+    def _guarded_spool(self, place: Path, fact: str) -> CheckResult:
         """Return what keeps other users from replacing spooled files in `place`."""
         try:
             guarded = guard(place)
         except NotConfigured as fault:
             return failed(fault.fact, fault.remedy)
-        return _guarded(place, fact) if guarded is Guard.VOLUME else ok(fact)
+        return self._guarded(place, fact) if guarded is Guard.VOLUME else ok(fact)
+
+    def _guarded(self, place: Path, fact: str) -> CheckResult:
+        """Return ok with `fact`, or a warning if every user may replace what this process creates in `place`."""
+        mode = place.stat().st_mode
+        text = f"mode {stat.S_IMODE(mode):04o}"
+        if not mode & stat.S_IWOTH or mode & stat.S_ISVTX:
+            return ok(f"{fact}, {text}")
+        if place in self._own_volumes and place.is_mount():
+            return ok(f"{fact}, {text} on a volume of this pod alone")
+        return warning(
+            f"{place} has {text}: every user can replace the files in it",
+            "Remove write permission for others; leave it in a pod where only the plugin and Argo mount it",
+        )
 
 
 def _served_elsewhere(socket: Path) -> CheckResult:
@@ -139,17 +157,6 @@ def _served_elsewhere(socket: Path) -> CheckResult:
 def _existing(directory: Path) -> Path:
     """Return `directory` or its nearest parent that exists. Sealgate creates what is missing below."""
     return next(place for place in (directory, *directory.parents) if os.path.lexists(place))
-
-
-def _guarded(place: Path, fact: str) -> CheckResult:
-    """Return ok with `fact`, or a warning if every user may replace the files that this process creates in `place`."""
-    mode = place.stat().st_mode
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        return warning(
-            f"{place} has mode {stat.S_IMODE(mode):04o}: every user can replace the files in it",
-            "Remove write permission for others; leave it in a pod where only the plugin and Argo mount it",
-        )
-    return ok(f"{fact}, mode {stat.S_IMODE(mode):04o}")
 
 
 def _writable(place: Path, what: str) -> int:
