@@ -3,6 +3,9 @@
 ARG PYTHON=python:3.13-slim-bookworm
 ARG BASE=debian:bookworm-slim
 ARG VENDOR=scratch
+# Labels of the result: where the source is, and where its documentation is.
+ARG SOURCE=https://git.example.com/sealgate
+ARG URL=https://git.example.com/sealgate
 
 FROM ${PYTHON} AS build
 WORKDIR /build
@@ -25,9 +28,13 @@ RUN /tool/bin/python -m hatchling build --target wheel \
 FROM ${BASE} AS sealgate
 ARG VERSION=unknown
 ARG REVISION=unknown
+ARG SOURCE
+ARG URL
 LABEL org.opencontainers.image.title="Sealgate" \
       org.opencontainers.image.description="An artifact plugin for Argo Workflows that encrypts what another artifact plugin stores" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.url="${URL}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /laid-out /
@@ -49,8 +56,12 @@ COPY --from=vendor --chmod=0555 ${VENDOR_PLUGIN} /vendor/plugin
 FROM vendor AS in-vendor
 ARG VERSION=unknown
 ARG REVISION=unknown
+ARG SOURCE
+ARG URL
 LABEL org.opencontainers.image.title="Sealgate, in a vendor's image" \
       org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.source="${SOURCE}" \
+      org.opencontainers.image.url="${URL}" \
       org.opencontainers.image.version="${VERSION}" \
       org.opencontainers.image.revision="${REVISION}"
 COPY --from=build /laid-out /

@@ -108,8 +108,8 @@ vectors: $(STAMP) ## regenerate tests/vectors
 refusals: $(STAMP) ## regenerate docs/refusals.md
 	PYTHONPATH=tests $(BIN)/python -m harness.refusals
 
-snapshots: $(STAMP) ## render the chart's snapshots again
-	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py -k equals_its_snapshot
+snapshots: $(STAMP) ## render the chart's snapshots and its README again
+	SEALGATE_UPDATE_SNAPSHOTS=1 $(BIN)/python -m pytest -q tests/charts/test_chart_rendering.py tests/charts/test_chart_readme.py -k "equals_its_snapshot or readme_equals"
 
 clean: ## remove the virtual environments and what was built
 	rm -rf .venv .venv-demo build dist

@@ -362,8 +362,8 @@ def test_an_account_has_the_kubernetes_rights_that_argo_needs_and_no_others(of):
         for (_, name), rules in roles.items()
     }
     assert allowed == {
-        "release-name-executor": {("argoproj.io", ("workflowtaskresults",), ("create", "patch"))},
-        "release-name-artifact-gc": {
+        "release-name-sealing-executor": {("argoproj.io", ("workflowtaskresults",), ("create", "patch"))},
+        "release-name-sealing-artifact-gc": {
             ("argoproj.io", ("workflowartifactgctasks",), ("list", "watch")),
             ("argoproj.io", ("workflowartifactgctasks/status",), ("patch",)),
         },
@@ -390,7 +390,7 @@ def test_vault_is_reachable_where_it_is_the_key_provider(helm):
         found = [found for found in rendered.objects() if found["kind"] == "NetworkPolicy"]
         return {policy["metadata"]["name"] for policy in found if 8200 in ports(policy)}
 
-    assert open_to("default") == {"release-name-workflows", "release-name-artifact-gc"}
+    assert open_to("default") == {"release-name-sealgate-workflows", "release-name-sealgate-artifact-gc"}
     assert open_to("local-keys") == set()
 
 
@@ -409,7 +409,7 @@ def test_each_pod_is_selected_by_one_network_policy(of):
         (doctor, "workflows"),
     ):
         held = {one["metadata"]["name"] for one in policies if selects(one["spec"]["podSelector"], labels)}
-        assert held == {f"release-name-{name}"}
+        assert held == {f"release-name-sealing-{name}"}
 
 
 def selects(selector, labels):

@@ -135,7 +135,11 @@ ARGO_SERVER = {
         "selector": {"matchLabels": LABELS},
         "template": {
             "metadata": {"labels": LABELS},
-            "spec": {"containers": [OWN], "volumes": [{"name": "tmp", "emptyDir": {}}]},
+            "spec": {
+                "containers": [OWN],
+                "imagePullSecrets": [{"name": "registry"}],  # Argo's own images may need the Secret of the values, too
+                "volumes": [{"name": "tmp", "emptyDir": {}}],
+            },
         },
     },
 }

@@ -96,7 +96,8 @@ class Build:
     def _one(self, stage: Stage, word: str, rest: str, arguments: dict[str, str]) -> None:
         if word == "ARG":
             name, _, default = rest.partition("=")
-            arguments[name] = self._given.get(name, default)
+            # Without a default of its own, an argument has that from before the first stage.
+            arguments[name] = self._given.get(name, default or self._global.get(name, ""))
         elif word in {"ENV", "LABEL"}:
             values = {**stage.environment, **arguments}
             pairs = dict(pair.split("=", 1) for pair in shlex.split(_filled(rest, values)))

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,10 @@ def test_it_has_a_user_and_an_entrypoint_that_needs_no_shell(images):
         assert user != "0"
         assert stage.labels["org.opencontainers.image.version"] == "1.2.3"
         assert stage.labels["org.opencontainers.image.licenses"] == "Apache-2.0"
+        # Whoever builds for others names their own by build arguments.
+        source = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["urls"]["Source"]
+        assert stage.labels["org.opencontainers.image.source"] == source
+        assert stage.labels["org.opencontainers.image.url"] == source
 
 
 def test_it_contains_no_build_tools_and_no_tests(images):

@@ -3,12 +3,37 @@
 {{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{ else }}{{ .Values.image.repository }}:{{ $tag }}{{ end -}}
 {{- end -}}
 
+{{- define "sealgate.name" -}}
+{{- .Values.nameOverride | default .Chart.Name -}}
+{{- end -}}
+
+{{- /* What the names of objects begin with. A release has 53 characters at most, and so has this: the longest suffix must fit. */ -}}
+{{- define "sealgate.fullname" -}}
+{{- $name := include "sealgate.name" . -}}
+{{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
+{{- .Values.fullnameOverride | default $full | trunc 53 | trimSuffix "-" -}}
+{{- end -}}
+
 {{- define "sealgate.labels" -}}
-app.kubernetes.io/name: sealgate
-app.kubernetes.io/instance: {{ .Release.Name }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
+{{- include "sealgate.labels.and" (dict "root" .) -}}
+{{- end -}}
+
+{{- /* The labels of an object with those in `own`. The chart's own are not replaced by commonLabels. */ -}}
+{{- define "sealgate.labels.and" -}}
+{{- $labels := dict
+  "app.kubernetes.io/name" (include "sealgate.name" .root)
+  "app.kubernetes.io/instance" .root.Release.Name
+  "app.kubernetes.io/version" .root.Chart.AppVersion
+  "app.kubernetes.io/managed-by" .root.Release.Service
+  "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) -}}
+{{- merge (dict) (.own | default dict) $labels .root.Values.commonLabels | toYaml -}}
+{{- end -}}
+
+{{- /* The field `annotations` of an object with those in `own`, or nothing. The chart's own are not replaced. */ -}}
+{{- define "sealgate.annotations" -}}
+{{- with merge (dict) (.own | default dict) .root.Values.commonAnnotations -}}
+annotations: {{- toYaml . | nindent 2 }}
+{{- end -}}
 {{- end -}}
 
 {{- /* All names of the plugin, as a list. */ -}}
