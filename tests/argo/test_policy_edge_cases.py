@@ -14,6 +14,7 @@ from harness.outcome import Outcome, assert_own_line, outcome
 from harness.policy import document
 
 from sealgate.envelope import MANIFEST
+from sealgate.layers import beside
 
 ALLOW = {"effect": "allow"}
 MIB = 1 << 20
@@ -168,8 +169,8 @@ def test_a_link_created_during_the_save_of_a_directory_is_not_followed(begin):
     proxy = begin(document([ALLOW]))
     tree = proxy.work / "tree"
     tree.mkdir()
-    for name in "ab":
-        (tree / name).write_bytes(b"plain")
+    (tree / "a").write_bytes(bytes(2 * beside.SMALL))  # too large to be on its way beside another file
+    (tree / "b").write_bytes(b"plain")
     swapped = proxy.argo("fault: swap on SaveStream\n")
     refused(lambda: swapped.save("t", tree), "Save", "changed while it was read", "INVALID_ARGUMENT")
     assert (tree / "b").is_symlink()

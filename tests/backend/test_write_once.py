@@ -258,11 +258,13 @@ def test_a_directory_that_loses_by_its_manifest_leaves_nothing_beneath_the_key(t
     backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": "memory://loses"})
     winner = Bench(tmp_path / "winner", ONCE, transfer=Transfer.STREAM, below=backend)
     begun: list[str] = []
+    lock = threading.Lock()
 
     def before(key: str) -> None:
-        if not begun:
-            begun.append(key)
-            winner.save("models/tree", winner.work / "tree")
+        with lock:  # the second file is on its way beside the first one
+            if not begun:
+                begun.append(key)
+                winner.save("models/tree", winner.work / "tree")
 
     loser = Bench(tmp_path / "loser", ONCE, transfer=Transfer.STREAM, below=Hooked(backend, before))
     for bench, names in ((winner, ("w1", "w2")), (loser, ("l1", "l2"))):
@@ -281,6 +283,8 @@ def test_a_directory_that_loses_deletes_no_object_of_another_save_beneath_its_ow
 
     def before(key: str) -> None:
         if key == "m/t/z":
+            # The files before it are on their way at the same time.
+            assert eventually(lambda: backend.list_objects(new_call(), Artifact("m/t")) == ["m/t/c", "m/t/d"])
             for other, content in others.items():
                 backend.save_stream(new_call(), Artifact(other), iter([content]))
 

@@ -48,6 +48,9 @@ class Vendor:
     def __init__(self) -> None:
         self._streams = itertools.count()
         """The number of the next SaveStream with the fault `half`."""
+        self._whole = itertools.count(1)
+        """How many of them are stored once the next one is."""
+        self._half_is_stored = threading.Event()
 
     def load(self, request: pb.LoadArtifactRequest, context: grpc.ServicerContext) -> pb.LoadArtifactResponse:
         try:
@@ -200,7 +203,8 @@ class Vendor:
             return pb.SaveArtifactResponse(success=True)
         if fault in {"refuse-early", "refuse-huge"}:
             return pb.SaveArtifactResponse(error=refusal(fault) or REFUSAL)
-        if fault == "half" and next(self._streams) == HALF:
+        if fault == "half" and next(self._streams) >= HALF:
+            self._half_is_stored.wait(60)  # the first ones are on their way at the same time
             self._hang(context)
         stored.parent.mkdir(parents=True, exist_ok=True)
         partial = stored.with_name(f".{stored.name}.{threading.get_ident()}")
@@ -222,6 +226,8 @@ class Vendor:
                 return pb.SaveArtifactResponse(success=True)
             shutil.rmtree(stored, ignore_errors=True)
             partial.replace(stored)
+            if fault == "half" and next(self._whole) == HALF:
+                self._half_is_stored.set()
             if fault == "swap":  # as a workload that exchanges a file for a link
                 exchanged = ROOT.parent / "work" / "tree" / "b"
                 exchanged.unlink(missing_ok=True)

@@ -234,7 +234,8 @@ def test_a_denial_midway_through_a_directory_leaves_none_of_its_files(make):
             (bench.work / "tree" / "b").write_bytes(bytes(3 * MIB))
 
     bench = make(SMALL, below=Slow(), transfer=Transfer.STREAM)
-    for name in "abc":
+    bench.file(bytes(MIB), "tree/a")  # too large to be on its way beside another file
+    for name in "bc":
         bench.file(name=f"tree/{name}")
     denied(lambda: bench.save("t", bench.work / "tree"), "LIMIT_BYTES")
     assert bench.below.objects == {}
