@@ -77,9 +77,16 @@ class CheckedCalls:
         assert self.proxy.argo().open_stream(f"team/{own}") == NEW
 
 
-@pytest.fixture(params=["file", "stream"])
+@pytest.fixture(params=["file", "stream", "builtin"])
 def work(request, start) -> CheckedCalls:
-    return CheckedCalls(start(downstream=BACKEND, settings={"spool": {"transfer": request.param}}))
+    return CheckedCalls(start(settings=settings_of(request.param)))
+
+
+def settings_of(transfer: str) -> dict[str, object]:
+    """Return the settings for the bundled backend: as a child by this transfer, or within the process."""
+    if transfer == "builtin":
+        return {"downstream": {"builtin": {}}, "spool": {}}
+    return {"downstream": {"command": BACKEND}, "spool": {"transfer": transfer}}
 
 
 def test_all_operations_on_a_hundred_connections_are_right(work):
@@ -154,13 +161,13 @@ def test_sigterm_under_load_finishes_or_names_every_call(work):
 
 
 def test_sigkill_at_random_points_leaves_old_or_new_and_the_next_start_is_clean(make):
-    proxy = make(downstream=BACKEND)
+    shuffled = random.Random(SEED)
+    proxy = make(settings=settings_of("file"))
     proxy.start()
     work = CheckedCalls(proxy)
-    shuffled = random.Random(SEED)
     found: Counter[str] = Counter()
     for number in range(KILLS):
-        proxy.settings["spool"] = {"transfer": shuffled.choice(["file", "stream"])}
+        proxy.settings.update(settings_of(shuffled.choice(["file", "stream", "builtin"])))
         if number:
             proxy.start()
         assert eventually(lambda: not proxy.spools()), proxy.spools()
