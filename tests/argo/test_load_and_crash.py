@@ -122,8 +122,9 @@ def test_very_many_calls_leave_the_process_as_it_was(work):
         memory = sum(one.memory_info().rss for one in (process, *children))
         return process.num_fds(), process.num_threads(), len(children), memory
 
-    with ThreadPoolExecutor(64) as pool:  # until the pools of the proxy have their threads
-        list(pool.map(lambda n: work.call(OPERATIONS[n % 8], clients[n % callers], f"first-{n}"), range(64 * 8)))
+    with ThreadPoolExecutor(64) as pool:  # until the pools of both processes have their threads
+        for operation in OPERATIONS * 2:
+            list(pool.map(lambda n: work.call(operation, clients[n % callers], f"first-{n}"), range(256)))  # noqa: B023 - called at once
     before = many(CALLS // 10)
     after = many(CALLS - CALLS // 10)
     for client in clients:
