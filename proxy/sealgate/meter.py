@@ -7,6 +7,7 @@ Data flows down through the layers; this is the one arrow that goes back up. `Go
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from typing import Protocol
 
 from typing_extensions import override
@@ -42,6 +43,10 @@ class Meter(Protocol):
         """
 
     @abstractmethod
+    def will_remove(self, keys: Iterable[str]) -> None:
+        """Report that the stored objects `keys` beneath the artifact's key are about to be removed."""
+
+    @abstractmethod
     def add_bytes(self, size: int) -> None:
         """Report `size` further plaintext bytes of the current object."""
 
@@ -65,6 +70,9 @@ class Unlimited(Meter):
 
     @override
     def will_replace(self, *, is_directory: bool) -> None: ...
+
+    @override
+    def will_remove(self, keys: Iterable[str]) -> None: ...
 
     @override
     def add_bytes(self, size: int) -> None: ...

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from harness.layer_bench import ALLOW, DAY, denied, retained
+from harness.layer_bench import ALLOW, DAY, WAYS, denied, retained
 from harness.memory_plugin import MemoryPlugin
 from harness.policy import document
 
+from sealgate import envelope
 from sealgate.errors import DownstreamStatus, PluginError, Refused
 from sealgate.storage.stored_objects import Transfer
 
@@ -50,6 +51,63 @@ def test_an_old_object_beneath_it_does_not_make_a_retained_object_deletable(make
     bench.plant("r/x/old", age=31 * DAY)
     bench.delete("r/x")
     assert set(bench.below.objects) == {"r/x", "r/x/old"}
+
+
+def when_the_key_is_made(bench, act):
+    """Have `act` run once, between the survey of a Save and the reading of its files."""
+    new_data_key = bench.keys.new_data_key
+
+    def act_first(*arguments):
+        bench.keys.new_data_key = new_data_key
+        act()
+        return new_data_key(*arguments)
+
+    bench.keys.new_data_key = act_first
+
+
+@WAYS
+@pytest.mark.parametrize("change", ["gone", "a directory"])
+@pytest.mark.parametrize("when", ["before its directory is read", "while another file is stored"])
+def test_a_retained_object_stays_if_its_local_file_goes_during_the_save(make, transfer, change, when):
+    bench = make(retained("deny"), transfer=transfer, below=Acting())
+    bench.plant_tree("r/t", {"a": b"old", "d/b": b"old"})
+    kept = bench.below.objects["r/t/d/b"]
+    bench.file(b"x" * (1 << 20), "tree/a")  # a file of this size is stored before the next directory is read
+    victim = bench.file(b"new", "tree/d/b")
+
+    def exchange():
+        victim.unlink()
+        if change == "a directory":
+            bench.file(b"new", "tree/d/b/beneath")
+
+    if when.startswith("while") and transfer is Transfer.STREAM:
+        bench.below.act = exchange
+    else:
+        when_the_key_is_made(bench, exchange)
+    denied(lambda: bench.save("r/t", bench.work / "tree"), "RETENTION")
+    assert bench.below.objects["r/t/d/b"] == kept
+    assert set(bench.below.objects) == {"r/t/a", "r/t/d/b", f"r/t/{envelope.MANIFEST}"}
+
+
+@WAYS
+def test_a_retained_object_that_another_save_stored_meanwhile_stays(make, transfer):
+    bench = make(retained("deny"), transfer=transfer)
+    bench.file(b"new", "tree/a")
+    when_the_key_is_made(bench, lambda: bench.plant("r/t/other"))
+    denied(lambda: bench.save("r/t", bench.work / "tree"), "RETENTION")
+    assert "r/t/other" in bench.below.objects
+
+
+class Acting(MemoryPlugin):
+    """Calls `act` once, before it stores something."""
+
+    act = None
+
+    def save_stream(self, call, artifact, chunks):
+        act, self.act = self.act, None
+        if act:
+            act()
+        super().save_stream(call, artifact, chunks)
 
 
 WRITE_ONCE = document([ALLOW, {"effect": "require", "match": {"keys": ["r/**"]}, "require": {"overwrite": "deny"}}])

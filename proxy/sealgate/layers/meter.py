@@ -6,7 +6,7 @@ the meter through the protocol `sealgate.meter.Meter`. The meter asks the storag
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from typing_extensions import override
 
@@ -16,6 +16,7 @@ from sealgate.meter import Meter
 from sealgate.policy.bounds import PART, Bounds, bounds_of, least_measures
 from sealgate.policy.decision import Decision, Measures
 from sealgate.policy.engine import Matched
+from sealgate.storage.stored_objects import is_manifest
 
 
 class PolicyMeter(Meter):
@@ -70,7 +71,13 @@ class PolicyMeter(Meter):
 
     @override
     def will_replace(self, *, is_directory: bool) -> None:
-        removed = [*sorted(self._replaced), *([self._ruling.artifact_key] if is_directory else [])]
+        self._require_removable([*sorted(self._replaced), *([self._ruling.artifact_key] if is_directory else [])])
+
+    @override
+    def will_remove(self, keys: Iterable[str]) -> None:
+        self._require_removable(sorted(key for key in keys if not is_manifest(key)))
+
+    def _require_removable(self, removed: list[str]) -> None:
         self._probe.require_removable([key for key in removed if key not in self._ruling.removable])
         self._ruling.removable.update(removed)
 

@@ -138,6 +138,7 @@ class Sealer:
                 with opened_directory(spooled) as sealed:
                     new = _keys_in(sealed, artifact.key)
             old = before - new
+            call.instructions.meter.will_remove(old)
             in_the_way = _in_the_way(old, new)
             earlier.remove_objects(in_the_way)
             self._downstream.save(call, artifact, spooled)
@@ -206,15 +207,14 @@ class Sealer:
         whenever = self._stored.replaces_whole(call)  # such a downstream undoes what it did, if a Save by file fails
         with undo_partial_save(call, artifact, before, self._downstream, whenever=whenever) as files:
             stored = self._store_each_file(call, artifact, source, prepare, files, by_stream=by_stream)
+            old = _not_in(stored, artifact.key, (before or frozenset()) - removed)
+            # A file that was there before can be gone. The object that it would have replaced is then removed.
+            call.instructions.meter.will_remove(old)
             store_manifest(stored)
-        if before:
-            prefix, manifest = f"{artifact.key}/", f"{artifact.key}/{envelope.MANIFEST}"
-            # No second set of 100,000 keys is made: the manifest has the paths.
-            old = frozenset(
-                key for key in before - removed if key != manifest and key.removeprefix(prefix) not in stored.files
-            )
+        if old:
             # A file that appeared since its directory was read may be beneath an old key, which then stays.
-            earlier.remove_objects(old - _in_the_way(old, (f"{prefix}{path}" for path in stored.files)))
+            new = (f"{artifact.key}/{path}" for path in stored.files)
+            earlier.remove_objects(old - _in_the_way(old, new))
 
     def _store_each_file(
         self,
@@ -316,10 +316,16 @@ def _keys_in(directory: int, key: str, *, skip_links: bool = False) -> frozenset
 
 
 def _in_the_way_of(source: LocalSource, call: Call, artifact: Artifact, before: frozenset[str]) -> frozenset[str]:
-    """Return the keys `before` that must be deleted before the files of a local directory are stored."""
+    """Return the keys `before` that must be deleted before the files of a local directory are stored.
+
+    Raises:
+        Denied: a policy refuses the removal of one of them, or of another one that the directory does not have.
+    """
     with local_errors("the local path"), envelope.savable():
         local = _keys_in(source.fd, artifact.key, skip_links=call.instructions.skips_links)
-    return _in_the_way(before - local, local)
+    # All of them: a downstream may delete what is beneath the key of a file when it stores the file.
+    call.instructions.meter.will_remove(old := before - local)
+    return _in_the_way(old, local)
 
 
 def _in_the_way(old: AbstractSet[str], new: Iterable[str]) -> frozenset[str]:
@@ -330,6 +336,13 @@ def _in_the_way(old: AbstractSet[str], new: Iterable[str]) -> frozenset[str]:
     """
     roots = {above for key in new for above in keys_above(key)} & old
     return frozenset(key for key in old if key in roots or not roots.isdisjoint(keys_above(key)))
+
+
+def _not_in(manifest: Manifest, key: str, before: AbstractSet[str]) -> frozenset[str]:
+    """Return the keys `before` of files that the directory `key` with this manifest does not have."""
+    # No second set of 100,000 keys is made: the manifest has the paths.
+    prefix, kept = f"{key}/", f"{key}/{envelope.MANIFEST}"
+    return frozenset(old for old in before if old != kept and old.removeprefix(prefix) not in manifest.files)
 
 
 def _cannot_keep(directory: str) -> NotConfigured:
