@@ -9,7 +9,7 @@ Everything that is not the server implements `ArtifactPlugin`. A *source* reache
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
@@ -61,7 +61,10 @@ class Capabilities:
 
 
 class ArtifactPlugin(Protocol):
-    """Eight operations on an artifact. A failure is a `PluginError`; any other exception is a defect."""
+    """Eight operations on an artifact. A failure is a `PluginError`; any other exception is a defect.
+
+    `delete_objects` is not one of Argo's operations. A source in this process can have it, and no other plugin.
+    """
 
     @abstractmethod
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
@@ -94,3 +97,16 @@ class ArtifactPlugin(Protocol):
     @abstractmethod
     def get_capabilities(self, call: Call) -> Capabilities:
         """Return what the plugin offers. This needs no configuration and no other service."""
+
+    def delete_objects(self, call: Call, artifact: Artifact, keys: Collection[str]) -> bool:  # noqa: ARG002 - for others
+        """Remove exactly the objects `keys`, and nothing beneath them. An absent object is not an error.
+
+        Return False if the plugin has no such operation. Nothing was removed then. After a failure, some of the objects
+        may be removed.
+
+        Args:
+            call: the call.
+            artifact: has the configuration for the store. What is stored at its key is not removed.
+            keys: full keys, as `list_objects` returns them.
+        """
+        return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 
 from sealgate.call import Call
@@ -80,6 +80,10 @@ class MemoryPlugin:
         self._note("delete", artifact)
         for key in [artifact.key, *self._beneath(artifact)]:
             self.objects.pop(key, None)
+
+    def delete_objects(self, call: Call, artifact: Artifact, keys: Collection[str]) -> bool:
+        """Delete nothing: this plugin deletes one artifact after the other, as every plugin behind a socket does."""
+        return False
 
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
         self._note("list_objects", artifact)

@@ -7,19 +7,21 @@ key, a slash and the file's path. Object stores have no empty directories, so a 
 from __future__ import annotations
 
 import os
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 
 from typing_extensions import override
 
-from sealgate.backend import keys, local
+from sealgate.backend import local
 from sealgate.backend.beneath import Beneath
 from sealgate.backend.bucket import Bucket
 from sealgate.backend.connect import Buckets
 from sealgate.backend.create import create_file, create_tree
 from sealgate.backend.errors import SAYS, Missing
 from sealgate.backend.in_flight import run
+from sealgate.backend.keys import checked
 from sealgate.backend.replace import replacing
 from sealgate.backend.settings import store_location
 from sealgate.backend.trees import load_tree, save_tree
@@ -29,6 +31,8 @@ from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.storage.local_paths import read_chunks
 
 _CHUNK = 1 << 20
+_DELETED_AT_ONCE = 1000
+"""Objects between two checks whether the caller still waits. S3 deletes them with one request."""
 
 
 class ObjectStoreBackend(ArtifactPlugin):
@@ -103,6 +107,20 @@ class ObjectStoreBackend(ArtifactPlugin):
         bucket.delete(call, [key])
 
     @override
+    def delete_objects(self, call: Call, artifact: Artifact, keys: Collection[str]) -> bool:
+        """Remove exactly the objects `keys`, in bulk and without a listing. Always return True.
+
+        Raises:
+            BadRequest: one of the keys cannot be stored. Nothing was removed.
+        """
+        bucket, _ = self._find(artifact)
+        doomed = iter([checked(key) for key in keys])
+        while batch := list(islice(doomed, _DELETED_AT_ONCE)):
+            call.check()
+            bucket.delete(call, batch)
+        return True
+
+    @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
         """Return the full key of every object beneath the artifact's key whose key can be a path, sorted.
 
@@ -131,5 +149,5 @@ class ObjectStoreBackend(ArtifactPlugin):
         Raises:
             BadRequest: the key cannot be stored.
         """
-        key = keys.checked(artifact.key) if artifact.key or not or_all else ""
+        key = checked(artifact.key) if artifact.key or not or_all else ""
         return self._buckets.at(store_location(artifact.configuration, self._environment)), key

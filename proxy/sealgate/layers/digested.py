@@ -9,7 +9,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -61,6 +61,10 @@ class Digested(ArtifactPlugin):
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
         self._inner.delete(call, artifact)
+
+    @override
+    def delete_objects(self, call: Call, artifact: Artifact, keys: Collection[str]) -> bool:
+        return self._inner.delete_objects(call, artifact, keys)
 
     @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
@@ -24,8 +24,11 @@ from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
 
 log = logging.getLogger("sealgate.call")
 
-_UNDOING = 10.0
-"""Seconds that the objects of a Save which failed may take to be deleted."""
+_UNDOING, _UNDOING_AT_THE_END = 10.0, 0.5
+"""Seconds that the objects of a Save which failed may take to be deleted; and if this process ends, which records the
+outcome only within the next second."""
+_UNDONE_AT_ONCE = 1000
+"""Objects that are deleted together where the downstream can do that."""
 
 
 def admit_callback(call: Call) -> Admit:
@@ -89,21 +92,58 @@ def undo_partial_save(
         ended_here = isinstance(error, Denied | BadRequest)
         if not (whenever or ended_here):
             raise
-        # A call whose caller has left carries out nothing any more.
-        undoing = call if ended_here else Call(Operation.DELETE, time.monotonic() + _UNDOING, hides=call.hides)
+        undoing = _undoing(call)
         # Deleting an object also deletes what is stored beneath its key, so the ancestors of old keys are kept, too.
         kept = {old for key in before or () for old in (*keys_above(key), key)}
         files = (replace(artifact, key=f"{artifact.key}/{path}") for path in written)
-        new = (file for file in files if before is not None and file.key not in kept)
+        new = [file for file in files if before is not None and file.key not in kept]
+        if call.only_new:
+            new = _without_those_above(undoing, artifact, new, downstream)
         remaining = len(written)
-        for child in new:
-            with suppress(PluginError):
-                if not (call.only_new and _has_beneath(undoing, child, downstream)):
-                    downstream.delete(undoing, child)
-                    remaining -= 1
+        for start in range(0, len(new), _UNDONE_AT_ONCE):
+            batch = new[start : start + _UNDONE_AT_ONCE]
+            remaining -= _delete_new(undoing, artifact, batch, downstream, only_new=call.only_new)
         if remaining and isinstance(error, Denied | BadRequest):
             error.fact += f"; objects already stored and not removed: {remaining}"
         raise
+
+
+def _undoing(call: Call) -> Call:
+    """Return a call of its own for what is undone: one whose caller has left carries out nothing any more."""
+    bound = _UNDOING if call.ended_by is None else _UNDOING_AT_THE_END
+    deadline = time.monotonic() + bound
+    return Call(Operation.DELETE, deadline, call.metadata, hides=call.hides, id=call.id, trace=call.trace)
+
+
+def _delete_new(
+    call: Call, artifact: Artifact, new: Sequence[Artifact], downstream: ArtifactPlugin, *, only_new: bool
+) -> int:
+    """Delete the objects `new`, as far as the downstream does; return how many it has deleted.
+
+    Where it deletes exactly these objects, it touches none that another Save stores beneath one of them meanwhile.
+    """
+    with suppress(PluginError):
+        if downstream.delete_objects(call, artifact, [file.key for file in new]):
+            return len(new)
+    deleted = 0
+    for file in new:
+        with suppress(PluginError):
+            if not downstream.delete_objects(call, file, [file.key]):
+                if only_new and _has_beneath(call, file, downstream):
+                    continue
+                downstream.delete(call, file)
+            deleted += 1
+    return deleted
+
+
+def _without_those_above(
+    call: Call, artifact: Artifact, new: Sequence[Artifact], downstream: ArtifactPlugin
+) -> list[Artifact]:
+    """Return the objects of `new` beneath which nothing is listed; all of them if the downstream does not list."""
+    above: set[str] = set()
+    with suppress(PluginError):
+        above.update(key for listed in downstream.list_objects(call, artifact) for key in keys_above(listed))
+    return [file for file in new if file.key not in above]
 
 
 def _has_beneath(call: Call, artifact: Artifact, downstream: ArtifactPlugin) -> bool:

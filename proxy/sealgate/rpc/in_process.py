@@ -7,7 +7,7 @@ call itself.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -63,6 +63,11 @@ class InProcess(ArtifactPlugin):
     def delete(self, call: Call, artifact: Artifact) -> None:
         with _answering(call, Operation.DELETE, artifact):
             self._inner.delete(call, artifact)
+
+    @override
+    def delete_objects(self, call: Call, artifact: Artifact, keys: Collection[str]) -> bool:
+        with _answering(call, Operation.DELETE, artifact):
+            return self._inner.delete_objects(call, artifact, keys)
 
     @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:

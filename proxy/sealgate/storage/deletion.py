@@ -1,7 +1,8 @@
 """Deletes artifacts so that nothing of them is left, whatever one Delete of the downstream does.
 
 Some downstreams delete the object at the key alone and report success for a directory. So what is stored beneath the
-key is listed, deleted object by object where one Delete is not enough, and listed again.
+key is listed, deleted object by object where one Delete is not enough, and listed again. A downstream in this process
+can delete many objects at once.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -73,14 +74,13 @@ class Deleter:
             is_answered = self._delete_listed(call, artifact, beneath, habits)
         self.require_gone(call, artifact, is_answered=is_answered)
 
-    def delete_objects(self, call: Call, artifact: Artifact, keys: Iterable[str]) -> None:
-        """Delete the objects `keys` beneath the artifact's key, one by one.
+    def delete_objects(self, call: Call, artifact: Artifact, keys: AbstractSet[str]) -> None:
+        """Delete the objects `keys` beneath the artifact's key, at once if the downstream can, else one by one.
 
         Raises:
             DataLoss: the downstream reported success, and one of the objects is left.
             UnclearAnswer: the downstream does not say whether objects are left.
         """
-        keys = frozenset(keys)
         if not keys:
             return
         self._delete_each(call, artifact, keys)
@@ -180,8 +180,10 @@ class Deleter:
             raise _remains(1)
         return is_answered
 
-    def _delete_each(self, call: Call, artifact: Artifact, keys: Iterable[str]) -> None:
+    def _delete_each(self, call: Call, artifact: Artifact, keys: AbstractSet[str]) -> None:
         """Delete the objects `keys`. One beneath another goes first: the Delete of the other can delete both."""
+        if self._stored.downstream.delete_objects(call, artifact, keys):
+            return
         for key in sorted(keys, reverse=True):
             call.check()
             self._stored.delete(call, replace(artifact, key=key))
