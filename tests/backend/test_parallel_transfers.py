@@ -175,3 +175,23 @@ def test_a_process_may_end_right_after_a_stream(versitygw, call, at, plant, back
         command = [sys.executable, "-c", READ_AND_END]
         run = subprocess.run(command, env=environment, check=True, capture_output=True, text=True)
         assert int(run.stdout) == 20 * MIB
+
+
+def test_after_a_failure_no_file_begins_that_waited_for_memory(gated_backend, call, at, tmp_path):
+    """Each file takes all the memory of the call, so one is uploaded at a time. The first is refused."""
+    begun = set()
+
+    def refused(method, path, _):
+        if method == "POST" and "uploads" in path:
+            begun.add(path)
+            raise ConnectionError
+        return False
+
+    backend, _ = gated_backend(Gate(refused, 1), retry_timeout_seconds=0)
+    (tree := tmp_path / "tree").mkdir()
+    for number in range(6):
+        with (tree / f"{number}").open("wb") as file:
+            file.truncate(LARGE)
+    with pytest.raises(Unavailable):
+        backend.save(call, at("tree"), tree)
+    assert len(begun) == 1

@@ -13,23 +13,33 @@ T = TypeVar("T")
 
 
 class Budget:
-    """A number of bytes of memory that all work on one event loop shares."""
+    """A number of bytes of memory that all work on one event loop shares, until some of the work fails."""
 
     def __init__(self, size: int) -> None:
         self._size = self._free = size
         self._waiting: list[asyncio.Future[None]] = []
+        self._failure: BaseException | None = None
 
     @asynccontextmanager
     async def of(self, size: int) -> AsyncIterator[None]:
-        """Wait until `size` bytes are free, and reserve them for the body. A larger `size` takes all."""
+        """Wait until `size` bytes are free, and reserve them for the body. A larger `size` takes all.
+
+        Raises:
+            BaseException: another body raised it. No body begins after that.
+        """
         size = min(size, self._size)
         while self._free < size:
             freed = asyncio.get_running_loop().create_future()
             self._waiting.append(freed)
             await freed
+        if self._failure:
+            raise self._failure
         self._free -= size
         try:
             yield
+        except BaseException as failure:
+            self._failure = failure
+            raise
         finally:
             self._free += size
             waiting, self._waiting = self._waiting, []

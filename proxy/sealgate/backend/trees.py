@@ -110,13 +110,13 @@ def load_tree(bucket: Bucket, call: Call, key: str, destination: Destination) ->
                 listed, size = item
                 name = listed.removeprefix(f"{key}/")
                 modes = (local.FILE_MODE, local.DIRECTORY_MODE)
-                try:
-                    async with budget.of(size):
+                async with budget.of(size):
+                    try:
                         await bucket.load(call, listed, lambda: envelope.create_beneath(root, name, modes))
-                except Missing:
-                    if not beneath.has_other_name(listed):
-                        raise
-                    left_out.append(listed)
+                    except Missing:
+                        if not beneath.has_other_name(listed):
+                            raise
+                        left_out.append(listed)
 
             await each_at_once(load, iter(contents.sizes.items()), bucket.workers)
 
