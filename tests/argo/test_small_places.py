@@ -8,12 +8,14 @@ import shutil
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from harness.chain import SEALGATE, TESTS, Proxy, eventually
 from harness.outcome import TRANSIENT, Outcome, outcome
+from harness.s3 import versitygw_at
 from harness.small_places import memory_group
 from harness.trails import read
 
@@ -28,6 +30,12 @@ def source(proxy: Proxy, size: int) -> Path:
     return path
 
 
+def chunks_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        while chunk := file.read(MIB):
+            yield chunk
+
+
 def call(proxy: Proxy, number: int, kind: str) -> Outcome:
     argo = proxy.argo()
     return outcome(
@@ -35,6 +43,7 @@ def call(proxy: Proxy, number: int, kind: str) -> Outcome:
             "Save": lambda: argo.save(f"team/{number}", proxy.work / "source"),
             "Load": lambda: argo.load("team/stored", proxy.work / f"out-{number}"),
             "OpenStream": lambda: argo.open_stream("team/stored"),
+            "SaveStream": lambda: argo.save_stream(f"team/{number}", chunks_of(proxy.work / "source")),
         }[kind]
     )
 
@@ -74,6 +83,37 @@ def test_calls_stay_within_the_memory_of_the_container(make, limit, transfer, ki
         assert ended["OK"] >= calls / 4
         if "OpenStream" not in kinds:
             assert ended["OK"] == calls  # what finds no thread waits, and only streams are refused
+        assert proxy.stop() == 0, proxy.output()
+
+
+@pytest.mark.large
+@pytest.mark.parametrize(
+    ("limit", "kinds", "calls"),
+    [
+        (512, ("OpenStream",), 40),
+        (512, ("SaveStream",), 40),
+        (512, ("Save", "Load", "OpenStream", "SaveStream"), 64),
+        (768, ("OpenStream",), 64),
+        (768, ("Save", "Load", "OpenStream", "SaveStream"), 64),
+    ],
+)
+def test_with_the_backend_in_the_process_calls_on_s3_stay_within_the_memory(make, tmp_path, limit, kinds, calls):
+    (tmp_path / "buckets").mkdir()
+    with versitygw_at(tmp_path / "buckets") as server, memory_group(limit * MIB) as group:
+        store = {
+            "SEALGATE_BACKEND_URL": f"s3://{server.new_bucket()}",
+            "SEALGATE_BACKEND_CONFIG": json.dumps(server.config()),
+        }
+        proxy = make(
+            downstream={"builtin": {}},
+            settings={"spool": {"transfer": "stream"}},
+            environment=store,
+            within=group.within(),
+        ).start()
+        proxy.argo().save("team/stored", source(proxy, 48 * MIB))
+        ended = at_once(proxy, calls, *kinds)
+        assert group.kills() == 0
+        assert ended["OK"] >= calls / 4
         assert proxy.stop() == 0, proxy.output()
 
 

@@ -25,6 +25,7 @@ from sealgate.rpc.streams import (
     MOST_WORK,
     SMALL,
     Streams,
+    spare_memory,
     stream_limit,
 )
 
@@ -48,6 +49,13 @@ MIB = 1 << 20
 )
 def test_the_number_of_streams_follows_from_the_memory(memory, streams):
     assert stream_limit(memory) == streams
+
+
+@pytest.mark.parametrize(
+    ("memory", "spare"), [(None, None), (64 * MIB, 0), (160 * MIB, 8 * MIB), (512 * MIB, 52 * MIB)]
+)
+def test_what_the_backend_may_use_to_be_faster_follows_from_the_memory(memory, spare):
+    assert spare_memory(memory) == spare
 
 
 def call() -> Call:

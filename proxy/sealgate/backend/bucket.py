@@ -20,6 +20,7 @@ from sealgate.backend.in_flight import run
 from sealgate.backend.parallel import each
 from sealgate.backend.raw import RawKeys
 from sealgate.backend.reading import ObjectReading, in_order
+from sealgate.backend.spare import SpareMemory
 from sealgate.backend.writing import write
 from sealgate.call import Call
 from sealgate.errors import AlreadyStored, BadRequest, NotConfigured, PluginError
@@ -58,6 +59,7 @@ class Bucket:
         bulk: a client of the same store that deletes many objects with one request, if there is a separate one.
         raw: reaches objects whose keys the library cannot name, if anything does.
         workers: how many objects should be moved at once.
+        spare: the memory that its transfers share with others; none for memory of its own.
     """
 
     def __init__(
@@ -69,12 +71,14 @@ class Bucket:
         bulk: ObjectStore | None = None,
         raw: RawKeys | None = None,
         workers: int = 1,
+        spare: SpareMemory | None = None,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._directory = directory
         self._bulk = bulk
         self._raw = raw
+        self._spare = spare or SpareMemory()
         self.is_directory = directory is not None
         """Whether the store is a local directory."""
         self.has_raw = raw is not None
@@ -209,7 +213,7 @@ class Bucket:
         name = self._name(key)
         if self._directory:
             return self._directory.read(call, name)
-        return in_order(call, self._store, name)
+        return in_order(call, self._store, name, self._spare)
 
     async def load(self, call: Call, key: str, new_file: Callable[[], AbstractContextManager[int]]) -> None:
         """Write the bytes of an object to a new file. A large one arrives in several ranges at once.
@@ -263,7 +267,7 @@ class Bucket:
         if self._directory:
             self._directory.write(name, chunks, only_new=only_new)
         else:
-            await write(self._store, name, chunks, size=size, only_new=only_new)
+            await write(self._store, name, chunks, self._spare, size=size, only_new=only_new)
 
     def creates(self, call: Call, near: str) -> bool:
         """Return whether `create` refuses to replace an object; found out once, with an object beside `near`."""

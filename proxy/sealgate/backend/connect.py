@@ -19,6 +19,7 @@ from sealgate.backend.precedence import Platform, az_options, gs_options, s3_opt
 from sealgate.backend.raw_s3 import RawS3
 from sealgate.backend.s3_requests import HttpClient, S3Requests
 from sealgate.backend.settings import Option, StoreLocation
+from sealgate.backend.spare import SpareMemory
 from sealgate.errors import LimitReached, NotConfigured, PluginError
 
 if TYPE_CHECKING:
@@ -42,9 +43,14 @@ _DEFAULT_TIMEOUTS = {"connect_timeout_seconds": 5, "read_timeout_seconds": 60, "
 
 
 class Buckets:
-    """Open buckets with their connections, one for each location. The least recently used are closed first."""
+    """Open buckets with their connections, one for each location. The least recently used are closed first.
 
-    def __init__(self) -> None:
+    Args:
+        spare: the memory that their transfers share.
+    """
+
+    def __init__(self, spare: SpareMemory) -> None:
+        self._spare = spare
         self._lock = threading.Lock()
         self._buckets: OrderedDict[StoreLocation, Bucket] = OrderedDict()
         self._memories: dict[StoreLocation, Bucket] = {}
@@ -62,14 +68,14 @@ class Buckets:
                     raise LimitReached(f"this process already has {_MOST_MEMORIES} stores in memory")
                 return self._memories.setdefault(location, Bucket(MemoryStore(), prefix=location.prefix))
             if location not in self._buckets:
-                self._buckets[location] = _open_bucket(location)
+                self._buckets[location] = _open_bucket(location, self._spare)
                 if len(self._buckets) > _MOST_BUCKETS:
                     self._buckets.popitem(last=False)
             self._buckets.move_to_end(location)
             return self._buckets[location]
 
 
-def _open_bucket(location: StoreLocation) -> Bucket:
+def _open_bucket(location: StoreLocation, spare: SpareMemory) -> Bucket:
     if location.scheme == "file" and not Path(location.name).is_dir():
         raise NotConfigured("the directory of the store does not exist", says=SAYS, remedy="Create it")
     try:
@@ -85,9 +91,9 @@ def _open_bucket(location: StoreLocation) -> Bucket:
             remedy="Check which options the store requires",
         ) from None
     if not isinstance(store, S3Store):
-        return Bucket(store, prefix=location.prefix, workers=_WORKERS)
+        return Bucket(store, prefix=location.prefix, workers=_WORKERS, spare=spare)
     bulk, raw = _s3_in_bulk(location), _raw_s3(store, location)
-    return Bucket(store, prefix=location.prefix, bulk=bulk, raw=raw, workers=_WORKERS)
+    return Bucket(store, prefix=location.prefix, bulk=bulk, raw=raw, workers=_WORKERS, spare=spare)
 
 
 def _raw_s3(store: S3Store, location: StoreLocation) -> RawS3:

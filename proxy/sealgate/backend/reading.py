@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import obstore
 
 from sealgate.backend.errors import SAYS, Missing, store_errors
 from sealgate.backend.in_flight import Background, each_at_once
+from sealgate.backend.spare import Share, SpareMemory
 from sealgate.call import Call
 from sealgate.errors import Unavailable
 
@@ -27,7 +27,10 @@ _RANGES = 8
 _RANGE = 8 * _MIB
 """The size of such a range, in bytes."""
 _PARTS, _PART = 6, 4 * _MIB
-"""The same when an object is read in order. Each range then waits in memory until those before it were taken."""
+"""The same when an object is read in order. Each range then waits in memory until those before it were taken. One of
+them is the reader's own, and the others are taken from the spare memory of the process."""
+_BATCH = _MIB
+"""Bytes of an object without a version that wait in memory while as many are on their way."""
 READING = _RANGES * 2 * _CHUNK
 """The most memory that it takes to read an object to a file, in bytes."""
 
@@ -71,20 +74,38 @@ class ObjectReading:
         size = self._most_at_once(_RANGE)
         await each_at_once(write, iter(range(0, self._size, size)), min(_RANGES, self._size // size + 1))
 
-    def in_order(self, requests: Background) -> Iterator[memoryview]:
-        """Yield all bytes, while the next parts are already on their way."""
-        size = self._most_at_once(_PART)
-        offsets = iter(range(0, self._size, size))
+    def in_order(self, requests: Background, share: Share) -> Iterator[memoryview]:
+        """Yield all bytes, while the next parts are already on their way.
+
+        Args:
+            requests: runs the requests.
+            share: the memory for parts beyond the first one, each of `_PART`.
+        """
+        first = self._range(0, min(self._most_at_once(_PART), self._size))
+        yield from requests.begin(_taken(first, 1))()  # whoever reads only a header takes no more than this
+        if self._version:
+            yield from self._parts(requests, share, first)
+        else:
+            yield from _batches(requests, first)
+
+    def _parts(self, requests: Background, share: Share, first: AsyncIterator[memoryview]) -> Iterator[memoryview]:
+        """Yield the rest of the first part, and the others."""
 
         async def fetched(offset: int) -> list[memoryview]:
-            return [chunk async for chunk in self._range(offset, min(offset + size, self._size))]
+            return [chunk async for chunk in self._range(offset, min(offset + _PART, self._size))]
 
-        window = deque(requests.begin(fetched(offset)) for offset in islice(offsets, _PARTS))
+        offsets = deque(range(_PART, self._size, _PART))
+        window = deque([requests.begin(_taken(first, _PART))])
         while window:
+            while offsets and len(window) < _PARTS and share.take():
+                window.append(requests.begin(fetched(offsets.popleft())))
             part = deque(window.popleft()())
             while part:
                 yield part.popleft()
-            window.extend(requests.begin(fetched(offset)) for offset in islice(offsets, 1))
+            if window:
+                share.give_back()
+            elif offsets:
+                window.append(requests.begin(fetched(offsets.popleft())))
 
     def _most_at_once(self, size: int) -> int:
         """Return how many bytes one request asks for. Without a version, two answers could be of two objects."""
@@ -116,7 +137,27 @@ class ObjectReading:
         return result
 
 
-def in_order(call: Call, store: ObjectStore, name: str) -> Generator[memoryview]:
+async def _taken(chunks: AsyncIterator[memoryview], most: int) -> list[memoryview]:
+    """Take chunks until they have `most` bytes or more, or are at their end."""
+    taken, size = [], 0
+    async for chunk in chunks:
+        taken.append(chunk)
+        size += len(chunk)
+        if size >= most:
+            break
+    return taken
+
+
+def _batches(requests: Background, chunks: AsyncIterator[memoryview]) -> Iterator[memoryview]:
+    """Yield all chunks of one answer, a batch while the next one arrives."""
+    arriving = requests.begin(_taken(chunks, _BATCH))
+    while batch := deque(arriving()):
+        arriving = requests.begin(_taken(chunks, _BATCH))
+        while batch:
+            yield batch.popleft()
+
+
+def in_order(call: Call, store: ObjectStore, name: str, spare: SpareMemory) -> Generator[memoryview]:
     """Yield the bytes of an object, while the next parts are already on their way.
 
     The generator ends normally only after the last byte. Closing it ends every request.
@@ -124,9 +165,9 @@ def in_order(call: Call, store: ObjectStore, name: str) -> Generator[memoryview]
     Raises:
         Missing: there is no such object.
     """
-    with Background(call) as requests:
+    with Share(spare, _PART) as share, Background(call) as requests:
         reading = requests.begin(ObjectReading.begin(store, name))()
-        for chunk in reading.in_order(requests):
+        for chunk in reading.in_order(requests, share):
             call.check()
             yield chunk
 

@@ -24,6 +24,7 @@ from sealgate.backend.in_flight import run
 from sealgate.backend.keys import checked
 from sealgate.backend.replace import replacing
 from sealgate.backend.settings import store_location
+from sealgate.backend.spare import MOST, SpareMemory
 from sealgate.backend.trees import load_tree, save_tree
 from sealgate.call import Call
 from sealgate.errors import Refused
@@ -43,11 +44,13 @@ class ObjectStoreBackend(ArtifactPlugin):
     Args:
         environment: where `SEALGATE_BACKEND_URL` and `SEALGATE_BACKEND_CONFIG` are read. The store library reads a
             platform's own variables (`AWS_…`, `GOOGLE_…`, `AZURE_…`) from the environment of the process.
+        spare: bytes of memory that its transfers share, beside 4 MiB for each OpenStream and 16 MiB for each upload;
+            None where memory is not limited.
     """
 
-    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+    def __init__(self, environment: Mapping[str, str] = os.environ, spare: int | None = None) -> None:
         self._environment = environment
-        self._buckets = Buckets()
+        self._buckets = Buckets(SpareMemory(MOST if spare is None else spare))
 
     @override
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:

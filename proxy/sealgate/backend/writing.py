@@ -12,6 +12,7 @@ from obstore.store import AzureStore
 
 from sealgate.backend.buffers import bounded, copied
 from sealgate.backend.errors import store_errors
+from sealgate.backend.spare import Share, SpareMemory
 from sealgate.errors import PluginError
 from sealgate.plugin import Chunk
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 WRITING = 40 * _MIB
 """The most memory that writing an object below 390 GiB takes, in bytes."""
+_OWN = 16 * _MIB
+"""What of this each upload has. The rest it takes from the spare memory of the process, if that is free."""
 _MOST_PARTS = 10_000
 """How many parts one upload may have on S3."""
 _SMALLEST_PART, _STREAM_PART = 8 * _MIB, 16 * _MIB
@@ -31,7 +34,13 @@ it has read the body, and its refusal is then lost."""
 
 
 async def write(
-    store: ObjectStore, name: str, chunks: Iterable[Chunk], *, size: int | None = None, only_new: bool = False
+    store: ObjectStore,
+    name: str,
+    chunks: Iterable[Chunk],
+    spare: SpareMemory,
+    *,
+    size: int | None = None,
+    only_new: bool = False,
 ) -> None:
     """Store the bytes that `chunks` yields once it has ended normally. If it raises, nothing is stored.
 
@@ -41,6 +50,7 @@ async def write(
         store: the library's store.
         name: the object's name in it.
         chunks: its bytes. Waiting for them holds up the thread.
+        spare: the memory for parts that are in flight beyond `_OWN`.
         size: roughly how many bytes there will be, if that is known. It decides the size of a part.
         only_new: whether an object that is already stored stays as it is. One of several parts gets its name in two
             steps: an empty object is created, and then replaced.
@@ -54,7 +64,13 @@ async def write(
     for chunk in waiting:
         first += chunk
         if len(first) > _SMALL:
-            await _UploadInParts(store, name, only_new=only_new).send(chain([bytes(first)], waiting), size)
+            part = _part_size(size)
+            with Share(spare, part) as share:
+                at_once = max(1, _OWN // part)
+                while at_once < WRITING // part and share.take():
+                    at_once += 1
+                upload = _UploadInParts(store, name, part, at_once, only_new=only_new)
+                await upload.send(chain([bytes(first)], waiting))
             return
     await _put(store, name, bytes(first), only_new=only_new)
 
@@ -64,24 +80,31 @@ async def _put(store: ObjectStore, name: str, content: bytes, *, only_new: bool)
         await obstore.put_async(store, name, content, mode="create" if only_new else "overwrite", use_multipart=False)
 
 
-class _UploadInParts:
-    """An object that is uploaded in parts."""
+def _part_size(size: int | None) -> int:
+    """Return how many bytes a part of an object has that has about `size` bytes."""
+    return _STREAM_PART if size is None else max(_SMALLEST_PART, -(-size // _MOST_PARTS // _MIB) * _MIB + _MIB)
 
-    def __init__(self, store: ObjectStore, name: str, *, only_new: bool) -> None:
+
+class _UploadInParts:
+    """An object that is uploaded in parts of `part` bytes, of which `at_once` are in memory."""
+
+    def __init__(self, store: ObjectStore, name: str, part: int, at_once: int, *, only_new: bool) -> None:
+        self._part = part
+        self._at_once = at_once
         self._store = store
         self._name = name
         self._only_new = only_new
         self._is_azure = isinstance(store, AzureStore)
 
-    async def send(self, chunks: Iterable[Chunk], size: int | None) -> None:
-        part = _STREAM_PART if size is None else max(_SMALLEST_PART, -(-size // _MOST_PARTS // _MIB) * _MIB + _MIB)
+    async def send(self, chunks: Iterable[Chunk]) -> None:
         if self._is_azure:  # there, a new object discards the parts of an upload, so it comes first
             await self._reserve()
         with store_errors(writing=True):
-            at_once = max(1, WRITING // part)
-            writer = obstore.open_writer_async(self._store, self._name, buffer_size=part, max_concurrency=at_once)
+            writer = obstore.open_writer_async(
+                self._store, self._name, buffer_size=self._part, max_concurrency=self._at_once
+            )
         try:
-            for chunk in bounded(chunks, part * _MOST_PARTS):
+            for chunk in bounded(chunks, self._part * _MOST_PARTS):
                 copy = copied(chunk)
                 with store_errors(writing=True):
                     await writer.write(copy)

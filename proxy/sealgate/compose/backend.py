@@ -11,6 +11,7 @@ from sealgate.compose.telemetry import telemetry
 from sealgate.layers.governed import Governed
 from sealgate.plugin import Artifact
 from sealgate.policy.engine import CANONICAL_KEYS
+from sealgate.rpc.streams import memory_limit, spare_memory
 from sealgate.telemetry import names
 from sealgate.telemetry.reporting import await_last_exports
 
@@ -24,8 +25,9 @@ def backend() -> Composed:
     none.
     """
     watch = telemetry(None, names.BACKEND_SERVICE)
+    source = ObjectStoreBackend(spare=spare_memory(memory_limit()))
     closing = (watch.close, await_last_exports) if watch else ()
-    return Composed(GovernedBackend(ObjectStoreBackend(), CANONICAL_KEYS, hides=every_key), watch, closing)
+    return Composed(GovernedBackend(source, CANONICAL_KEYS, hides=every_key), watch, closing)
 
 
 class GovernedBackend(Governed):

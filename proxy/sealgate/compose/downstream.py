@@ -16,6 +16,7 @@ from sealgate.rpc.client import Downstream
 from sealgate.rpc.endpoint import Endpoint
 from sealgate.rpc.in_process import InProcess
 from sealgate.rpc.server import LONGEST_SOCKET
+from sealgate.rpc.streams import memory_limit, spare_memory
 from sealgate.storage.absence import Absence
 from sealgate.storage.spool import Spool
 from sealgate.storage.stored_objects import StoredObjects, Transfer
@@ -97,7 +98,7 @@ def _builtin(settings: BuiltinSettings) -> InProcess:
     from sealgate.backend.settings import URL  # noqa: PLC0415 - part of the same library
 
     environment = {**os.environ, URL: settings.url} if settings.url else os.environ
-    return InProcess(ObjectStoreBackend(environment))
+    return InProcess(ObjectStoreBackend(environment, spare_memory(memory_limit())))
 
 
 def _endpoint(settings: Settings, socket: Path) -> Endpoint:

@@ -58,6 +58,15 @@ def stream_limit(memory: int | None) -> int:
     return max(2, min(MOST_LARGE, places - MOST_SMALL))
 
 
+def spare_memory(memory: int | None) -> int | None:
+    """Return how many of `memory` bytes all transfers of the bundled backend share to be faster; None for no limit.
+
+    It is an eighth of what both processes leave. The parts that each stream has of its own are counted in
+    `MEMORY_OF_A_STREAM`.
+    """
+    return None if memory is None else max(0, memory - MEMORY_OF_THE_PROCESS) // 8
+
+
 def memory_limit() -> int | None:
     """Return how many bytes of memory this process may use, by its control group and its limits; None for no limit."""
     limits = [limit for limit, _ in map(resource.getrlimit, (resource.RLIMIT_AS, resource.RLIMIT_DATA)) if limit > 0]
