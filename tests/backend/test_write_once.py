@@ -16,8 +16,9 @@ from harness.layer_bench import Bench
 from harness.policy import document
 
 from sealgate.backend import ObjectStoreBackend
+from sealgate.backend.bucket import Bucket
 from sealgate.call import Call, Operation
-from sealgate.errors import AlreadyStored, BadRequest, PluginError
+from sealgate.errors import AlreadyStored, BadRequest, Cancelled, PluginError
 from sealgate.plugin import Artifact
 from sealgate.storage.stored_objects import Transfer
 
@@ -101,6 +102,40 @@ def test_of_directories_at_the_same_time_none_is_mixed(store, call, at, plant, s
         assert seen(path) == won[0]
     else:
         assert backend.list_objects(call, at("trees/one")) == []
+
+
+@pytest.mark.parametrize("source", ["file", "directory"])
+def test_a_caller_who_leaves_after_the_object_was_created_can_save_again(backend, call, at, plant, source, monkeypatch):
+    path, key = plant(b"x" if source == "file" else {"a": b"1", "b/c": b"2"}), f"left/{source}"
+    backend.save_stream(new_call(), at("before"), iter([]))  # it finds out that the store has create-only writes
+    leaving, create = new_call(), Bucket.create
+
+    async def create_and_leave(*arguments, **named):
+        await create(*arguments, **named)
+        leaving.cancel()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "create", create_and_leave)
+        with pytest.raises(Cancelled):
+            backend.save(leaving, at(key), path)
+    assert backend.list_objects(call, at("left")) == []
+    backend.save(new_call(), at(key), path)
+
+
+@pytest.mark.parametrize("size", [1000, MIB + 1])
+def test_a_create_that_is_cancelled_at_any_time_leaves_nothing(backend, call, at, plant, size):
+    backend.save_stream(new_call(), at("before"), iter([]))
+    path = plant({str(number): b"x" * size for number in range(6)})
+    for step in range(20):
+        key, leaving = f"cut/{step}", new_call()
+        timer = threading.Timer(step / 400, leaving.cancel)
+        timer.start()
+        try:
+            backend.save(leaving, at(key), path)
+        except Cancelled:
+            assert backend.list_objects(call, at(key)) == []
+        finally:
+            timer.cancel()
 
 
 @pytest.mark.parametrize("first", ["file", "directory"])

@@ -7,8 +7,9 @@ at the same time, at least one then finds the other one, and takes back what it 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import closing, suppress
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 
 from sealgate import envelope
 from sealgate.backend.beneath import Beneath
@@ -16,26 +17,31 @@ from sealgate.backend.bucket import Bucket
 from sealgate.backend.errors import SAYS
 from sealgate.backend.in_flight import run
 from sealgate.backend.trees import open_files, planned_keys, store_each
-from sealgate.call import Call
+from sealgate.call import Call, Operation
 from sealgate.errors import AlreadyStored, PluginError
 from sealgate.plugin import Chunk
 
+_UNDOING = 10.0
+"""Seconds that the objects of a write which failed may take to be deleted."""
+
 
 def create_file(bucket: Bucket, call: Call, key: str, chunks: Iterable[Chunk], size: int | None = None) -> None:
-    """Store what `chunks` yields as the object `key`.
+    """Store what `chunks` yields as the object `key`. If this raises after that, the object is deleted again.
 
     Raises:
         AlreadyStored: something is stored under the key, or beneath it. It stays as it is.
     """
     run(call, bucket.create(key, chunks, size=size))
     directory, _, name = key.rpartition("/")
-    is_taken = bucket.exists(directory) if directory and name == envelope.MANIFEST else False
-    if is_taken or Beneath(bucket, call, key).is_any():
-        _take_back(bucket, call, {key})
+    with _taken_back(bucket, call, {key}):
+        call.check()
+        is_taken = bucket.exists(directory) if directory and name == envelope.MANIFEST else False
+        if is_taken or Beneath(bucket, call, key).is_any():
+            raise AlreadyStored(says=SAYS)
 
 
 def create_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
-    """Store the directory open as `root` beneath `key`.
+    """Store the directory open as `root` beneath `key`. If this raises, what was stored is deleted again.
 
     Raises:
         AlreadyStored: something is stored under the key, or an object of the directory. It stays as it is.
@@ -47,17 +53,21 @@ def create_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
         await bucket.create(key, chunks, size=size)
         stored.add(key)
 
-    try:
+    with _taken_back(bucket, call, stored):
         with closing(open_files(key, root, set())) as files:
             run(call, store_each(bucket, call, create, files))
+        if bucket.exists(key):
+            raise AlreadyStored(says=SAYS)
+
+
+@contextmanager
+def _taken_back(bucket: Bucket, call: Call, stored: set[str]) -> Iterator[None]:
+    """Delete the objects `stored` if the body raises. Nobody could store anything under their keys otherwise."""
+    try:
+        yield
     except BaseException:
+        # A call whose caller has left carries out nothing any more.
+        undoing = Call(Operation.DELETE, time.monotonic() + _UNDOING, hides=call.hides)
         with suppress(PluginError):
-            bucket.delete(call, stored)
+            bucket.delete(undoing, stored)
         raise
-    if bucket.exists(key):
-        _take_back(bucket, call, stored)
-
-
-def _take_back(bucket: Bucket, call: Call, stored: set[str]) -> None:
-    bucket.delete(call, stored)
-    raise AlreadyStored(says=SAYS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from contextlib import suppress
 from itertools import chain
@@ -32,6 +33,9 @@ _SMALL = _MIB
 """Up to this many bytes, an object is written by one request. A server may close the connection of a larger one before
 it has read the body, and its refusal is then lost."""
 
+_LAST_ANSWER = 5.0
+"""Seconds that a write which was cancelled waits for the answer to its last request, if it must replace nothing."""
+
 
 async def write(
     store: ObjectStore,
@@ -44,7 +48,8 @@ async def write(
 ) -> None:
     """Store the bytes that `chunks` yields once it has ended normally. If it raises, nothing is stored.
 
-    If the work is cancelled in its last request, the object may be stored or not, but never in part.
+    If the work is cancelled in its last request, the object may be stored or not, but never in part. With `only_new`,
+    that request is waited for up to `_LAST_ANSWER`, and the object that it created is deleted.
 
     Args:
         store: the library's store.
@@ -77,7 +82,36 @@ async def write(
 
 async def _put(store: ObjectStore, name: str, content: bytes, *, only_new: bool) -> None:
     with store_errors(writing=True):
-        await obstore.put_async(store, name, content, mode="create" if only_new else "overwrite", use_multipart=False)
+        if not only_new:
+            await obstore.put_async(store, name, content, mode="overwrite", use_multipart=False)
+            return
+        request = asyncio.ensure_future(_create(store, name, content))
+        try:
+            await _answered(request)
+        except asyncio.CancelledError:
+            # Nobody could store anything under this key later. So the object must not be left, if it was created.
+            if request.done() and not request.cancelled() and not request.exception():
+                with suppress(PluginError), store_errors():
+                    await obstore.delete_async(store, name)
+            raise
+
+
+async def _create(store: ObjectStore, name: str, content: bytes) -> None:
+    await obstore.put_async(store, name, content, mode="create", use_multipart=False)
+
+
+async def _close(writer: AsyncWritableFile) -> None:
+    await writer.close()
+
+
+async def _answered(request: asyncio.Task[None]) -> None:
+    """Wait for the answer to a request, for up to `_LAST_ANSWER` even if the work is cancelled meanwhile."""
+    try:
+        await asyncio.shield(request)
+    except asyncio.CancelledError:
+        await asyncio.wait([request], timeout=_LAST_ANSWER)
+        request.cancel()
+        raise
 
 
 def _part_size(size: int | None) -> int:
@@ -117,7 +151,10 @@ class _UploadInParts:
             raise
         try:
             with store_errors(writing=True):
-                await writer.close()
+                if self._only_new:
+                    await _answered(asyncio.ensure_future(_close(writer)))
+                else:
+                    await writer.close()
         except BaseException:
             self._release()
             raise
