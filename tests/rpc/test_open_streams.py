@@ -27,6 +27,7 @@ from sealgate.rpc.streams import (
     Streams,
     spare_memory,
     stream_limit,
+    upload_places,
 )
 
 MIB = 1 << 20
@@ -79,6 +80,22 @@ def test_a_large_stream_beyond_the_bound_is_refused_at_once_and_not_after_anothe
         assert any(mark in refused.value.line(call(), "a") for mark in TRANSIENT)
         first.close()
         large(third)
+
+
+def test_a_large_upload_takes_two_places_where_memory_is_scarce():
+    assert [upload_places(memory) for memory in (None, 8192 * MIB, 768 * MIB)] == [1, 1, 2]
+    streams = Streams(3, upload_places=2)
+    with (
+        streams.open(Call(Operation.SAVE_STREAM), lambda: None) as first,
+        streams.open(Call(Operation.SAVE_STREAM), lambda: None) as second,
+        streams.open(call(), lambda: None) as third,
+    ):
+        first.moves(2 * SMALL)
+        with pytest.raises(Busy, match="large streams are open"):
+            second.moves(2 * SMALL)
+        third.moves(2 * SMALL)
+    with streams.open(Call(Operation.SAVE_STREAM), lambda: None) as later:
+        later.moves(2 * SMALL)
 
 
 def test_an_upload_whose_first_frame_does_not_come_is_ended_soon():

@@ -24,7 +24,16 @@ from sealgate.plugin import ArtifactPlugin
 from sealgate.rpc.edge import LARGEST_MESSAGE, Edge
 from sealgate.rpc.observer import FindObserver, no_observer, observed
 from sealgate.rpc.running import RunningCalls
-from sealgate.rpc.streams import MOST_SMALL, MOST_WAITING, MOST_WORK, WINDOW, Streams, memory_limit, stream_limit
+from sealgate.rpc.streams import (
+    MOST_SMALL,
+    MOST_WAITING,
+    MOST_WORK,
+    WINDOW,
+    Streams,
+    memory_limit,
+    stream_limit,
+    upload_places,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -161,7 +170,7 @@ class _ArtifactService(grpc.GenericRpcHandler):
         self._refuses = False
         memory = memory_limit()
         most_large = stream_limit(memory)
-        edge = Edge(plugin, find_observer, Streams(most_large), running)
+        edge = Edge(plugin, find_observer, Streams(most_large, upload_places=upload_places(memory)), running)
         handlers: dict[Operation, grpc.RpcMethodHandler[Any, Any]] = {
             Operation.OPEN_STREAM: grpc.unary_stream_rpc_method_handler(edge.open_stream),
             Operation.SAVE_STREAM: grpc.stream_unary_rpc_method_handler(edge.save_stream),

@@ -37,6 +37,9 @@ the downstream, and they share `layers.beside.MOST` more: together as many as a 
 MEMORY_OF_A_STREAM = 18 << 20
 """Bytes of a large stream whose reader takes it as fast as it can, in this process and in a downstream that is its
 child (docs/decisions/slow-readers.md)."""
+PLACES_OF_AN_UPLOAD = 2
+"""How many places among the large streams a SaveStream takes where memory is scarce: with the bundled backend in this
+process it costs up to 28 MiB."""
 MEMORY_OF_THE_PROCESS = 96 << 20
 """Bytes that both processes need without calls."""
 LONGEST_STALL, LONGEST_SILENCE = 120.0, 20.0
@@ -54,8 +57,17 @@ def stream_limit(memory: int | None) -> int:
     """
     if memory is None:
         return MOST_LARGE
-    places = (memory - MEMORY_OF_THE_PROCESS) * 2 // (3 * MEMORY_OF_A_STREAM)
-    return max(2, min(MOST_LARGE, places - MOST_SMALL))
+    return max(2, min(MOST_LARGE, _places(memory)))
+
+
+def upload_places(memory: int | None) -> int:
+    """Return how many places among the large streams a large SaveStream takes."""
+    is_scarce = memory is not None and _places(memory) < PLACES_OF_AN_UPLOAD * MOST_LARGE
+    return PLACES_OF_AN_UPLOAD if is_scarce else 1
+
+
+def _places(memory: int) -> int:
+    return (memory - MEMORY_OF_THE_PROCESS) * 2 // (3 * MEMORY_OF_A_STREAM) - MOST_SMALL
 
 
 def spare_memory(memory: int | None) -> int | None:
@@ -84,12 +96,19 @@ class Streams:
         most_large: how many large ones may be open at once.
         longest_stall: see `LONGEST_STALL`.
         clock: as `time.monotonic`.
+        upload_places: how many places a large SaveStream takes.
     """
 
     def __init__(
-        self, most_large: int, longest_stall: float = LONGEST_STALL, clock: Callable[[], float] = time.monotonic
+        self,
+        most_large: int,
+        longest_stall: float = LONGEST_STALL,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        upload_places: int = 1,
     ) -> None:
         self._most_large = most_large
+        self._upload_places = upload_places
         self._large = 0
         self._longest_stall = longest_stall
         self._clock = clock
@@ -106,7 +125,8 @@ class Streams:
             cancel: ends its RPC from another thread.
 
         """
-        stream = OpenStream(call, cancel, self._clock, self._require_large)
+        places = self._upload_places if call.operation is Operation.SAVE_STREAM else 1
+        stream = OpenStream(call, cancel, self._clock, lambda: self._require_large(places))
         with self._lock:
             self._open.add(stream)
             if not self._watching:
@@ -117,16 +137,17 @@ class Streams:
         finally:
             with self._lock:
                 self._open.discard(stream)
-                self._large -= stream.is_large
+                self._large -= places * stream.is_large
 
-    def _require_large(self) -> None:
+    def _require_large(self, places: int) -> None:
         with self._lock:
-            if self._large >= self._most_large:
+            if self._large + places > self._most_large:
                 raise Busy(
-                    f"{self._most_large} large streams are open, and the memory of this process allows no more",
+                    f"{self._most_large} large streams are open, where a large upload may count as"
+                    f" {self._upload_places}, and the memory of this process allows no more",
                     remedy="Try again, or give the container more memory",
                 )
-            self._large += 1
+            self._large += places
 
     def end_stalled(self) -> None:
         """End every stream that has made no progress for too long."""
