@@ -91,7 +91,7 @@ def test_calls_stay_within_the_memory_of_the_container(make, limit, transfer, ki
     ("limit", "kinds", "calls"),
     [
         (512, ("OpenStream",), 40),
-        (512, ("SaveStream",), 40),
+        (512, ("SaveStream",), 20),
         (512, ("Save", "Load", "OpenStream", "SaveStream"), 64),
         (768, ("OpenStream",), 64),
         (768, ("Save", "SaveStream"), 64),
