@@ -162,8 +162,19 @@ def test_objects_that_a_store_keeps_although_it_reports_success_are_an_error(mot
     bench.save("t", bench.work / "tree")
     bench.file(b"new", "other/new")
     monkeypatch.setattr(bench.below, "delete_objects", lambda *_: True)
+    monkeypatch.setattr(bench.below, "delete", lambda *_: None)
     with pytest.raises(DataLoss, match="objects are still stored beneath the key"):
         bench.save("t", bench.work / "other")
+
+
+def test_the_marker_of_a_folder_is_removed_with_the_directory_that_is_replaced(moto, bucket, bench_at):
+    """Its key ends in a slash, without which it is listed: there is no object of exactly the listed key."""
+    bench = bench_at(moto.endpoint)
+    bench.save("t", bench.work / "tree")
+    moto.client.put_object(Bucket=bucket, Key="t/folder/", Body=b"foreign")
+    bench.file(b"new", "other/new")
+    bench.save("t", bench.work / "other")
+    assert moto.keys(bucket) == {"t/new", f"t/{MANIFEST}"}
 
 
 # --- the backend ------------------------------------------------------------------------------------------

@@ -83,8 +83,12 @@ class Deleter:
         """
         if not keys:
             return
-        self._delete_each(call, artifact, keys)
+        at_once = self._delete_each(call, artifact, keys)
         left = keys & self._beneath(call, artifact)
+        if left and at_once:
+            # Such as a folder's marker, whose own key ends in a slash: it is listed without that.
+            self._delete_one_by_one(call, artifact, left)
+            left = keys & self._beneath(call, artifact)
         if left:
             raise _remains(len(left))
 
@@ -180,10 +184,15 @@ class Deleter:
             raise _remains(1)
         return is_answered
 
-    def _delete_each(self, call: Call, artifact: Artifact, keys: AbstractSet[str]) -> None:
-        """Delete the objects `keys`. One beneath another goes first: the Delete of the other can delete both."""
+    def _delete_each(self, call: Call, artifact: Artifact, keys: AbstractSet[str]) -> bool:
+        """Delete the objects `keys`, and return whether the downstream has deleted exactly them at once."""
         if self._stored.downstream.delete_objects(call, artifact, keys):
-            return
+            return True
+        self._delete_one_by_one(call, artifact, keys)
+        return False
+
+    def _delete_one_by_one(self, call: Call, artifact: Artifact, keys: AbstractSet[str]) -> None:
+        """Delete the objects `keys`. One beneath another goes first: the Delete of the other can delete both."""
         for key in sorted(keys, reverse=True):
             call.check()
             self._stored.delete(call, replace(artifact, key=key))
