@@ -143,8 +143,8 @@ def _partly_written(home: Path) -> str:
 
     scene = Scene(home, _grant(maxBytes="1MiB"), below=Growing())
     scene.plant("team-a/x/a")
-    for name in "ab":
-        scene.file(name=f"tree/{name}")
+    scene.file(bytes(1 << 20), "tree/a")  # too large to be on its way beside another file
+    scene.file(name="tree/b")
     return scene.saved(scene.work / "tree")
 
 
