@@ -63,8 +63,8 @@ def at_once(proxy: Proxy, calls: int, *kinds: str) -> Counter[str]:
 @pytest.mark.parametrize(
     ("limit", "transfer", "kinds", "calls"),
     [
-        (160, "file", ("Save", "Load", "OpenStream"), 12),
-        pytest.param(128, "file", ("Save", "Load", "OpenStream"), 12, marks=pytest.mark.large),
+        (128, "file", ("Save", "Load", "OpenStream"), 12),
+        pytest.param(160, "file", ("Save", "Load", "OpenStream"), 12, marks=pytest.mark.large),
         pytest.param(96, "file", ("Save", "Load"), 12, marks=pytest.mark.large),
         pytest.param(128, "stream", ("Save", "Load"), 12, marks=pytest.mark.large),
         pytest.param(512, "file", ("Save", "Load", "OpenStream"), 64, marks=pytest.mark.large),
