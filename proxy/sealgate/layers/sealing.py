@@ -133,13 +133,11 @@ class Sealer:
             if has_file:
                 earlier.remove_file_at_key()
             before = (earlier.keys_beneath() if keeps_objects else None) or frozenset()
-            new: frozenset[str] = frozenset()
+            old = in_the_way = frozenset[str]()
             if before:
                 with opened_directory(spooled) as sealed:
-                    new = _keys_in(sealed, artifact.key)
-            old = before - new
+                    old, in_the_way = _not_in_tree(before, sealed, artifact.key)
             call.instructions.meter.will_remove(old)
-            in_the_way = _in_the_way(old, new)
             earlier.remove_objects(in_the_way)
             self._downstream.save(call, artifact, spooled)
             earlier.remove_objects(old - in_the_way)
@@ -309,12 +307,6 @@ def _seal_into_spool(
         return Totals(1, *envelope.seal_file(source.fd, file.fileno(), header, data_key, key, call.check, admit))
 
 
-def _keys_in(directory: int, key: str, *, skip_links: bool = False) -> frozenset[str]:
-    """Return the artifact keys of the files in the directory open as `directory`, which is the artifact `key`."""
-    places = envelope.walk(directory, skip_links=skip_links)
-    return frozenset(f"{key}/{place.path_of(name)}" for place in places for name in place.files)
-
-
 def _in_the_way_of(source: LocalSource, call: Call, artifact: Artifact, before: frozenset[str]) -> frozenset[str]:
     """Return the keys `before` that must be deleted before the files of a local directory are stored.
 
@@ -322,10 +314,31 @@ def _in_the_way_of(source: LocalSource, call: Call, artifact: Artifact, before: 
         Denied: a policy refuses the removal of one of them, or of another one that the directory does not have.
     """
     with local_errors("the local path"), envelope.savable():
-        local = _keys_in(source.fd, artifact.key, skip_links=call.instructions.skips_links)
+        old, in_the_way = _not_in_tree(before, source.fd, artifact.key, skip_links=call.instructions.skips_links)
     # All of them: a downstream may delete what is beneath the key of a file when it stores the file.
-    call.instructions.meter.will_remove(old := before - local)
-    return _in_the_way(old, local)
+    call.instructions.meter.will_remove(old)
+    return in_the_way
+
+
+def _not_in_tree(
+    before: frozenset[str], directory: int, key: str, *, skip_links: bool = False
+) -> tuple[frozenset[str], frozenset[str]]:
+    """Return the keys `before` that a local directory has no file for, and those of them that must be deleted first.
+
+    Args:
+        before: keys of stored objects.
+        directory: a descriptor of the directory.
+        key: the artifact key of the directory; each key in `before` is beneath it.
+        skip_links: whether links in it are left out.
+    """
+
+    def keys() -> Generator[str]:
+        for place in envelope.walk(directory, skip_links=skip_links):
+            yield from (f"{key}/{place.path_of(name)}" for name in place.files)
+
+    # The directory is read twice if need be, because a set of its 100,000 keys would take 15 MiB.
+    old = before.difference(keys())
+    return old, _in_the_way(old, keys()) if old else old
 
 
 def _in_the_way(old: AbstractSet[str], new: Iterable[str]) -> frozenset[str]:
