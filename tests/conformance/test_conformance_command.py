@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from harness.conforming import LARGEST, NAMES, SLOW, WITH_PROCESS, run_on
 from sealgate.cli import commands
 from sealgate.conformance.catalogue import CHECKS
 from sealgate.conformance.checks import ContractState
-from sealgate.conformance.client import ArgoClient
+from sealgate.conformance.client import ArgoClient, CallFailed
 from sealgate.conformance.content import Content
 from sealgate.conformance.workspace import Extent, Workspace
 
@@ -180,6 +181,36 @@ def test_a_plugin_that_has_gone_is_not_waited_for(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_key_that_a_listing_cannot_show_is_named_too(forgetful, tmp_path):
+    workspace = Workspace(Extent(), tmp_path, "odd", lambda at: ArgoClient(at, "{}", "vendor", 20))
+    workspace.use(str(forgetful))
+    saved = [workspace.saved(name, Content(1)) for name in ("odd//double", "file")]
+    assert sorted(workspace.close()) == sorted(f"the artifact {key}" for key in saved)
+
+
+@pytest.mark.parametrize("name", ["absent", "directory", "file"])
+def test_what_was_loaded_to_look_at_is_removed_at_once(name, served, tmp_path):
+    workspace = Workspace(Extent(), tmp_path, "space", lambda at: ArgoClient(at, "{}", "vendor", 20))
+    workspace.use(str(served))
+    workspace.saved("file", Content(1))
+    workspace.saved_tree("directory", {"file": b"1"})
+    assert workspace.is_stored(workspace.key(name)) == (name != "absent")
+    with suppress(CallFailed):
+        assert bool(workspace.difference(workspace.key(name), Content(1))) == (name == "directory")
+    assert list(workspace.directory.iterdir()) == []
+    assert workspace.close() == []
+
+
+def test_what_a_process_saved_before_its_end_is_deleted(tmp_path):
+    (tmp_path / "storage").mkdir()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VENDOR_ROOT", str(tmp_path / "storage"))
+        found = run_on(tmp_path, {"sigterm-busy"}, command=VENDOR)
+    assert found.results["sigterm-busy"].state is not ContractState.NOT_CHECKED
+    assert found.left == []
+    assert [path for path in (tmp_path / "storage").rglob("*") if path.is_file()] == []
+
+
 def test_it_touches_nothing_outside_its_prefix(tmp_path):
     (tmp_path / "storage/team").mkdir(parents=True)
     (tmp_path / "storage/team/file").write_bytes(b"of others")
@@ -203,7 +234,7 @@ def test_a_command_that_does_not_exist_is_named(tmp_path):
 
 def test_without_a_command_the_process_is_not_checked(served, tmp_path):
     done = command("--only", "sigterm", "--work", tmp_path, served)
-    assert done.stdout.splitlines()[0].startswith("not checked     sigterm")
+    assert done.stdout.splitlines()[1].startswith("not checked     sigterm")
     assert done.returncode == 0
 
 

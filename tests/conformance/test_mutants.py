@@ -101,7 +101,7 @@ NAMED_OF_PROCESS_TOO = {
     "prints-configuration": "output",
     "stale-socket": "start-stale",
 }
-LEAVES = {"forgets-delete", "leaves-children"}
+LEAVES = {"forgets-delete"}
 """Defects because of which artifacts stay behind."""
 UPLOADS = {"stores-cut", "deletes-first"}
 """Defects that show only after a cancellation has arrived."""
@@ -111,12 +111,15 @@ QUICK = IN_PROCESS - SLOW
 
 def run_mutant(defect, directory, names, seconds=20.0):
     settle = 0.3 if defect in UPLOADS else 0.05
+    plugin = mutant.Mutant(defect)
     with tempfile.TemporaryDirectory(prefix="sg-") as short:
-        server = mutant.server_of(mutant.Mutant(defect), f"{short}/socket")
+        server = mutant.server_of(plugin, f"{short}/socket")
         try:
-            return run_on(directory, names, socket=f"{short}/socket", seconds=seconds, settle=settle)
+            found = run_on(directory, names, socket=f"{short}/socket", seconds=seconds, settle=settle)
         finally:
             server.stop(None)
+    assert bool(found.left) == bool(plugin.stored)
+    return found
 
 
 def test_the_plugin_without_a_defect_passes_every_check(tmp_path):
@@ -139,6 +142,12 @@ def test_a_defect_is_named_by_its_check_alone_of_all(defect, tmp_path):
     found = run_mutant(defect, tmp_path, IN_PROCESS, seconds=3)
     assert found.failed == {(NAMED | NAMED_TOO)[defect]}, found.found()
     assert bool(found.left) == (defect in LEAVES)
+
+
+def test_what_is_loaded_for_an_absent_key_is_not_named_as_left(tmp_path):
+    found = run_mutant("absent-is-empty", tmp_path, {"absent-load", "key-odd"})
+    assert found.failed == {"absent-load"}
+    assert found.left == []
 
 
 def _run_program(defect, monkeypatch, directory, names):

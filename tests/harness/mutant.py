@@ -34,7 +34,7 @@ class Refuses(Exception):
 class Mutant:
     def __init__(self, defect: str = "") -> None:
         self.defect = defect
-        self._stored: dict[str, bytes | dict[str, bytes | None]] = {}
+        self.stored: dict[str, bytes | dict[str, bytes | None]] = {}
         self._deleted: set[str] = set()
         self._lock = threading.Lock()
         self._reading = threading.Lock()
@@ -64,10 +64,10 @@ class Mutant:
     def _find(self, key: str) -> bytes | dict[str, bytes | None] | None:
         if key == OUTSIDE:
             return Path(OUTSIDE).read_bytes()
-        found = self._stored.get(key)
+        found = self.stored.get(key)
         if found is not None:
             return found
-        for top, stored in self._stored.items():
+        for top, stored in self.stored.items():
             name = key.removeprefix(f"{top}/")
             if isinstance(stored, dict) and name != key and stored.get(name) is not None:
                 return None if self.has("no-children") else stored[name]
@@ -75,7 +75,7 @@ class Mutant:
 
     def _replace(self, key: str, content: bytes | dict[str, bytes | None]) -> None:
         with self._lock:
-            old = self._stored.get(key)
+            old = self.stored.get(key)
             if self.has("keeps-old") and isinstance(old, bytes) and isinstance(content, bytes):
                 return
             if self.has("merges") and isinstance(old, dict) and isinstance(content, dict):
@@ -83,11 +83,11 @@ class Mutant:
             if self.has("file-wins") and isinstance(old, bytes) and isinstance(content, dict):
                 return
             if self.has("directory-wins") and isinstance(old, dict) and isinstance(content, bytes):
-                self._stored[f"{key}/."] = content  # neither
+                self.stored[f"{key}/."] = content  # neither
                 return
             if self.has("keeps-children") and isinstance(old, dict) and isinstance(content, bytes):
-                self._stored.update({f"{key}/{name}": data for name, data in old.items() if data is not None})
-            self._stored[key] = content
+                self.stored.update({f"{key}/{name}": data for name, data in old.items() if data is not None})
+            self.stored[key] = content
             self._deleted.discard(key)
 
     def save(self, request: pb.SaveArtifactRequest, _: grpc.ServicerContext) -> None:
@@ -246,7 +246,7 @@ class Mutant:
         yield pb.OpenStreamResponse(is_end=True)
 
     def _again(self, key: str, data: bytes) -> bytes:
-        found = self._stored.get(key, b"" if self.has("ends-on-delete") else data)
+        found = self.stored.get(key, b"" if self.has("ends-on-delete") else data)
         return found if isinstance(found, bytes) and (self.has("reads-again") or not found) else data
 
     def save_stream(self, requests, context: grpc.ServicerContext) -> pb.SaveArtifactResponse:
@@ -261,7 +261,7 @@ class Mutant:
             seconds = first.output_artifact.plugin.connection_timeout_seconds
             began = time.monotonic()
             if self.has("deletes-first"):
-                self._stored.pop(key, None)
+                self.stored.pop(key, None)
             with contextlib.suppress(grpc.RpcError, Exception) if self.has("stores-cut") else contextlib.nullcontext():
                 for frame in requests:
                     chunks.append(frame.chunk)
@@ -288,24 +288,24 @@ class Mutant:
     def delete(self, request: pb.DeleteArtifactRequest, _: grpc.ServicerContext) -> None:
         key = self._key(request.artifact)
         with self._lock:
-            if self.has("delete-absent") and key not in self._stored:
+            if self.has("delete-absent") and key not in self.stored:
                 raise Refuses("not found")
             if self.has("delete-once") and key in self._deleted:
                 raise Refuses("already deleted")
             if self.has("forgets-delete"):
                 return
-            if self.has("leaves-children") and isinstance(found := self._stored.get(key), dict):
-                self._stored[key] = dict(list(found.items())[1:])
+            if self.has("leaves-children") and isinstance(found := self.stored.get(key), dict):
+                self.stored[key] = dict(list(found.items())[1:])
                 return
-            for other in list(self._stored):
+            for other in list(self.stored):
                 if other == key or other.startswith(key if self.has("deletes-beside") else f"{key}/"):
                     self._deleted.add(other)
-                    del self._stored[other]
+                    del self.stored[other]
 
     def list_objects(self, request: pb.ListObjectsRequest, _: grpc.ServicerContext) -> pb.ListObjectsResponse:
         key = self._key(request.artifact)
         names: list[str] = []
-        for top, stored in list(self._stored.items()):
+        for top, stored in list(self.stored.items()):
             names += (
                 [f"{top}/{name}" for name, data in stored.items() if data is not None]
                 if isinstance(stored, dict)
@@ -322,13 +322,13 @@ class Mutant:
 
     def is_directory(self, request: pb.IsDirectoryRequest, _: grpc.ServicerContext) -> pb.IsDirectoryResponse:
         key = self._key(request.artifact)
-        if self.has("is-directory-absent") and key not in self._stored:
+        if self.has("is-directory-absent") and key not in self.stored:
             return pb.IsDirectoryResponse(error="not found")
         if self.has("file-is-directory"):
             return pb.IsDirectoryResponse(
-                is_directory=any(name.startswith(key) and name != key for name in self._stored)
+                is_directory=any(name.startswith(key) and name != key for name in self.stored)
             )
-        return pb.IsDirectoryResponse(is_directory=isinstance(self._stored.get(key), dict))
+        return pb.IsDirectoryResponse(is_directory=isinstance(self.stored.get(key), dict))
 
 
 def _answers(behave, answer):

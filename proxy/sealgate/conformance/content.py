@@ -119,6 +119,13 @@ def _up_to(size: int, path: Path) -> Iterator[bytes]:
             return
 
 
+def file_difference(expected: Content, path: Path) -> str:
+    """Say how the file at `path` differs from `expected`; empty if it does not."""
+    if (kind := kind_of(path)) != "a file":
+        return f"{kind} and not a file"
+    return expected.difference(file_chunks(path))
+
+
 def tree_difference(expected: Tree, path: Path) -> str:
     """Say how the directory at `path` differs from `expected`; empty if it does not."""
     if (kind := kind_of(path)) != "a directory":

@@ -217,6 +217,7 @@ END_CHECKS = (
         "SIGTERM ends it with exit code 0",
         "garbage collection is reported as failed, and its pod stays",
         _sigterm,
+        needs=("connect",),
         asks_process=True,
     ),
     ContractCheck(

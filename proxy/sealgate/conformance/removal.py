@@ -13,18 +13,11 @@ _ATTEMPTS = 5
 """How often Argo calls Delete until it succeeds."""
 
 
-def _is_there(workspace: Workspace, key: str, content: Content) -> bool:
-    try:
-        return not workspace.difference(key, content)
-    except CallFailed:
-        return False
-
-
 def _delete(workspace: Workspace) -> str:
     content = Content(SMALL, 30)
     key = workspace.saved("deleted", content)
     workspace.client.delete(key)
-    if _is_there(workspace, key, content):
+    if not workspace.fault(key, content):
         raise Violation("Delete reported success, and the artifact can still be loaded")
     return "a deleted artifact cannot be loaded"
 
@@ -61,7 +54,7 @@ def _beside(workspace: Workspace) -> str:
     content = Content(SMALL, 32)
     beside = [workspace.saved(name, content) for name in ("neighbour.txt", "neighbour-2", "neighbours/file")]
     workspace.client.delete(key)
-    if gone := [other.removeprefix(key) for other in beside if not _is_there(workspace, other, content)]:
+    if gone := [other.removeprefix(key) for other in beside if workspace.fault(other, content)]:
         raise Violation(f"Delete of KEY removed other artifacts, too: KEY{gone[0]}")
     return "Delete left artifacts whose keys begin with the same letters"
 

@@ -69,11 +69,7 @@ def _odd(workspace: Workspace) -> str:
                 raise Violation(f"Save under {shown} failed with {fault.code} and without a text") from None
             refused += 1
             continue
-        try:
-            difference = workspace.difference(key, content)
-        except CallFailed as fault:
-            difference = str(fault)
-        if difference:
+        if difference := workspace.fault(key, content):
             raise Violation(f"Save under {shown} reported success, and then: {difference}")
     if difference := workspace.difference(workspace.key("file"), Content(SMALL)):
         raise Violation(f"after these keys, Load of another artifact created {difference}")

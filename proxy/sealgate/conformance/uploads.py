@@ -108,11 +108,7 @@ def _cut_old(workspace: Workspace) -> str:
     keys = [workspace.saved(f"uploads/cut-old-{count}", old) for count in _CUT_AFTER]
     _cut_uploads(workspace, keys, Content(SMALL, 13))
     for key, count in zip(keys, _CUT_AFTER, strict=True):
-        try:
-            difference = workspace.difference(key, old)
-        except CallFailed as fault:
-            difference = str(fault)
-        if difference:
+        if difference := workspace.fault(key, old):
             raise Violation(f"after an upload that was cancelled after {count} chunks, the old artifact: {difference}")
     return f"uploads cut at {len(keys)} points left the older artifact as it was"
 

@@ -10,18 +10,23 @@ import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from sealgate.conformance.client import ArgoClient, CallFailed
-from sealgate.conformance.content import Content, Tree, file_chunks, kind_of, tree_difference, write_tree
+from sealgate.conformance.content import Content, Tree, file_difference, kind_of, tree_difference, write_tree
 from sealgate.conformance.program import PluginProcess, Program
 
 _OPEN_DIRECTORY = 0o777
 """The plugin may run as another user, and creates files in this directory. So it is in a pod."""
 _SHOWN_LEFT = 20
+_NOTHING = ("nothing", 0)
 _NO_ANSWER = ("DEADLINE_EXCEEDED", "UNAVAILABLE")
 SMALL = 1000
 """The bytes of an artifact whose size is not what a check is about."""
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +79,6 @@ class Workspace:
 
     def use(self, socket: str) -> None:
         """Call the plugin at `socket` from now on."""
-        if self._client is not None:
-            self._client.close()
         self._client = self._connect(socket)
 
     def client_of(self, socket: str) -> ArgoClient:
@@ -150,13 +153,14 @@ class Workspace:
         Raises:
             CallFailed: the Load failed.
         """
-        target = self.target()
-        self.client.load(key, target)
-        if (kind := kind_of(target)) != "a file":
-            return f"{kind} and not a file"
-        difference = content.difference(file_chunks(target))
-        self.discard(target)
-        return difference
+        return self._seen(key, partial(file_difference, content))
+
+    def fault(self, key: str, content: Content) -> str:
+        """Do the same as `difference`, and return the text of a Load that failed."""
+        try:
+            return self.difference(key, content)
+        except CallFailed as fault:
+            return str(fault)
 
     def tree_difference(self, key: str, tree: Tree) -> str:
         """Load `key` and say how the directory differs from `tree`; empty if it does not.
@@ -164,20 +168,26 @@ class Workspace:
         Raises:
             CallFailed: the Load failed.
         """
-        target = self.target()
-        self.client.load(key, target)
-        difference = tree_difference(tree, target)
-        self.discard(target)
-        return difference
+        return self._seen(key, partial(tree_difference, tree))
 
     def is_stored(self, key: str) -> bool:
         """Return whether a Load of `key` creates something."""
+        return self._created(key) != _NOTHING
+
+    def _created(self, key: str) -> tuple[str, int]:
+        """Return the kind of what a Load of `key` creates, and its bytes."""
+        with suppress(CallFailed):
+            return self._seen(key, _kind_and_size)
+        return _NOTHING
+
+    def _seen(self, key: str, look: Callable[[Path], Found]) -> Found:
+        """Load `key`, return what `look` says of the path, and remove what is there: it can be large."""
         target = self.target()
         try:
             self.client.load(key, target)
-        except CallFailed:
-            return False
-        return kind_of(target) != "nothing"
+            return look(target)
+        finally:
+            self.discard(target)
 
     # --- the end ------------------------------------------------------------------------------------------
 
@@ -194,27 +204,40 @@ class Workspace:
         return left
 
     def _delete_keys(self) -> list[str]:
-        failed = []
+        refused = set()
         for number, key in enumerate(keys := list(self._keys)):
             try:
                 self.client.delete(key)
             except CallFailed as fault:
                 if fault.code in _NO_ANSWER:  # each further call would take as long
                     return ["the plugin no longer answers, so it keeps what was stored of:", *_sentences(keys[number:])]
-                if self.is_stored(key):
-                    failed.append(key)
+                refused.add(key)
         with suppress(CallFailed):
-            beneath = [key for key in self.client.list_objects(self.run_key) if self._is_own(key)]
-            if beneath:
-                for key in beneath:
-                    self.client.delete(key)
-                failed = [key for key in self.client.list_objects(self.run_key) if self._is_own(key)]
+            for key in self._listed():
+                self.client.delete(key)
             self.client.delete(self.run_key)  # a plugin on a file system may have left empty directories
-        return _sentences(failed)
+        listed: list[str] = []
+        with suppress(CallFailed):
+            listed = self._listed()
+        # A listing need not show a key such as odd//double.
+        doubtful = [key for key in keys if (key in refused or not _is_normal(key)) and key not in listed]
+        # Some plugins create an empty file for a key that is absent.
+        absent = {_NOTHING, self._created(f"{self.run_key}/never-saved")} if doubtful else {_NOTHING}
+        return _sentences([*(key for key in doubtful if self._created(key) not in absent), *listed])
 
-    def _is_own(self, key: str) -> bool:
-        """Return whether a listed key is beneath that of this run, also for a plugin that resolves `..`."""
-        return key.startswith(f"{self.run_key}/") and os.path.normpath(key) == key
+    def _listed(self) -> list[str]:
+        """Return the listed keys that are beneath that of this run, also for a plugin that resolves `..`."""
+        listed = self.client.list_objects(self.run_key)
+        return [key for key in listed if key.startswith(f"{self.run_key}/") and _is_normal(key)]
+
+
+def _kind_and_size(path: Path) -> tuple[str, int]:
+    kind = kind_of(path)
+    return (kind, path.lstat().st_size) if kind == "a file" else (kind, 0)
+
+
+def _is_normal(key: str) -> bool:
+    return os.path.normpath(key) == key
 
 
 def _sentences(keys: list[str]) -> list[str]:
