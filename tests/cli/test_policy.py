@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -312,3 +313,11 @@ def test_prove_exits_with_0_if_the_claim_holds_and_2_if_it_cannot_tell(versions)
     assert "`when` of main/r0" in text
     assert sealgate("diff", old, new)[0] == 1
     assert sealgate("prove", "--policy", old, "--never", "keys")[0] == 2
+
+
+@pytest.mark.parametrize("claim", [b"keys=\xff", b"op=\xff", b"\xff=a"])
+def test_a_claim_that_is_not_utf_8_is_named(claim, versions):
+    code, text = sealgate("prove", "--policy", versions[0], "--never", os.fsdecode(claim))
+    assert code == 2
+    assert text.startswith("--never: ")
+    assert "Traceback" not in text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import re
 import stat
 import sys
 from collections import Counter
@@ -16,7 +15,7 @@ from typing import TextIO
 from sealgate.cli import author
 from sealgate.cli.exit_codes import DONE, NOT_SO
 from sealgate.cli.foreign_text import shown
-from sealgate.cli.option_types import seconds
+from sealgate.cli.option_types import as_in_policies, seconds
 from sealgate.cli.progress import Progress
 from sealgate.cli.shared_options import add_output_option
 from sealgate.conformance.catalogue import CHECKS
@@ -26,6 +25,7 @@ from sealgate.conformance.program import Program
 from sealgate.conformance.workspace import Extent, Workspace
 from sealgate.errors import BadRequest
 from sealgate.policy import canonical_keys
+from sealgate.policy.schema import Size
 from sealgate.rpc.child_output import words_of
 from sealgate.storage.local_paths import local_errors
 
@@ -33,8 +33,6 @@ SUMMARY = "check whether an artifact plugin keeps Argo's contract"
 _LONGEST_FOUND = 400
 """Characters of what was found, which can contain a text of the plugin."""
 _PAGE = "docs/argo-contract.md"
-_UNITS = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_SIZE = re.compile(r"([0-9]{1,15})(|KiB|MiB|GiB)")
 _WORK = "a directory that the plugin sees at the same path and may use; default: the system's for temporary files"
 _EMPTY = "{}"
 """The default configuration. Argo takes an artifact whose configuration is empty as one without a plugin."""
@@ -63,7 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         choices=[check.name for check in CHECKS],
         metavar="CHECK",
-        help="run this check alone",
+        help="run this check, and those that it needs; may be repeated",
     )
     parser.add_argument("--list", action="store_true", help="list the checks, and run none")
     parser.add_argument(
@@ -71,7 +69,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=_size,
         default=extent.largest,
         metavar="SIZE",
-        help="the largest artifact, in bytes, KiB, MiB or GiB; default 33 MiB and 17 bytes",
+        help="the largest artifact, such as 300MiB; default 33 MiB and 17 bytes",
     )
     parser.add_argument(
         "--files", type=_count, default=extent.files, metavar="N", help="files of the largest directory; default 1000"
@@ -87,9 +85,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _size(text: str) -> int:
-    if not (found := _SIZE.fullmatch(text)):
-        raise argparse.ArgumentTypeError("must be a number of bytes, or one with KiB, MiB or GiB")
-    return int(found[1]) * _UNITS[found[2]]
+    if not (size := as_in_policies(Size)(text)):
+        raise argparse.ArgumentTypeError("must be at least 1 byte")
+    return size
 
 
 def _count(text: str) -> int:
@@ -155,7 +153,7 @@ def _workspace(options: argparse.Namespace, configuration: str) -> Workspace:
 def _is_socket(path: str) -> bool:
     try:
         return stat.S_ISSOCK(Path(path).stat().st_mode)
-    except OSError:
+    except OSError:  # Path.is_socket raises some of them
         return False
 
 

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+
+from sealgate.policy import schema
+from sealgate.policy.schema import Size
 
 
 def seconds(text: str) -> float:
@@ -14,3 +18,15 @@ def seconds(text: str) -> float:
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError("must be a positive number of seconds")
     return number
+
+
+def as_in_policies(kind: type[int]) -> Callable[[str], int]:
+    """Return a parser of options that are written as a policy writes `kind`: a `Size`, an `Age` or an `Instant`."""
+
+    def parsed(text: str) -> int:
+        try:
+            return int(schema.decode(kind, int(text) if kind is Size and text.isdecimal() else text))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return parsed

@@ -5,16 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
 
 from sealgate.cli.exit_codes import DONE, NOT_SO
+from sealgate.cli.option_types import as_in_policies
 from sealgate.cli.shared_options import add_output_option
 from sealgate.documents.validate import printable
 from sealgate.errors import shown_key
-from sealgate.policy import load, schema
+from sealgate.policy import load
 from sealgate.policy.contact import OWNER, RUNBOOK
 from sealgate.policy.decision import ALIASES, OPERATIONS, Decision, Measures, Request
 from sealgate.policy.engine import ProcessPolicy
@@ -54,32 +55,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{name}", default="", help=meaning)
     parser.add_argument("--attested", action="store_true", help="namespace and service account are attested")
-    parser.add_argument("--size", type=_of(Size), metavar="SIZE", help="the object's plaintext, such as 6GiB")
-    parser.add_argument("--total", type=_of(Size), metavar="SIZE", help="that of the whole request; default: --size")
+    parser.add_argument(
+        "--size", type=as_in_policies(Size), metavar="SIZE", help="the object's plaintext, such as 6GiB"
+    )
+    parser.add_argument(
+        "--total", type=as_in_policies(Size), metavar="SIZE", help="that of the whole request; default: --size"
+    )
     parser.add_argument("--files", type=int, metavar="N", help="the number of files in the request")
     parser.add_argument("--listing", type=int, metavar="N", help="the number of names that a listing returns")
-    parser.add_argument("--age", type=_of(Age), metavar="AGE", help="the time since the object was sealed, such as 30d")
+    parser.add_argument(
+        "--age", type=as_in_policies(Age), metavar="AGE", help="the time since the object was sealed, such as 30d"
+    )
     parser.add_argument(
         "--time",
-        type=_of(Instant),
+        type=as_in_policies(Instant),
         metavar="TIME",
         help="when the call begins, such as 2026-12-01T18:00:00Z; default: now",
     )
     parser.add_argument("--exists", action="store_true", help="an object is stored under the key already")
     parser.add_argument("--plaintext", action="store_true", help="the stored object is plaintext")
     add_output_option(parser, "text", "json")
-
-
-def _of(kind: type[int]) -> Callable[[str], int]:
-    """Return a parser of options that are written as in a policy."""
-
-    def parsed(text: str) -> int:
-        try:
-            return int(schema.decode(kind, int(text) if kind is Size and text.isdigit() else text))
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-
-    return parsed
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 
-from sealgate.documents.reader import read
+from sealgate.documents.reader import Unreadable, read
 from sealgate.documents.validate import did_you_mean
 from sealgate.policy.load import DocumentSource, Invalid, PolicySet, loaded
 from sealgate.policy.schema import API_VERSION
@@ -60,6 +60,8 @@ def parsed(text: str) -> PolicySet:
     }
     try:
         return loaded([DocumentSource(_SOURCE, read(json.dumps(document)))])
+    except Unreadable as fault:
+        raise Invalid([f"{_SOURCE}: {fault.fact}"]) from None
     except Invalid as invalid:
         # The place is one in the document, not in the claim.
         raise Invalid([f"{_SOURCE}: {fault.split(': ', 1)[1]}" for fault in invalid.faults]) from None
