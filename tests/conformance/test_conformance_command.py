@@ -57,6 +57,16 @@ def served() -> Iterator[Path]:
     yield from _serve("")
 
 
+class Recording(mutant.Mutant):
+    """A plugin that keeps the name by which an artifact calls it."""
+
+    called = ""
+
+    def _key(self, artifact):
+        self.called = artifact.plugin.name
+        return super()._key(artifact)
+
+
 @pytest.fixture
 def forgetful() -> Iterator[Path]:
     """The socket of a plugin that deletes nothing."""
@@ -250,6 +260,15 @@ def test_the_configuration_reaches_the_plugin_and_stays_out_of_the_report(tmp_pa
     assert "s3cr3t" not in done.stdout + done.stderr
 
 
+def test_the_name_of_the_plugin_is_in_each_artifact(tmp_path):
+    plugin = Recording()
+    with tempfile.TemporaryDirectory(prefix="sg-") as short:
+        server = mutant.server_of(plugin, f"{short}/socket")
+        assert command("--only", "file", "--plugin", "bank-s3", "--work", tmp_path, f"{short}/socket").returncode == 0
+        server.stop(None)
+    assert plugin.called == "bank-s3"
+
+
 def test_the_list_has_every_check_with_its_facts():
     text, as_json = command("--list").stdout.splitlines(), json.loads(command("--list", "--output", "json").stdout)
     assert [line.split()[0] for line in text] == [entry["check"] for entry in as_json] == list(NAMES)
@@ -270,6 +289,7 @@ def test_the_list_has_every_check_with_its_facts():
         (["--largest", "0", "--list"], "must be at least 1 byte"),
         (["--largest", "0KiB", "--list"], "must be at least 1 byte"),
         (["--files", "0", "--list"], "must be a number from 1 to 1000000"),
+        (["--plugin", "\udcff", "--", "plugin"], "the plugin's name is not one line of printable text"),
         (["--timeout", "0", "--list"], "must be a positive number of seconds"),
     ],
 )

@@ -12,7 +12,10 @@ from harness import mutant
 from harness.conforming import NAMES, SLOW, WITH_PROCESS, run_on
 
 from sealgate.conformance.checks import ContractState
+from sealgate.rpc import artifact_pb2 as pb
 
+EXACT = (4 << 20) - 5
+"""Bytes of data in a message of 4 MiB."""
 PROGRAM = [sys.executable, mutant.__file__]
 NAMED = {
     "absent-is-status": "absent-answer",
@@ -148,6 +151,41 @@ def test_what_is_loaded_for_an_absent_key_is_not_named_as_left(tmp_path):
     found = run_mutant("absent-is-empty", tmp_path, {"absent-load", "key-odd"})
     assert found.failed == {"absent-load"}
     assert found.left == []
+
+
+class ExactFrames(mutant.Mutant):
+    """A plugin whose messages are as large as Argo accepts."""
+
+    def _frames(self, _, data):
+        for start in range(0, len(data), EXACT):
+            yield pb.OpenStreamResponse(data=data[start : start + EXACT])
+        yield pb.OpenStreamResponse(is_end=True)
+
+
+def test_messages_of_exactly_4_mib_pass(tmp_path):
+    with tempfile.TemporaryDirectory(prefix="sg-") as short:
+        server = mutant.server_of(ExactFrames(), f"{short}/socket")
+        found = run_on(tmp_path, {"stream-messages"}, socket=f"{short}/socket")
+        server.stop(None)
+    assert found.failed == set(), found.found()
+    assert found.results["stream-messages"].found == f"the largest message has {4 << 20} bytes"
+
+
+class Repeating(mutant.Mutant):
+    """A plugin that lists one key very often."""
+
+    def list_objects(self, request, context):
+        answer = super().list_objects(request, context)
+        return pb.ListObjectsResponse(objects=[*answer.objects, *answer.objects[:1] * 100_000])
+
+
+def test_a_key_that_is_listed_very_often_is_named_at_once(tmp_path):
+    with tempfile.TemporaryDirectory(prefix="sg-") as short:
+        server = mutant.server_of(Repeating(), f"{short}/socket")
+        found = run_on(tmp_path, {"list"}, socket=f"{short}/socket")
+        server.stop(None)
+    assert found.failed == {"list"}
+    assert "twice: " in found.results["list"].found
 
 
 def _run_program(defect, monkeypatch, directory, names):

@@ -135,6 +135,8 @@ def _workspace(options: argparse.Namespace, configuration: str) -> Workspace:
         raise BadRequest("give either the socket of a running plugin, or -- and the plugin's command")
     if fault := canonical_keys.fault_of(f"{options.prefix}/x"):
         raise BadRequest(fault, remedy="Give --prefix a canonical key")
+    if not options.plugin.isprintable():
+        raise BadRequest("the plugin's name is not one line of printable text", remedy="Give --plugin another name")
     if options.socket and not _is_socket(options.socket):
         raise BadRequest(f"{options.socket} is not a socket", remedy="Start the plugin, or give its command after --")
     extent = Extent(options.largest, options.files, options.timeout)

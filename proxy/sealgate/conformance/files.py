@@ -37,7 +37,7 @@ def sizes(workspace: Workspace) -> list[int]:
 
 def is_foreign(path: Path) -> bool:
     """Return whether the file at `path` begins as `FOREIGN_FILE` does."""
-    return kind_of(path) == "a file" and b"".join(file_chunks(path)).startswith(_FOREIGN_BEGINS)
+    return kind_of(path) == "a file" and next(file_chunks(path), b"").startswith(_FOREIGN_BEGINS)
 
 
 def _file(workspace: Workspace) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import suppress
 
 from sealgate.argo import RETRIED_TEXTS
@@ -75,7 +76,7 @@ def _list(workspace: Workspace) -> str:
     parts = {
         "missing": sorted(expected - set(listed)),
         "not saved": sorted(set(listed) - expected),
-        "twice": sorted({name for name in listed if listed.count(name) > 1}),
+        "twice": sorted(name for name, count in Counter(listed).items() if count > 1),
     }
     if wrong := [f"{what}: {named(names)}" for what, names in parts.items() if names]:
         raise Violation("of the full keys, " + "; ".join(wrong))
@@ -107,8 +108,8 @@ def _list_large(workspace: Workspace) -> str:
         size = workspace.client.listing(key).ByteSize()
     except CallFailed as fault:
         return f"a listing of more than 4 MiB is an error: {fault.text}"
-    if size >= LARGEST_MESSAGE:
-        raise Violation(f"the listing has {size} bytes; Argo accepts less than {LARGEST_MESSAGE}")
+    if size > LARGEST_MESSAGE:
+        raise Violation(f"the listing has {size} bytes; Argo accepts up to {LARGEST_MESSAGE}")
     raise Violation(f"the listing of {len(tree)} objects has {size} bytes and is not complete")
 
 

@@ -77,7 +77,7 @@ def _connect(workspace: Workspace) -> str:
         path.parent.mkdir()
         _started(workspace, path)
     workspace.client.connect(min(_CONNECTION_SECONDS, workspace.extent.seconds))
-    return "HTTP/2 was ready at once"
+    return "HTTP/2 was ready in time"
 
 
 def _mode(workspace: Workspace) -> str:

@@ -71,11 +71,11 @@ def _messages(workspace: Workspace) -> str:
                 if frame.is_end or frame.error:
                     break
     except CallFailed as fault:
-        if largest < LARGEST_MESSAGE and fault.code != "RESOURCE_EXHAUSTED":
+        if largest <= LARGEST_MESSAGE and fault.code != "RESOURCE_EXHAUSTED":
             raise
         raise Violation(f"a message is larger than {LARGEST_MESSAGE} bytes: {fault.text}") from None
-    if largest >= LARGEST_MESSAGE:
-        raise Violation(f"a message has {largest} bytes; Argo accepts less than {LARGEST_MESSAGE}")
+    if largest > LARGEST_MESSAGE:
+        raise Violation(f"a message has {largest} bytes; Argo accepts up to {LARGEST_MESSAGE}")
     return f"the largest message has {largest} bytes"
 
 
@@ -182,7 +182,7 @@ CHECKS = (
     ContractCheck(
         "stream-messages",
         (47,),
-        "Each message has less than 4 MiB",
+        "Each message has at most 4 MiB",
         "Argo's client refuses the message, and the file cannot be opened in the user interface",
         _messages,
         needs=("file",),
