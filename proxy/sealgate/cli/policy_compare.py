@@ -163,7 +163,7 @@ def _explain(facts: dict[str, Any], path: Path) -> list[str]:
     if "component" not in facts:
         command.append("--component=")
     for name, value in facts.items():
-        option = {"serviceAccount": "service-account", "bytes": "size", "age": "age"}.get(name, name)
+        option = {"serviceAccount": "service-account", "bytes": "size"}.get(name, name)
         if value is True:
             command.append(f"--{option}")
         elif name == "age":

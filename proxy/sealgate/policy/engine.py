@@ -159,9 +159,7 @@ class ProcessPolicy:
                 # A key that the rule excludes may begin with the same prefix.
                 excluded = ready.matching.excluding(request.key) if patterns.match(request.key) is True else ""
                 but = f" (but not {excluded})" if excluded else ""
-                prefixes += [
-                    f"{prefix}{but}" for text in patterns.texts if "${" not in text and (prefix := _prefix(text))
-                ]
+                prefixes += [f"{prefix}{but}" for text in patterns.filled_in if (prefix := _prefix(text))]
         hints = list(dict.fromkeys(prefixes))[:_HINTS]
         advice = advice_of(self._enforced, f"Your keys start with {' or '.join(hints)}" if hints else "")
         return Verdict("deny", "NO_RULE", fact=f"no allow rule covers this key{suffix}", advice=advice)

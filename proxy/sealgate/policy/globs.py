@@ -164,19 +164,18 @@ class Automaton:
             self.accepting.append(1 << len(tokens))
             tokens.append(_END)
         self._accept = sum(self.accepting)
-        anything = sum(1 << n for n, part in enumerate(tokens) if part == _ONE)
+        self._other = sum(1 << n for n, part in enumerate(tokens) if part == _ONE)
         self.letters = {
             c: sum(1 << n for n, part in enumerate(tokens) if part == c) for c in {*tokens, "/"} if len(c) == 1
         }
         """The characters that patterns name, each with the states in which one of them expects it. All others are the
         same to them."""
-        self._other = anything
-        self._advance = {c: anything * (c != "/") | expecting for c, expecting in self.letters.items()}
-        self._advance["/"] |= sum(1 << n for n, part in enumerate(tokens) if part == _ANY)
+        self._skip_two = sum(1 << n for n, part in enumerate(tokens) if part == _ANY)
+        self._advance = {c: self._other * (c != "/") | expecting for c, expecting in self.letters.items()}
+        self._advance["/"] |= self._skip_two
         inside = sum(1 << n for n, part in enumerate(tokens) if part == _RUN)
         self._everywhere = sum(1 << n for n, part in enumerate(tokens) if part == _ANY_RUN)
         self._stay = inside | self._everywhere
-        self._skip_two = sum(1 << n for n, part in enumerate(tokens) if part == _ANY)
         self.start = self.step(self._closed(begins), "/")
         """The state before the first character."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from sealgate.documents.validate import DocumentFault, converted
 from sealgate.policy import readable, templates
-from sealgate.policy.load import DocumentSource
+from sealgate.policy.load import OF_KEYS, DocumentSource, patterns_in
 from sealgate.policy.schema import ArtifactPolicy, EncryptionRule, IdentityMatch, Match, Rule, decode
 
 _TWINS = (("Load", "OpenStream", "read"), ("Save", "SaveStream", "write"))
@@ -93,10 +93,10 @@ def _twins(rule: Rule, path: tuple[str, ...]) -> Iterator[DocumentFault]:
 
 
 def _patterns(match: Match, path: tuple[str, ...], folded: dict[str, str]) -> Iterator[DocumentFault]:
-    named = [("keys", *item) for item in enumerate(match.keys)]
-    named += [("exceptKeys", *item) for item in enumerate(match.except_keys)]
-    for field, number, pattern in named:
-        place = (*path, field, str(number))
+    for within, pattern in patterns_in(match):
+        if within[0] not in OF_KEYS:
+            continue
+        place = (*path, *within)
         other = folded.setdefault(pattern.casefold(), pattern)
         if other != pattern:
             yield DocumentFault(
@@ -112,21 +112,9 @@ def _patterns(match: Match, path: tuple[str, ...], folded: dict[str, str]) -> It
 
 def _spellings(match: Match, path: tuple[str, ...]) -> Iterator[DocumentFault]:
     """Warn of patterns in another language than that of policies."""
-    identity = match.identity
-    named = {
-        ("keys",): match.keys,
-        ("exceptKeys",): match.except_keys,
-        ("localPaths",): match.local_paths,
-        ("artifactNames",): match.artifact_names,
-        ("plugins",): match.plugins,
-        ("identity", "namespaces"): identity.namespaces,
-        ("identity", "serviceAccounts"): identity.service_accounts,
-        ("identity", "workflows"): identity.workflows,
-    }
-    for field, patterns in named.items():
-        for number, pattern in enumerate(patterns):
-            if doubt := _spelling(pattern) or (_name_doubt(pattern) if field[0] == "identity" else ""):
-                yield DocumentFault((*path, *field, str(number)), doubt)
+    for place, pattern in patterns_in(match):
+        if doubt := _spelling(pattern) or (_name_doubt(pattern) if place[0] == "identity" else ""):
+            yield DocumentFault((*path, *place), doubt)
 
 
 def _spelling(pattern: str) -> str:

@@ -29,6 +29,8 @@ _LONGEST_STREAM = 4 * LONGEST + 4
 """Bytes of UTF-8 that more than the longest document can have."""
 _OPEN_FILE = "standard input"
 """The name of an open file in faults. Only standard input is read in this way."""
+OF_KEYS = ("keys", "exceptKeys")
+"""The fields of a match whose patterns are for keys."""
 _KEY_NAME = re.compile(r"(?:(?P<mount>\w[\w-]*(?:/\w[\w-]*)*)/keys/)?(?P<name>\w(?:[\w.-]*\w)?)", re.ASCII)
 
 
@@ -246,8 +248,9 @@ def _faults_of(policy: ArtifactPolicy, installation: Installation) -> Iterator[D
             yield from (DocumentFault((*path, *fault.path), fault.fact) for fault in found)
 
 
-def _match_faults(match: Match, path: tuple[str, ...], params: dict[str, str]) -> Iterator[DocumentFault]:
-    patterns: dict[tuple[str, ...], tuple[str, ...]] = {
+def patterns_in(match: Match) -> Iterator[tuple[tuple[str, ...], str]]:
+    """Yield each pattern of `match`, with its place: the names of its fields, and its number."""
+    lists: dict[tuple[str, ...], tuple[str, ...]] = {
         ("keys",): match.keys,
         ("exceptKeys",): match.except_keys,
         ("localPaths",): match.local_paths,
@@ -257,16 +260,20 @@ def _match_faults(match: Match, path: tuple[str, ...], params: dict[str, str]) -
         ("identity", "serviceAccounts"): match.identity.service_accounts,
         ("identity", "workflows"): match.identity.workflows,
     }
-    for field, items in patterns.items():
-        for number, pattern in enumerate(items):
-            faults = list(templates.faults_of(pattern, params))
-            if not faults and (fault := globs.fault_of(pattern)):
-                faults = [fault]
-            if not faults and field in {("keys",), ("exceptKeys",)} and pattern.startswith("/"):
-                faults = ["a key pattern must not begin with a slash"]
-            if not faults and field == ("localPaths",) and not pattern.startswith(("/", "**")):
-                faults = ["a local path must begin with a slash or with **"]
-            yield from (DocumentFault((*path, *field, str(number)), fault) for fault in faults)
+    for fields, patterns in lists.items():
+        yield from (((*fields, str(number)), pattern) for number, pattern in enumerate(patterns))
+
+
+def _match_faults(match: Match, path: tuple[str, ...], params: dict[str, str]) -> Iterator[DocumentFault]:
+    for place, pattern in patterns_in(match):
+        faults = list(templates.faults_of(pattern, params))
+        if not faults and (fault := globs.fault_of(pattern)):
+            faults = [fault]
+        if not faults and place[0] in OF_KEYS and pattern.startswith("/"):
+            faults = ["a key pattern must not begin with a slash"]
+        if not faults and place[0] == "localPaths" and not pattern.startswith(("/", "**")):
+            faults = ["a local path must begin with a slash or with **"]
+        yield from (DocumentFault((*path, *place), fault) for fault in faults)
 
 
 def _rule_faults(rule: Rule, params: dict[str, str]) -> Iterator[DocumentFault]:

@@ -50,18 +50,16 @@ class Side:
     def of(cls, documents: PolicySet) -> Side:
         """Return a side with all rules that are enforced. Rules on trial decide nothing."""
         rules = []
-        for number, document in enumerate(documents.documents):
+        for document in documents.documents:
             spec = document.spec
             enforced = spec.enforcement == "enforce"
             rules += [
-                LiveRule(number, document, rule, _meaning(document, rule), _ANYTHING)
+                LiveRule(document, rule, _meaning(document, rule), _ANYTHING)
                 for rule in spec.rules
                 if (rule.enforcement or spec.enforcement) == "enforce"
             ]
             rules += [
-                LiveRule(number, document, rule, _meaning(document, rule), _ANYTHING)
-                for rule in spec.encryption
-                if enforced
+                LiveRule(document, rule, _meaning(document, rule), _ANYTHING) for rule in spec.encryption if enforced
             ]
         specs = [document.spec for document in documents.documents if document.spec.enforcement == "enforce"]
         defaults = (
@@ -93,8 +91,8 @@ class Side:
         A document keeps one encryption rule that cannot match: without any, the key of the configuration would apply.
         """
         documents = []
-        for number, document in enumerate(self.documents.documents):
-            changed = [change(live) for live in self.rules if live.number == number]
+        for document in self.documents.documents:
+            changed = [change(live) for live in self.rules if live.document is document]
             rules = [rule for rule in changed if isinstance(rule, Rule)]
             encryption = [rule for rule in changed if isinstance(rule, EncryptionRule)] or document.spec.encryption[:1]
             spec = structs.replace(document.spec, rules=tuple(rules), encryption=tuple(encryption))
@@ -216,8 +214,8 @@ def _kind(operation: str) -> str:
 
 
 def _filled(patterns: Sequence[Patterns]) -> list[str]:
-    """Return the patterns whose variables could be filled in."""
-    return list(dict.fromkeys(text for found in patterns for text in found.texts if "${" not in text))
+    """Return, without repetitions, the patterns whose variables could be filled in."""
+    return list(dict.fromkeys(text for found in patterns for text in found.filled_in))
 
 
 def _texts(patterns: Sequence[Patterns]) -> Iterator[str]:

@@ -31,8 +31,6 @@ _SEALING = "sealing"
 class LiveRule:
     """A rule that can still match, given what is chosen so far."""
 
-    number: int
-    """The number of its document."""
     document: ArtifactPolicy
     rule: Rule | EncryptionRule
     meaning: bytes
@@ -62,7 +60,7 @@ class LiveRule:
 
     def covers(self, operation: str) -> bool:
         """Return whether the rule can match a request for `operation`."""
-        return self.matching.identity is not False and operation in self.matching.operations
+        return operation in self.matching.operations
 
     def can_have(self, field: str, request: Request) -> bool:
         """Return whether the rule can match a request whose `field` is that of `request`."""
