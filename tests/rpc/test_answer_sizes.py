@@ -12,12 +12,13 @@ import grpc
 import pytest
 from harness.argo import Argo
 
+from sealgate.argo import LARGEST_MESSAGE
 from sealgate.call import Call, Operation
 from sealgate.errors import DownstreamStatus, LimitReached, Refused
 from sealgate.plugin import Artifact
 from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc.client import Downstream
-from sealgate.rpc.edge import LARGEST_ANSWER, LARGEST_ANSWER_METADATA, LARGEST_MESSAGE
+from sealgate.rpc.edge import LARGEST_ANSWER, LARGEST_ANSWER_METADATA
 from sealgate.rpc.endpoint import Endpoint
 from sealgate.rpc.server import ArtifactServer
 

@@ -15,13 +15,14 @@ from harness.argo import Argo
 from harness.chain import VENDOR, Proxy, eventually
 from harness.outcome import Outcome, outcome
 
+from sealgate.argo import SERVICE
 from sealgate.call import Call, Operation
 from sealgate.errors import Refused
 from sealgate.plugin import Artifact, Capabilities
 from sealgate.rpc import artifact_pb2 as pb
 from sealgate.rpc.child import ChildProcess
 from sealgate.rpc.client import Downstream
-from sealgate.rpc.server import SERVICE, ArtifactServer
+from sealgate.rpc.server import ArtifactServer
 
 pytestmark = pytest.mark.process
 

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from sealgate.argo import LARGEST_CHUNK
 from sealgate.errors import BadRequest
 from sealgate.plugin import Artifact
 from sealgate.rpc import artifact_pb2 as pb
@@ -17,7 +18,7 @@ from sealgate.rpc import wire
 
 INT32 = st.integers(-(2**31), 2**31 - 1)
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
-SIZES = st.sampled_from([0, 1, 127, 128, 16_383, 16_384, (1 << 20) + 1, wire.LARGEST_CHUNK])
+SIZES = st.sampled_from([0, 1, 127, 128, 16_383, 16_384, (1 << 20) + 1, LARGEST_CHUNK])
 
 
 @given(data=st.binary(min_size=1))

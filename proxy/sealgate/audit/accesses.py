@@ -11,6 +11,7 @@ from collections.abc import Callable
 import msgspec
 
 from sealgate import program_version
+from sealgate.argo import SERVICE
 from sealgate.audit.records import (
     LONGEST,
     Actor,
@@ -128,7 +129,7 @@ class Access:
             type_uid=_DATASTORE * 100 + activity,
             action="Denied" if denied else "Allowed",
             action_id=2 if denied else 1,
-            api=Api(call.operation, Named("artifact.ArtifactService")),
+            api=Api(call.operation, Named(SERVICE)),
             databucket=Named(printable(artifact.plugin, limit)),
             disposition="Blocked" if denied else "Error" if error else "Allowed",
             disposition_id=2 if denied else 27 if error else 1,

@@ -13,15 +13,11 @@ from typing import Any, Self, TypeVar
 import grpc
 from google.protobuf.message import Message
 
+from sealgate.argo import METHODS
 from sealgate.rpc import artifact_pb2 as pb
 
-LARGEST_MESSAGE = 4 << 20
-"""Bytes. Argo's client refuses a larger message."""
-FRAME = 2 << 20
-"""The bytes of a chunk that Argo sends in an upload."""
 IN_ANSWER = "in the answer"
 """The code of a failure that the message of the answer reports, and not a gRPC status."""
-PREFIX = "/artifact.ArtifactService/"
 _LARGEST_RECEIVED = 64 << 20
 """Bytes. Larger than Argo accepts, so that a check can say how large a message is."""
 _OPTIONS = (
@@ -114,7 +110,7 @@ class ArgoClient:
     def cancelled_load(self, key: str, path: Path, seconds: float) -> None:
         """Begin a Load to `path`, and cancel it after `seconds`."""
         request = pb.LoadArtifactRequest(input_artifact=self.artifact(key), path=str(path))
-        stub: Any = self.channel.unary_unary(f"{PREFIX}Load")
+        stub: Any = self.channel.unary_unary(f"{METHODS}Load")
         call = stub.future(request.SerializeToString(), timeout=self.seconds)
         time.sleep(seconds)
         call.cancel()
@@ -187,7 +183,7 @@ class ArgoClient:
     def raw(self, operation: str, request: bytes) -> bytes:
         """Call an operation with one request as bytes, and return its answer as bytes."""
         try:
-            stub: Any = self.channel.unary_unary(PREFIX + operation)
+            stub: Any = self.channel.unary_unary(f"{METHODS}{operation}")
             answer: bytes = stub(request, timeout=self.seconds)
         except grpc.RpcError as error:
             raise failure(operation, error) from None
@@ -203,7 +199,7 @@ class OpenedStream:
     """An OpenStream, which leaving the `with` statement cancels."""
 
     def __init__(self, client: ArgoClient, artifact: pb.Artifact | None) -> None:
-        stub: Any = client.channel.unary_stream(f"{PREFIX}OpenStream")
+        stub: Any = client.channel.unary_stream(f"{METHODS}OpenStream")
         self._call = stub(pb.OpenStreamRequest(artifact=artifact).SerializeToString(), timeout=client.seconds)
 
     def __enter__(self) -> Self:
@@ -237,7 +233,7 @@ class UploadCall:
     def __init__(self, client: ArgoClient, artifact: pb.Artifact, chunks: Iterable[bytes]) -> None:
         self._first = pb.SaveStreamArtifactRequest(output_artifact=artifact)
         self._chunks = chunks
-        stub: Any = client.channel.stream_unary(f"{PREFIX}SaveStream")
+        stub: Any = client.channel.stream_unary(f"{METHODS}SaveStream")
         self._call = stub.future(self._frames(), timeout=client.seconds)
 
     def __enter__(self) -> Self:

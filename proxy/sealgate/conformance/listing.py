@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from contextlib import suppress
 
-from sealgate.argo import RETRIED_TEXTS
+from sealgate.argo import LARGEST_MESSAGE, RETRIED_TEXTS
 from sealgate.conformance.checks import ContractCheck, NotChecked, Violation
-from sealgate.conformance.client import IN_ANSWER, LARGEST_MESSAGE, CallFailed
+from sealgate.conformance.client import IN_ANSWER, CallFailed
 from sealgate.conformance.content import Content, kind_of, named
 from sealgate.conformance.directories import STORED, TREE
 from sealgate.conformance.workspace import SMALL, Workspace

@@ -11,12 +11,10 @@ from sealgate.conformance.checks import ContractCheck, NotApplicable, Violation
 from sealgate.conformance.client import ArgoClient, CallFailed, UploadCall
 from sealgate.conformance.content import Content, file_chunks, kind_of
 from sealgate.conformance.files import FOREIGN_FILE, is_foreign
-from sealgate.conformance.workspace import SMALL, Workspace
+from sealgate.conformance.workspace import LONG_KEY, SMALL, Workspace
 from sealgate.rpc import artifact_pb2 as pb
 
 _UP = "../" * 12
-_LONG_KEY = 5000
-"""Bytes. Object stores accept 1024."""
 _UNKNOWN_FIELD = bytes([0xFA, 0x7F, 0x03]) + b"new"
 """The field with the number 2047, which no message has."""
 _CRASHED = {"UNKNOWN", "INTERNAL"}
@@ -26,7 +24,8 @@ _IDLE = 100
 _AT_ONCE, _EACH = 12, 4
 """Callers at the same time, and how often each of them saves, loads and reads."""
 _SLOW_CHUNKS = 4
-_CONNECTION_SECONDS = 1
+_TIMEOUT = 1
+"""Seconds: `connection_timeout_seconds` of an artifact, which is about the connection and limits no call."""
 
 
 def _climbing(workspace: Workspace) -> str:
@@ -59,7 +58,7 @@ def _outside(workspace: Workspace) -> str:
 def _odd(workspace: Workspace) -> str:
     refused = 0
     content = Content(SMALL, 42)
-    keys = ("odd//double", "odd/./dot", "odd/end/", "odd/nul\0byte", "odd/line\nbreak", f"odd/{'k' * _LONG_KEY}")
+    keys = ("odd//double", "odd/./dot", "odd/end/", "odd/nul\0byte", "odd/line\nbreak", f"odd/{'k' * LONG_KEY}")
     for name in keys:
         shown = repr(name if len(name) <= SMALL else f"odd/kkk… of {len(name)} bytes")
         try:
@@ -134,10 +133,10 @@ def _connection_timeout(workspace: Workspace) -> str:
 
     def chunks() -> Iterator[bytes]:
         for chunk in content.chunks(-(-SMALL // _SLOW_CHUNKS)):
-            time.sleep(1.2 * _CONNECTION_SECONDS / _SLOW_CHUNKS)
+            time.sleep(1.2 * _TIMEOUT / _SLOW_CHUNKS)
             yield chunk
 
-    artifact = workspace.client.artifact(key, connection_timeout_seconds=_CONNECTION_SECONDS)
+    artifact = workspace.client.artifact(key, connection_timeout_seconds=_TIMEOUT)
     with UploadCall(workspace.client, artifact, chunks()) as upload:
         answer = upload.answer()
     if not answer.success:

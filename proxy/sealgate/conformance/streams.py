@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 
+from sealgate.argo import LARGEST_MESSAGE
 from sealgate.conformance.checks import ContractCheck, Violation
-from sealgate.conformance.client import LARGEST_MESSAGE, CallFailed
+from sealgate.conformance.client import CallFailed
 from sealgate.conformance.content import Content
 from sealgate.conformance.files import sizes
 from sealgate.conformance.workspace import SMALL, Workspace

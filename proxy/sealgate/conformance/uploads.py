@@ -7,11 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 
+from sealgate.argo import LARGEST_CHUNK
 from sealgate.conformance.checks import ContractCheck, NotApplicable, Violation
-from sealgate.conformance.client import FRAME, CallFailed, UploadCall
+from sealgate.conformance.client import CallFailed, UploadCall
 from sealgate.conformance.content import Content
 from sealgate.conformance.files import sizes
-from sealgate.conformance.workspace import SMALL, Workspace
+from sealgate.conformance.workspace import LONG_KEY, SMALL, Workspace
 
 _CHUNK = 100
 _CUT_AFTER = (0, 1, 2, SMALL // _CHUNK)
@@ -20,8 +21,6 @@ _REFUSED_SECONDS = 5.0
 """Within this time a plugin has refused an upload, if it refuses it before its end."""
 _IN_BYTES = 200
 """The bytes of an upload that has one in each message."""
-_LONG_KEY = 5000
-"""Bytes of a key that a plugin refuses. Object stores accept 1024."""
 
 
 def _capabilities(workspace: Workspace) -> str:
@@ -52,7 +51,7 @@ def _upload(workspace: Workspace) -> str:
 def _sizes(workspace: Workspace) -> str:
     _require_offer(workspace)
     wrong = []
-    tried = [(size, FRAME) for size in sizes(workspace) if size] + [(_IN_BYTES, 1), ((2 << 20) + 1, FRAME)]
+    tried = [*((size, LARGEST_CHUNK) for size in (*sizes(workspace), LARGEST_CHUNK + 1)), (_IN_BYTES, 1)]
     for size, frame in tried:
         content, key = Content(size, size), workspace.key(f"uploads/{size}-{frame}.bin")
         try:
@@ -121,19 +120,19 @@ def _refused(workspace: Workspace) -> str:
         yield bytes(_CHUNK)
         may_end.wait()
 
-    artifact = workspace.client.artifact(workspace.key(f"uploads/{'k' * _LONG_KEY}"))
+    artifact = workspace.client.artifact(workspace.key(f"uploads/{'k' * LONG_KEY}"))
     with UploadCall(workspace.client, artifact, chunks()) as upload:
         try:
             answer = upload.answer(min(_REFUSED_SECONDS, workspace.extent.seconds / 2))
         except CallFailed as fault:
-            return f"an upload to a key of {_LONG_KEY} bytes was refused before its end: {fault.text}"
+            return f"an upload to a key of {LONG_KEY} bytes was refused before its end: {fault.text}"
         except TimeoutError:
             return _refused_late(upload, may_end)
         finally:
             may_end.set()
     if answer.success:
         raise Violation("an upload reported success before it had ended")
-    return f"an upload to a key of {_LONG_KEY} bytes was refused before its end: {answer.error}"
+    return f"an upload to a key of {LONG_KEY} bytes was refused before its end: {answer.error}"
 
 
 def _refused_late(upload: UploadCall, may_end: threading.Event) -> str:
@@ -145,7 +144,7 @@ def _refused_late(upload: UploadCall, may_end: threading.Event) -> str:
         raise Violation(f"an upload was refused only after its end: {fault.text}") from None
     if not answer.success:
         raise Violation(f"an upload was refused only after its end: {answer.error}")
-    raise NotApplicable(f"it accepts a key of {_LONG_KEY} bytes, so it refused no upload")
+    raise NotApplicable(f"it accepts a key of {LONG_KEY} bytes, so it refused no upload")
 
 
 CHECKS = (

@@ -25,6 +25,8 @@ _NOTHING = ("nothing", 0)
 _NO_ANSWER = ("DEADLINE_EXCEEDED", "UNAVAILABLE")
 SMALL = 1000
 """The bytes of an artifact whose size is not what a check is about."""
+LONG_KEY = 5000
+"""The bytes of a key that plugins may refuse. Object stores accept 1024."""
 
 Found = TypeVar("Found")
 

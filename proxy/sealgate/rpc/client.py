@@ -17,6 +17,7 @@ import grpc
 from google.protobuf.message import Message
 from typing_extensions import override
 
+from sealgate.argo import LARGEST_CHUNK, METHODS
 from sealgate.call import Call, Operation
 from sealgate.errors import (
     AlreadyStored,
@@ -51,7 +52,6 @@ _OPTIONS = (
 )
 # This process also lists to decide, to save and to delete: an answer may be larger than Argo accepts of this process.
 _OWN_METADATA = ((LARGEST_ANSWER_METADATA, str(LARGEST_ANSWER)),)
-_PREFIX = "/artifact.ArtifactService/"
 _SAYS = "downstream"
 _LIBRARY_TEXTS = (
     "failed to connect to all addresses",
@@ -156,7 +156,7 @@ class Downstream(ArtifactPlugin):
         """Yield the data of all frames, including that of a frame which also ends the stream."""
         request = pb.OpenStreamRequest(artifact=self._named(call, artifact)).SerializeToString()
         with self._rpc(call) as channel:
-            stub = self._instrument(channel).unary_stream(f"{_PREFIX}{Operation.OPEN_STREAM}")
+            stub = self._instrument(channel).unary_stream(f"{METHODS}{Operation.OPEN_STREAM}")
             stream = stub(request, **_rpc_options(call))
             if isinstance(stream, Generator):
                 channel.on_end(stream.close)
@@ -178,7 +178,7 @@ class Downstream(ArtifactPlugin):
         create_only, marked = self._create_only(call), self._marks_uploads
         own = (*create_only, UPLOAD_END) if marked else create_only
         with _SentUpload(first, chunks, marked=marked) as upload, self._rpc(call, own) as channel:
-            stub = self._instrument(channel).stream_unary(f"{_PREFIX}{Operation.SAVE_STREAM}")
+            stub = self._instrument(channel).stream_unary(f"{METHODS}{Operation.SAVE_STREAM}")
             future = stub.future(upload.frames(), **_rpc_options(call))
             try:
                 _accepted(_parse(pb.SaveArtifactResponse, future.result()))
@@ -231,7 +231,7 @@ class Downstream(ArtifactPlugin):
     def _unary_rpc(self, call: Call, operation: Operation, request: Message, own: _Marks = ()) -> Iterator[Any]:
         """Begin an RPC with one request and one answer; yield its `grpc.Future`."""
         with self._rpc(call, own) as channel:
-            stub = self._instrument(channel).unary_unary(f"{_PREFIX}{operation}")
+            stub = self._instrument(channel).unary_unary(f"{METHODS}{operation}")
             yield stub.future(request.SerializeToString(), **_rpc_options(call))
 
     @contextmanager
@@ -358,8 +358,8 @@ class _SentUpload(AbstractContextManager["_SentUpload"]):
             yield self._first
             for chunk in self._taken():
                 view = memoryview(chunk)
-                for start in range(0, len(view), wire.LARGEST_CHUNK):
-                    yield wire.chunk_frame(view[start : start + wire.LARGEST_CHUNK])
+                for start in range(0, len(view), LARGEST_CHUNK):
+                    yield wire.chunk_frame(view[start : start + LARGEST_CHUNK])
             if self._marked and not self._ended:
                 yield b""
         except Exception as fault:

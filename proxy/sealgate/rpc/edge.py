@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import grpc
 
+from sealgate.argo import LARGEST_MESSAGE
 from sealgate.call import Call, Operation, current_call, logged_key
 from sealgate.errors import DownstreamStatus, LimitReached, PluginError, Refused, out_of_descriptors
 from sealgate.log_event import LogEvent
@@ -31,8 +32,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("sealgate.call")
 
-LARGEST_MESSAGE = 4 << 20
-"""The largest message that Argo's client accepts, in bytes. No plugin may send it more, or expect more from it."""
 LARGEST_ANSWER = 32 << 20
 """The largest answer in bytes that a plugin may send to a caller who asks for more than Argo accepts. It holds the keys
 of 100,000 objects with 330 bytes each."""

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import grpc
 from typing_extensions import override
 
-from sealgate.argo import TRANSIENT
+from sealgate.argo import LARGEST_MESSAGE, SERVICE, TRANSIENT
 from sealgate.call import Operation
 from sealgate.errors import Unavailable
 from sealgate.plugin import ArtifactPlugin
-from sealgate.rpc.edge import LARGEST_MESSAGE, Edge
+from sealgate.rpc.edge import Edge
 from sealgate.rpc.observer import FindObserver, no_observer, observed
 from sealgate.rpc.running import RunningCalls
 from sealgate.rpc.streams import (
@@ -38,7 +38,6 @@ from sealgate.rpc.streams import (
 if TYPE_CHECKING:
     from pathlib import Path
 
-SERVICE = "artifact.ArtifactService"
 LONGEST_SOCKET = 107
 """The longest path of a Unix socket that the kernel accepts, in bytes."""
 _OWN_THREADS, _QUESTION_THREADS = 16, 32

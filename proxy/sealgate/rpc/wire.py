@@ -14,9 +14,6 @@ from sealgate.errors import BadRequest
 from sealgate.plugin import Artifact, Capabilities, Chunk
 from sealgate.rpc import artifact_pb2 as pb
 
-LARGEST_CHUNK = 2 << 20
-"""Argo's own limit for the chunk in one frame of SaveStream, in bytes."""
-
 _DATA = b"\x0a"  # field 1, length-delimited: OpenStreamResponse.data
 _CHUNK = b"\x12"  # field 2, length-delimited: SaveStreamArtifactRequest.chunk
 _REPLACES_WHOLE = ("sealgate-replaces", "1")

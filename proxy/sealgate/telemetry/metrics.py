@@ -26,6 +26,7 @@ from opentelemetry.sdk.metrics.view import (
 )
 
 from sealgate import program_version
+from sealgate.argo import SERVICE
 from sealgate.call import Call, Operation
 from sealgate.telemetry import names
 from sealgate.telemetry.environment import Signal, over_http, timeout
@@ -97,7 +98,7 @@ class Metrics:
         seconds = time.monotonic() - call.began
         facts = {
             names.RPC_SYSTEM: "grpc",
-            names.RPC_METHOD: f"artifact.ArtifactService/{call.operation}",
+            names.RPC_METHOD: f"{SERVICE}/{call.operation}",
             names.STATUS_CODE: outcome,
         }
         self._calls.record(seconds, facts | {names.ERROR_TYPE: kind} if kind else facts)
