@@ -17,6 +17,10 @@ from enum import StrEnum
 from sealgate.errors import Cancelled, DeadlineExceeded, PluginError, shown_key
 from sealgate.meter import Meter, Unlimited
 
+_UNDOING, _UNDOING_AT_THE_END = 10.0, 0.5
+"""Seconds that the objects of a write which failed may take to be deleted; and if this process ended the call, as it
+does when it ends itself: it then records the outcome only within the next second."""
+
 
 class Operation(StrEnum):
     """The operations of Argo's contract, by the names of their RPCs."""
@@ -220,6 +224,14 @@ class Call:
             callbacks, self._on_cancel = self._on_cancel, []
         for callback in callbacks:
             callback()
+
+    def undoing(self) -> Call:
+        """Return a Delete of its own for what this call has stored, with the same id and a deadline of its own.
+
+        A call whose caller has left carries out nothing any more.
+        """
+        deadline = time.monotonic() + (_UNDOING if self.ended_by is None else _UNDOING_AT_THE_END)
+        return Call(Operation.DELETE, deadline, self.metadata, hides=self.hides, id=self.id, trace=self.trace)
 
     def on_cancel(self, callback: Callable[[], object]) -> None:
         """Run `callback` when the caller goes away, or at once if it already has."""

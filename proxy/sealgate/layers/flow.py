@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hmac
 import logging
-import time
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from sealgate.call import Call, Operation, SealingInstructions, logged_key
+from sealgate.call import Call, SealingInstructions, logged_key
 from sealgate.envelope import Admit, Header, Totals
 from sealgate.errors import (
     BadRequest,
@@ -24,9 +23,6 @@ from sealgate.plugin import Artifact, ArtifactPlugin, Chunk
 
 log = logging.getLogger("sealgate.call")
 
-_UNDOING, _UNDOING_AT_THE_END = 10.0, 0.5
-"""Seconds that the objects of a Save which failed may take to be deleted; and if this process ends, which records the
-outcome only within the next second."""
 _UNDONE_AT_ONCE = 1000
 """Objects that are deleted together where the downstream can do that."""
 
@@ -92,7 +88,7 @@ def undo_partial_save(
         ended_here = isinstance(error, Denied | BadRequest)
         if not (whenever or ended_here):
             raise
-        undoing = _undoing(call)
+        undoing = call.undoing()
         # Deleting an object also deletes what is stored beneath its key, so the ancestors of old keys are kept, too.
         kept = {old for key in before or () for old in (*keys_above(key), key)}
         files = (replace(artifact, key=f"{artifact.key}/{path}") for path in written)
@@ -106,13 +102,6 @@ def undo_partial_save(
         if remaining and isinstance(error, Denied | BadRequest):
             error.fact += f"; objects already stored and not removed: {remaining}"
         raise
-
-
-def _undoing(call: Call) -> Call:
-    """Return a call of its own for what is undone: one whose caller has left carries out nothing any more."""
-    bound = _UNDOING if call.ended_by is None else _UNDOING_AT_THE_END
-    deadline = time.monotonic() + bound
-    return Call(Operation.DELETE, deadline, call.metadata, hides=call.hides, id=call.id, trace=call.trace)
 
 
 def _delete_new(
