@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import tracemalloc
 
 import pytest
 
@@ -61,6 +62,27 @@ def test_the_oldest_configurations_are_forgotten():
     for number in range(5000):
         concealed.add(f"secret-{number:06}")
     assert concealed.removed_from("secret-000001 secret-004999") == "secret-000001 …"
+
+
+def test_a_text_that_is_used_again_is_remembered_longer():
+    concealed = ConcealedTexts()
+    for number in range(4000):
+        concealed.add(f"secret-{number:06}")
+    concealed.add("secret-000000")
+    concealed.add("secret-004000")
+    assert concealed.removed_from("secret-000000 secret-000001") == "… secret-000001"
+
+
+def test_configurations_without_a_word_to_remove_need_no_memory():
+    concealed = ConcealedTexts()
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0]
+        for number in range(10_000):
+            concealed.add(f"a: {number}")
+        assert tracemalloc.get_traced_memory()[0] - before < 100_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_line_that_is_a_json_object_becomes_an_object_with_its_own_level(caplog):

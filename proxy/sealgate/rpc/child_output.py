@@ -33,8 +33,9 @@ _REST_TIMEOUT = 1.0
 _SHORTEST_SECRET = 6
 """Characters. A shorter value of a variable is not replaced: it could be part of any word."""
 _SECRET_LIKE = re.compile(r"[^\s\"',:;{}\[\]]{8,}")
-_ASCII_RUN = re.compile(r"[!-~]{8,}")
 """What may be a secret in an author's configuration. Shorter words occur in every other text as well."""
+_ASCII_RUN = re.compile(r"[!-~]{8,}")
+"""What is left of such a word where a program escapes the letters of other scripts."""
 _NO_SECRETS = frozenset(map(str, Operation))
 """The names of the operations of Argo's contract, which many lines contain."""
 _SEPARATORS = (b" ", b"\t", b'"', b"'", b",", b":", b";")
@@ -59,8 +60,10 @@ class ConcealedTexts:
     def __init__(self) -> None:
         self._by_request: OrderedDict[bytes, frozenset[str]] = OrderedDict()
         self._lock = threading.Lock()
-        self._texts: tuple[str, ...] = ()
-        """The longest first, because one can be a part of another."""
+        self._size = 0
+        """How many texts `_by_request` has, where one that several requests share counts for each."""
+        self._ordered: tuple[str, ...] | None = ()
+        """What `_texts` returns; None until it is asked for what was added last."""
         self._too_many = False
 
     def add(self, configuration: str) -> None:
@@ -74,20 +77,23 @@ class ConcealedTexts:
     def _add(self, text: str, texts_of: Callable[[str], frozenset[str]]) -> None:
         digest = hashlib.sha256(f"{texts_of.__name__} {text}".encode(errors="surrogatepass")).digest()
         with self._lock:
-            known = self._by_request.pop(digest, None)
-            self._by_request[digest] = texts_of(text) if known is None else known
-            if known is not None:
+            if digest in self._by_request:
+                self._by_request.move_to_end(digest)
                 return
-            while len(self._by_request) > 1 and self._count() > _MOST_CONCEALED:
-                self._by_request.popitem(last=False)
-            self._too_many = self._too_many or self._count() > _MOST_CONCEALED
-            self._texts = tuple(sorted(frozenset().union(*self._by_request.values()), key=len, reverse=True))
+            if not (texts := texts_of(text)):
+                return
+            self._by_request[digest] = texts
+            self._size += len(texts)
+            while len(self._by_request) > 1 and self._size > _MOST_CONCEALED:
+                self._size -= len(self._by_request.popitem(last=False)[1])
+            self._too_many |= self._size > _MOST_CONCEALED
+            self._ordered = None
 
     def removed_from(self, line: str) -> str:
         """Return `line` as the log may contain it."""
         if self._too_many:
             return _WITHHELD_LINE
-        for text in self._texts:
+        for text in self._texts():
             line = line.replace(text, "…")
         return line
 
@@ -99,8 +105,12 @@ class ConcealedTexts:
             return {self.removed_from(name): self.removed_from_value(one) for name, one in value.items()}
         return [self.removed_from_value(one) for one in value] if isinstance(value, list) else value
 
-    def _count(self) -> int:
-        return sum(map(len, self._by_request.values()))
+    def _texts(self) -> tuple[str, ...]:
+        """Return all texts, the longest first, because one can be a part of another."""
+        with self._lock:
+            if self._ordered is None:
+                self._ordered = tuple(sorted(frozenset().union(*self._by_request.values()), key=len, reverse=True))
+            return self._ordered
 
 
 class ChildOutput:
