@@ -27,6 +27,13 @@ def without_privileges() -> tuple[str, ...]:
     return _usable(("setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"))
 
 
+def without_signals_to_others() -> tuple[str, ...]:
+    """Return a command for root that may not send a signal to the process of another user, as no other user may."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may start a process of another user")
+    return _usable(("setpriv", "--bounding-set=-kill", "--inh-caps=-kill"))
+
+
 def with_read_only_root(*writable: Path) -> tuple[str, ...]:
     """Return a command with a read-only root file system, except for the directories `writable`."""
     keep = " && ".join(f'mount --bind "{path}" "{path}"' for path in writable)

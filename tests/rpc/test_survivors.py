@@ -15,6 +15,7 @@ import psutil
 import pytest
 from harness.chain import TESTS, VENDOR, Proxy, eventually
 from harness.outcome import outcome
+from harness.users import without_signals_to_others
 
 from sealgate.call import Call, Operation
 from sealgate.errors import PluginError, Unavailable
@@ -31,6 +32,7 @@ TWICE_FORKED = f"(setsid sh -c 'trap \"\" TERM HUP; (while :; do sleep 1; done) 
 REAPED_BY_ANOTHER = f"{sys.executable} -c '{{}}' {LEFT} &".format(
     "import ctypes, os, time; os.setsid(); ctypes.CDLL(None).prctl(36, 1, 0, 0, 0); os.fork(); time.sleep(1000)"
 )
+OF_ANOTHER_USER = f"setpriv --reuid=1 --regid=1 --clear-groups sh -c 'while :; do sleep 1; done' {LEFT} &"
 WAYS = {"in a session": IN_A_SESSION, "forked twice": TWICE_FORKED, "with a subreaper": REAPED_BY_ANOTHER}
 
 
@@ -104,6 +106,22 @@ def test_a_process_that_outlives_the_guardian_delays_nothing(start):
     assert len(psutil.Process(proxy.process.pid).children()) == 1
     for process in before:
         process.kill()
+
+
+def test_a_process_of_another_user_in_its_group_keeps_the_downstream_from_no_restart(start):
+    """As a program with a set-user-ID bit is one: the proxy may not send it a signal."""
+    proxy = start(downstream=leaving(OF_ANOTHER_USER), within=without_signals_to_others())
+    try:
+        assert serves(proxy)
+        assert eventually(lambda: survivors(proxy))
+        vendor(proxy).kill()
+        assert eventually(lambda: "next_start_seconds=0.1" in proxy.output(), seconds=5)
+        assert eventually(lambda: serves(proxy))
+        assert proxy.stop() == 0, proxy.output()
+        assert "Traceback" not in proxy.output()
+    finally:
+        for process in survivors(proxy):
+            process.kill()
 
 
 def test_a_call_ends_with_the_child_even_if_another_process_holds_its_connection_open(tmp_path, monkeypatch):

@@ -216,6 +216,6 @@ def _has_ended(process: subprocess.Popen[bytes], seconds: float) -> bool:
 
 
 def _signal(process: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Send a signal to the process group of `process`, if it still exists."""
-    with contextlib.suppress(ProcessLookupError):
+    """Send a signal to the process group of `process`, if it still exists and has a process that may be signalled."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, number)
