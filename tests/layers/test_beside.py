@@ -24,7 +24,7 @@ class Watching(MemoryPlugin):
     """Counts the streams that are open at once.
 
     The first streams stay open until `awaited` of them are. Those of the keys in `slow` end later than others. Uploads
-    to the keys in `refused` are refused.
+    to the keys in `refused` are refused. An upload to a key in `after` begins once that of another key has ended.
     """
 
     def __init__(self) -> None:
@@ -34,6 +34,8 @@ class Watching(MemoryPlugin):
         self.open = self.most = 0
         self.slow: set[str] = set()
         self.refused: set[str] = set()
+        self.after: dict[str, str] = {}
+        self.began: list[str] = []
         self.ended: list[str] = []
 
     def save_stream(self, call, artifact, chunks):
@@ -59,7 +61,10 @@ class Watching(MemoryPlugin):
         with self._changed:
             self.open += 1
             self.most = max(self.most, self.open)
+            self.began.append(key)
             self._changed.notify_all()
+            if key in self.after:
+                assert self._changed.wait_for(lambda: self.after[key] in self.ended, DEADLINE)
             if not key.endswith(MANIFEST):
                 assert self._changed.wait_for(lambda: self.most >= self.awaited, DEADLINE)
         if key in self.slow:
@@ -69,6 +74,7 @@ class Watching(MemoryPlugin):
         with self._changed:
             self.open -= 1
             self.ended.append(key)
+            self._changed.notify_all()
 
 
 @pytest.fixture
@@ -142,6 +148,18 @@ def test_the_error_of_a_save_is_that_of_the_first_file_in_order(bench, _):
         bench.save("t", bench.work / "tree")
     assert bench.below.open == 0, "an upload went on after the call had ended"
     assert f"t/{MANIFEST}" not in bench.below.objects
+
+
+@pytest.mark.parametrize("refused", ["t/000", "t/001"])
+def test_nothing_begins_once_a_small_file_is_refused(make, refused):
+    bench = make(transfer=Transfer.STREAM, below=Watching())
+    for number in range(20):
+        bench.file(b"small" if number < 2 else bytes(SMALL), f"tree/{number:03}")
+    bench.below.refused, bench.below.after = {refused}, {"t/002": refused}
+    bench.below.slow = {f"t/{number:03}" for number in range(2, 20)}
+    with pytest.raises(Refused, match=f"no place for {refused}"):
+        bench.save("t", bench.work / "tree")
+    assert len(bench.below.began) < 10, "large files were stored after the refusal"
 
 
 @pytest.mark.parametrize("_", range(5))

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from itertools import takewhile
 from typing import TypeVar
 
 from sealgate.plugin import Chunk
@@ -26,7 +27,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class Beside:
+class SmallTransfers:
     """The places of one process for small objects that are moved at once.
 
     Args:
@@ -37,39 +38,54 @@ class Beside:
         self._most = most
         self._places = threading.Semaphore(most)
 
-    def in_order(self, work: Callable[[_T], _R], items: Iterator[_T]) -> Generator[tuple[_T, Future[_R]]]:
+    def in_order(self, work: Callable[[_T], _R], items: Iterator[_T | None]) -> Generator[tuple[_T, Future[_R]]]:
         """Call `work` on several items at once. Yield each item in order, with the future of the result.
 
         An item keeps its place until the next one is taken from this generator. Where other calls have all places, an
-        item is worked on in this thread. If `items` raises, that exception comes after all items before it. Closing the
-        generator waits for the work that has begun; no work begins after that.
+        item is worked on in this thread. Once the first error among the results is known, no further item is taken
+        before that result is. So where `items` itself works between two items, it yields None from time to time. If
+        `items` raises, that exception comes after all items before it. Closing the generator waits for the work that
+        has begun; no work begins after that.
         """
         begun: deque[tuple[_T, Future[_R]]] = deque()
-        held = 0
+        """Each has a place."""
         try:
             with ThreadPoolExecutor(self._most, "sealgate-beside") as pool:
                 while True:
+                    if _has_failed(future for _, future in begun):
+                        yield from self._in_turn(begun, len(begun))
                     try:
                         item = next(items)
                     except StopIteration:
                         break
                     except BaseException:
-                        yield from begun
+                        yield from self._in_turn(begun, len(begun))
                         raise
+                    if item is None:
+                        continue
                     while not self._places.acquire(blocking=False):
                         if not begun:
                             yield item, _done_here(work, item)
                             break
-                        yield begun.popleft()
-                        held -= 1
-                        self._places.release()
+                        yield from self._in_turn(begun, 1)
                     else:
-                        held += 1
                         begun.append((item, pool.submit(copy_context().run, work, item)))
-                yield from begun
+                yield from self._in_turn(begun, len(begun))
         finally:
-            if held:
-                self._places.release(held)
+            if begun:
+                self._places.release(len(begun))
+
+    def _in_turn(self, begun: deque[tuple[_T, Future[_R]]], count: int) -> Generator[tuple[_T, Future[_R]]]:
+        """Yield the first `count` of what has begun, and release their places."""
+        for _ in range(count):
+            yield begun[0]
+            begun.popleft()
+            self._places.release()
+
+
+def _has_failed(in_order: Iterator[Future[_R]]) -> bool:
+    """Return whether the first error among the results is known."""
+    return any(future.exception() for future in takewhile(Future.done, in_order))
 
 
 def _done_here(work: Callable[[_T], _R], item: _T) -> Future[_R]:

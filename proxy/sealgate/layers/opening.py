@@ -11,7 +11,7 @@ from sealgate.call import Call, WrappedKey
 from sealgate.envelope import Binding, Header, SavedDirectory, Totals, Unlock
 from sealgate.errors import DataLoss, DirectoryIncomplete, DownstreamStatus, NotBound, NotSealed, Refused
 from sealgate.keys import KeyProvider
-from sealgate.layers.beside import SMALL, Beside, resumed, take_small
+from sealgate.layers.beside import SMALL, SmallTransfers, resumed, take_small
 from sealgate.layers.directories import StoredDirectory, child, note_left_out
 from sealgate.layers.flow import add_totals, admit_callback, counted_from_storage, require_key_and_context
 from sealgate.plugin import Artifact, Chunk
@@ -41,7 +41,9 @@ class Opener:
         allows_unbound: whether objects are opened that were sealed without an artifact key.
     """
 
-    def __init__(self, stored: StoredObjects, keys: KeyProvider, beside: Beside, *, allows_unbound: bool) -> None:
+    def __init__(
+        self, stored: StoredObjects, keys: KeyProvider, beside: SmallTransfers, *, allows_unbound: bool
+    ) -> None:
         self._stored = stored
         self._beside = beside
         self._downstream = stored.downstream

@@ -16,7 +16,7 @@ from typing_extensions import override
 from sealgate.call import Call
 from sealgate.keys import KeyProvider
 from sealgate.layers.author_block import split_author_block, without_author_block
-from sealgate.layers.beside import Beside
+from sealgate.layers.beside import SmallTransfers
 from sealgate.layers.directories import require_unreserved
 from sealgate.layers.opening import Opener
 from sealgate.layers.sealing import Sealer
@@ -56,7 +56,7 @@ class Sealed(ArtifactPlugin):
         """The stored objects, still sealed, one at a time."""
         self._roots = roots
         self._deleter = Deleter(self.stored)
-        beside = Beside()
+        beside = SmallTransfers()
         self._sealer = Sealer(self.stored, keys, self._deleter, beside)
         self._opener = Opener(self.stored, keys, beside, allows_unbound=allows_unbound)
 

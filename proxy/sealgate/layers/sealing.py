@@ -14,7 +14,7 @@ from sealgate.call import Call
 from sealgate.envelope import Header, Manifest, Totals
 from sealgate.errors import LimitReached, NotConfigured, shown_key
 from sealgate.keys import KeyProvider
-from sealgate.layers.beside import Beside, resumed, take_small
+from sealgate.layers.beside import SmallTransfers, resumed, take_small
 from sealgate.layers.directories import EarlierSaves, child
 from sealgate.layers.flow import (
     add_totals,
@@ -58,7 +58,7 @@ class Sealer:
         beside: the places for small files of a directory that are stored at once.
     """
 
-    def __init__(self, stored: StoredObjects, keys: KeyProvider, deleter: Deleter, beside: Beside) -> None:
+    def __init__(self, stored: StoredObjects, keys: KeyProvider, deleter: Deleter, beside: SmallTransfers) -> None:
         self._deleter = deleter
         self._beside = beside
         self._stored = stored
@@ -236,7 +236,7 @@ class Sealer:
             self._stored.write(call, child(artifact, small.path), iter(small.content), by_stream=True)
             files[small.path] = small.size
 
-        def small_files() -> Generator[_SmallFile]:
+        def small_files() -> Generator[_SmallFile | None]:
             for place in envelope.walk(source.fd, skip_links=call.instructions.skips_links):
                 if place.path and not place.files and not place.directories:
                     empty.add(place.path)
@@ -249,8 +249,7 @@ class Sealer:
                         if not is_small:
                             self._stored.write(call, file, resumed(taken, content), by_stream=by_stream)
                             files[path] = call.sealed.plaintext_bytes - counted
-                    if is_small:
-                        yield _SmallFile(path, call.sealed.plaintext_bytes - counted, taken)
+                    yield _SmallFile(path, call.sealed.plaintext_bytes - counted, taken) if is_small else None
 
         with (
             local_errors("the local path"),
