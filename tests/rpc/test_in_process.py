@@ -22,6 +22,7 @@ from sealgate.errors import (
     Refused,
     Unavailable,
 )
+from sealgate.layers.digested import Digested
 from sealgate.plugin import Artifact
 from sealgate.rpc.edge import LARGEST_ANSWER
 from sealgate.rpc.in_process import InProcess
@@ -171,6 +172,30 @@ def test_a_stream_that_is_closed_early_closes_that_of_the_plugin():
     assert next(stream) == b"some"
     stream.close()
     assert closed == [MODEL.key]
+
+
+@pytest.mark.parametrize("digested", [False, True])
+def test_an_upload_that_is_refused_midway_has_closed_its_chunks(digested):
+    closed = []
+
+    class Refuses(MemoryPlugin):
+        def save_stream(self, call, artifact, chunks):
+            next(chunks)
+            raise Refused("no quota")
+
+    def chunks() -> Iterator[bytes]:
+        try:
+            yield b"some"
+            yield b"more"
+        finally:
+            closed.append(True)
+
+    plugin = InProcess(Refuses())
+    given = chunks()
+    with pytest.raises(Refused) as found:
+        (Digested(plugin) if digested else plugin).save_stream(Call(Operation.SAVE_STREAM), MODEL, given)
+    assert closed == [True]
+    assert found.value.fact == "no quota"
 
 
 def test_each_operation_is_a_step_of_the_trace(tmp_path):

@@ -50,10 +50,14 @@ class Digested(ArtifactPlugin):
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         digest = hashlib.sha256()
 
-        def hashed() -> Iterator[Chunk]:
-            for chunk in chunks:
-                digest.update(chunk)
-                yield chunk
+        def hashed() -> Generator[Chunk]:
+            try:
+                for chunk in chunks:
+                    digest.update(chunk)
+                    yield chunk
+            finally:
+                if isinstance(chunks, Generator):
+                    chunks.close()
 
         self._inner.save_stream(call, artifact, hashed())
         self._record(call, digest.hexdigest())

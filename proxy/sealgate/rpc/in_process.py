@@ -56,8 +56,8 @@ class InProcess(ArtifactPlugin):
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
         """Store the chunks. If they fail, that failure is raised as it is: it is none of the downstream."""
         upload = _WatchedChunks(chunks)
-        with _answering(call, Operation.SAVE_STREAM, artifact, upload):
-            self._inner.save_stream(call, artifact, upload.taken())
+        with _answering(call, Operation.SAVE_STREAM, artifact, upload), closing(upload.taken()) as taken:
+            self._inner.save_stream(call, artifact, taken)
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
@@ -96,7 +96,8 @@ class _WatchedChunks:
         self._chunks = chunks
         self.fault: BaseException | None = None
 
-    def taken(self) -> Iterator[Chunk]:
+    def taken(self) -> Generator[Chunk]:
+        """Yield the chunks. Closing this generator closes them, too."""
         try:
             yield from self._chunks
         except Exception as fault:
