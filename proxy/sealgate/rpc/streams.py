@@ -123,7 +123,6 @@ class Streams:
         Args:
             call: the call that the stream belongs to.
             cancel: ends its RPC from another thread.
-
         """
         places = self._upload_places if call.operation is Operation.SAVE_STREAM else 1
         stream = OpenStream(call, cancel, self._clock, lambda: self._require_large(places))
@@ -142,9 +141,9 @@ class Streams:
     def _require_large(self, places: int) -> None:
         with self._lock:
             if self._large + places > self._most_large:
+                uploads = f", and a large upload counts as {self._upload_places}" if self._upload_places > 1 else ""
                 raise Busy(
-                    f"{self._most_large} large streams are open, where a large upload may count as"
-                    f" {self._upload_places}, and the memory of this process allows no more",
+                    f"the memory of this process allows no more than {self._most_large} large streams at once{uploads}",
                     remedy="Try again, or give the container more memory",
                 )
             self._large += places
