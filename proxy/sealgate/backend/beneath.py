@@ -23,8 +23,6 @@ from sealgate.log_event import LogEvent
 
 log = logging.getLogger("sealgate.backend")
 
-MOST_OBJECTS = 100_000
-"""How many files an artifact may have. Sealgate's manifest is not counted."""
 _DELETED_AT_ONCE = 10_000
 _REPLACED = "\ufffd"
 """What some stores list for each character that XML cannot contain."""
@@ -62,7 +60,7 @@ class Beneath:
         """Return all objects. An object `key/` is among them as `key`, and reading that raises `Missing`.
 
         Raises:
-            LimitReached: there are more than `MOST_OBJECTS`.
+            LimitReached: there are more than `envelope.MOST_ENTRIES`.
             NotAPath: there is an object that cannot be listed in this store.
         """
         try:
@@ -87,8 +85,9 @@ class Beneath:
                 continue
             contents.sizes[one.key] = one.size
             if is_over_limit(contents.sizes, self.key):
+                where = "beneath the key" if self.key else "in the store"
                 raise LimitReached(
-                    f"more than {MOST_OBJECTS} objects are stored {'beneath the key' if self.key else 'in the store'}",
+                    f"more than {envelope.MOST_ENTRIES} objects are stored {where}",
                     remedy="Delete the artifact, which removes all of them, or what does not belong to it"
                     if self.key
                     else "List one key after the other",
@@ -186,5 +185,5 @@ class Beneath:
 
 
 def is_over_limit(stored: Collection[str], key: str) -> bool:
-    """Return whether the artifact `key` has more objects than it may have."""
-    return len(stored) > MOST_OBJECTS + (f"{key}/{envelope.MANIFEST}" in stored)
+    """Return whether the artifact `key` has more objects than it may have. Sealgate's manifest is not counted."""
+    return len(stored) > envelope.MOST_ENTRIES + (f"{key}/{envelope.MANIFEST}" in stored)

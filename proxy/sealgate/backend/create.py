@@ -7,7 +7,6 @@ at the same time, at least one then finds the other one, and takes back what it 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 
@@ -17,12 +16,9 @@ from sealgate.backend.bucket import Bucket
 from sealgate.backend.errors import SAYS
 from sealgate.backend.in_flight import run
 from sealgate.backend.trees import open_files, planned_keys, store_each
-from sealgate.call import Call, Operation
+from sealgate.call import Call
 from sealgate.errors import AlreadyStored, PluginError
 from sealgate.plugin import Chunk
-
-_UNDOING = 10.0
-"""Seconds that the objects of a write which failed may take to be deleted."""
 
 
 def create_file(bucket: Bucket, call: Call, key: str, chunks: Iterable[Chunk], size: int | None = None) -> None:
@@ -66,8 +62,6 @@ def _taken_back(bucket: Bucket, call: Call, stored: set[str]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        # A call whose caller has left carries out nothing any more.
-        undoing = Call(Operation.DELETE, time.monotonic() + _UNDOING, hides=call.hides)
         with suppress(PluginError):
-            bucket.delete(undoing, stored)
+            bucket.delete(call.undoing(), stored)
         raise

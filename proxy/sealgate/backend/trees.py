@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sealgate import envelope
 from sealgate.backend import keys, local
-from sealgate.backend.beneath import MOST_OBJECTS, Beneath, Contents, is_over_limit
+from sealgate.backend.beneath import Beneath, Contents, is_over_limit
 from sealgate.backend.bucket import Bucket
 from sealgate.backend.errors import SAYS, Missing
 from sealgate.backend.in_flight import each_at_once, run
@@ -36,7 +36,7 @@ def save_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
 
     Raises:
         BadRequest: the directory has an entry that cannot be stored. Nothing was stored then.
-        LimitReached: it has more than `MOST_OBJECTS` files.
+        LimitReached: it has more than `envelope.MOST_ENTRIES` files.
     """
     planned = planned_keys(call, key, root)
     with replacing(bucket, call, key, planned) as stored, closing(open_files(key, root, stored)) as files:
@@ -74,7 +74,7 @@ def planned_keys(call: Call, key: str, root: int) -> set[str]:
             call.check()
             planned.add(f"{key}/{entry.path}")
             if is_over_limit(planned, key):
-                raise LimitReached(f"the directory has more than {MOST_OBJECTS} files")
+                raise LimitReached(f"the directory has more than {envelope.MOST_ENTRIES} files")
     return planned
 
 

@@ -20,9 +20,9 @@ def backend() -> Composed:
     """Compose the bundled backend. It refuses keys that are not canonical, and decides nothing else.
 
     The check of keys is for an Argo that uses the backend without the proxy: what it stores can be read through the
-    proxy later. A limit on listings is not the backend's: the proxy also lists to decide, to delete and to save, and
-    limits what it shows to a caller itself. The backend does not know which keys the proxy's policies hide, so it logs
-    none.
+    proxy later. The size of a listing is checked by the server alone: the proxy lists to decide, to delete and to save,
+    too, and accepts a larger answer than Argo does. The backend does not know which keys the proxy's policies hide, so
+    it logs none.
     """
     watch = telemetry(None, names.BACKEND_SERVICE)
     source = ObjectStoreBackend(spare=spare_memory(memory_limit()))

@@ -16,7 +16,7 @@ from sealgate.envelope.directories import (
 )
 from sealgate.envelope.files import Admit, open_file, seal_file
 from sealgate.envelope.header import MAGIC, Binding, Header, Unlock, new_header, read_header
-from sealgate.envelope.listing import MANIFEST, ListingLimits
+from sealgate.envelope.listing import MANIFEST, MOST_ENTRIES, ListingLimits
 from sealgate.envelope.manifest import (
     Manifest,
     SavedDirectory,
@@ -32,6 +32,7 @@ from sealgate.envelope.trees import Totals, open_tree, seal_tree
 __all__ = [
     "MAGIC",
     "MANIFEST",
+    "MOST_ENTRIES",
     "Admit",
     "Binding",
     "Header",
