@@ -6,7 +6,11 @@ command, shows them behind the text. structlog's own loggers would do the same, 
 
 from __future__ import annotations
 
+import os
+import traceback
 from collections.abc import Mapping
+
+_FRAMES = 6
 
 
 class LogEvent:
@@ -26,3 +30,9 @@ class LogEvent:
     def __str__(self) -> str:
         facts = ", ".join(f"{name}={value}" for name, value in self.fields.items())
         return f"{self.text}: {facts}" if facts else self.text
+
+
+def where_raised(error: BaseException) -> str:
+    """Return the innermost functions that `error` came through, the last one first. They contain no text of it."""
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    return " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))

@@ -101,10 +101,9 @@ class StoredDirectory:
         """Record how many stored objects the manifest does not list, if the downstream can list what is there."""
         with suppress(PluginError):
             prefix = f"{self.artifact.key}/"
-            stored = self.stored.downstream.list_objects(self.call, self.artifact)
+            stored = self.stored.list_objects(self.call, self.artifact)
             beneath = {key.removeprefix(prefix) for key in stored if key.startswith(prefix)}
-            foreign = {path for path in beneath if path.rpartition("/")[2] != envelope.MANIFEST}
-            note_left_out(self.call, self.artifact.key, len(foreign - saved.manifest.files.keys()))
+            note_left_out(self.call, self.artifact.key, len(beneath - saved.manifest.files.keys()))
 
 
 class EarlierSaves:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -18,7 +16,7 @@ import grpc
 from sealgate.argo import LARGEST_MESSAGE
 from sealgate.call import Call, Operation, current_call, logged_key
 from sealgate.errors import DownstreamStatus, LimitReached, PluginError, Refused, out_of_descriptors
-from sealgate.log_event import LogEvent
+from sealgate.log_event import LogEvent, where_raised
 from sealgate.plugin import Artifact, ArtifactPlugin
 from sealgate.rpc.observer import CallObserver, FindObserver, call_status, error_status
 from sealgate.rpc.running import RunningCalls, caller_left
@@ -281,14 +279,12 @@ def defect(call: Call, error: Exception) -> PluginError:
     """Log the exception `error`, which no code expects, and return the error that the caller sees."""
     # The text of a foreign exception can contain anything, even key material. Its type and the place where it was
     # raised are enough to find the defect.
-    frames = traceback.extract_tb(error.__traceback__)[-6:]
-    where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))
     log.error(
         LogEvent(
             "unexpected error",
             operation=call.operation,
             error=type(error).__name__,
-            where=where,
+            where=where_raised(error),
             decision_id=call.id,
         )
     )

@@ -174,9 +174,7 @@ class _ArtifactService(grpc.GenericRpcHandler):
             Operation.OPEN_STREAM: grpc.unary_stream_rpc_method_handler(edge.open_stream),
             Operation.SAVE_STREAM: grpc.stream_unary_rpc_method_handler(edge.save_stream),
         }
-        for operation in (Operation.LOAD, Operation.SAVE, Operation.DELETE, Operation.LIST_OBJECTS):
-            handlers[operation] = grpc.unary_unary_rpc_method_handler(edge.unary(operation))
-        for operation in (Operation.IS_DIRECTORY, Operation.GET_CAPABILITIES):
+        for operation in (*_WORK, *_QUESTIONS, Operation.GET_CAPABILITIES):
             handlers[operation] = grpc.unary_unary_rpc_method_handler(edge.unary(operation))
         self._handlers = {
             str(operation): observed(operation, handler, f"/{SERVICE}/{operation}", find_observer)

@@ -9,12 +9,11 @@ from __future__ import annotations
 import logging
 import os
 import time
-import traceback
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from sealgate.call import current_call
-from sealgate.log_event import LogEvent
+from sealgate.log_event import LogEvent, where_raised
 from sealgate.telemetry.line_writer import LineWriter
 
 if TYPE_CHECKING:
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
 
 _EXPORTER_WARNING_SECONDS = 60.0
 """The least time between two lines about failed exports."""
-_FRAMES = 6
 _WRITE_SECONDS = 0.2
 """How long a line waits for room in the stream."""
 
@@ -148,9 +146,7 @@ def _remove_exception_text(_logger: Any, _method: str, event: MutableMapping[str
     exc_info = event.pop("exc_info", None)
     error = exc_info[1] if isinstance(exc_info, tuple) else exc_info
     if isinstance(error, BaseException):
-        frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
-        where = " < ".join(f"{os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))
-        event["error"] = f"{type(error).__name__} in {where}"
+        event["error"] = f"{type(error).__name__} in {where_raised(error)}"
     return event
 
 
