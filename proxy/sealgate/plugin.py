@@ -1,9 +1,9 @@
 """The one interface under everything: the eight operations on an artifact, in plain Python types.
 
-Everything that is not the server implements `ArtifactPlugin`. A *source* reaches storage: `rpc.client.Downstream`,
-`backend.ObjectStoreBackend`. A *layer* wraps another plugin and adds one concern: `layers.Audited`, `Governed`,
-`Sealed`, `Digested`. `compose.starting.Starting` stands in for a stack that is still being composed.
-`rpc.server` turns any plugin into Argo's gRPC service. Nothing in this file knows gRPC.
+Two kinds of classes implement `ArtifactPlugin`. A *source* reaches storage: `rpc.client.Downstream`,
+`rpc.in_process.InProcess`, `backend.ObjectStoreBackend`. A *layer* wraps another plugin and adds one concern:
+`layers.Audited`, `Governed`, `Sealed`, `Digested`. `compose.starting.Starting` stands in for a stack that is still
+being composed. `rpc.server` turns any plugin into Argo's gRPC service. Nothing in this file knows gRPC.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Capabilities:
 class ArtifactPlugin(Protocol):
     """Eight operations on an artifact. A failure is a `PluginError`; any other exception is a defect.
 
-    `delete_objects` is not one of Argo's operations. A source in this process can have it, and no other plugin.
+    `delete_objects` is not one of Argo's operations. Only a source in this process has it, and `Digested` passes it on.
     """
 
     @abstractmethod
@@ -76,7 +76,7 @@ class ArtifactPlugin(Protocol):
 
     @abstractmethod
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
-        """Store the file or directory at `path` and replace what was stored before."""
+        """Store the file or directory at `path` and replace what was stored before, unless `call.only_new` is set."""
 
     @abstractmethod
     def delete(self, call: Call, artifact: Artifact) -> None:
@@ -92,7 +92,7 @@ class ArtifactPlugin(Protocol):
 
     @abstractmethod
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
-        """Store what `chunks` yields once it has ended normally; if it raises, store nothing."""
+        """Store what `chunks` yields once it has ended normally, as `save` does; if it raises, store nothing."""
 
     @abstractmethod
     def get_capabilities(self, call: Call) -> Capabilities:
