@@ -163,7 +163,14 @@ def kill_during(scene: FaultScene, _calls: Calls) -> None:
     scene.kill_child()
 
 
-FAULTS["the downstream is killed during the call"] = Cause(HANGS, during=kill_during)
+FAULTS["the downstream is killed during the call"] = Cause(
+    HANGS,
+    during=kill_during,
+    alike=(
+        r"; (?:the memory limit of this container is \d+ MiB|this container has no memory limit) .*",
+        "; the memory limit of this container is … (sealgate). The kernel does that … (connect: connection refused)",
+    ),
+)
 
 
 def kill_after(scene: FaultScene, calls: Calls) -> None:
