@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import resource
 import socket
+import sys
+import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
 import pytest
+from harness.gate import Gate, gated
 from harness.gateways import weak_etags
 
 from sealgate.backend import ObjectStoreBackend
 from sealgate.call import Call, Operation
-from sealgate.errors import AlreadyStored, BadRequest, LimitReached, NotConfigured, TimedOut, Unavailable
+from sealgate.errors import AlreadyStored, BadRequest, Cancelled, LimitReached, NotConfigured, TimedOut, Unavailable
 from sealgate.plugin import Artifact
 
 MIB = 1 << 20
@@ -209,6 +212,23 @@ def test_objects_that_were_moved_aside_are_moved_back(
     backend.load(call, at("key"), path := fresh())
     assert seen(path) == before
     assert len(versitygw.keys(bucket)) == 1
+
+
+def test_a_call_that_ends_while_the_store_is_tried_moves_nothing_aside(versitygw, call, at, plant, backend_at):
+    bucket, moved = versitygw.new_bucket(), []
+
+    def tried(method, path, _):
+        if "/was" in path:
+            moved.append(path)
+        return method == "PUT" and ".sealgate-" in path
+
+    gate, leaving = Gate(tried, sys.maxsize), Call(Operation.SAVE)
+    backend_at(versitygw, bucket).save(call, at("key"), plant(b"old"))
+    threading.Thread(target=lambda: gate.wait_for(1) and leaving.cancel(), daemon=True).start()
+    with gated(versitygw.endpoint, gate) as endpoint, pytest.raises(Cancelled):
+        backend_at(versitygw, bucket, endpoint=endpoint).save(leaving, at("key"), plant({"a": b"new"}))
+    assert moved == []
+    assert versitygw.keys(bucket) == {"key"}
 
 
 def test_an_object_in_the_way_of_a_key_is_reported(versitygw, call, at, plant, tmp_path, backend_at):

@@ -193,6 +193,7 @@ class Bucket:
             for key in probes:
                 run(call, self.write(key, []))
         except PluginError:
+            call.check()  # else the end of the call would look like a refusal
             return False
         finally:
             with suppress(PluginError):
