@@ -25,13 +25,23 @@ atexit.register(time.sleep, _LAST_STEPS)
 
 
 def run(call: Call, work: Coroutine[Any, Any, T]) -> T:
-    """Run `work` to its end in this thread. When the call ends, so does `work`, and each request that it waits for.
+    """Run `work` to its end. When the call ends, so does `work`, and each request that it waits for.
 
     Raises:
         PluginError: `work` raised it, or the call ended.
     """
+    if _runs_a_loop():  # as where an upload reads another object: a thread can run only one
+        with Background(call) as requests:
+            return requests.begin(work)()
     with asyncio.Runner() as runner:
         return runner.run(_until_the_end(call, work))
+
+
+def _runs_a_loop() -> bool:
+    """Return whether this thread runs an event loop."""
+    with suppress(RuntimeError):
+        return bool(asyncio.get_running_loop())
+    return False
 
 
 class Background:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import obstore
 
 from sealgate.backend.errors import SAYS, Missing, store_errors
-from sealgate.backend.in_flight import Background, each_at_once
+from sealgate.backend.in_flight import Background, each_at_once, run
 from sealgate.backend.spare import Share, SpareMemory
 from sealgate.call import Call
 from sealgate.errors import Unavailable
@@ -61,6 +61,10 @@ class ObjectReading:
         """
         with store_errors():
             return cls(store, name, await obstore.get_async(store, name))
+
+    async def if_small(self) -> list[memoryview] | None:
+        """Return all bytes if they are at most one chunk; else None."""
+        return [chunk async for chunk in self._range(0, self._size)] if self._size <= _CHUNK else None
 
     async def to_file(self, call: Call, fd: int) -> None:
         """Write all bytes to the new file open as `fd`."""
@@ -165,8 +169,16 @@ def in_order(call: Call, store: ObjectStore, name: str, spare: SpareMemory) -> G
     Raises:
         Missing: there is no such object.
     """
+
+    async def begun() -> tuple[ObjectReading, list[memoryview] | None]:
+        reading = await ObjectReading.begin(store, name)
+        return reading, await reading.if_small()
+
+    reading, small = run(call, begun())
+    if small is not None:  # a thread would take longer than the request
+        yield from small
+        return
     with Share(spare, _PART) as share, Background(call) as requests:
-        reading = requests.begin(ObjectReading.begin(store, name))()
         for chunk in reading.in_order(requests, share):
             call.check()
             yield chunk
