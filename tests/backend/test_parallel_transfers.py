@@ -168,6 +168,52 @@ def test_a_cancelled_call_ends_its_requests(gated_backend, at, plant, fresh, ope
     assert len(direct.list_objects(Call(Operation.LOAD), at(""))) == 201
 
 
+class FailedUpload:
+    """The requests for a directory of two files. The upload of `a` is refused at its end; `b` is on its way then."""
+
+    def __init__(self) -> None:
+        self.removing, self.went_on, self.ended = (threading.Event() for _ in range(3))
+        self.while_removing = lambda: None
+
+    def counts(self, method: str, path: str, _: str) -> bool:
+        if method == "POST" and "/tree/a?uploadId=" in path:
+            raise ConnectionError
+        if method == "PUT" and path.endswith("/tree/b"):  # the empty object, before the upload is completed
+            self.removing.wait(20)
+        if method == "POST" and "/tree/b?uploadId=" in path:
+            self.went_on.set()
+        if method == "DELETE" and path.endswith("/tree/a"):
+            self.removing.set()
+            self.while_removing()
+        return False
+
+
+def test_other_uploads_go_on_while_an_object_is_removed(gated_backend, at, plant):
+    upload, went_on = FailedUpload(), []
+    upload.while_removing = lambda: went_on.append(upload.went_on.wait(20))
+    backend, direct = gated_backend(Gate(upload.counts, 1), retry_timeout_seconds=0)
+    with pytest.raises(Unavailable):
+        backend.save(Call(Operation.SAVE, only_new=True), at("tree"), plant({"a": bytes(9 * MIB), "b": bytes(9 * MIB)}))
+    assert went_on[0]
+    assert direct.list_objects(Call(Operation.LOAD), at("")) == []
+
+
+def test_a_call_that_ends_while_an_object_is_removed_leaves_none(gated_backend, at, plant):
+    upload, leaving = FailedUpload(), Call(Operation.SAVE, only_new=True)
+
+    def leave() -> None:
+        leaving.cancel()
+        if upload.ended.wait(2):
+            raise ConnectionError
+
+    upload.while_removing = leave
+    backend, direct = gated_backend(Gate(upload.counts, 1), retry_timeout_seconds=0)
+    with pytest.raises(Cancelled):
+        backend.save(leaving, at("file/tree/a"), plant(bytes(9 * MIB)))
+    upload.ended.set()
+    assert direct.list_objects(Call(Operation.LOAD), at("")) == []
+
+
 def test_a_deadline_ends_the_requests_of_a_call(gated_backend, at, plant, fresh):
     gate = Gate(ranges, sys.maxsize)
     backend, direct = gated_backend(gate)

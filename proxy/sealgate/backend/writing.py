@@ -89,15 +89,29 @@ async def _put(store: ObjectStore, name: str, content: bytes, *, only_new: bool)
         try:
             await _answered(request)
         except asyncio.CancelledError:
-            # Nobody could store anything under this key later. So the object must not be left, if it was created.
+            # Otherwise no create-only write of this key could succeed later.
             if request.done() and not request.cancelled() and not request.exception():
-                with suppress(PluginError), store_errors():
-                    await obstore.delete_async(store, name)
+                await _remove(store, name)
             raise
 
 
 async def _create(store: ObjectStore, name: str, content: bytes) -> None:
     await obstore.put_async(store, name, content, mode="create", use_multipart=False)
+
+
+async def _remove(store: ObjectStore, name: str) -> None:
+    """Remove an object, also if the work is cancelled meanwhile. A failure is ignored."""
+
+    async def remove() -> None:
+        with suppress(PluginError), store_errors():
+            await obstore.delete_async(store, name)
+
+    removal = asyncio.ensure_future(remove())
+    try:
+        await asyncio.shield(removal)
+    except asyncio.CancelledError:
+        await asyncio.wait([removal])
+        raise
 
 
 async def _close(writer: AsyncWritableFile) -> None:
@@ -147,7 +161,7 @@ class _UploadInParts:
         except BaseException as error:
             await self._abort(writer, error)
             if self._is_azure:
-                self._release()
+                await self._release()
             raise
         try:
             with store_errors(writing=True):
@@ -156,7 +170,7 @@ class _UploadInParts:
                 else:
                     await writer.close()
         except BaseException:
-            self._release()
+            await self._release()
             raise
 
     async def _abort(self, writer: AsyncWritableFile, error: BaseException) -> None:
@@ -168,8 +182,7 @@ class _UploadInParts:
         if self._only_new:
             await _put(self._store, self._name, b"", only_new=True)
 
-    def _release(self) -> None:
+    async def _release(self) -> None:
         """Remove that empty object."""
         if self._only_new:
-            with suppress(PluginError), store_errors():
-                obstore.delete(self._store, self._name)
+            await _remove(self._store, self._name)
