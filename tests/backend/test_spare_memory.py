@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -78,6 +79,21 @@ def test_an_upload_without_spare_memory_has_16_mib_in_flight(watched, at, plant)
     assert gate.most == 1
     backend.save(Call(Operation.SAVE), at("saved"), plant(bytes(SIZE)))
     assert gate.most <= 2
+
+
+def test_an_upload_takes_no_memory_that_it_cannot_use(watched, call, at, plant):
+    make, asked, gate = watched
+    backend = make(6 * PART)
+    gate.close(sys.maxsize)
+    saving = threading.Thread(target=backend.save, args=(Call(Operation.SAVE), at("small"), plant(bytes(9 * MIB))))
+    saving.start()
+    assert gate.wait_for(1)
+    with closing(backend.open_stream(call, at("key"))) as stream:
+        next(stream)
+        next(stream)
+        assert eventually(lambda: len(asked) == 5)
+    gate.until = 1
+    saving.join()
 
 
 # --- a store that names no versions ---------------------------------------------------------------------------

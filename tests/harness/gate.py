@@ -46,6 +46,11 @@ class Gate:
         with self._changed:
             return self._changed.wait_for(lambda: self.abandoned >= count, _PATIENCE)
 
+    def close(self, until: int) -> None:
+        """Hold requests again, until so many are in flight at once."""
+        with self._changed:
+            self.until, self.most, self._opened = until, 0, False
+
     def enter(self, connection: socket.socket) -> bool:
         """Hold a request; return whether its client still waits."""
         with self._changed:

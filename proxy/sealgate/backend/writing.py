@@ -70,9 +70,10 @@ async def write(
         first += chunk
         if len(first) > _SMALL:
             part = _part_size(size)
+            most = WRITING // part if size is None else min(WRITING // part, -(-size // part))
             with Share(spare, part) as share:
                 at_once = max(1, _OWN // part)
-                while at_once < WRITING // part and share.take():
+                while at_once < most and share.take():
                     at_once += 1
                 upload = _UploadInParts(store, name, part, at_once, only_new=only_new)
                 await upload.send(chain([bytes(first)], waiting))
