@@ -18,7 +18,7 @@ from sealgate.errors import Cancelled, DeadlineExceeded, PluginError, shown_key
 from sealgate.meter import Meter, Unlimited
 
 _UNDOING, _UNDOING_AT_THE_END = 10.0, 0.5
-"""Seconds that the objects of a write which failed may take to be deleted; and if this process ended the call, as it
+"""Seconds after which no more objects of a write that failed are deleted; and if this process ended the call, as it
 does when it ends itself: it then records the outcome only within the next second."""
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -12,6 +14,7 @@ from pathlib import Path
 import grpc
 import pytest
 from harness.chain import SEALGATE, Proxy, eventually
+from harness.gate import Gate, gated
 from harness.layer_bench import Bench
 from harness.policy import document
 
@@ -136,6 +139,24 @@ def test_a_create_that_is_cancelled_at_any_time_leaves_nothing(backend, call, at
             assert backend.list_objects(call, at(key)) == []
         finally:
             timer.cancel()
+
+
+def test_a_directory_that_cannot_be_removed_in_time_is_given_up(versitygw, call, at, plant, backend_at):
+    stored, removals = itertools.count(), []
+
+    def counts(method: str, path: str, _: str) -> bool:
+        if method == "PUT" and "/tree/" in path and next(stored) > 1200:
+            raise ConnectionError
+        if method == "POST" and "?delete" in path:
+            removals.append(path)
+            time.sleep(10.5)  # longer than a removal may take
+        return False
+
+    with gated(versitygw.endpoint, Gate(counts, 1)) as endpoint:
+        backend = backend_at(versitygw, versitygw.new_bucket(), endpoint=endpoint, retry_timeout_seconds=0)
+        with pytest.raises(PluginError):
+            backend.save(new_call(), at("tree"), plant({f"{number}": b"" for number in range(1500)}))
+    assert len(removals) == 1
 
 
 @pytest.mark.parametrize("first", ["file", "directory"])

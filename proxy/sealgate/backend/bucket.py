@@ -148,6 +148,13 @@ class Bucket:
                 each(self._delete_each, iter(shares), min(_DELETERS, len(shares)))
         self._remove_empty_directories(doomed)
 
+    def delete_while_awaited(self, call: Call, doomed: Iterable[str]) -> None:
+        """Remove objects as `delete` does, until the call ends."""
+        waiting = iter(doomed)
+        while batch := list(islice(waiting, _PAGE)):
+            call.check()
+            self.delete(call, batch)
+
     def _delete_in_bulk(self, names: list[str]) -> bool:
         """Delete the objects `names` with one request; return False if the store did not delete all of them."""
         if self._bulk is None:

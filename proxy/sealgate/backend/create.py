@@ -58,10 +58,10 @@ def create_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
 
 @contextmanager
 def _taken_back(bucket: Bucket, call: Call, stored: set[str]) -> Iterator[None]:
-    """Delete the objects `stored` if the body raises. Nobody could store anything under their keys otherwise."""
+    """Delete the objects `stored` if the body raises. They would refuse a later write."""
     try:
         yield
     except BaseException:
         with suppress(PluginError):
-            bucket.delete(call.undoing(), stored)
+            bucket.delete_while_awaited(call.undoing(), stored)
         raise

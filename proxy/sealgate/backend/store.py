@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Generator, Iterator, Mapping
 from contextlib import closing
-from itertools import islice
 from pathlib import Path
 
 from typing_extensions import override
@@ -32,8 +31,6 @@ from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.storage.local_paths import read_chunks
 
 _CHUNK = 1 << 20
-_DELETED_AT_ONCE = 1000
-"""Objects between two checks whether the caller still waits. S3 deletes them with one request."""
 
 
 class ObjectStoreBackend(ArtifactPlugin):
@@ -117,10 +114,7 @@ class ObjectStoreBackend(ArtifactPlugin):
             BadRequest: one of the keys cannot be stored. Nothing was removed.
         """
         bucket, _ = self._find(artifact)
-        doomed = iter([checked(key) for key in keys])
-        while batch := list(islice(doomed, _DELETED_AT_ONCE)):
-            call.check()
-            bucket.delete(call, batch)
+        bucket.delete_while_awaited(call, [checked(key) for key in keys])
         return True
 
     @override
