@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
 from harness.recorder import Recorder, recording
@@ -123,3 +124,23 @@ def test_pod_identity_ignores_a_line_break_after_the_token(monkeypatch, tmp_path
             agent.shutdown()
             thread.join()
     assert set(received) == {TOKEN}
+
+
+def test_an_agent_that_does_not_speak_http_gives_no_credentials(monkeypatch, tmp_path, recorder, call, at):
+    class Agent(BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(1 << 16)
+            self.request.sendall(b"something else\r\n\r\n")
+
+    (tmp_path / "token").write_text(TOKEN)
+    with ThreadingTCPServer(("127.0.0.1", 0), Agent) as agent:
+        thread = threading.Thread(target=agent.serve_forever, daemon=True)
+        thread.start()
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{agent.server_address[1]}/")
+        monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
+        try:
+            with pytest.raises(PluginError, match="no credentials for the store were found"):
+                ObjectStoreBackend(ENVIRONMENT).list_objects(call, at("key"))
+        finally:
+            agent.shutdown()
+            thread.join()

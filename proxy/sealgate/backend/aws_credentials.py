@@ -12,6 +12,7 @@ import os
 import urllib.request
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -119,5 +120,5 @@ class _PodIdentity:
                 "token": given["Token"],
                 "expires_at": datetime.fromisoformat(given["Expiration"]),
             }
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        except (OSError, HTTPException, ValueError, KeyError, TypeError, AttributeError):
             raise ValueError(NO_CREDENTIALS) from None  # the cause may contain the token
