@@ -267,6 +267,19 @@ def test_the_longest_names_of_a_file_system_are_stored(call, at, plant, seen, fr
     assert os.listdir(root) == [name]
 
 
+def test_the_only_upload_of_a_key_has_number_1_in_a_new_directory_too(at, tmp_path):
+    (root := tmp_path / "root").mkdir()
+    unfinished = []
+
+    def chunks():
+        unfinished.extend(str(path.relative_to(root)) for path in root.rglob("*#*"))
+        yield b"x"
+
+    backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": root.as_uri()})
+    backend.save_stream(Call(Operation.SAVE_STREAM), at("new/key"), chunks())
+    assert unfinished == ["new/key#1"]
+
+
 @pytest.mark.parametrize("changes", [False, True])
 def test_a_weak_etag_is_not_taken_for_a_replaced_object(versitygw, call, at, plant, backend_at, changes):
     """Some servers and gateways mark their ETags as weak, and `If-Match` never matches these."""

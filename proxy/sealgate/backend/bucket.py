@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import secrets
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import AbstractContextManager, closing, suppress
 from dataclasses import dataclass
@@ -55,11 +54,11 @@ class Bucket:
     Args:
         store: obstore's client of the store.
         prefix: precedes each key in the store; empty, or ends in `/`.
+        spare: the memory that its transfers share with others.
         directory: the store's directory, if the store is a local directory.
-        bulk: a client of the same store that deletes many objects with one request, if there is a separate one.
+        bulk: returns a client of the same store that deletes many objects with one request, if there is a separate one.
         raw: reaches objects whose keys the library cannot name, if anything does.
         workers: how many objects should be moved at once.
-        spare: the memory that its transfers share with others; none for memory of its own.
     """
 
     def __init__(
@@ -67,18 +66,18 @@ class Bucket:
         store: ObjectStore,
         *,
         prefix: str = "",
+        spare: SpareMemory,
         directory: DirectoryStore | None = None,
-        bulk: ObjectStore | None = None,
+        bulk: Callable[[], ObjectStore] | None = None,
         raw: RawKeys | None = None,
         workers: int = 1,
-        spare: SpareMemory | None = None,
     ) -> None:
         self._store = store
         self._prefix = prefix
         self._directory = directory
         self._bulk = bulk
         self._raw = raw
-        self._spare = spare or SpareMemory()
+        self._spare = spare
         self.is_directory = directory is not None
         """Whether the store is a local directory."""
         self.has_raw = raw is not None
@@ -161,7 +160,7 @@ class Bucket:
             return False
         try:
             with store_errors():
-                obstore.delete(self._bulk, names)
+                obstore.delete(self._bulk(), names)
         except PluginError as fault:
             log.warning(LogEvent("a deletion in bulk failed, and goes on one by one", objects=len(names)))
             if isinstance(fault, NotConfigured):  # it does not offer that operation, or does not allow it
@@ -194,7 +193,7 @@ class Bucket:
 
         This is found out with two objects whose keys begin with `near`; they are removed again.
         """
-        probe = keys.beside(near, f".sealgate-{secrets.token_hex(6)}")
+        probe = keys.beside(near)
         probes = [probe, f"{probe}/probe"]
         try:
             for key in probes:
@@ -280,7 +279,7 @@ class Bucket:
     def creates(self, call: Call, near: str) -> bool:
         """Return whether `create` refuses to replace an object; found out once, with an object beside `near`."""
         if self._creates is None:
-            probe = keys.beside(near, f".sealgate-{secrets.token_hex(6)}")
+            probe = keys.beside(near)
             try:
                 run(call, self.create(probe, []))
                 run(call, self.create(probe, []))

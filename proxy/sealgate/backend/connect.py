@@ -6,6 +6,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 _MOST_BUCKETS = 16
 _MOST_MEMORIES = 64
 _WORKERS = 64
-"""How many threads move small files. Measured with objects of 4 KiB on S3: 8 are slower, 32 are no faster."""
+"""How many files of a directory are moved at once (docs/decisions/parallel-transfers.md)."""
 _CLIENT_OPTIONS = frozenset({"allow_http", "root_certificate"})
 _DEFAULT_TIMEOUTS = {"connect_timeout_seconds": 5, "read_timeout_seconds": 60, "retry_timeout_seconds": 30}
 
@@ -66,7 +67,9 @@ class Buckets:
             if location.scheme == "memory":
                 if location not in self._memories and len(self._memories) == _MOST_MEMORIES:
                     raise LimitReached(f"this process already has {_MOST_MEMORIES} stores in memory")
-                return self._memories.setdefault(location, Bucket(MemoryStore(), prefix=location.prefix))
+                return self._memories.setdefault(
+                    location, Bucket(MemoryStore(), prefix=location.prefix, spare=self._spare)
+                )
             if location not in self._buckets:
                 self._buckets[location] = _open_bucket(location, self._spare)
                 if len(self._buckets) > _MOST_BUCKETS:
@@ -81,8 +84,11 @@ def _open_bucket(location: StoreLocation, spare: SpareMemory) -> Bucket:
     try:
         with store_errors():
             if location.scheme == "file":
-                return Bucket(LocalStore(location.name), directory=DirectoryStore(Path(location.name)))
+                return Bucket(LocalStore(location.name), spare=spare, directory=DirectoryStore(Path(location.name)))
+            if location.scheme == "s3":
+                return _s3(location, spare)
             store = _STORES[location.scheme](location.name, dict(location.options))
+            return Bucket(store, prefix=location.prefix, spare=spare, workers=_WORKERS)
     except NotConfigured:
         raise
     except PluginError:
@@ -90,22 +96,42 @@ def _open_bucket(location: StoreLocation, spare: SpareMemory) -> Bucket:
             "the store cannot be opened with these options and those of the platform",
             remedy="Check which options the store requires",
         ) from None
-    if not isinstance(store, S3Store):
-        return Bucket(store, prefix=location.prefix, workers=_WORKERS, spare=spare)
-    bulk, raw = _s3_in_bulk(location), _raw_s3(store, location)
-    return Bucket(store, prefix=location.prefix, bulk=bulk, raw=raw, workers=_WORKERS, spare=spare)
 
 
-def _raw_s3(store: S3Store, location: StoreLocation) -> RawS3:
+def _s3(location: StoreLocation, spare: SpareMemory) -> Bucket:
+    options = s3_options(location.name, dict(location.options))
+    in_bulk = not options.pop("disable_bulk_delete", Platform("AWS_").switches_on("aws_disable_bulk_delete"))
+    # It deletes each object by a request of its own, which every S3 server answers.
+    store = _s3_store(location.name, options | {"disable_bulk_delete": True})
+    return Bucket(
+        store,
+        prefix=location.prefix,
+        spare=spare,
+        bulk=cache(partial(_s3_in_bulk, location.name, options)) if in_bulk else None,
+        raw=_raw_s3(store, location.name, options, in_bulk=in_bulk),
+        workers=_WORKERS,
+    )
+
+
+def _s3_in_bulk(bucket: str, options: dict[str, Option]) -> S3Store:
+    """Return a store that deletes up to 1,000 objects with one request.
+
+    Not every server offers that, and the library repeats even a request that is not implemented: here, once.
+    """
+    retry: RetryConfig = _retry(options) | {"max_retries": 1}
+    return _s3_store(bucket, options | {"disable_bulk_delete": False}, retry)
+
+
+def _raw_s3(store: S3Store, bucket: str, options: dict[str, Option], *, in_bulk: bool) -> RawS3:
     """Return what reaches objects in `store` whose keys the library cannot name."""
-    platform, options = Platform("AWS_"), s3_options(location.name, dict(location.options))
-    unsigned = bool(options.pop("skip_signature", platform.switches_on("aws_skip_signature")))
+    options = dict(options)
+    unsigned = bool(options.pop("skip_signature", Platform("AWS_").switches_on("aws_skip_signature")))
     if unsigned:  # a signature is made all the same, because the address of the bucket is in its URL, and is dropped
         options |= {"access_key_id": "none", "secret_access_key": "none"}
-        store = _s3_store(location.name, dict(options))
+        store = _s3_store(bucket, dict(options))
 
     def open_at(url: str) -> S3Store:
-        return _s3_store(location.name, {**options, "aws_endpoint_url_s3": url, "virtual_hosted_style_request": True})
+        return _s3_store(bucket, {**options, "aws_endpoint_url_s3": url, "virtual_hosted_style_request": True})
 
     client = HttpClient(
         root_certificate=str(options.get("root_certificate", "")),
@@ -114,25 +140,7 @@ def _raw_s3(store: S3Store, location: StoreLocation) -> RawS3:
         read_timeout=_seconds(options, "read_timeout_seconds").total_seconds(),
         retry_timeout=_seconds(options, "retry_timeout_seconds").total_seconds(),
     )
-    in_bulk = not options.get("disable_bulk_delete", platform.switches_on("aws_disable_bulk_delete"))
     return RawS3(S3Requests(store, open_at, signed=not unsigned, client=client), in_bulk=in_bulk)
-
-
-def _s3(bucket: str, options: dict[str, Option]) -> S3Store:
-    """Return the store of a bucket. It deletes each object by a request of its own, which every S3 server answers."""
-    return _s3_store(bucket, s3_options(bucket, options) | {"disable_bulk_delete": True})
-
-
-def _s3_in_bulk(location: StoreLocation) -> S3Store | None:
-    """Return a store that deletes up to 1,000 objects with one request; None if that is switched off.
-
-    Not every server offers that, and the library repeats even a request that is not implemented: here, once.
-    """
-    options = s3_options(location.name, dict(location.options))
-    if options.pop("disable_bulk_delete", Platform("AWS_").switches_on("aws_disable_bulk_delete")):
-        return None
-    retry: RetryConfig = _retry(options) | {"max_retries": 1}
-    return _s3_store(location.name, options | {"disable_bulk_delete": False}, retry)
 
 
 def _s3_store(bucket: str, options: dict[str, Option], retry: RetryConfig | None = None) -> S3Store:
@@ -190,11 +198,7 @@ def _az(container: str, options: dict[str, Option]) -> AzureStore:
     )
 
 
-_STORES: dict[str, Callable[[str, dict[str, Option]], AzureStore | GCSStore | S3Store]] = {
-    "s3": _s3,
-    "gs": _gs,
-    "az": _az,
-}
+_STORES: dict[str, Callable[[str, dict[str, Option]], AzureStore | GCSStore]] = {"gs": _gs, "az": _az}
 
 
 def _client(options: dict[str, Option]) -> ClientConfig:

@@ -6,7 +6,6 @@ Each object is a file whose path is its name. This is obstore's own layout: both
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 from collections.abc import Generator, Iterable
@@ -22,8 +21,6 @@ from sealgate.storage.local_paths import write_all
 
 _READ_SIZE = 1 << 20
 _MOST_TRIES = 1000
-_LONGEST_NAME = 255
-"""Bytes. The limit of file systems."""
 _UNFINISHED = re.compile(r"#\d+$")
 """How the paths of files end that are still being written."""
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
@@ -159,16 +156,18 @@ class DirectoryStore:
         """
         beside = self._at(name)
         directory, _, file = beside.rpartition("/")
-        if len(file.encode()) > _LONGEST_NAME - len(str(_MOST_TRIES)) - 1:
-            beside = f"{directory}/{hashlib.sha256(file.encode()).hexdigest()[:16]}"
-        for number in range(1, _MOST_TRIES):
+        if len(file.encode()) > keys.LONGEST_SEGMENT - len(str(_MOST_TRIES)) - 1:
+            beside = f"{directory}/{keys.shortened(file)}"
+        number = 1
+        for _ in range(_MOST_TRIES):
             path = f"{beside}#{number}"
-            # Another call may write the same object, or remove the directory because it is empty.
-            with suppress(FileExistsError, FileNotFoundError):
-                try:
-                    return os.open(path, _CREATE, 0o666), path
-                except FileNotFoundError:
-                    os.makedirs(os.path.dirname(path), exist_ok=True)
+            try:
+                return os.open(path, _CREATE, 0o666), path
+            except FileExistsError:  # another call writes the same object
+                number += 1
+            except FileNotFoundError:
+                with suppress(FileExistsError, FileNotFoundError):  # another call may remove it because it is empty
+                    os.makedirs(directory, exist_ok=True)
         raise PluginError(
             "the store's directory has too many unfinished files", says=SAYS, remedy="Remove the old ones"
         )

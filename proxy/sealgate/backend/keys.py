@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import re
+import secrets
 
 from sealgate.errors import BadRequest
 
 _MOST_BYTES = 1024
 """S3's limit for a key, the lowest of all stores."""
-_LONGEST_SEGMENT = 255
+LONGEST_SEGMENT = 255
 """Bytes. The limit of file systems."""
 _SPARE = 64
-"""Bytes that a key with a suffix leaves for what follows it."""
+"""Bytes that a key of `beside` leaves for what follows it."""
 _IMPOSSIBLE = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 """obstore accepts no control characters. XML, in which S3 lists and deletes, has none of the others."""
 _NOT_A_FILE_NAME = re.compile(r"(#\d+|[A-Za-z][:|])\+*$")
@@ -61,18 +62,24 @@ def from_file(path: str) -> str:
     return path[:-1] if path.endswith("+") and _NOT_A_FILE_NAME.search(path) else path
 
 
-def beside(key: str, suffix: str) -> str:
-    """Return a key that begins as `key` does and ends in `suffix`, and is valid in every store if `key` is.
+def beside(key: str) -> str:
+    """Return a new key that begins as `key` does, ends in random digits, and is valid in every store if `key` is.
 
-    >>> beside("a/b", ".x"), beside("a/" + "b" * 255, ".x")
-    ('a/b.x', 'a/7bfe48f617b2a0a5.x')
+    >>> beside("a/b")[:-12], beside("a/" + "b" * 255)[:-12]
+    ('a/b.sealgate-', 'a/7bfe48f617b2a0a5.sealgate-')
     """
+    suffix = f".sealgate-{secrets.token_hex(6)}"
     directory, slash, name = key.rpartition("/")
-    if len(name.encode()) + len(suffix) > _LONGEST_SEGMENT:
-        name = hashlib.sha256(name.encode()).hexdigest()[:16]
+    if len(f"{name}{suffix}".encode()) > LONGEST_SEGMENT:
+        name = shortened(name)
     if len(f"{directory}/{name}{suffix}".encode()) > _MOST_BYTES - _SPARE:
-        return f"{hashlib.sha256(key.encode()).hexdigest()[:16]}{suffix}"
+        return f"{shortened(key)}{suffix}"
     return f"{directory}{slash}{name}{suffix}"
+
+
+def shortened(name: str) -> str:
+    """Return 16 digits that stand for a name that is too long."""
+    return hashlib.sha256(name.encode()).hexdigest()[:16]
 
 
 def above(key: str, top: str = "") -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from sealgate import envelope
 from sealgate.backend import keys
 from sealgate.errors import BadRequest, shown_key
-from sealgate.storage.destination import Destination, remove_leftovers_beside
+from sealgate.storage.destination import Destination, filling
 from sealgate.storage.local_paths import LocalSource, local_errors
 
 FILE_MODE, DIRECTORY_MODE = 0o644, 0o755
@@ -121,11 +121,7 @@ def destination(path: Path) -> Iterator[Destination]:
     with local_errors("the local path"):
         parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            remove_leftovers_beside(parent)
-            new = Destination(parent, path.name, str(path))
-            try:
+            with filling(parent, path.name, str(path)) as new:
                 yield new
-            finally:
-                new.discard()
         finally:
             os.close(parent)

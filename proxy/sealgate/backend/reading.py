@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import AsyncIterator, Generator, Iterator
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from sealgate.backend.in_flight import Background, each_at_once, run
 from sealgate.backend.spare import Share, SpareMemory
 from sealgate.call import Call
 from sealgate.errors import Unavailable
+from sealgate.storage.local_paths import write_all_at
 
 if TYPE_CHECKING:
     from obstore import GetOptions, GetResult
@@ -72,7 +72,7 @@ class ObjectReading:
         async def write(offset: int) -> None:
             async for chunk in self._range(offset, min(offset + size, self._size)):
                 call.check()
-                _write_at(fd, chunk, offset)
+                write_all_at(fd, chunk, offset)
                 offset += len(chunk)
 
         size = self._most_at_once(_RANGE)
@@ -182,9 +182,3 @@ def in_order(call: Call, store: ObjectStore, name: str, spare: SpareMemory) -> G
         for chunk in reading.in_order(requests, share):
             call.check()
             yield chunk
-
-
-def _write_at(fd: int, data: memoryview, offset: int) -> None:
-    while data:
-        written = os.pwrite(fd, data, offset)
-        data, offset = data[written:], offset + written

@@ -10,7 +10,6 @@ when its turn comes, and stays replaced if a later object fails.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -70,7 +69,7 @@ def _move_aside(bucket: Bucket, call: Call, key: str, obstacles: set[str]) -> di
     moved: dict[str, str] = {}
     if not obstacles or bucket.is_flat(call, key):
         return moved
-    aside = keys.beside(key, f".sealgate-{secrets.token_hex(6)}")
+    aside = keys.beside(key)
     try:
         for obstacle in obstacles:
             target = f"{aside}/was{obstacle.removeprefix(key)}"

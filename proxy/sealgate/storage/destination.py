@@ -90,6 +90,25 @@ class Destination:
             remove_entry(self._temporary, self._parent)
 
 
+@contextmanager
+def filling(parent: int, name: str, path: str) -> Iterator[Destination]:
+    """Yield the destination `name` in the directory open as `parent`. What was begun and not committed is then removed.
+
+    What a killed process of this user left in the directory is removed at the beginning.
+
+    Args:
+        parent: a descriptor of the directory, which may be open for its path alone.
+        name: the name of the file or directory in it.
+        path: the absolute path, with every symbolic link beneath the root resolved.
+    """
+    remove_leftovers_beside(parent)
+    destination = Destination(parent, name, path)
+    try:
+        yield destination
+    finally:
+        destination.discard()
+
+
 def remove_leftovers_beside(parent: int) -> int:
     """Remove what killed processes of this user left in the directory open as `parent`; return how many entries.
 

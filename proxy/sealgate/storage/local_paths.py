@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sealgate.errors import BadRequest, LimitReached, NotConfigured, PluginError, one_line, out_of_descriptors
 from sealgate.plugin import Chunk
-from sealgate.storage.destination import Destination, remove_entry, remove_leftovers_beside
+from sealgate.storage.destination import Destination, filling, remove_entry
 
 _MOST_LINKS = 40
 _READ_SIZE, _LEAST_READ = 1 << 20, 1 << 12
@@ -83,12 +83,8 @@ class Roots:
                 raise BadRequest(
                     f"the local path {_shown(path)} is a symbolic link, and Sealgate does not write through links"
                 )
-            remove_leftovers_beside(parent)
-            destination = Destination(parent, name, reached)
-            try:
+            with filling(parent, name, reached) as destination:
                 yield destination
-            finally:
-                destination.discard()
 
     def remove(self, path: Path) -> None:
         """Remove the file or directory at `path`, without following a link. Errors are ignored."""
@@ -224,6 +220,13 @@ def write_all(fd: int, data: Chunk) -> None:
     rest = memoryview(data)
     while rest:
         rest = rest[os.write(fd, rest) :]
+
+
+def write_all_at(fd: int, data: memoryview, offset: int) -> None:
+    """Write all of `data` at `offset`. The current position of the descriptor does not change."""
+    while data:
+        written = os.pwrite(fd, data, offset)
+        data, offset = data[written:], offset + written
 
 
 @contextmanager
