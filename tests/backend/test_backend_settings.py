@@ -71,7 +71,7 @@ def test_an_author_changes_nothing_of_a_store_from_the_environment(call, at, say
     ("environment", "says"),
     [
         ({}, "no store is configured"),
-        ({"SEALGATE_BACKEND_URL": "nonsense"}, "url must begin"),
+        ({"SEALGATE_BACKEND_URL": "nonsense"}, r"^downstream\.builtin\.url .*SEALGATE_BACKEND_CONFIG: url must begin"),
         ({"SEALGATE_BACKEND_URL": "http://example.org"}, "url must begin"),
         ({"SEALGATE_BACKEND_CONFIG": "[1]"}, "not a mapping"),
         ({"SEALGATE_BACKEND_CONFIG": "region: us-east-1"}, "has no url"),
@@ -102,7 +102,7 @@ def test_an_author_may_name_a_store_where_the_environment_names_none(call, at):
 @pytest.mark.parametrize(
     ("says", "error"),
     [
-        ("url: file:///etc", "file:// url is allowed only in SEALGATE_BACKEND_URL"),
+        ("url: file:///etc", "file:// url is allowed only in downstream.builtin.url or SEALGATE_BACKEND_URL"),
         ("url: FILE:///etc", "url must begin"),
         ("url: http://example.org", "url must begin"),
         ("url: [a]", "url must be a string"),

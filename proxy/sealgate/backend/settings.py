@@ -24,6 +24,8 @@ from sealgate.documents import reader
 from sealgate.errors import BadRequest, NotConfigured
 
 URL, CONFIG = "SEALGATE_BACKEND_URL", "SEALGATE_BACKEND_CONFIG"
+_FIXED_URL = f"downstream.builtin.url or {URL}"
+"""Where the administrator names the store, as errors say it. `compose` passes the first on as the second."""
 
 Option = str | bool | int
 
@@ -113,16 +115,16 @@ def _location(configuration: str, config: str, url: str) -> StoreLocation:
     try:
         fixed = _parsed(config, url)
     except _OptionError as flaw:
-        raise NotConfigured(f"{URL} or {CONFIG}: {flaw}") from None
+        raise NotConfigured(f"{_FIXED_URL}, or {CONFIG}: {flaw}") from None
     if fixed is None and config.strip():
-        raise NotConfigured(f"{CONFIG} has no url", remedy=f"Set url in it, or set {URL}")
+        raise NotConfigured(f"{CONFIG} has no url", remedy=f"Set url in it, or set {_FIXED_URL}")
     try:
         requested = _from_author(configuration, fixed)
     except _OptionError as flaw:
         raise BadRequest(f"the artifact's configuration: {flaw}") from None
     if location := fixed or requested:
         return location
-    raise NotConfigured("no store is configured", remedy=f"Set {URL}, or url in the artifact's configuration")
+    raise NotConfigured("no store is configured", remedy=f"Set {_FIXED_URL}, or url in the artifact's configuration")
 
 
 def _from_author(configuration: str, fixed: StoreLocation | None) -> StoreLocation | None:
@@ -133,7 +135,7 @@ def _from_author(configuration: str, fixed: StoreLocation | None) -> StoreLocati
         fixed: the administrator's store, if there is one.
     """
     if fixed is not None and set(_mapping(configuration)) - {"url"}:
-        raise _OptionError(f"{URL} sets the store, and its options may not be set here")
+        raise _OptionError(f"{_FIXED_URL} sets the store, and its options may not be set here")
     requested = _parsed(configuration, "")
     if requested is None:
         if _mapping(configuration):
@@ -141,9 +143,9 @@ def _from_author(configuration: str, fixed: StoreLocation | None) -> StoreLocati
         return None
     if fixed is not None:
         if (requested.scheme, requested.name, requested.prefix) != (fixed.scheme, fixed.name, fixed.prefix):
-            raise _OptionError(f"its url is not that of {URL}")
+            raise _OptionError(f"its url is not that of {_FIXED_URL}")
     elif requested.scheme == "file":
-        raise _OptionError(f"a file:// url is allowed only in {URL}")
+        raise _OptionError(f"a file:// url is allowed only in {_FIXED_URL}")
     else:
         _require_own_credentials(requested.scheme, dict(requested.options))
     return requested
