@@ -110,7 +110,7 @@ def test_many_small_files_of_a_directory_are_in_flight(gated_backend, call, at, 
 
 @pytest.mark.parametrize(("size", "threads"), [(0, 0), (4096, 0), (256 << 10, 0), (MIB, 1)])
 def test_only_the_stream_of_a_larger_object_has_a_thread(versitygw, call, at, plant, backend_at, size, threads):
-    """Measured: a thread for a request of 0.1 ms takes 0.26 ms more, which counts with 10,000 small files."""
+    """Measured: an event loop takes 0.07 ms, and 0.20 ms with a thread, which counts with 10,000 small files."""
     backend, content = backend_at(versitygw, versitygw.new_bucket()), os.urandom(size)
     backend.save(call, at("key"), plant(content))
     with closing(backend.open_stream(call, at("key"))) as stream:

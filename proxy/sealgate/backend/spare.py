@@ -10,7 +10,7 @@ MOST = 256 << 20
 
 
 class SpareMemory:
-    """Memory that transfers take to be faster. Nobody waits for it: without it, a transfer goes on with fewer parts.
+    """Memory that transfers take to be faster. None waits for it: without it, a transfer goes on with fewer parts.
 
     Args:
         size: bytes.

@@ -29,7 +29,7 @@ THREADS = min(4, len(os.sched_getaffinity(0)))
 _SINGLE_THREAD_SEGMENTS = 8
 """A file of at most this many segments is not worth a second thread."""
 _BEGINNING = 1024
-"""Bytes that are read at once from the begin of a sealed file: most headers, and the stream header, are within them."""
+"""Bytes that are read at once from the beginning of a sealed file. Most headers, and the stream header, are in them."""
 _CUT_AFTER = 64
 """How many opened segments are cut off the sealed file at a time."""
 
