@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 import sys
 import threading
 import time
 from contextlib import closing
+from contextvars import ContextVar, copy_context
 
 import pytest
 from harness.gate import Gate, gated
 
+from sealgate.backend import ObjectStoreBackend
 from sealgate.call import Call, Operation
 from sealgate.errors import Cancelled, DeadlineExceeded, Unavailable
 
@@ -125,6 +128,63 @@ def test_an_upload_may_read_another_object_of_its_store(versitygw, call, at, pla
     backend.save(call, at("key"), plant(content))
     backend.save_stream(call, at("copy"), backend.open_stream(call, at("key")))
     assert b"".join(map(bytes, backend.open_stream(call, at("copy")))) == content
+
+
+@pytest.fixture
+def loops(monkeypatch):
+    """Count the event loops that are made."""
+    made, new = [], asyncio.new_event_loop
+    monkeypatch.setattr(asyncio.events, "new_event_loop", lambda: made.append(new()) or made[-1])
+    return made
+
+
+def test_small_objects_need_no_event_loop_each(versitygw, call, at, backend_at, loops):
+    backend = backend_at(versitygw, versitygw.new_bucket())
+    for number in range(20):
+        backend.save_stream(call, at(f"key{number}"), iter([b"content"]))
+        assert b"".join(map(bytes, backend.open_stream(call, at(f"key{number}")))) == b"content"
+    assert len(loops) <= 1
+
+
+def test_a_directory_of_this_machine_needs_no_event_loop_to_be_written(tmp_path, call, at, loops):
+    backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": tmp_path.as_uri()})
+    backend.save_stream(call, at("key"), iter([b"content"]))
+    assert not loops
+
+
+def test_an_event_loop_that_served_another_call_has_nothing_of_it(versitygw, at, backend_at):
+    """The log and the trace find the call in the context."""
+    backend, current, seen = backend_at(versitygw, versitygw.new_bucket()), ContextVar[int]("current"), []
+
+    def chunks():
+        seen.append(current.get())
+        yield b"content"
+
+    def save(number):
+        current.set(number)
+        backend.save_stream(Call(Operation.SAVE_STREAM), at("key"), chunks())
+
+    for number in range(5):
+        copy_context().run(save, number)
+    assert seen == [0, 1, 2, 3, 4]
+
+
+def test_an_event_loop_of_a_call_that_failed_serves_no_other(gated_backend, at, loops):
+    leaving = [Call(Operation.SAVE_STREAM) for _ in range(3)]  # more than loops are kept
+
+    def is_refused(method, path, _):
+        if is_one := method == "PUT" and "/refused" in path:
+            leaving[int(path[-1])].cancel()
+        return is_one
+
+    backend, _ = gated_backend(Gate(is_refused, sys.maxsize))
+    for number, call in enumerate(leaving):
+        with pytest.raises(Cancelled):
+            backend.save_stream(call, at(f"refused{number}"), iter([b"content"]))
+    backend.save_stream(Call(Operation.SAVE_STREAM), at("key"), iter([b"content"]))
+    *failed, _ = loops
+    assert failed
+    assert all(loop.is_closed() for loop in failed)
 
 
 @pytest.mark.parametrize("operation", ["load", "stream"])

@@ -27,7 +27,7 @@ def create_file(bucket: Bucket, call: Call, key: str, chunks: Iterable[Chunk], s
     Raises:
         AlreadyStored: something is stored under the key, or beneath it. It stays as it is.
     """
-    run(call, bucket.create(key, chunks, size=size))
+    bucket.put(call, key, chunks, size=size, only_new=True)
     directory, _, name = key.rpartition("/")
     with _taken_back(bucket, call, {key}):
         call.check()

@@ -89,7 +89,7 @@ class ObjectStoreBackend(ArtifactPlugin):
                 save_tree(bucket, call, key, source.fd)
                 return
             with replacing(bucket, call, key, {key}):
-                run(call, bucket.write(key, read_chunks(source.fd, call.check), size=source.size))
+                bucket.put(call, key, read_chunks(source.fd, call.check), size=source.size)
 
     @override
     def save_stream(self, call: Call, artifact: Artifact, chunks: Iterator[Chunk]) -> None:
@@ -98,7 +98,7 @@ class ObjectStoreBackend(ArtifactPlugin):
             create_file(bucket, call, key, chunks)
             return
         with replacing(bucket, call, key, {key}):
-            run(call, bucket.write(key, chunks))
+            bucket.put(call, key, chunks)
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
