@@ -62,6 +62,9 @@ COLLECTORS = {
     "merged fields": exported(lambda line: {"@timestamp": "t", **json.loads(line), "kubernetes": {"pod": "p"}}),
     "a JSON array of lines": lambda lines: json.dumps([line.decode() for line in lines]).encode(),
     "a JSON array of records": lambda lines: json.dumps([json.loads(line) for line in lines], indent=1).encode(),
+    "the values of `jq .`": lambda lines: b"".join(
+        json.dumps(json.loads(line), indent=2).encode() + b"\n" for line in lines
+    ),
     "colours": lambda lines: b"".join(b"\x1b[32m" + line.rstrip() + b"\x1b[0m\n" for line in lines),
     "colours in a text": exported(lambda line: {"log": f"\x1b[1m{line}\x1b[0m\n"}),
     "a prefix in a text": exported(lambda line: {"log": f"2026-11-22T10:00:00.1Z stdout F {line}\n"}),
@@ -79,6 +82,40 @@ def test_a_trail_is_verified_as_collectors_export_it_and_a_change_in_it_is_found
     assert [finding.flaw for finding in verdict_on_text(export(touched), AUTHORITY).findings] == ["altered"]
     lacking = verdict_on_text(export([*TRAIL[:20], *TRAIL[21:]]), AUTHORITY)
     assert {finding.flaw for finding in lacking.findings} == {"removed"}
+
+
+def indented(records):
+    return json.dumps(records, indent=2).encode()
+
+
+RECORDS = [json.loads(line) for line in TRAIL]
+FILLED = b" " * (17 << 20)
+
+
+@pytest.mark.parametrize(
+    "export",
+    [
+        indented(RECORDS)[:-20],
+        indented({"hits": RECORDS})[:-20],
+        b"\n" + indented(RECORDS[0]) + b"\n{\n",
+        json.dumps(RECORDS, indent=2, sort_keys=True).encode()[:-20],
+        indented(RECORDS) + b"\n" + FILLED,
+        indented(RECORDS[0]) + b"\n" + FILLED + b"\n" + indented(RECORDS[1]),
+    ],
+    ids=["an array", "a field", "values", "sorted names", "too large", "values beyond what is read as a whole"],
+)
+def test_records_over_several_lines_that_are_no_value_as_a_whole_are_not_skipped(export):
+    verdict = verdict_on_text(export, AUTHORITY)
+    assert not verdict.good
+    assert verdict.not_readable.count == export.count(b'"sealgate_audit"')
+    assert list(verdict.findings) == []
+
+
+@pytest.mark.parametrize("opening", [b"[\n]", b"{\n}"])
+def test_a_value_and_many_spaces_do_not_hide_the_records_behind_them(opening):
+    verdict = verdict_on_text(opening + FILLED + b"\n" + b"".join(TRAIL), AUTHORITY, expect_closed=True)
+    assert verdict.good, (verdict.findings.listed, verdict.not_readable.listed)
+    assert verdict.chains[0].records == len(TRAIL)
 
 
 @pytest.mark.parametrize(

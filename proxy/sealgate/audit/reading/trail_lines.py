@@ -26,12 +26,14 @@ _MARK_AS_BYTES = rb",\s?".join(b"%d" % byte for byte in b'{"sealgate_audit"')
 _ESCAPED_MARK = re.compile(rb'\{\s{0,4}(?:\\+"|"")sealgate_audit(?:\\+"|"")|' + _MARK_AS_BYTES)
 """The mark in a line that a collector put as text into another one, or as a list of bytes."""
 _RECORD_START = re.compile(rb'\{\s{0,4}"sealgate_audit"')
+_MARK_ON_ITS_LINE = re.compile(rb'\s*"sealgate_audit"\s?:')
+"""It shows a record that is written over several lines."""
 _ATTESTATION = re.compile(rb'"attestation_list"\s?:\s?\[\s?\{\s?"(?:chain_uid|fingerprint|prev_event|signatures)"')
 """It shows a record whose mark is damaged."""
 _OBJECT_START = re.compile(rb'\{\s{0,4}"')
 _COLOURS = re.compile(rb"\x1b\[[0-9;]*m")
 _LARGEST_DOCUMENT = 16 << 20
-"""Bytes of a file that is one JSON value, as some collectors export trails."""
+"""Bytes of a file that is read as a whole, because its JSON values may have several lines."""
 _LONGEST_LINE = 1 << 16
 _LONGEST_RECORD = 4 * LONGEST
 """Bytes of a record. A collector that rewrites the JSON may add spaces and escapes."""
@@ -84,7 +86,8 @@ class TrailRecord:
 def read_lines(sources: Iterable[tuple[str, BinaryIO]]) -> Iterator[TrailLine]:
     """Find the lines that may hold records, and skip all others.
 
-    A file that is one JSON value, such as an array of records, is read as a whole if it has at most 16 MiB.
+    A file of JSON values over several lines, such as an array of records, is read as a whole if it has at most 16 MiB.
+    Otherwise its records are not readable.
 
     Args:
         sources: name and open file of each part of the trail, in order.
@@ -92,14 +95,12 @@ def read_lines(sources: Iterable[tuple[str, BinaryIO]]) -> Iterator[TrailLine]:
     for source, file in sources:
         head = file.readline(_LONGEST_LINE)
         if head.lstrip()[:1] == b"[" or head.strip() == b"{" or not head.endswith(b"\n"):
-            head += file.read(_LARGEST_DOCUMENT)
-            try:
-                records = wrapped.records_in_text(head.decode(errors="replace"))
-            except wrapped.NotReadable:
-                pass  # lines
-            else:
-                yield from (TrailLine(source, number, record) for number, record in enumerate(records, start=1))
-                continue
+            head += file.read(_LARGEST_DOCUMENT + 1 - len(head))
+            with contextlib.suppress(wrapped.NotReadable):  # these are lines
+                if len(head) <= _LARGEST_DOCUMENT:
+                    records = wrapped.records_in_file(head.decode(errors="replace"))
+                    yield from (TrailLine(source, number, record) for number, record in enumerate(records, start=1))
+                    continue
         yield from _lines_of(source, head, file)
 
 
@@ -138,6 +139,8 @@ def _pieces(text: bytes) -> Iterator[bytes]:
     if not starts and not _ATTESTATION.search(text):
         if _ESCAPED_MARK.search(text):
             yield from wrapped.records_in_text(text.decode(errors="replace"))
+        elif _MARK_ON_ITS_LINE.match(text):
+            raise wrapped.NotReadable
         return
     if b"{" in head or b"[" in head:
         # The fields of a record, or the record, are inside of another object. Or the mark of the record is damaged.

@@ -20,6 +20,7 @@ _START = re.compile(r'\{\s{0,4}"sealgate_audit"')
 _RUNTIME_PREFIX = re.compile(r"""[^"'{}\[\]\\]{0,200}""")
 """What the runtime of a container or a system log writes before a line: time, host, stream. It has no quotes."""
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_NO_SPACE = re.compile(r"\S")
 _DEEPEST = 4
 """How often a line may be wrapped as text into another one."""
 _FIELDS = tuple(field.encode_name for field in msgspec.structs.fields(Record))
@@ -50,6 +51,29 @@ def records_in_text(text: str) -> list[bytes]:
     if '{""sealgate_audit""' in text:
         return [record for cell in next(csv.reader([text]), []) for record in records_in(cell)]
     raise NotReadable
+
+
+def records_in_file(text: str) -> list[bytes]:
+    """Return the records in a file that is one JSON value, or several values, as `jq` writes them.
+
+    Raises:
+        NotReadable: something else is in it, or its last value is not complete.
+    """
+    try:
+        return records_in_text(text)
+    except NotReadable:
+        pass
+    text = _COLOURS.sub("", text).strip()
+    decoder, records, at = json.JSONDecoder(object_pairs_hook=_object), list[bytes](), 0
+    try:
+        while at < len(text):
+            value, end = decoder.raw_decode(text, at)
+            records += records_in(value)
+            following = _NO_SPACE.search(text, end)
+            at = following.start() if following else len(text)
+    except (ValueError, RecursionError):
+        raise NotReadable from None
+    return records
 
 
 def records_in(value: Any, depth: int = _DEEPEST) -> Iterator[bytes]:
