@@ -108,6 +108,18 @@ def test_a_context_protects_data_keys_that_are_made_here(transit, provider, call
         keys.unwrap(call, swapped)
 
 
+def test_a_policy_that_is_bound_to_a_context_refuses_another_one_as_a_missing_right(transit, provider, call):
+    transit.delete_key()
+    transit.create_key("artifacts", derived=True)
+    policies = transit.shipped_policies("saver-local-bound")
+    token = StaticToken(transit.token(*policies, no_default_policy=False))
+    assert provider(transit, token, context=b"team-a", wraps_local=True).new_data_key(call)
+    with pytest.raises(NotPermitted) as raised:
+        provider(transit, token, context=b"team-b", wraps_local=True).new_data_key(call)
+    assert "no key" not in raised.value.fact
+    assert "no such key" not in raised.value.fact
+
+
 @pytest.mark.parametrize("kind", ["of Vault", "in an HSM"])
 def test_a_context_needs_a_derived_key_here_too(transit, external, provider, call, kind):
     engine = transit if kind == "of Vault" else external

@@ -89,8 +89,10 @@ class TransitEngine:
 
     def explained(self, call: Call, operation: str, request: VaultRequest, refused: TokenRefused) -> PluginError:
         """Return the error for `request`, which was refused: say which keys this process may use for `operation`."""
-        if operation == ENCRYPT and self._usable.may_use(call, request.path):
-            return faults.no_key(request)  # for an absent key, `encrypt` asks for the right to create one
+        # For an absent key, `encrypt` asks for the right to create one. With a context, its rule may have refused.
+        without_context = operation == ENCRYPT and not (request.body or {}).get("context")
+        if without_context and self._usable.may_use(call, request.path):
+            return faults.no_key(request)
         usable = self._usable.keys(call)
         if any(key.covers(request.mount, request.key) for key in usable or ()):
             return refused  # the key exists, and only this operation is not allowed
