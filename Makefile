@@ -48,7 +48,7 @@ demo: $(DEMO_VENV)/.installed ## show the whole chain on this machine, step by s
 test: check ## run linters, type checker, import rules and every test but the large ones
 	$(BIN)/python -m pytest -n $(JOBS) -m "not large"
 
-test-again: $(STAMP) ## run the tests that failed in the last run once more, one at a time
+test-again: check ## run the checks, and once more the tests that failed in the last run, one at a time
 	$(BIN)/python -m pytest -n 0 -m "not large" --last-failed --last-failed-no-failures none
 
 quick: $(STAMP) ## run the tests that need no server, no child process and no chart

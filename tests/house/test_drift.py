@@ -11,6 +11,14 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
+def test_what_runs_after_a_failed_run_begins_with_the_checks_as_that_run_does():
+    for target in ("test", "test-again"):
+        command = ["make", "--dry-run", "--assume-old=.venv/.installed", target]
+        steps = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+        tools = [Path(step.split()[0]).name for step in steps]
+        assert tools == ["ruff", "ruff", "mypy", "lint-imports", "python"]
+
+
 def test_the_stubs_are_those_of_the_protos(tmp_path):
     sources = ["sealgate/rpc/artifact.proto", "sealgate/envelope/envelope.proto"]
     folders = ["-Isealgate/rpc=proto", "-Isealgate/envelope=proto"]
