@@ -53,6 +53,17 @@ def test_the_configuration_is_valid_and_commented(run, tmp_path):
     assert "s3://artifacts/prefix" in text
 
 
+def test_a_value_that_yaml_could_take_for_another_type_stays_text(run, tmp_path):
+    names = ("--mount", "null", "--key", "2026", "--signing-key", "true", "--address", "https://vault:")
+    assert run("here", *GIVEN, *names, VAULT_NAMESPACE="0x10").returncode == 0
+    written = yaml.safe_load((tmp_path / "here/sealgate.yaml").read_text())
+    values = yaml.safe_load((tmp_path / "here/values.yaml").read_text())["configuration"]
+    for settings in (written, values):
+        vault = {name: settings["keys"]["vault"][name] for name in ("address", "namespace", "mount", "key")}
+        assert vault == {"address": "https://vault:", "namespace": "0x10", "mount": "null", "key": "2026"}
+        assert settings["audit"] == {"signingKey": "true"}
+
+
 def test_the_policy_passes_a_strict_check(run, tmp_path):
     run("here", *GIVEN)
     checked = sealgate(tmp_path, "policy", "check", "--strict", "here/policies")

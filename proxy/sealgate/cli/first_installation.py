@@ -149,10 +149,10 @@ def files_of(directory: Path, installation: FirstInstallation) -> dict[str, str]
     server = _VaultRole("argo-artifacts-server", installation.server_account, (installation.argo_namespace,))
     vault_namespace = installation.vault_namespace
     keys = _KEYS.format(
-        address=installation.address,
-        namespace=f"    namespace: {vault_namespace}\n" if vault_namespace else "",
-        mount=installation.mount,
-        key=installation.key,
+        address=json.dumps(installation.address),
+        namespace=f"    namespace: {json.dumps(vault_namespace)}\n" if vault_namespace else "",
+        mount=json.dumps(installation.mount),
+        key=json.dumps(installation.key),
         role=pods.name,
         gc_role=collection.name,
     )
