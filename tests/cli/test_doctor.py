@@ -126,6 +126,7 @@ def test_a_section_that_is_missing_is_named(doctor, section, check):
         ("--role", "owner"),
         ("--timeout", "0"),
         ("--timeout", "soon"),
+        ("--timeout", "1e12"),
         ("--scratch", "../up"),
         ("--configuration", "/no/such/file"),
         ("--output", "yaml"),

@@ -8,15 +8,18 @@ from collections.abc import Callable
 from sealgate.policy import schema
 from sealgate.policy.schema import Size
 
+_LONGEST = 86_400.0
+"""Seconds."""
+
 
 def seconds(text: str) -> float:
-    """Return the positive number of seconds that `text` names."""
+    """Return the number of seconds that `text` names: a positive one, and at most a day."""
     try:
         number = float(text)
     except ValueError:
         number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError("must be a positive number of seconds")
+    if not 0 < number <= _LONGEST:
+        raise argparse.ArgumentTypeError(f"must be a positive number of seconds up to {_LONGEST:.0f}")
     return number
 
 

@@ -16,6 +16,7 @@ from sealgate import config
 from sealgate.cli import author
 from sealgate.cli.counting import counted
 from sealgate.cli.exit_codes import DONE, INTERRUPTED, NOT_SO
+from sealgate.cli.option_types import seconds
 from sealgate.cli.progress import Progress
 from sealgate.cli.shared_options import add_config_option, add_output_option
 from sealgate.compose.downstream import downstream_source, stored_objects
@@ -32,8 +33,6 @@ from sealgate.storage.stored_objects import StoredObjects
 SUMMARY = "move stored artifacts to the newest key version without opening them"
 _SLOWEST = 0.01
 """Objects a second."""
-_LONGEST = 86_400.0
-"""Seconds."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--timeout",
-        type=_seconds,
+        type=seconds,
         default=600.0,
         metavar="SECONDS",
         help="the longest time that an object may take without progress; default 600",
@@ -68,25 +67,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _rate(text: str) -> float:
-    rate = _number(text)
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
     if rate and not _SLOWEST <= rate < float("inf"):
         raise argparse.ArgumentTypeError(f"must be a number of objects a second, {_SLOWEST} or more, or 0 for no limit")
     return rate
-
-
-def _seconds(text: str) -> float:
-    seconds = _number(text)
-    if not 0 < seconds <= _LONGEST:
-        raise argparse.ArgumentTypeError(f"must be a number of seconds up to {_LONGEST:.0f}")
-    return seconds
-
-
-def _number(text: str) -> float:
-    """Return the number that `text` is, or -1 if it is not a number."""
-    try:
-        return float(text)
-    except ValueError:
-        return -1.0
 
 
 def run(options: argparse.Namespace) -> int:
