@@ -10,8 +10,9 @@ import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Callable
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -289,8 +290,8 @@ class Answering(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def speaking(data: bytes):
-    """Serve a protocol that is not TLS: each connection gets `data` and is closed."""
+def speaking(data: bytes | Callable[[socket.socket], None]):
+    """Serve a protocol that is not TLS: each connection gets `data`, or is given to it, and is closed."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve():
@@ -299,10 +300,10 @@ def speaking(data: bytes):
                     accepted, _ = listening.accept()
                 except OSError:
                     return
-                with accepted:
+                with accepted, suppress(OSError):
                     accepted.settimeout(5)
                     accepted.recv(1 << 16)
-                    accepted.sendall(data)
+                    accepted.sendall(data) if isinstance(data, bytes) else data(accepted)
 
         thread = threading.Thread(target=serve, daemon=True)
         thread.start()
@@ -316,6 +317,22 @@ def test_a_server_without_tls_is_named_and_gets_no_token():
         wire = Wire(f"https://127.0.0.1:{listening.server_port}")
         assert wire.send(STATUS, "t-secret", 10) is Unanswered.PLAIN_HTTP
     assert "t-secret" not in str(listening.seen)
+
+
+def test_an_answer_without_end_is_not_awaited_to_name_a_server_without_tls():
+    drops = 60
+
+    def drip(accepted):
+        accepted.sendall(b"HTTP/1.1 200 OK\r\nA: ")
+        for _ in range(drops):
+            time.sleep(0.1)
+            accepted.sendall(b"a")
+            dripped.append(1)
+
+    dripped: list[int] = []
+    with speaking(drip) as address:
+        assert Wire(address).send(STATUS, "", 10) is Unanswered.PLAIN_HTTP
+    assert len(dripped) < drops, "the connection is closed before the answer ends"
 
 
 def test_openbao_itself_without_tls_is_named(openbao):

@@ -8,6 +8,7 @@ sets by default) refuse certificates that private authorities issue, such as tho
 from __future__ import annotations
 
 import http.client
+import socket
 import ssl
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -38,6 +39,8 @@ _BROKEN = ("BAD_RECORD_MAC", "DECRYPT")
 """Its reasons for a connection that was damaged on the way."""
 _ALERT = "\x15\x03"
 """The first bytes of an alert, with which a server answers a request that is not TLS."""
+_HTTP = b"HTTP/"
+"""How each answer begins."""
 _SAYS_TLS = (b"https", b"ssl")
 """Words in the answer (400) of a server that received http where it expects TLS."""
 
@@ -107,14 +110,14 @@ def expects_tls(status: int, body: bytes) -> bool:
 
 
 def speaks_http(address: str, timeout: float) -> bool:
-    """Return whether the server at an https address answers http without TLS. Send it no token and no path."""
+    """Return whether the server at an https address answers http without TLS. Send it no token and no path.
+
+    `timeout` is in seconds, for connecting and for the beginning of the answer, which is all that is read.
+    """
     parts = urlsplit(address)
-    connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 443, timeout=timeout)
     try:
-        connection.request("HEAD", "/")
-        connection.getresponse()
-    except (OSError, http.client.HTTPException):
+        with socket.create_connection((parts.hostname or "", parts.port or 443), timeout) as connection:
+            connection.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+            return connection.recv(len(_HTTP)) == _HTTP
+    except OSError:
         return False
-    finally:
-        connection.close()
-    return True
