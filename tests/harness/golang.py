@@ -21,17 +21,18 @@ _HELM = "helm.sh/helm/v3/cmd/helm"
 
 def installed(package: str, version: str) -> Path:
     """Return the path of the program of a public module, and install it at the first call."""
-    with _place() as (go, place):
-        program = place / f"{package.rsplit('/', 1)[-1]}-{version}"
+    name = package.rsplit("/", 1)[-1]
+    with _place_for(name) as (go, place):
+        program = place / f"{name}-{version}"
         if not program.exists():
             subprocess.run([go, "install", f"{package}@{version}"], env=os.environ | {"GOBIN": str(place)}, check=True)
-            (place / package.rsplit("/", 1)[-1]).rename(program)
+            (place / name).rename(program)
         return program
 
 
 def judge(name: str) -> Path:
     """Return the path of `helm`, `argo` or `admission`, which validate the chart and are built from one module."""
-    with _place() as (go, place):
+    with _place_for("charts") as (go, place):
         made = _place_of_module(place, "charts", CHARTS)
         _build(go, CHARTS, made, "./admission", "./argo", _HELM)
         return made / name
@@ -39,7 +40,7 @@ def judge(name: str) -> Path:
 
 def for_bench(name: str, *, build: bool = True) -> Path | None:
     """Return the path of `argo` or `link`, which the bench uses; None if it is neither built nor to be built."""
-    with _place() as (go, place):
+    with _place_for("bench") as (go, place):
         made = _place_of_module(place, "bench", BENCH)
         if build:
             _build(go, BENCH, made, "./argo", "./link")
@@ -54,18 +55,19 @@ def _place_of_module(place: Path, name: str, module: Path) -> Path:
 
 def _build(go: str, module: Path, made: Path, *packages: str) -> None:
     if not made.exists():
-        building = made.with_name("building")
+        building = made.with_name(f"{made.name}-building")
         subprocess.run([go, "build", "-o", f"{building}/", *packages], cwd=module, check=True)
         building.rename(made)
 
 
 @contextmanager
-def _place() -> Iterator[tuple[str, Path]]:
+def _place_for(product: str) -> Iterator[tuple[str, Path]]:
+    """Hold the lock of one product: a build may take minutes, and no test of another product waits for it."""
     go = shutil.which("go")
     if go is None:
         pytest.skip("Go is not installed, and it builds the programs that validate the chart")
     place = TOOLS / "go"
     place.mkdir(parents=True, exist_ok=True)
-    with (place / ".lock").open("w") as lock:
+    with (place / f".{product}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield go, place
