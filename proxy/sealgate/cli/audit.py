@@ -21,6 +21,7 @@ from sealgate.audit.reading import query, readers, report
 from sealgate.audit.reading.chain_state import ChainFacts, ExpectedRecord
 from sealgate.audit.reading.figures import Figures
 from sealgate.audit.reading.page import Origin
+from sealgate.audit.reading.query import printable
 from sealgate.audit.reading.readers import ArtifactAccesses
 from sealgate.audit.reading.trail_lines import MARK, TrailLine, read_lines
 from sealgate.audit.reading.verify import VerificationResult, verify
@@ -167,7 +168,7 @@ def _verify(options: argparse.Namespace) -> int:
         print(json.dumps(_document(verdict), indent=2))
     else:
         for text in _described(verdict):
-            print("".join(c if c.isprintable() else "?" for c in text))
+            print(printable(text))
     return _exit_code(verdict)
 
 

@@ -8,6 +8,7 @@ import os
 from datetime import UTC, datetime
 
 from sealgate import envelope
+from sealgate.audit.reading.query import printable
 from sealgate.cli.exit_codes import DONE
 from sealgate.cli.progress import Progress
 from sealgate.cli.recovery_files import STREAM, open_source, source_chunks
@@ -92,8 +93,4 @@ def _lines(facts: dict[str, object]) -> str:
     """Return one line for each fact that is set."""
     shown = {name.replace("_", " "): value for name, value in facts.items() if value not in ("", {}, False, None)}
     # A header comes from storage, so its control characters must not reach a terminal.
-    return "\n".join(f"{name:<16} {_printable(value)}" for name, value in shown.items())
-
-
-def _printable(value: object) -> str:
-    return "".join(c if c.isprintable() else "?" for c in str(value))
+    return "\n".join(f"{name:<16} {printable(str(value))}" for name, value in shown.items())

@@ -49,7 +49,7 @@ class Account(NamedTuple):
     namespace: str
     service_account: str
     attested: bool
-    """Whether the key service proved the two names."""
+    """Whether the key service proved the two names, as the records claim."""
 
     @property
     def name(self) -> str:
@@ -120,7 +120,7 @@ class Figures:
         self.plaintext_bytes += row.plaintext_bytes
         self.outcomes[outcome] += 1
         self.operations[row.operation if row.operation in _OPERATIONS else OTHERS][outcome] += 1
-        self._account(row).add(row)
+        count_account(self.accounts, row)
         if outcome is Outcome.DENIED:
             self._add_denial(row)
         if row.key_name:
@@ -132,12 +132,6 @@ class Figures:
         self._times[seconds // self._width][outcome] += 1
         while len(self._times) > _MOST_NAMES:
             self._widen(self._width * 2)
-
-    def _account(self, row: Row) -> AccountFigures:
-        account = account_of(row)
-        if account not in self.accounts and len(self.accounts) >= _MOST_NAMES:
-            account = Account(OTHERS, "", attested=False)
-        return self.accounts.setdefault(account, AccountFigures())
 
     def _add_denial(self, row: Row) -> None:
         kind = DenialKind(account_of(row).name, row.operation[:_LONGEST_NAME], rule_of(row), row.code[:_LONGEST_NAME])
@@ -182,6 +176,14 @@ def action_of(row: Row) -> str:
 def account_of(row: Row) -> Account:
     """Return who made an access."""
     return Account(row.namespace[:_LONGEST_NAME], row.service_account[:_LONGEST_NAME], row.attested)
+
+
+def count_account(accounts: dict[Account, AccountFigures], row: Row) -> None:
+    """Count one access for its account. Beyond `_MOST_NAMES` accounts, further ones are counted together."""
+    account = account_of(row)
+    if account not in accounts and len(accounts) >= _MOST_NAMES:
+        account = Account(OTHERS, "", attested=False)
+    accounts.setdefault(account, AccountFigures()).add(row)
 
 
 def rule_of(row: Row) -> str:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from html import escape
 
 from sealgate.audit.reading import plots
-from sealgate.audit.reading.query import Period, printable
+from sealgate.audit.reading.figures import Account, AccountFigures
+from sealgate.audit.reading.query import Period, printable, shown_time
 from sealgate.audit.reading.verify import VerificationResult
 
 NUMBER, MOMENT = "number", "moment"
 """Kinds of columns: right-aligned numbers, and moments on one line."""
+PLAINTEXT_BYTES = "plaintext bytes"
+"""The name of a column."""
 _LONG_WORD = re.compile(r"[^\s/-]{25}")
 """A word that is too long for a column. It may be broken anywhere; no other word is broken."""
 _PARTS = re.compile(r"[^\s/]*/?|\s+")
@@ -65,6 +68,32 @@ def table(heads: Sequence[tuple[str, str]], rows: Iterable[Iterable[str]]) -> st
     head = "".join(f"<th{_classes(kind)}>{escape(name)}</th>" for name, kind in heads)
     body = "".join(f"<tr>{''.join(map(_cell, heads, row))}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+
+
+def account_table(
+    accounts: Mapping[Account, AccountFigures], counted: Sequence[str], *, most: int | None = None
+) -> str:
+    """Return a table of accounts, those with the most accesses first.
+
+    Args:
+        accounts: each account with its accesses.
+        counted: names of counts, or `PLAINTEXT_BYTES`; each is a column.
+        most: how many accounts are listed; None for all.
+    """
+    ranked = sorted(accounts.items(), key=lambda each: (-each[1].counts.total(), each[0]))
+    rows = [
+        (
+            account.name,
+            "attested" if account.attested else "asserted",
+            *(f"{one.plaintext_bytes if name == PLAINTEXT_BYTES else one.counts[name]:,}" for name in counted),
+            shown_time(one.first),
+            shown_time(one.last),
+        )
+        for account, one in ranked[:most]
+    ]
+    numbers = ((name, NUMBER) for name in counted)
+    heads = (("account", ""), ("identity", ""), *numbers, ("first access", MOMENT), ("last access", MOMENT))
+    return table(heads, rows)
 
 
 def _cell(head: tuple[str, str], text: str) -> str:

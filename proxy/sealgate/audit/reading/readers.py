@@ -11,13 +11,30 @@ from collections import deque
 from collections.abc import Iterator
 from html import escape
 
-from sealgate.audit.reading.figures import Account, AccountFigures, Outcome, account_of, action_of, outcome_of
-from sealgate.audit.reading.page import MOMENT, NUMBER, Origin, made, table, verdict_on, whole
+from sealgate.audit.reading.figures import (
+    Account,
+    AccountFigures,
+    Outcome,
+    account_of,
+    action_of,
+    count_account,
+    outcome_of,
+)
+from sealgate.audit.reading.page import (
+    MOMENT,
+    NUMBER,
+    PLAINTEXT_BYTES,
+    Origin,
+    account_table,
+    made,
+    table,
+    verdict_on,
+    whole,
+)
 from sealgate.audit.reading.query import Row, latest_first, printable, shown_time
 from sealgate.audit.reading.verify import VerificationResult
 
 _MOST_LISTED = 2000
-_MOST_ACCOUNTS = 4096
 _HIDDEN = ("hmac-sha256:", "withheld")
 """How the keys begin that a policy hides."""
 _LIMITS = (
@@ -67,10 +84,7 @@ class ArtifactAccesses:
             self.changes.append(row)
             return
         self.reads.append(row)
-        account = account_of(row)
-        if account not in self.readers and len(self.readers) >= _MOST_ACCOUNTS:
-            account = Account("all others", "", attested=False)
-        self.readers.setdefault(account, AccountFigures()).add(row)
+        count_account(self.readers, row)
 
     def _is_concerned(self, row: Row) -> bool:
         return (
@@ -108,28 +122,14 @@ def _parts(found: ArtifactAccesses, verdict: VerificationResult, origin: Origin)
 
 
 def _readers(found: ArtifactAccesses) -> str:
-    counted = ("reads", Outcome.FAILED, Outcome.DENIED, Outcome.UNFINISHED)
-    ranked = sorted(found.readers.items(), key=lambda each: (-each[1].counts.total(), each[0]))
-    rows = [
-        (
-            account.name,
-            "attested" if account.attested else "asserted",
-            *(f"{one.counts[name]:,}" for name in counted),
-            f"{one.plaintext_bytes:,}",
-            shown_time(one.first),
-            shown_time(one.last),
-        )
-        for account, one in ranked
-    ]
-    if not rows:
+    if not found.readers:
         return '<p class="soft">None.</p>'
-    numbers = ((name, NUMBER) for name in (*counted, "plaintext bytes"))
-    heads = (("account", ""), ("identity", ""), *numbers, ("first access", MOMENT), ("last access", MOMENT))
+    counted = ("reads", Outcome.FAILED, Outcome.DENIED, Outcome.UNFINISHED, PLAINTEXT_BYTES)
     note = (
         "Reads are accesses that succeeded. A read that failed, was denied midway or has no outcome can have delivered "
         "a part; plaintext bytes count all that was delivered and recorded."
     )
-    return table(heads, rows) + f'<p class="soft">{note}</p>'
+    return account_table(found.readers, counted) + f'<p class="soft">{note}</p>'
 
 
 def _list(rows: deque[Row], nothing: str) -> str:
@@ -143,7 +143,7 @@ def _list(rows: deque[Row], nothing: str) -> str:
         ("operation", ""),
         ("key", ""),
         ("end", ""),
-        ("plaintext bytes", NUMBER),
+        (PLAINTEXT_BYTES, NUMBER),
         ("decision", ""),
     )
     cells = [

@@ -9,7 +9,7 @@ from html import escape
 from sealgate.audit.reading import plots
 from sealgate.audit.reading.denials import reason_of
 from sealgate.audit.reading.figures import ACTIONS, OTHERS, Figures, Outcome, account_of, rule_of
-from sealgate.audit.reading.page import MOMENT, NUMBER, Origin, made, table, verdict_on, whole
+from sealgate.audit.reading.page import MOMENT, NUMBER, Origin, account_table, made, table, verdict_on, whole
 from sealgate.audit.reading.query import Row, latest_first, moment, shown_time
 from sealgate.audit.reading.verify import VerificationResult
 
@@ -112,25 +112,13 @@ def _accounts(figures: Figures) -> str:
         return '<p class="soft">No accesses.</p>'
     has_others = any(OTHERS in one.counts for one in figures.accounts.values())
     counted = [*dict.fromkeys(ACTIONS.values()), *([OTHERS] if has_others else []), *_SERIES[1:]]
-    ranked = sorted(figures.accounts.items(), key=lambda each: (-each[1].counts.total(), each[0]))
-    rows = [
-        (
-            account.name,
-            "attested" if account.attested else "asserted",
-            *(f"{one.counts[name]:,}" for name in counted),
-            shown_time(one.first),
-            shown_time(one.last),
-        )
-        for account, one in ranked[:_MOST_LISTED]
-    ]
-    numbers = [(name, NUMBER) for name in counted]
-    heads = (("account", ""), ("identity", ""), *numbers, ("first access", MOMENT), ("last access", MOMENT))
     note = (
         "Accounts are namespace and service account. Reads, writes, deletions and listings succeeded: Load and "
-        "OpenStream, Save and SaveStream, Delete, ListObjects and IsDirectory. The key service has proven an attested "
-        "identity; an asserted one is what the environment of the pod says."
+        "OpenStream, Save and SaveStream, Delete, ListObjects and IsDirectory. An identity is attested where the "
+        "records state that the key service has proven it; an asserted one is what the environment of the pod says."
     )
-    return table(heads, rows) + f'<p class="soft">{note}</p>' + _left_out(len(ranked) - _MOST_LISTED)
+    shown = account_table(figures.accounts, counted, most=_MOST_LISTED)
+    return shown + f'<p class="soft">{note}</p>' + _left_out(len(figures.accounts) - _MOST_LISTED)
 
 
 def _denials(figures: Figures) -> str:
