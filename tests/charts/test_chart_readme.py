@@ -4,7 +4,7 @@ import json
 import os
 import re
 
-from harness.chart_readme import described, readme
+from harness.chart_readme import described, readme, resolved
 from harness.rendering import CHART
 
 
@@ -18,7 +18,7 @@ def test_the_readme_equals_what_the_schema_says():
 def test_every_property_of_the_schema_has_a_description():
     def properties(part, path=()):
         for name, found in part.get("properties", {}).items():
-            yield (*path, name), found
+            yield (*path, name), found if "description" in found else resolved(schema, found)
             yield from properties(found, (*path, name))
             yield from properties(found.get("items", {}), (*path, name))
 

@@ -8,6 +8,7 @@ import typing
 import msgspec
 import pytest
 import yaml
+from harness.chart_readme import resolved
 from harness.rendering import CHART
 
 from sealgate import config
@@ -185,8 +186,7 @@ def test_the_schema_has_the_configuration_fields_of_the_program():
     of_the_chart = {"apiVersion", "kind", "builtin", "command", "socket"}
 
     def require(kind, part):
-        while "$ref" in part or "allOf" in part:
-            part = schema["definitions"][part["$ref"].split("/")[-1]] if "$ref" in part else part["allOf"][0]
+        part = resolved(schema, part)
         fields = {field.encode_name: field.type for one in kinds(kind) for field in msgspec.structs.fields(one)}
         tags = {one.__struct_config__.tag_field for one in kinds(kind)} - {None}
         known = set(fields) | tags

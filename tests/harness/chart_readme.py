@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import reduce
+from operator import getitem
 from typing import Any
 
 import yaml
@@ -49,19 +51,19 @@ def described(schema: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 def _below(schema: dict[str, Any], part: dict[str, Any], above: str) -> Iterator[tuple[str, dict[str, Any]]]:
     for name, found in part.get("properties", {}).items():
         path = f"{above}{name}"
-        whole = _resolved(schema, found)
-        yield path, {**whole, "description": found["description"]}
+        whole = resolved(schema, found)
+        yield path, whole | found
         yield from _below(schema, whole, f"{path}.")
         if "items" in whole:
-            yield from _below(schema, _resolved(schema, whole["items"]), f"{path}[].")
+            yield from _below(schema, resolved(schema, whole["items"]), f"{path}[].")
 
 
-def _resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
-    """Return `part` with the definition that it refers to, if it refers to one."""
+def resolved(schema: dict[str, Any], part: dict[str, Any]) -> dict[str, Any]:
+    """Return the part of the schema that `part` refers to, or `part` itself."""
     if "allOf" in part:
-        return _resolved(schema, part["allOf"][0])
+        return resolved(schema, part["allOf"][0])
     if "$ref" in part:
-        return _resolved(schema, schema["definitions"][part["$ref"].rpartition("/")[2]])
+        return resolved(schema, reduce(getitem, part["$ref"].removeprefix("#/").split("/"), schema))
     return part
 
 
