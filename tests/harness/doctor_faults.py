@@ -6,7 +6,8 @@ import json
 import re
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -174,17 +175,21 @@ def _nowhere(scene: Scene) -> Report:
     return scene.doctor("--socket", f"/tmp/{'d' * 85}/socket", "--offline", TMPDIR=str(temporary))
 
 
-def _without_bucket(scene: Scene) -> Report:
+@contextmanager
+def _store(scene: Scene) -> Iterator[Server]:
     root = scene.doctor.home / "buckets"
     root.mkdir()
     with versitygw_at(root) as store:
+        yield store
+
+
+def _without_bucket(scene: Scene) -> Report:
+    with _store(scene) as store:
         return scene.backend("s3://no-such-bucket", **store.config())
 
 
 def _elsewhere(scene: Scene) -> Report:
-    root = scene.doctor.home / "buckets"
-    root.mkdir()
-    with versitygw_at(root) as other:
+    with _store(scene) as other:
         down = other.config(endpoint="http://127.0.0.1:1", retry_timeout_seconds=0)
         given = {"SEALGATE_BACKEND_URL": f"s3://{other.new_bucket()}", "SEALGATE_BACKEND_CONFIG": json.dumps(down)}
         return scene.downstream(*SEALGATE, "backend", AWS_ENDPOINT_URL_S3=other.endpoint, **given)
@@ -203,9 +208,7 @@ def _sealed_under_the_signing_key(scene: Scene) -> Report:
 
 
 def _https_store(scene: Scene) -> Report:
-    root = scene.doctor.home / "buckets"
-    root.mkdir()
-    with versitygw_at(root) as store:
+    with _store(scene) as store:
         endpoint = store.endpoint.replace("http://", "https://")
         return scene.backend("s3://bucket", **store.config(endpoint=endpoint, retry_timeout_seconds=0))
 

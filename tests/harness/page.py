@@ -29,6 +29,12 @@ class Table:
         """Return the first cells of the rows in their order, without repetitions."""
         return list(dict.fromkeys(cells[0] for cells in self._cells()))
 
+    def hold(self, name: str, rows: list[list[str]], *, write: bool) -> None:
+        """Fail unless these are the rows of `name`. With `write`, they replace those of the page first."""
+        if write:
+            self.replace(name, rows)
+        assert self.rows(name) == rows, "run `make docs`, and check what it changed"
+
     def replace(self, name: str, rows: Sequence[Sequence[str]]) -> None:
         """Replace the rows of `name`. Tests in other processes may write the page at the same time."""
         with self._page.open("r+") as page:
