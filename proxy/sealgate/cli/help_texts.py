@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 _CONFIGURATION = ("SEALGATE_CONFIG", "SEALGATE_CONFIG_YAML")
-_VAULT = ("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT", "VAULT_TOKEN")
+_VAULT = ("VAULT_ADDR", "VAULT_NAMESPACE", "VAULT_CACERT", "VAULT_CACERT_BYTES", "VAULT_TOKEN")
+_KEYS = (*_CONFIGURATION, *_VAULT, "SEALGATE_NAMESPACE")
 _BACKEND = ("SEALGATE_BACKEND_URL", "SEALGATE_BACKEND_CONFIG")
 _WIDTH = 27
 """Characters of the column of variables."""
@@ -17,6 +18,7 @@ MEANINGS = {
     "VAULT_ADDR": "the address of Vault, unless the configuration has one",
     "VAULT_NAMESPACE": "the namespace in Vault, unless the configuration has one",
     "VAULT_CACERT": "a file with the certificate of Vault's authority",
+    "VAULT_CACERT_BYTES": "the certificate itself, instead of its file",
     "VAULT_TOKEN": "the token of the login method `token`",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "where traces, metrics and audit records are sent",
     "NO_COLOR": "set to any text, it turns off colours",
@@ -25,13 +27,13 @@ MEANINGS = {
 
 VARIABLES: dict[str, tuple[str, ...]] = {
     "": (*_CONFIGURATION, "NO_COLOR"),
-    "serve": (*_CONFIGURATION, *_VAULT, *_BACKEND, "OTEL_EXPORTER_OTLP_ENDPOINT", "NO_COLOR"),
+    "serve": (*_KEYS, *_BACKEND, "OTEL_EXPORTER_OTLP_ENDPOINT", "NO_COLOR"),
     "backend": (*_BACKEND, "NO_COLOR"),
     "init": ("VAULT_ADDR", "VAULT_NAMESPACE", "SEALGATE_BACKEND_URL", "SEALGATE_NAMESPACE"),
-    "seal": (*_CONFIGURATION, *_VAULT),
-    "open": (*_CONFIGURATION, *_VAULT),
-    "rewrap": (*_CONFIGURATION, *_VAULT, *_BACKEND),
-    "doctor": (*_CONFIGURATION, *_VAULT, *_BACKEND),
+    "seal": _KEYS,
+    "open": _KEYS,
+    "rewrap": (*_KEYS, *_BACKEND),
+    "doctor": (*_KEYS, *_BACKEND, "OTEL_EXPORTER_OTLP_ENDPOINT"),
     "policy": _CONFIGURATION,
     "policy check": _CONFIGURATION,
     "audit": (*_CONFIGURATION, *_VAULT),
@@ -39,7 +41,7 @@ VARIABLES: dict[str, tuple[str, ...]] = {
     "audit report": (*_CONFIGURATION, *_VAULT),
     "audit public-key": (*_CONFIGURATION, *_VAULT),
 }
-"""The variables that a command reads. A command that is not here reads none."""
+"""The variables that matter most to a command. A command that is not here reads none of them."""
 
 EXAMPLES: dict[str, tuple[str, ...]] = {
     "": (
