@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import threading
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import SimpleNamespace
@@ -13,6 +12,7 @@ from xml.sax.saxutils import escape
 
 import pytest
 from harness.gateways import gateway, in_front_of
+from harness.http_server import serving
 from harness.layer_bench import WAYS, Bench
 from harness.s3 import ACCESS, SECRET, Server
 from hypothesis import HealthCheck, example, given, settings
@@ -373,21 +373,19 @@ ACCOUNT = {"disable_oauth": True, "client_email": "", "private_key": "", "privat
 def test_google_and_azure_name_the_key_that_they_cannot_list(call, at, plant, fresh, url, options, end):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Listing)
     server.key = f"tree/{end}"
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    config = options | {"endpoint": f"http://127.0.0.1:{server.server_port}", "allow_http": True}
-    backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": url, "SEALGATE_BACKEND_CONFIG": json.dumps(config)})
-    assert backend.is_directory(call, at("tree"))
-    for operation in (
-        lambda: backend.load(call, at("tree"), fresh()),
-        lambda: backend.list_objects(call, at("tree")),
-        lambda: backend.delete(call, at("tree")),
-    ):
-        with pytest.raises(DataLoss) as caught:
-            operation()
-        assert caught.value.fact == f'the store has the object "tree/{end}", whose key cannot be a path'
-        assert "own tool" in caught.value.remedy
-    server.shutdown()
-    server.server_close()
+    with serving(server) as endpoint:
+        config = options | {"endpoint": endpoint, "allow_http": True}
+        backend = ObjectStoreBackend({"SEALGATE_BACKEND_URL": url, "SEALGATE_BACKEND_CONFIG": json.dumps(config)})
+        assert backend.is_directory(call, at("tree"))
+        for operation in (
+            lambda: backend.load(call, at("tree"), fresh()),
+            lambda: backend.list_objects(call, at("tree")),
+            lambda: backend.delete(call, at("tree")),
+        ):
+            with pytest.raises(DataLoss) as caught:
+                operation()
+            assert caught.value.fact == f'the store has the object "tree/{end}", whose key cannot be a path'
+            assert "own tool" in caught.value.remedy
 
 
 def test_a_store_without_raw_requests_does_not_report_a_folder_as_deleted(call):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socketserver import BaseRequestHandler, ThreadingTCPServer
 
 import pytest
+from harness.http_server import serving
 from harness.recorder import Recorder, recording
 
 from sealgate.backend import ObjectStoreBackend
@@ -106,23 +106,15 @@ def test_pod_identity_ignores_a_line_break_after_the_token(monkeypatch, tmp_path
             pass
 
     (tmp_path / "token").write_text(f"{TOKEN}{ending}", newline="")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Agent) as agent:
-        thread = threading.Thread(target=agent.serve_forever, daemon=True)
-        thread.start()
-        monkeypatch.setenv(
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{agent.server_address[1]}/v1/credentials"
-        )
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Agent)) as url:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/v1/credentials")
         monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
-        try:
-            if answers:
-                assert "Credential=PODPOD44/" in used(recorder, call, at)
-            else:
-                with pytest.raises(PluginError, match="no credentials for the store were found") as caught:
-                    ObjectStoreBackend(ENVIRONMENT).list_objects(call, at("key"))
-                assert TOKEN not in caught.value.line(call, "key")
-        finally:
-            agent.shutdown()
-            thread.join()
+        if answers:
+            assert "Credential=PODPOD44/" in used(recorder, call, at)
+        else:
+            with pytest.raises(PluginError, match="no credentials for the store were found") as caught:
+                ObjectStoreBackend(ENVIRONMENT).list_objects(call, at("key"))
+            assert TOKEN not in caught.value.line(call, "key")
     assert set(received) == {TOKEN}
 
 

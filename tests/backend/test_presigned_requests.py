@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from harness import pki
+from harness.http_server import serving
 from harness.recorder import recording
 
 from sealgate.backend import ObjectStoreBackend
@@ -69,17 +70,11 @@ class Odd(BaseHTTPRequestHandler):
 @contextmanager
 def served(handler: type[Odd], tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """Run a server with this handler; yield its URL."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {})) as server:
-        server.daemon_threads = True
-        if tls:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"{'https' if tls else 'http'}://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (handler,), {}))
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
+    with serving(server) as url:
+        yield url.replace("http:", "https:") if tls else url
 
 
 @pytest.mark.parametrize("virtual", [False, True])

@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 from harness.chain import eventually
 from harness.gate import Gate, gated
+from harness.http_server import serving
 
 from sealgate.backend import ObjectStoreBackend
 from sealgate.call import Call, Operation
@@ -123,10 +124,8 @@ def without_versions() -> Iterator[tuple[str, list[int]]]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_address[1]}", sent
-        server.shutdown()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url, sent
 
 
 def test_a_stream_of_an_object_without_a_version_is_never_held_as_a_whole(versitygw, call, at, backend_at):

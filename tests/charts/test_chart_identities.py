@@ -146,7 +146,7 @@ def cluster(vault):
 
     login.mount = mount
     with token_reviewer() as reviewer:
-        enable_kubernetes(vault.post, mount, f"http://127.0.0.1:{reviewer.server_port}", account)
+        enable_kubernetes(vault.post, mount, reviewer, account)
         yield login
 
 

@@ -11,6 +11,8 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+from harness.http_server import serving
+
 _PATIENCE = 20
 
 
@@ -142,11 +144,5 @@ class _Server(ThreadingHTTPServer):
 def gated(endpoint: str, gate: Gate) -> Iterator[str]:
     """Run the server in front of the S3 server at `endpoint`; yield its endpoint."""
     handler = type("Handler", (_Forwarding,), {"target": urlsplit(endpoint).netloc, "gate": gate})
-    with _Server(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(_Server(("127.0.0.1", 0), handler)) as url:
+        yield url

@@ -6,7 +6,6 @@ import os
 import re
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from typing import ClassVar
 from urllib.parse import urlsplit
 
 from harness.golang import installed
+from harness.http_server import serving
 from harness.s3 import Server
 
 _PROGRAM = ("github.com/versity/versitygw/cmd/versitygw", "v1.8.0")
@@ -105,15 +105,8 @@ class _WeakEtags(BaseHTTPRequestHandler):
 def weak_etags(endpoint: str) -> Iterator[str]:
     """Run a server that reads from the S3 server at `endpoint`, and marks its ETags as weak; yield its endpoint."""
     handler = type("Handler", (_WeakEtags,), {"target": urlsplit(endpoint).netloc})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as url:
+        yield url
 
 
 _DENIED_KEY = "<Error><Key>{}</Key><Code>AccessDenied</Code><Message>no</Message></Error>"
@@ -186,20 +179,8 @@ def counting(server: Server) -> Iterator[tuple[str, list[str]]]:
     """Run a server that forwards to `server`. Yield its endpoint, and the methods of the requests that it received."""
     requests: list[str] = []
     facts = {"target": urlsplit(server.endpoint).netloc, "deletions": requests}
-    with _serving(type("Handler", (_Counted,), facts)) as endpoint:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Counted,), facts))) as endpoint:
         yield endpoint, requests
-
-
-@contextmanager
-def _serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as proxy:
-        thread = threading.Thread(target=proxy.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{proxy.server_address[1]}"
-        finally:
-            proxy.shutdown()
-            thread.join()
 
 
 @contextmanager
@@ -216,5 +197,5 @@ def limiting_deletions(server: Server, bulk: int = 200, denied: str = "") -> Ite
     """
     deletions: list[str] = []
     facts = {"target": urlsplit(server.endpoint).netloc, "bulk": bulk, "denied": denied, "deletions": deletions}
-    with _serving(type("Handler", (_LimitedDeletions,), facts)) as endpoint:
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_LimitedDeletions,), facts))) as endpoint:
         yield endpoint, deletions

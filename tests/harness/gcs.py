@@ -18,6 +18,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from xml.sax.saxutils import escape
 
+from harness.http_server import serving
+
 _DATE = "Sat, 28 Nov 2026 12:00:00 GMT"
 _PAGE = 1000
 _HEAD = '<?xml version="1.0" encoding="UTF-8"?>'
@@ -206,13 +208,5 @@ def gcs_server() -> Iterator[Gcs]:
     """Run the server."""
     state = Gcs()
     handler = type("Handler", (_Handler,), {"server_state": state})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        state.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
-        thread.start()
-        try:
-            yield state
-        finally:
-            server.shutdown()
-            thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), handler)) as state.endpoint:
+        yield state

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.gateways import limiting_deletions
+from harness.http_server import serving
 from harness.s3 import ACCESS, SECRET, Server
 
 PREFIX = "a/prefix"
@@ -126,19 +126,12 @@ def of_a_pod(home: Path, find: Callable[[str], Any]) -> Iterator[Row]:
             pass
 
     (home / "token").write_text("a-token-of-the-pod\n")
-    with ThreadingHTTPServer(("127.0.0.1", 0), Agent) as agent:
-        thread = threading.Thread(target=agent.serve_forever, daemon=True)
-        thread.start()
-        address = f"http://127.0.0.1:{agent.server_address[1]}/v1/credentials"
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Agent)) as url:
         variables = {
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI": address,
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{url}/v1/credentials",
             "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": str(home / "token"),
         }
-        try:
-            yield _row(find("moto"), "s3", dict.fromkeys(("access_key_id", "secret_access_key")), variables)
-        finally:
-            agent.shutdown()
-            thread.join()
+        yield _row(find("moto"), "s3", dict.fromkeys(("access_key_id", "secret_access_key")), variables)
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import datetime as dt
 import ipaddress
 import json
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from harness.http_server import serving
 from harness.openbao import Transit
 
 from sealgate.keys.vault.login import AppRoleLogin, JwtLogin
@@ -123,8 +123,8 @@ def enable_kubernetes(post: Callable[[str, Any], Any], mount: str, reviewer: str
 
 
 @contextmanager
-def token_reviewer() -> Iterator[ThreadingHTTPServer]:
-    """Serve the TokenReview API of a cluster, which the method kubernetes calls to verify a token.
+def token_reviewer() -> Iterator[str]:
+    """Serve the TokenReview API of a cluster, which the method kubernetes calls to verify a token; yield its URL.
 
     There is no cluster: this server accepts every token. Vault's side of the method is real.
     """
@@ -149,21 +149,8 @@ def token_reviewer() -> Iterator[ThreadingHTTPServer]:
         def log_message(self, *_):
             pass
 
-    with serving(Handler) as server:
-        yield server
-
-
-@contextmanager
-def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[ThreadingHTTPServer]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url
 
 
 def certificate() -> tuple[str, str]:

@@ -122,7 +122,7 @@ def kubernetes_login(vault):
     """The auth method kubernetes of Vault, with a cluster."""
     cluster = ServiceAccount()
     with token_reviewer() as reviewer:
-        enable_kubernetes(vault.post, "kubernetes", f"http://127.0.0.1:{reviewer.server_port}", cluster)
+        enable_kubernetes(vault.post, "kubernetes", reviewer, cluster)
         yield cluster
         vault.api("DELETE", "sys/auth/kubernetes")
 

@@ -58,8 +58,7 @@ def test_jwt(transit, provider, call, policies, tmp_path, account):
 
 
 def test_kubernetes(transit, provider, call, policies, tmp_path, account):
-    with logins.token_reviewer() as reviewer:
-        address = f"http://127.0.0.1:{reviewer.server_port}"
+    with logins.token_reviewer() as address:
         make_and_open(provider(transit, logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)), call)
 
 
@@ -93,8 +92,7 @@ def test_a_token_of_another_cluster_is_refused_as_a_login(transit, provider, cal
 
 
 def test_a_cluster_that_cannot_be_asked_is_a_login_refused(transit, provider, call, policies, tmp_path, account):
-    with logins.token_reviewer() as reviewer:
-        address = f"http://127.0.0.1:{reviewer.server_port}"
+    with logins.token_reviewer() as address:
         login = logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)
         keys = provider(transit, login)
         make_and_open(keys, call)
@@ -363,8 +361,7 @@ def test_the_identity_of_a_login_is_known_without_a_request(transit, provider, t
 
 
 def test_a_kubernetes_login_proves_namespace_and_service_account(transit, provider, tmp_path, call, policies, account):
-    with logins.token_reviewer() as reviewer:
-        address = f"http://127.0.0.1:{reviewer.server_port}"
+    with logins.token_reviewer() as address:
         login = logins.kubernetes(transit, address, tmp_path / "jwt", account, policies)
         found = provider(transit, login).attested(call)
     assert (found["service_account_namespace"], found["service_account_name"]) == ("ns", "sa")

@@ -103,8 +103,7 @@ def trail_of_a_save(openbao, own_transit, tmp_path):
     def run(**settings):
         policies = own_transit.shipped_policies("saver", "loader", "certifier")
         account = logins.ServiceAccount()
-        with logins.token_reviewer() as reviewer:
-            address = f"http://127.0.0.1:{reviewer.server_port}"
+        with logins.token_reviewer() as address:
             login = logins.kubernetes(own_transit, address, tmp_path / "jwt", account, policies)
             auth = {"method": "kubernetes", "role": login.role, "mount": login.mount, "jwtPath": str(login.jwt_path)}
             vault = {"mount": own_transit.mount, "auth": auth}

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -23,8 +23,8 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
 from harness import pki
-from harness import vault_logins as logins
 from harness.chain import eventually
+from harness.http_server import serving
 from harness.openbao import OpenBao
 
 from sealgate.argo import RETRIED_TEXTS
@@ -313,8 +313,9 @@ def speaking(data: bytes | Callable[[socket.socket], None]):
 
 
 def test_a_server_without_tls_is_named_and_gets_no_token():
-    with logins.serving(Answering) as listening:
-        wire = Wire(f"https://127.0.0.1:{listening.server_port}")
+    listening = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    with serving(listening) as url:
+        wire = Wire(url.replace("http:", "https:"))
         assert wire.send(STATUS, "t-secret", 10) is Unanswered.PLAIN_HTTP
     assert "t-secret" not in str(listening.seen)
 

@@ -7,11 +7,11 @@ import os
 import subprocess
 import sys
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from harness import vault_logins as logins
+from harness.http_server import serving
 
 from sealgate.keys.vault.connections import Wire
 from sealgate.keys.vault.formats import Unanswered, VaultRequest, VaultResponse
@@ -41,8 +41,8 @@ def answering(status, body=b"", headers=()):
             pass
 
     seen = []
-    with logins.serving(Handler) as server:
-        yield f"http://127.0.0.1:{server.server_port}", seen
+    with serving(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as url:
+        yield url, seen
 
 
 def send(address, request=REQUEST, token="t-secret", **options):
