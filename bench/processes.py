@@ -27,7 +27,14 @@ _OURS = ("SEALGATE_", "VAULT_")
 class Server(AbstractContextManager["Server"]):
     """A process that serves on `home/socket`. `command` gets that path as its last argument."""
 
-    def __init__(self, home: Path, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        command: Sequence[str],
+        environment: Mapping[str, str] | None = None,
+        within: float = _STARTED_WITHIN,
+    ) -> None:
+        """Start the process, and wait until it accepts connections, for at most `within` seconds."""
         home.mkdir(exist_ok=True)
         self.socket = home / "socket"
         self._log = home / "log"
@@ -42,11 +49,11 @@ class Server(AbstractContextManager["Server"]):
                 stdout=log,
                 stderr=log,
             )
-        self._await_connection()
+        self._await_connection(within)
         self.seconds_to_accept = time.perf_counter() - began
 
-    def _await_connection(self) -> None:
-        until = time.monotonic() + _STARTED_WITHIN
+    def _await_connection(self, within: float) -> None:
+        until = time.monotonic() + within
         while not self._accepts():
             if time.monotonic() > until or self.process.poll() is not None:
                 raise RuntimeError(f"a server did not start: {self._log.read_text(errors='replace')}")

