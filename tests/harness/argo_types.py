@@ -1,4 +1,4 @@
-"""Strict validation by Argo's types (of the version in tests/charts/go/go.mod) and by Kubernetes' schemas."""
+"""Strict validation by Argo's types (of the version in tests/go/go.mod) and by Kubernetes' schemas."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from harness.tools import TOOLS
 
-CHARTS = Path(__file__).parents[1] / "charts" / "go"
+TESTS = Path(__file__).parents[1] / "go"
 BENCH = Path(__file__).parents[2] / "bench" / "go"
 _HELM = "helm.sh/helm/v3/cmd/helm"
 
@@ -33,8 +33,8 @@ def installed(package: str, version: str) -> Path:
 def judge(name: str) -> Path:
     """Return the path of `helm`, `argo` or `admission`, which validate the chart and are built from one module."""
     with _place_for("charts") as (go, place):
-        made = _place_of_module(place, "charts", CHARTS)
-        _build(go, CHARTS, made, "./admission", "./argo", _HELM)
+        made = _place_of_module(place, "charts", TESTS)
+        _build(go, TESTS, made, "./admission", "./argo", _HELM)
         return made / name
 
 

@@ -1,4 +1,4 @@
-module sealgate/tests/charts/go
+module sealgate/tests/go
 
 go 1.25.7
 
