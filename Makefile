@@ -20,7 +20,7 @@ JOBS ?= $(shell expr $$(nproc) + 2)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-again quick test-large fuzz check fix bench docs image release stubs lock vectors refusals snapshots clean
+.PHONY: help demo programs test test-again quick test-large fuzz check fix bench docs image release stubs lock vectors refusals snapshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -45,7 +45,10 @@ $(STAMP): requirements-dev.lock pyproject.toml
 demo: $(DEMO_VENV)/.installed ## show the whole chain on this machine, step by step
 	@PYTHONPATH=$(CURDIR)/proxy $(DEMO_VENV)/bin/python -m sealgate demo
 
-test: check ## run linters, type checker, import rules and every test but the large ones
+programs: $(STAMP) ## build the programs from Go that tests run, so that no test waits for a build
+	@PYTHONPATH=tests:proxy $(BIN)/python -m harness.golang
+
+test: check programs ## run linters, type checker, import rules and every test but the large ones
 	$(BIN)/python -m pytest -n $(JOBS) -m "not large"
 
 test-again: check ## run the checks, and once more the tests that failed in the last run, one at a time
