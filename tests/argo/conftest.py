@@ -34,17 +34,17 @@ def by_stream(tmp_path_factory) -> Iterator[Proxy]:
     yield from _with_transfer("stream", tmp_path_factory.mktemp("by-stream"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def bundled(tmp_path_factory) -> Iterator[Proxy]:
-    """A proxy in front of the bundled backend, with `transfer: auto`."""
+    """A proxy in front of the bundled backend, with `transfer: auto`. All modules use it, each with keys of its own."""
     started = Proxy(tmp_path_factory.mktemp("bundled"), downstream=[*SEALGATE, "backend"]).start()
     yield started
     assert started.stop() == 0, started.output()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def builtin(tmp_path_factory) -> Iterator[Proxy]:
-    """A proxy with the bundled backend in its own process."""
+    """A proxy with the bundled backend in its own process. All modules use it, each with keys of its own."""
     started = Proxy(tmp_path_factory.mktemp("builtin"), downstream={"builtin": {}}).start()
     yield started
     assert started.stop() == 0, started.output()
