@@ -125,14 +125,8 @@ def test_an_agent_that_does_not_speak_http_gives_no_credentials(monkeypatch, tmp
             self.request.sendall(b"something else\r\n\r\n")
 
     (tmp_path / "token").write_text(TOKEN)
-    with ThreadingTCPServer(("127.0.0.1", 0), Agent) as agent:
-        thread = threading.Thread(target=agent.serve_forever, daemon=True)
-        thread.start()
-        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"http://127.0.0.1:{agent.server_address[1]}/")
+    with serving(ThreadingTCPServer(("127.0.0.1", 0), Agent)) as url:
+        monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{url}/")
         monkeypatch.setenv("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", str(tmp_path / "token"))
-        try:
-            with pytest.raises(PluginError, match="no credentials for the store were found"):
-                ObjectStoreBackend(ENVIRONMENT).list_objects(call, at("key"))
-        finally:
-            agent.shutdown()
-            thread.join()
+        with pytest.raises(PluginError, match="no credentials for the store were found"):
+            ObjectStoreBackend(ENVIRONMENT).list_objects(call, at("key"))
