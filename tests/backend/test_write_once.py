@@ -111,13 +111,18 @@ def test_of_directories_at_the_same_time_none_is_mixed(store, call, at, plant, s
 def test_a_caller_who_leaves_after_the_object_was_created_can_save_again(backend, call, at, plant, source, monkeypatch):
     path, key = plant(b"x" if source == "file" else {"a": b"1", "b/c": b"2"}), f"left/{source}"
     backend.save_stream(new_call(), at("before"), iter([]))  # it finds out that the store has create-only writes
-    leaving, create = new_call(), Bucket.create
+    leaving, put, create = new_call(), Bucket.put, Bucket.create
+
+    def put_and_leave(*arguments, **named):
+        put(*arguments, **named)
+        leaving.cancel()
 
     async def create_and_leave(*arguments, **named):
         await create(*arguments, **named)
         leaving.cancel()
 
     with monkeypatch.context() as patch:
+        patch.setattr(Bucket, "put", put_and_leave)
         patch.setattr(Bucket, "create", create_and_leave)
         with pytest.raises(Cancelled):
             backend.save(leaving, at(key), path)

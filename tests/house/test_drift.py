@@ -13,10 +13,11 @@ ROOT = Path(__file__).parents[2]
 
 def test_what_runs_after_a_failed_run_begins_with_the_checks_as_that_run_does():
     for target in ("test", "test-again"):
-        command = ["make", "--dry-run", "--assume-old=.venv/.installed", target]
+        command = ["make", "--dry-run", "--no-print-directory", "--assume-old=.venv/.installed", target]
         steps = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
         tools = [Path(step.split()[0]).name for step in steps]
-        assert tools == ["ruff", "ruff", "mypy", "lint-imports", "python"]
+        assert tools[:4] == ["ruff", "ruff", "mypy", "lint-imports"]
+        assert tools[-1] == "python"
 
 
 def test_the_stubs_are_those_of_the_protos(tmp_path):
