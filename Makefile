@@ -80,7 +80,7 @@ fix: $(STAMP) ## format the code, and fix what the linter can
 	$(BIN)/ruff format
 
 bench: $(STAMP) ## measure the figures of docs/performance.md, next to comparable tools
-	$(BIN)/python -m bench
+	$(BIN)/python -m bench --page docs/performance.md
 
 image: ## build the image with Docker, Podman or Buildah
 	@test -n "$(ENGINE)" || { echo "make image: found no docker, podman or buildah; set ENGINE to one" >&2; exit 2; }

@@ -7,12 +7,12 @@ import signal
 import sys
 from pathlib import Path
 
-from bench import argo, builtin, chain, decisions, files, footprint, observability
+from bench import argo, builtin, chain, decisions, files, footprint, observability, packages
 from bench.measure import Row, say
+from bench.page import RESULTS, write
 from bench.setting import MIB, Setting, working_place
 from bench.table import kept, machine, shown
 
-_RESULTS = Path(__file__).with_name("results.json")
 _GROUPS = {
     "files": files.rows,
     "chain": chain.save_and_load,
@@ -24,6 +24,7 @@ _GROUPS = {
     "decisions": decisions.decisions,
     "observability": observability.rows,
     "start": footprint.start,
+    "packages": packages.rows,
     "large": footprint.large_calls,
 }
 _PLACES = 9
@@ -56,6 +57,8 @@ def main() -> None:
     options.results.write_text(kept(rows, facts))
     say("")
     print(shown(rows, facts))
+    if options.page:
+        write(options.results, options.page)
 
 
 def _options() -> argparse.Namespace:
@@ -73,7 +76,8 @@ def _options() -> argparse.Namespace:
         metavar="GROUP",
         help=f"groups of rows to measure: {', '.join(_GROUPS)} (all)",
     )
-    parser.add_argument("--results", type=Path, default=_RESULTS, help="file for the samples (bench/results.json)")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file for the samples (bench/results.json)")
+    parser.add_argument("--page", type=Path, help="also write the tables of docs/performance.md to this page")
     parser.add_argument(
         "--quick", action="store_true", help="measure everything once with tiny sizes; do not fetch peers"
     )

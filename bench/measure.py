@@ -62,6 +62,18 @@ class Target:
         """Return whether `figure` keeps the limit."""
         return figure >= self.limit if self.at_least else figure <= self.limit
 
+    def share(self, figure: float) -> float | None:
+        """Return how `figure` compares with the limit: at most 1 if it keeps it. None if one of the two is 0."""
+        if not figure or not self.limit:
+            return None
+        return self.limit / figure if self.at_least else figure / self.limit
+
+    @classmethod
+    def read(cls, text: str) -> Target:
+        """Return the target that is written as `text`."""
+        sign, limit, unit = text.split(" ", 2)
+        return cls(float(limit), unit, at_least=sign == "≥")
+
     def __str__(self) -> str:
         return f"{'≥' if self.at_least else '≤'} {self.limit:g} {self.unit}"
 
@@ -85,6 +97,11 @@ class Row:
     def met(self) -> bool | None:
         """Whether the target is met. None without a target or a figure."""
         return None if self.figure is None or self.target is None else self.target.met(self.figure)
+
+    @property
+    def share(self) -> float | None:
+        """The figure as a share of its limit. None without a target or a figure."""
+        return None if self.figure is None or self.target is None else self.target.share(self.figure)
 
 
 def ratio(

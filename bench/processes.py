@@ -109,8 +109,7 @@ def backend(home: Path) -> Server:
 
 def s3_backend(home: Path, url: str, options: Mapping[str, object]) -> Server:
     """Start the bundled backend on the bucket at `url`."""
-    environment = {"SEALGATE_BACKEND_URL": url, "SEALGATE_BACKEND_CONFIG": json.dumps(options)}
-    return Server(home, [SEALGATE, "backend"], environment)
+    return Server(home, [SEALGATE, "backend"], _bucket(url, options))
 
 
 def slow_backend(home: Path, rate: int) -> Server:
@@ -160,6 +159,26 @@ def builtin(home: Path, backend: Path, root: Path, rate: int = 0) -> Server:
     return Server(home, command, {**_storage(backend), "SEALGATE_CONFIG_YAML": json.dumps(settings)})
 
 
+def imports(home: Path, kind: str) -> list[tuple[str, str, float, float]]:
+    """Start the server `kind` of bench/imports.py, and return its lines: phase, package, KiB and seconds."""
+    home.mkdir(exist_ok=True)
+    settings = _settings(home, home, home, "auto") | {"downstream": {"builtin": {}}}
+    environment = {**_storage(home), "SEALGATE_CONFIG_YAML": json.dumps(settings)}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    words = [sys.executable, "-m", "bench.imports", kind, str(home / "socket")]
+    ended = subprocess.run(
+        words, cwd=ROOT, env={**inherited, **environment}, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    return [(phase, package, memory, seconds) for phase, package, memory, seconds in json.loads(ended.stdout)]
+
+
+def s3_builtin(home: Path, url: str, options: Mapping[str, object], root: Path) -> Server:
+    """Start Sealgate with the bundled backend in its own process, on the bucket at `url`."""
+    settings = _settings(home, home, root, "auto") | {"downstream": {"builtin": {}}}
+    environment = {**_bucket(url, options), "SEALGATE_CONFIG_YAML": json.dumps(settings)}
+    return Server(home, [SEALGATE, "serve"], environment)
+
+
 def silent_proxy(home: Path, downstream: Path, root: Path) -> Server:
     """Start Sealgate without its audit trail."""
     settings = _settings(home, downstream, root, "auto")
@@ -187,6 +206,10 @@ def _storage(home: Path) -> dict[str, str]:
     storage = home / "storage"
     storage.mkdir(parents=True, exist_ok=True)
     return {"SEALGATE_BACKEND_URL": f"file://{storage}"}
+
+
+def _bucket(url: str, options: Mapping[str, object]) -> dict[str, str]:
+    return {"SEALGATE_BACKEND_URL": url, "SEALGATE_BACKEND_CONFIG": json.dumps(options)}
 
 
 def _keyring(home: Path) -> Path:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.measure import Row
+from bench.measure import Row, Target
 from bench.setting import MIB, Setting, in_memory
 
 _COMPARED = "for comparison"
-_HEADS = ("row", "ours", "against", "ratio", "target", "met")
+HEADS = ("row", "ours", "against", "ratio", "target", "met")
 
 
 def machine(setting: Setting) -> dict[str, Any]:
@@ -36,14 +36,19 @@ def machine(setting: Setting) -> dict[str, Any]:
 
 def shown(rows: Sequence[Row], facts: dict[str, Any]) -> str:
     """Return the table in Markdown, with aligned columns."""
-    lines = [_HEADS, *(_cells(row) for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADS))]
-    widths[-1] = len(_HEADS[-1])
+    lines = [HEADS, *(cells(row) for row in rows)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEADS))]
+    widths[-1] = len(HEADS[-1])
     drawn = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |" for line in lines
     ]
     drawn.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
-    return "\n".join([", ".join(f"{name}: {fact}" for name, fact in facts.items()), "", *drawn])
+    return "\n".join([facts_line(facts), "", *drawn])
+
+
+def facts_line(facts: Mapping[str, Any]) -> str:
+    """Return the facts of the machine in one line."""
+    return ", ".join(f"{name}: {fact}" for name, fact in facts.items())
 
 
 def kept(rows: Sequence[Row], facts: dict[str, Any]) -> str:
@@ -51,7 +56,14 @@ def kept(rows: Sequence[Row], facts: dict[str, Any]) -> str:
     return json.dumps({"machine": facts, "rows": [_document(row) for row in rows]}, indent=1, ensure_ascii=False)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def read(text: str) -> tuple[list[Row], dict[str, Any]]:
+    """Return the rows and the facts that `kept` wrote."""
+    found = json.loads(text)
+    return [_row(document) for document in found["rows"]], found["machine"]
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Return the line of the table."""
     if row.figure is None:
         return row.name, "-", row.peer, "-", _bound(row), f"not measured: {row.reason}"
     verdict = _COMPARED if row.target is None else "yes" if row.met else f"no: {row.reason}"
@@ -86,3 +98,17 @@ def _document(row: Row) -> dict[str, Any]:
         "reason": "" if row.met else row.reason if row.target else _COMPARED,
         "samples": row.samples,
     }
+
+
+def _row(document: Mapping[str, Any]) -> Row:
+    return Row(
+        name=document["row"],
+        peer=document["against"],
+        target=None if document["target"] == "-" else Target.read(document["target"]),
+        ours=document["ours"],
+        theirs=document["theirs"],
+        unit=document["unit"],
+        figure=document["ratio"],
+        reason=document["reason"],
+        samples=document["samples"],
+    )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
+from bench.blocks import filled, table
 from bench.scaling.key_service import REQUESTS_OF_A_CLIENT, Burst
 from bench.scaling.measured import Measured
 from bench.scaling.model import Cost, Demand, Limits, Load, UnitCosts, breaks_at, demands, first_to_break
 
-_BLOCK = re.compile(r"(<!-- measured: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 SMALL, LARGE = 10_000, 1_000_000
 """Pods an hour."""
 _UNITS = {
@@ -40,8 +39,7 @@ def rendered(page: str, measured: Measured) -> str:
     Raises:
         KeyError: the page names a table that there is not.
     """
-    tables = _tables(measured)
-    return _BLOCK.sub(lambda found: f"{found[1]}\n{tables[found[2]]}\n\n{found[3]}", page)
+    return filled(page, _tables(measured))
 
 
 def planned(load: Load, limits: Limits, measured: Measured) -> str:
@@ -51,7 +49,7 @@ def planned(load: Load, limits: Limits, measured: Measured) -> str:
         (each.name, f"{_number(each.amount)} {each.unit}", _limit(each), _share(each), each.setting)
         for each in _in_order(found)
     ]
-    return _table(("resource", "needed", "limit", "share", "what moves it"), rows)
+    return table(("resource", "needed", "limit", "share", "what moves it"), rows)
 
 
 def _tables(measured: Measured) -> dict[str, str]:
@@ -79,7 +77,7 @@ def _machine(measured: Measured) -> str:
 
 def _costs(costs: UnitCosts) -> str:
     rows = [(shown, *_counts(getattr(costs, name))) for name, shown in _UNITS.items()]
-    return _table(("", *_COUNTS.values()), rows)
+    return table(("", *_COUNTS.values()), rows)
 
 
 def _counts(cost: Cost) -> list[str]:
@@ -92,12 +90,12 @@ def _phases(measured: Measured) -> str:
         for name, shown in _UNITS.items()
         if getattr(measured.costs, name).trail
     ]
-    return _table(("bytes in the audit trail", "`phases: both`", "`phases: outcome`"), rows)
+    return table(("bytes in the audit trail", "`phases: both`", "`phases: outcome`"), rows)
 
 
 def _pod(measured: Measured) -> str:
     rows = [("counted", *_counts(measured.counted)), ("computed", *_counts(measured.computed))]
-    return _table((f"{measured.pod.loads} Loads, {measured.pod.saves} Saves", *_COUNTS.values()), rows)
+    return table((f"{measured.pod.loads} Loads, {measured.pod.saves} Saves", *_COUNTS.values()), rows)
 
 
 def _rates(measured: Measured) -> str:
@@ -111,7 +109,7 @@ def _rates(measured: Measured) -> str:
         "a second and processor",
         "seen a second, beside its clients",
     )
-    return _table(heads, rows)
+    return table(heads, rows)
 
 
 def _breaks(measured: Measured) -> str:
@@ -131,12 +129,12 @@ def _breaks(measured: Measured) -> str:
                 "-" if at is None else _pods(at),
             )
         )
-    return _table(("resource", f"{SMALL:,} pods an hour", f"{LARGE:,}", "limit", "reached at pods an hour"), rows)
+    return table(("resource", f"{SMALL:,} pods an hour", f"{LARGE:,}", "limit", "reached at pods an hour"), rows)
 
 
 def _settings(measured: Measured) -> str:
     found = demands(Load(LARGE), measured.costs, measured.milliseconds, Limits())
-    return _table(("resource", "what moves it"), [(each.name, each.setting) for each in _in_order(found)])
+    return table(("resource", "what moves it"), [(each.name, each.setting) for each in _in_order(found)])
 
 
 def _bursts(measured: Measured) -> str:
@@ -155,7 +153,7 @@ def _bursts(measured: Measured) -> str:
             f"{asked:,}",
         )
     )
-    return _table(("", "at once", "until the last one is done", "succeeded", "requests to the key service"), rows)
+    return table(("", "at once", "until the last one is done", "succeeded", "requests to the key service"), rows)
 
 
 def _overload(measured: Measured) -> str:
@@ -171,14 +169,12 @@ def _overload(measured: Measured) -> str:
             measured.limited,
         )
     )
-    return _table(
-        ("", "succeeded", "requests carried out", "until the last one has its answer", "the others got"), rows
-    )
+    return table(("", "succeeded", "requests carried out", "until the last one has its answer", "the others got"), rows)
 
 
 def _streams(measured: Measured) -> str:
     rows = [(f"{mib:,} MiB", str(streams)) for mib, streams in measured.streams.items()]
-    return _table(("memory limit of the container", "large downloads at once"), rows)
+    return table(("memory limit of the container", "large downloads at once"), rows)
 
 
 def _in_order(found: Sequence[Demand]) -> list[Demand]:
@@ -213,9 +209,3 @@ def _number(value: float) -> str:
     if value == 0:
         return "0"
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}" if value >= 1 else f"{value:.2g}"
-
-
-def _table(heads: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    heads = list(heads)
-    lines = [heads, ["---"] * len(heads), *map(list, rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

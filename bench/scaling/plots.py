@@ -83,8 +83,8 @@ def _head(title: str, lines: Sequence[Line]) -> str:
             ".end{text-anchor:end}.middle{text-anchor:middle}",
             ".line{fill:none;stroke-width:2}.grid{stroke:#808080;stroke-opacity:.3}",
             ".mark{stroke-width:1.5;stroke-dasharray:5 4}",
-            _colours(0, LIGHT),
-            f"@media(prefers-color-scheme:dark){{{_colours(1, DARK)}}}",
+            colours(INK[0], PAPER[0], LIGHT),
+            f"@media(prefers-color-scheme:dark){{{colours(INK[1], PAPER[1], DARK)}}}",
             "</style>",
             '<rect class="paper" width="100%" height="100%"/>',
             f'<text class="strong" x="{_LEFT}" y="20">{escape(title)}</text>',
@@ -92,9 +92,10 @@ def _head(title: str, lines: Sequence[Line]) -> str:
     )
 
 
-def _colours(which: int, colours: Sequence[str]) -> str:
-    rules = [f"text{{fill:{INK[which]}}}.mark{{stroke:{INK[which]}}}.paper{{fill:{PAPER[which]}}}"]
-    rules += [f".l{n}{{stroke:{colour}}}.t{n}{{fill:{colour}}}" for n, colour in enumerate(colours)]
+def colours(ink: str, paper: str, of_lines: Sequence[str]) -> str:
+    """Return the style of text, background and lines."""
+    rules = [f"text{{fill:{ink}}}.mark{{stroke:{ink}}}.paper{{fill:{paper}}}"]
+    rules += [f".l{n}{{stroke:{colour}}}.t{n}{{fill:{colour}}}" for n, colour in enumerate(of_lines)]
     return "".join(rules)
 
 
@@ -104,11 +105,11 @@ def _grid(across: Axis, up: Axis) -> list[str]:
     for value in across.marks():
         x = _x(across, value)
         parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{_TOP}" y2="{bottom}"/>')
-        parts.append(f'<text class="middle" x="{x:.1f}" y="{bottom + 18}">{_shown(value)}{across.unit}</text>')
+        parts.append(f'<text class="middle" x="{x:.1f}" y="{bottom + 18}">{shown(value)}{across.unit}</text>')
     for value in up.marks():
         y = _y(up, value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text class="end" x="{_LEFT - 6}" y="{y + 4:.1f}">{_shown(value)}{up.unit}</text>')
+        parts.append(f'<text class="end" x="{_LEFT - 6}" y="{y + 4:.1f}">{shown(value)}{up.unit}</text>')
     middle = (_LEFT + right) / 2
     parts.append(f'<text class="middle" x="{middle}" y="{HEIGHT - 12}">{escape(across.title)}</text>')
     turned = f"translate(14 {(_TOP + bottom) / 2}) rotate(-90)"
@@ -150,7 +151,8 @@ def _y(axis: Axis, value: float) -> float:
     return HEIGHT - _BOTTOM - axis.place(value) * (HEIGHT - _TOP - _BOTTOM)
 
 
-def _shown(value: float) -> str:
+def shown(value: float) -> str:
+    """Return the value as it is written beside an axis."""
     if value >= 1_000_000:
         return f"{value / 1_000_000:g} M"
     return f"{value:,.0f}" if value >= 1 else f"{value:g}"

@@ -48,11 +48,11 @@ ARGO = {"Argo's S3 driver", "Argo's S3 driver, SSE-S3"}
 TRANSFERS = {
     f"{operation} of {what} on S3{link}{way}"
     for operation in ("Save", "Load")
-    for link, files in (("", 50), (" at 20 ms", 5), (" at 200 MB/s", 50))
+    for link, files in (("", 10), (" at 20 ms", 2), (" at 200 MB/s", 10))
     for what, ways in (
-        ("a file of 1 MiB", ("", ", by stream", ", backend alone")),
-        ("a file of 4 MiB", ("", ", by stream", ", backend alone")),
-        (f"{files} files of 4 KiB", ("", ", backend alone")),
+        ("a file of 1 MiB", ("", ", by stream", ", builtin", ", backend alone")),
+        ("a file of 4 MiB", ("", ", by stream", ", builtin", ", backend alone")),
+        (f"{files} files of 4 KiB", ("", ", builtin", ", backend alone")),
     )
     for way in ways
 }
