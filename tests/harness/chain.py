@@ -15,7 +15,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-import psutil
 from harness.argo import CONFIGURATION, Argo
 
 from sealgate.log_event import LogEvent
@@ -168,17 +167,6 @@ def _readable(line: str) -> str:
         return f"{facts['level'].upper()} {facts['logger']}: {event}\n"
     except (ValueError, KeyError, TypeError):
         return line
-
-
-def vendor(proxy: Proxy) -> psutil.Process:
-    """Return the process of the vendor's plugin, which runs once."""
-    found = []
-    for child in psutil.Process(proxy.process.pid).children(recursive=True):
-        with contextlib.suppress(psutil.Error):
-            if child.cmdline()[:2] == VENDOR:
-                found.append(child)
-    assert len(found) == 1, found
-    return found[0]
 
 
 def eventually(condition, seconds: float = 20.0) -> bool:

@@ -163,14 +163,7 @@ def kill_during(scene: FaultScene, _calls: Calls) -> None:
     scene.kill_child()
 
 
-FAULTS["the downstream is killed during the call"] = Cause(
-    HANGS,
-    during=kill_during,
-    alike=(
-        r"; (?:the memory limit of this container is \d+ MiB|this container has no memory limit) .*",
-        "; the memory limit of this container is … (sealgate). The kernel does that … (connect: connection refused)",
-    ),
-)
+FAULTS["the downstream is killed during the call"] = Cause(HANGS, during=kill_during)
 
 
 def kill_after(scene: FaultScene, calls: Calls) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from harness.chain import TESTS, VENDOR, Proxy, eventually, vendor
+from harness.chain import TESTS, VENDOR, Proxy, eventually
 from harness.outcome import outcome
 from harness.users import without_signals_to_others
 
@@ -49,6 +49,16 @@ def survivors(proxy: Proxy) -> list[psutil.Process]:
             if LEFT in process.cmdline() and process.environ().get("VENDOR_ROOT") == str(proxy.storage):
                 found.append(process)
     return found
+
+
+def vendor(proxy: Proxy) -> psutil.Process:
+    found = []
+    for child in psutil.Process(proxy.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if child.cmdline()[:2] == VENDOR:
+                found.append(child)
+    assert len(found) == 1, found
+    return found[0]
 
 
 def serves(proxy: Proxy) -> bool:

@@ -16,13 +16,11 @@ from pathlib import Path
 
 from typing_extensions import override
 
-from sealgate.call import Call
 from sealgate.errors import Unavailable
 from sealgate.log_event import LogEvent
 from sealgate.rpc import guardian
 from sealgate.rpc.child_output import ChildOutput, ConcealedTexts, shown_line
 from sealgate.rpc.endpoint import Endpoint
-from sealgate.rpc.streams import memory_limit
 
 log = logging.getLogger("sealgate.downstream")
 
@@ -32,8 +30,6 @@ _STEADY = 30.0
 """After a run of this many seconds, the delay begins again at the shortest."""
 _AWAITED_BACKOFF = 1.0
 """Seconds. Calls wait through a delay of at most this length if the child had served before it ended."""
-_END_NOTICED = guardian.END_TIMEOUT + 1
-"""Seconds that a call whose connection broke waits to learn how the child ended: the guardian ends its descendants."""
 _SIGTERM_TIMEOUT = 5.0
 """Seconds between SIGTERM and SIGKILL."""
 _WITHHELD = ("SEALGATE_CONFIG", "VAULT_")
@@ -63,11 +59,6 @@ class _EndedRun:
     backoff: float
     """Seconds until the next start."""
 
-    @property
-    def is_killed(self) -> bool:
-        """Whether SIGKILL ended the child."""
-        return self.code == guardian.BY_SIGNAL + signal.SIGKILL
-
     def error(self, command: str) -> Unavailable:
         """Return the error of a call that finds no child of `command`."""
         if self.not_started:
@@ -77,13 +68,12 @@ class _EndedRun:
         with contextlib.suppress(ValueError):
             number = signal.Signals(self.code - guardian.BY_SIGNAL)
             name, remedy = f" ({number.name})", "Report the crash to the vendor of the plugin"
-        memory = ""
-        if self.is_killed:
-            memory, remedy = _memory()
+            if number is signal.SIGKILL:
+                remedy = "If the kernel killed it for its memory, raise the memory limit of the container"
         times = f" ({self.in_row} times in a row)" if self.in_row > 1 else ""
         last_line = f'; its last line: "{self.last_line}"' if self.last_line else ""
         return Unavailable(
-            f"the downstream ended with code {self.code}{name} after {self.seconds:.1f} s{times}{memory}{last_line}",
+            f"the downstream ended with code {self.code}{name} after {self.seconds:.1f} s{times}{last_line}",
             remedy=remedy,
         )
 
@@ -110,8 +100,6 @@ class ChildProcess(Endpoint):
         self._lock = threading.Lock()
         self._last_run: _EndedRun | None = None
         self._in_backoff = False
-        self._ran = threading.Condition()
-        """Notified when a run has ended."""
         self._concealed = ConcealedTexts()
         # Stays open as long as this process lives: the guardian waits until it is closed.
         self._lifeline_read, self._lifeline = os.pipe()
@@ -124,26 +112,6 @@ class ChildProcess(Endpoint):
             return
         if not (run.served and run.backoff <= _AWAITED_BACKOFF):
             raise run.error(self._command[0])
-
-    @override
-    def why_lost(self, call: Call, since: float) -> Unavailable:
-        """Wait a moment for the end of the child, unless it still serves; name SIGKILL, if another sent it."""
-        run = self._ended_after(since)
-        if run is None and not self.accepts():
-            left = call.remaining()
-            with self._ran:
-                self._ran.wait_for(
-                    lambda: self._ended_after(since), _END_NOTICED if left is None else min(left, _END_NOTICED)
-                )
-            run = self._ended_after(since)
-        if run is None or not run.is_killed or self._closing.is_set():
-            return super().why_lost(call, since)
-        memory, remedy = _memory()
-        return Unavailable(f"the downstream was ended by SIGKILL during the call{memory}", remedy=remedy)
-
-    def _ended_after(self, since: float) -> _EndedRun | None:
-        run = self._last_run
-        return run if run is not None and run.at >= since else None
 
     @override
     def conceal(self, configuration: str) -> None:
@@ -184,20 +152,14 @@ class ChildProcess(Endpoint):
             in_row += 1
             last_line = "" if self.served else shown_line(last_line, self._environment)
             run = _EndedRun(code, at - began, in_row, self.served, last_line, not_started, at, backoff)
-            with self._ran:
-                self._last_run, self._in_backoff = run, True
-                self._ran.notify_all()
+            self._last_run, self._in_backoff = run, True
             # A process that was left behind may still listen on this socket.
             self.path.unlink(missing_ok=True)
             self.ended()
             if self._closing.is_set():
                 return
-            error, next_start = run.error(self._command[0]), round(backoff, 1)
-            log.error(
-                LogEvent(
-                    "the downstream has ended", reason=error.fact, remedy=error.remedy, next_start_seconds=next_start
-                )
-            )
+            fact = run.error(self._command[0]).fact
+            log.error(LogEvent("the downstream has ended", reason=fact, next_start_seconds=round(backoff, 1)))
             self._closing.wait(backoff)
             backoff = min(backoff * 2, _LONGEST_BACKOFF)
 
@@ -238,19 +200,6 @@ class ChildProcess(Endpoint):
         if code == guardian.NOT_STARTED and last_line.startswith(cannot_start):
             return code, last_line, last_line.removeprefix(cannot_start)
         return code if code >= 0 else guardian.BY_SIGNAL - code, last_line, ""
-
-
-def _memory() -> tuple[str, str]:
-    """Return the memory limit as the end of a fact about SIGKILL, and the remedy."""
-    limit = memory_limit()
-    if limit is None:
-        remedy = "The kernel does that where memory runs out: give the node more, or run less on it"
-        return "; this container has no memory limit", remedy
-    fact = f"; the memory limit of this container is {limit >> 20} MiB"
-    return (
-        fact,
-        "The kernel does that where memory runs out: raise that limit (docs/operations.md says what a pod needs)",
-    )
 
 
 def _environment(environment: Mapping[str, str]) -> dict[str, str]:

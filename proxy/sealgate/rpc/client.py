@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
@@ -260,7 +259,6 @@ class Downstream(ArtifactPlugin):
     def _connection(self, call: Call) -> Iterator[grpc.Channel]:
         """Yield a channel once the downstream serves. A gRPC error in the body becomes a `PluginError`."""
         self._endpoint.await_ready(call)
-        since = time.monotonic()
         with self._lock:
             if self._channel is None:
                 self._channel = grpc.insecure_channel(f"unix:{self._endpoint.path}", options=_OPTIONS)
@@ -269,18 +267,17 @@ class Downstream(ArtifactPlugin):
             yield channel
         except grpc.FutureCancelledError:
             call.check()
-            raise self._lost(call, channel, since) from None
+            raise self._lost(channel) from None
         except grpc.RpcError as error:
-            raise self._error_of(error, call) or self._lost(call, channel, since) from None
+            raise self._error_of(error, call, channel) from None
         except ValueError:  # gRPC's report that another call, whose connection broke, has closed the channel
             with self._lock:
                 is_open = self._channel is channel
             if is_open:
                 raise
-            raise self._lost(call, channel, since) from None
+            raise self._lost(channel) from None
 
-    def _error_of(self, error: Any, call: Call) -> PluginError | None:
-        """Return the error that gRPC's `error` stands for; None if the connection broke."""
+    def _error_of(self, error: Any, call: Call, channel: grpc.Channel) -> PluginError:
         code: grpc.StatusCode = error.code()
         text: str = error.details() or ""
         if not text.startswith(_LIBRARY_TEXTS):
@@ -296,16 +293,19 @@ class Downstream(ArtifactPlugin):
             return LimitReached(f"the downstream sent more than {LARGEST_ANSWER} bytes in one message", says=_SAYS)
         if code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return DeadlineExceeded("the caller's deadline passed while the downstream worked")
-        return None
+        return self._lost(channel)
 
-    def _lost(self, call: Call, channel: grpc.Channel, since: float) -> Unavailable:
+    def _lost(self, channel: grpc.Channel) -> Unavailable:
         # The next call opens a new channel, because the old one would wait for its own backoff.
         self._endpoint.connection_lost()
         with self._lock:
             if self._channel is channel:
                 self._channel = None
         channel.close()
-        return self._endpoint.why_lost(call, since)
+        return Unavailable(
+            "the connection to the downstream broke before its answer was complete",
+            remedy="Check the downstream's log lines; the operation may be repeated",
+        )
 
 
 class _SentUpload(AbstractContextManager["_SentUpload"]):

@@ -52,7 +52,7 @@ class Endpoint:
         while True:
             call.check()
             self.raise_if_ended(began)
-            if self.accepts():
+            if self._accepts():
                 break
             if time.monotonic() >= began + self._start_timeout:
                 raise TimedOut(
@@ -66,18 +66,6 @@ class Endpoint:
     def connection_lost(self) -> None:
         """Note that a connection broke: the next call waits again until the downstream serves."""
         self._reachable.clear()
-
-    def why_lost(self, call: Call, since: float) -> Unavailable:  # noqa: ARG002 - for a child
-        """Return the error of a call whose connection broke before the answer was complete.
-
-        Args:
-            call: the call.
-            since: when its request was about to be sent, on the clock of `time.monotonic`.
-        """
-        return Unavailable(
-            "the connection to the downstream broke before its answer was complete",
-            remedy="Check the downstream's log lines; the operation may be repeated",
-        )
 
     def on_end(self, callback: Callable[[], None]) -> None:
         """Run `callback` each time when the downstream's process has ended, if this process supervises it."""
@@ -108,7 +96,7 @@ class Endpoint:
     def close(self) -> None:
         """Release what this endpoint holds."""
 
-    def accepts(self) -> bool:
+    def _accepts(self) -> bool:
         """Return whether an HTTP/2 server answers. The socket of a process that is ending still accepts connections."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.settimeout(_PROBE_TIMEOUT)
