@@ -128,6 +128,20 @@ def test_with_too_little_memory_the_kernel_ends_the_process_and_nothing_is_left(
         proxy.kill()
 
 
+def test_a_call_whose_downstream_the_kernel_ended_names_the_memory_limit(make):
+    with memory_group(256 * MIB) as group:
+        proxy = make(within=group.within()).start()
+        answer = outcome(lambda: proxy.argo("fault: eat").save("team/a", source(proxy, MIB)))
+        assert group.kills() > 0
+        assert answer.code == "UNAVAILABLE"
+        assert (
+            "the kernel ended the downstream because the container reached its memory limit of 256 MiB" in answer.text
+        )
+        assert "Raise the memory limit of the container" in answer.text
+        assert any(text in answer.text for text in TRANSIENT)
+        assert proxy.stop() == 0, proxy.output()
+
+
 # --- descriptors -----------------------------------------------------------------------------------------
 
 

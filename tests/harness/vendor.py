@@ -91,6 +91,8 @@ class Vendor:
 
     def save(self, request: pb.SaveArtifactRequest, context: grpc.ServicerContext) -> pb.SaveArtifactResponse:
         fault, stored, _ = self._begin("Save", request.output_artifact, context)
+        if fault == "eat":  # more memory than its container has
+            b"x" * (1 << 29)
         if text := refusal(fault):
             return pb.SaveArtifactResponse(error=text)
         if fault == "repeat":

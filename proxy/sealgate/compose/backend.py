@@ -11,7 +11,8 @@ from sealgate.compose.telemetry import telemetry
 from sealgate.layers.governed import Governed
 from sealgate.plugin import Artifact
 from sealgate.policy.engine import CANONICAL_KEYS
-from sealgate.rpc.streams import memory_limit, spare_memory
+from sealgate.rpc.memory import memory_limit
+from sealgate.rpc.streams import spare_memory
 from sealgate.telemetry import names
 from sealgate.telemetry.reporting import await_last_exports
 

@@ -15,8 +15,9 @@ from sealgate.rpc.child import ChildProcess
 from sealgate.rpc.client import Downstream
 from sealgate.rpc.endpoint import Endpoint
 from sealgate.rpc.in_process import InProcess
+from sealgate.rpc.memory import memory_limit
 from sealgate.rpc.server import LONGEST_SOCKET
-from sealgate.rpc.streams import memory_limit, spare_memory
+from sealgate.rpc.streams import spare_memory
 from sealgate.storage.absence import Absence
 from sealgate.storage.spool import Spool
 from sealgate.storage.stored_objects import StoredObjects, Transfer

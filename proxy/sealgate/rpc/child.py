@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from sealgate.errors import Unavailable
 from sealgate.log_event import LogEvent
-from sealgate.rpc import guardian
+from sealgate.rpc import guardian, memory
 from sealgate.rpc.child_output import ChildOutput, ConcealedTexts, shown_line
 from sealgate.rpc.endpoint import Endpoint
 
@@ -50,6 +50,8 @@ class _EndedRun:
     """How many runs have ended since the last one of at least `_STEADY` seconds."""
     served: bool
     """Whether a call has reached the child."""
+    for_memory: bool
+    """Whether the kernel ended it for memory."""
     last_line: str
     """The last line of its output, as an error may show it. Empty if it served: the line could repeat a request."""
     not_started: str
@@ -64,12 +66,12 @@ class _EndedRun:
         if self.not_started:
             fact = f"the downstream's command {command} cannot be started: {self.not_started}"
             return Unavailable(fact, remedy="Correct downstream.command")
+        if self.for_memory:
+            return memory.out_of_memory()
         name, remedy = "", "Correct what its output names: its command, its settings or its environment"
         with contextlib.suppress(ValueError):
             number = signal.Signals(self.code - guardian.BY_SIGNAL)
             name, remedy = f" ({number.name})", "Report the crash to the vendor of the plugin"
-            if number is signal.SIGKILL:
-                remedy = "If the kernel killed it for its memory, raise the memory limit of the container"
         times = f" ({self.in_row} times in a row)" if self.in_row > 1 else ""
         last_line = f'; its last line: "{self.last_line}"' if self.last_line else ""
         return Unavailable(
@@ -101,6 +103,8 @@ class ChildProcess(Endpoint):
         self._last_run: _EndedRun | None = None
         self._in_backoff = False
         self._concealed = ConcealedTexts()
+        self._kills = memory.kills()
+        """How many processes of the container the kernel had ended for memory when the child was started."""
         # Stays open as long as this process lives: the guardian waits until it is closed.
         self._lifeline_read, self._lifeline = os.pipe()
         threading.Thread(target=self._supervise, name="sealgate-downstream", daemon=True).start()
@@ -112,6 +116,10 @@ class ChildProcess(Endpoint):
             return
         if not (run.served and run.backoff <= _AWAITED_BACKOFF):
             raise run.error(self._command[0])
+
+    @override
+    def broken(self) -> Unavailable:
+        return memory.out_of_memory() if memory.kills() > self._kills else super().broken()
 
     @override
     def conceal(self, configuration: str) -> None:
@@ -151,7 +159,8 @@ class ChildProcess(Endpoint):
                 backoff, in_row = _FIRST_BACKOFF, 0
             in_row += 1
             last_line = "" if self.served else shown_line(last_line, self._environment)
-            run = _EndedRun(code, at - began, in_row, self.served, last_line, not_started, at, backoff)
+            for_memory = memory.kills() > self._kills
+            run = _EndedRun(code, at - began, in_row, self.served, for_memory, last_line, not_started, at, backoff)
             self._last_run, self._in_backoff = run, True
             # A process that was left behind may still listen on this socket.
             self.path.unlink(missing_ok=True)
@@ -174,6 +183,7 @@ class ChildProcess(Endpoint):
                 return 0, "", ""
             self.path.unlink(missing_ok=True)
             self.served = self._in_backoff = False
+            self._kills = memory.kills()
             try:
                 process = subprocess.Popen(
                     [sys.executable, "-I", "-S", guardian.__file__, str(self._lifeline_read), *self._command],

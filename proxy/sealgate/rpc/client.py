@@ -302,10 +302,7 @@ class Downstream(ArtifactPlugin):
             if self._channel is channel:
                 self._channel = None
         channel.close()
-        return Unavailable(
-            "the connection to the downstream broke before its answer was complete",
-            remedy="Check the downstream's log lines; the operation may be repeated",
-        )
+        return self._endpoint.broken()
 
 
 class _SentUpload(AbstractContextManager["_SentUpload"]):

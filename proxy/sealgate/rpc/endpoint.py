@@ -67,6 +67,13 @@ class Endpoint:
         """Note that a connection broke: the next call waits again until the downstream serves."""
         self._reachable.clear()
 
+    def broken(self) -> Unavailable:
+        """Return the error of a call whose connection broke before its answer was complete."""
+        return Unavailable(
+            "the connection to the downstream broke before its answer was complete",
+            remedy="Check the downstream's log lines; the operation may be repeated",
+        )
+
     def on_end(self, callback: Callable[[], None]) -> None:
         """Run `callback` each time when the downstream's process has ended, if this process supervises it."""
         self._on_end.append(callback)

@@ -22,6 +22,7 @@ from sealgate.call import Operation
 from sealgate.errors import Unavailable
 from sealgate.plugin import ArtifactPlugin
 from sealgate.rpc.edge import Edge
+from sealgate.rpc.memory import memory_limit
 from sealgate.rpc.observer import FindObserver, no_observer, observed
 from sealgate.rpc.running import RunningCalls
 from sealgate.rpc.streams import (
@@ -30,7 +31,6 @@ from sealgate.rpc.streams import (
     MOST_WORK,
     WINDOW,
     Streams,
-    memory_limit,
     stream_limit,
     upload_places,
 )

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -45,9 +44,6 @@ MEMORY_OF_THE_PROCESS = 96 << 20
 LONGEST_STALL, LONGEST_SILENCE = 120.0, 20.0
 """Seconds after which a stream ends: without a frame taken or sent, and without the first one."""
 _CHECK_EVERY = 5.0
-_MEMORY_FILES = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
-_NO_LIMIT = 1 << 60
-"""Bytes. The kernel shows a number about this large where there is no limit."""
 
 
 def stream_limit(memory: int | None) -> int:
@@ -77,16 +73,6 @@ def spare_memory(memory: int | None) -> int | None:
     `MEMORY_OF_A_STREAM`.
     """
     return None if memory is None else max(0, memory - MEMORY_OF_THE_PROCESS) // 8
-
-
-def memory_limit() -> int | None:
-    """Return how many bytes of memory this process may use, by its control group and its limits; None for no limit."""
-    limits = [limit for limit, _ in map(resource.getrlimit, (resource.RLIMIT_AS, resource.RLIMIT_DATA)) if limit > 0]
-    for name in _MEMORY_FILES:
-        with contextlib.suppress(OSError, ValueError), open(name, encoding="ascii") as file:
-            limits.append(int(file.read()))
-    found = [limit for limit in limits if limit < _NO_LIMIT]
-    return min(found) if found else None
 
 
 class Streams:
