@@ -12,7 +12,7 @@ from harness.policy import document
 
 from sealgate.envelope import MANIFEST
 from sealgate.errors import DataLoss, DirectoryIncomplete, PluginError, Refused
-from sealgate.layers.beside import MOST, SMALL
+from sealgate.layers.beside import MOST, SMALL, SmallTransfers
 from sealgate.storage.stored_objects import Transfer
 
 NAMES = [f"{number:03}" for number in range(3 * MOST)]
@@ -160,6 +160,24 @@ def test_nothing_begins_once_a_small_file_is_refused(make, refused):
     with pytest.raises(Refused, match=f"no place for {refused}"):
         bench.save("t", bench.work / "tree")
     assert len(bench.below.began) < 10, "large files were stored after the refusal"
+
+
+def test_what_is_done_gives_its_place_back_while_a_large_file_is_stored():
+    places, own = SmallTransfers(2), threading.get_ident()
+
+    def has_free_place():
+        ((_, future),) = places.in_order(lambda _: threading.get_ident(), iter(["another call's"]))
+        return future.result() != own
+
+    def items():
+        yield from ("small", "small")
+        assert not has_free_place()
+        until = time.monotonic() + DEADLINE
+        while not has_free_place():
+            assert time.monotonic() < until
+            yield None  # a large file was stored
+
+    assert len(list(places.in_order(lambda item: item, items()))) == 2
 
 
 @pytest.mark.parametrize("_", range(5))

@@ -156,11 +156,11 @@ class Bucket:
 
     def _delete_in_bulk(self, names: list[str]) -> bool:
         """Delete the objects `names` with one request; return False if the store did not delete all of them."""
-        if self._bulk is None:
+        if (bulk := self._bulk) is None:
             return False
         try:
             with store_errors():
-                obstore.delete(self._bulk(), names)
+                obstore.delete(bulk(), names)
         except PluginError as fault:
             log.warning(LogEvent("a deletion in bulk failed, and goes on one by one", objects=len(names)))
             if isinstance(fault, NotConfigured):  # it does not offer that operation, or does not allow it

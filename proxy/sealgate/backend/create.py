@@ -7,8 +7,9 @@ at the same time, at least one then finds the other one, and takes back what it 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager
 
 from sealgate import envelope
 from sealgate.backend.beneath import Beneath
@@ -18,7 +19,10 @@ from sealgate.backend.in_flight import run
 from sealgate.backend.trees import open_files, planned_keys, store_each
 from sealgate.call import Call
 from sealgate.errors import AlreadyStored, PluginError
+from sealgate.log_event import LogEvent
 from sealgate.plugin import Chunk
+
+log = logging.getLogger("sealgate.backend")
 
 
 def create_file(bucket: Bucket, call: Call, key: str, chunks: Iterable[Chunk], size: int | None = None) -> None:
@@ -58,10 +62,22 @@ def create_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
 
 @contextmanager
 def _taken_back(bucket: Bucket, call: Call, stored: set[str]) -> Iterator[None]:
-    """Delete the objects `stored` if the body raises. They would refuse a later write."""
+    """Delete the objects `stored` if the body raises, as far as `Call.undoing` has time for it.
+
+    What is left refuses a later write, so the log says it.
+    """
     try:
         yield
     except BaseException:
-        with suppress(PluginError):
+        try:
             bucket.delete_while_awaited(call.undoing(), stored)
+        except PluginError as fault:
+            log.warning(
+                LogEvent(
+                    "not all objects of a write that failed were removed",
+                    reason=fault.fact,
+                    stored=len(stored),
+                    decision_id=call.id,
+                )
+            )
         raise

@@ -9,7 +9,7 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from queue import Empty, Full, LifoQueue
 from typing import Any, Self, TypeVar
 
@@ -25,8 +25,6 @@ _LATE = 0.001
 _KEPT = LifoQueue[asyncio.Runner](2)
 """Event loops that no call uses. To make and to close one takes 0.1 ms, which counts with 10,000 small objects. One
 has three descriptors."""
-
-atexit.register(time.sleep, _LAST_STEPS)
 
 
 def run(call: Call, work: Coroutine[Any, Any, T]) -> T:
@@ -49,13 +47,22 @@ def _loop() -> Iterator[asyncio.Runner]:
         runner = _KEPT.get_nowait()
     except Empty:
         runner = asyncio.Runner()
+        Context().run(runner.get_loop)  # else the loop would keep the context of this call as long as it exists
     try:
         yield runner
-        _KEPT.put_nowait(runner)
-    except BaseException as error:
+    except BaseException:
         runner.close()
-        if not isinstance(error, Full):
-            raise
+        raise
+    try:
+        _KEPT.put_nowait(runner)
+    except Full:
+        runner.close()
+
+
+def _close_kept() -> None:
+    with suppress(Empty):
+        while True:
+            _KEPT.get_nowait().close()
 
 
 def _runs_loop() -> bool:
@@ -63,6 +70,10 @@ def _runs_loop() -> bool:
     with suppress(RuntimeError):
         return bool(asyncio.get_running_loop())
     return False
+
+
+atexit.register(_close_kept)
+atexit.register(time.sleep, _LAST_STEPS)  # runs first
 
 
 class Background:

@@ -101,7 +101,7 @@ async def _create(store: ObjectStore, name: str, content: bytes) -> None:
 
 
 async def _remove(store: ObjectStore, name: str) -> None:
-    """Remove an object, also if the work is cancelled meanwhile. A failure is ignored."""
+    """Remove an object, also if the work is cancelled meanwhile: then within `_LAST_ANSWER`. A failure is ignored."""
 
     async def remove() -> None:
         with suppress(PluginError), store_errors():
@@ -111,7 +111,8 @@ async def _remove(store: ObjectStore, name: str) -> None:
     try:
         await asyncio.shield(removal)
     except asyncio.CancelledError:
-        await asyncio.wait([removal])
+        await asyncio.wait([removal], timeout=_LAST_ANSWER)
+        removal.cancel()
         raise
 
 

@@ -61,7 +61,9 @@ class SmallTransfers:
                     except BaseException:
                         yield from self._in_turn(begun, len(begun))
                         raise
-                    if item is None:
+                    if item is None:  # that took a while: give back the places of what is done
+                        while begun and begun[0][1].done():
+                            yield from self._in_turn(begun, 1)
                         continue
                     while not self._places.acquire(blocking=False):
                         if not begun:

@@ -31,7 +31,7 @@ from sealgate.storage.local_paths import LocalSource, local_errors, opened_direc
 from sealgate.storage.spool import private_directory, private_file
 from sealgate.storage.stored_objects import SPOOLED, StoredObjects, Transfer
 
-_Prepare = Callable[[Artifact, Iterator[Chunk]], Iterator[Chunk]]
+_Prepare = Callable[[Artifact, Iterator[Chunk]], Generator[Chunk]]
 """Yields what is stored for one file of a directory, from the file's plaintext."""
 
 SPARE_SPACE = 64 << 20
@@ -147,7 +147,7 @@ class Sealer:
     ) -> None:
         """Seal each file of `source` into a SaveStream of the downstream."""
 
-        def prepare(file: Artifact, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        def prepare(file: Artifact, chunks: Iterator[Chunk]) -> Generator[Chunk]:
             return self._seal(call, file, chunks, header, data_key)
 
         if not source.is_directory:
@@ -173,7 +173,7 @@ class Sealer:
             self._stored.write(call, artifact, plaintext, by_stream=by_stream)
             return
 
-        def prepare(file: Artifact, chunks: Iterator[Chunk]) -> Iterator[Chunk]:
+        def prepare(file: Artifact, chunks: Iterator[Chunk]) -> Generator[Chunk]:
             return self._unsealed(call, file, chunks)
 
         self._earlier(call, artifact).remove_manifest()
@@ -243,8 +243,10 @@ class Sealer:
                 for name in place.files:
                     path = place.path_of(name)
                     file, counted = child(artifact, path), call.sealed.plaintext_bytes
-                    with envelope.open_regular(name, place.fd) as fd:
-                        content = prepare(file, read_chunks(fd, call.check))
+                    with (
+                        envelope.open_regular(name, place.fd) as fd,
+                        closing(prepare(file, read_chunks(fd, call.check))) as content,
+                    ):
                         taken, is_small = take_small(content) if by_stream else ([], False)
                         if not is_small:
                             self._stored.write(call, file, resumed(taken, content), by_stream=by_stream)

@@ -97,7 +97,7 @@ class _WatchedChunks:
         self.fault: BaseException | None = None
 
     def taken(self) -> Generator[Chunk]:
-        """Yield the chunks. Closing this generator closes them, too."""
+        """Yield the chunks. Closing this generator closes them, too, once one was taken."""
         try:
             yield from self._chunks
         except Exception as fault:

@@ -118,6 +118,28 @@ def test_a_value_and_many_spaces_do_not_hide_the_records_behind_them(opening):
     assert verdict.chains[0].records == len(TRAIL)
 
 
+@pytest.mark.parametrize("opening", [b"[]", b"{\n}", json.dumps(["x" * 70_000]).encode()], ids=["[]", "{}", "long"])
+@pytest.mark.parametrize("damage", ["another field", "the mark"])
+def test_a_value_before_the_lines_of_a_trail_hides_no_change_in_them(opening, damage):
+    last = TRAIL[-1]
+    if damage == "the mark":
+        last = last.replace(b'"sealgate_audit"', b'"sealgate_audiX"')
+    else:
+        last = last.rstrip()[:-1] + b',"more":1}\n'
+    whole = verdict_on_text(opening + b"\n" + b"".join(TRAIL), AUTHORITY, expect_closed=True)
+    assert whole.good, (whole.findings.listed, whole.not_readable.listed)
+    damaged = verdict_on_text(opening + b"\n" + b"".join([*TRAIL[:-1], last]), AUTHORITY)
+    assert not damaged.good
+    assert [finding.place for finding in damaged.findings] == [f"trail:{len(TRAIL) + 1 + opening.count(bytes([10]))}"]
+
+
+def test_a_text_that_is_no_csv_stops_no_verification():
+    planted = b'a,{""sealgate_audit"":1}\rb\n'
+    verdict = verdict_on_text(b"".join([*TRAIL[:7], planted, *TRAIL[7:]]), AUTHORITY)
+    assert verdict.not_readable.count == 1
+    assert list(verdict.findings) == []
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -10,6 +10,7 @@ import csv
 import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -49,7 +50,8 @@ def records_in_text(text: str) -> list[bytes]:
     except (ValueError, RecursionError):
         pass
     if '{""sealgate_audit""' in text:
-        return [record for cell in next(csv.reader([text]), []) for record in records_in(cell)]
+        with suppress(csv.Error):
+            return [record for cell in next(csv.reader([text]), []) for record in records_in(cell)]
     raise NotReadable
 
 
@@ -57,7 +59,7 @@ def records_in_file(text: str) -> list[bytes]:
     """Return the records in a file that is one JSON value, or several values, as `jq` writes them.
 
     Raises:
-        NotReadable: something else is in it, or its last value is not complete.
+        NotReadable: something else is in it, such as a line with a value of its own, or its last value is not complete.
     """
     try:
         return records_in_text(text)
@@ -68,6 +70,8 @@ def records_in_file(text: str) -> list[bytes]:
     try:
         while at < len(text):
             value, end = decoder.raw_decode(text, at)
+            if "\n" not in text[at:end]:  # it is a line, which is judged as it stands
+                raise NotReadable
             records += records_in(value)
             following = _NO_SPACE.search(text, end)
             at = following.start() if following else len(text)
