@@ -10,13 +10,13 @@ MOST = 256 << 20
 
 
 class SpareMemory:
-    """Memory that transfers take to be faster. None waits for it: without it, a transfer goes on with fewer parts.
+    """Memory that transfers take to be faster. No transfer waits for it: one that does not get it goes on with fewer parts.
 
     Args:
         size: bytes.
     """
 
-    def __init__(self, size: int = MOST) -> None:
+    def __init__(self, size: int) -> None:
         self._free = size
         self._lock = threading.Lock()
 
