@@ -254,6 +254,21 @@ def test_an_invalid_specification_is_refused(decide, policy):
     assert answer
 
 
+def test_the_controller_may_write_the_patch_of_the_placement_into_a_workflow(decide, of):
+    # It merges its defaults into the specification, and updates the workflow with the result.
+    rendered = of("native-sidecar")
+    policy = rendered.the("ValidatingAdmissionPolicy", "-workflows")
+    defaults = rendered.controller()["workflowDefaults"]["spec"]
+    merged = workflow(podSpecPatch=defaults["podSpecPatch"], artifactGC=defaults["artifactGC"])
+    other = workflow(podSpecPatch=defaults["podSpecPatch"] + "\nvolumes: []")
+    collecting = workflow(artifactGC=defaults["artifactGC"] | {"podSpecPatch": "containers: []"})
+    answers = decide(
+        policy, {"object": merged, "old": workflow()}, {"object": other, "old": workflow()}, {"object": collecting}
+    )
+    assert answers[0] == []
+    assert all("podSpecPatch" in answer[0] for answer in answers[1:])
+
+
 def test_inputs_that_the_values_do_not_list_are_refused(decide, of):
     policy = of("everything").the("ValidatingAdmissionPolicy", "-workflows")
     raw, git = (ADMITTED[name] for name in ("an input given in place", "an input from git"))

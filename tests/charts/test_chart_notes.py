@@ -59,7 +59,7 @@ def test_the_notes_say_when_argo_helms_controller_reads_the_configmap(notes):
 
 
 RESTARTS = (
-    "rollout restart deployment workflow-controller\n",
+    "delete pod --selector app=workflow-controller\n",
     "restart deployment argo-workflows-workflow-controller\n",
 )
 

@@ -85,6 +85,14 @@ def test_an_image_volume_is_read_only_and_mounted_where_the_command_is(of, tmp_p
     assert rendered.controller()["initlessPod"] == {"enabled": True}
 
 
+@pytest.mark.parametrize("case", ["vendor-child", "image-volume"])
+def test_a_vendors_program_beside_argos_server_has_a_place_for_temporary_files(of, case):
+    (container,) = of(case).server()["extraContainers"]
+    assert container["securityContext"]["readOnlyRootFilesystem"]
+    assert {"name": "sealgate-tmp", "mountPath": "/tmp"} in container["volumeMounts"]
+    assert {"name": "sealgate-tmp", "emptyDir": {}} in of(case).server()["volumes"]
+
+
 def test_a_vendor_is_not_registered_with_argo(of):
     # Argo's server would wait for the vendor's socket, and exit without it.
     assert [driver["name"] for driver in of("native-sidecar").controller()["artifactDrivers"]] == ["crypt"]

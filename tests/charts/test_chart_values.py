@@ -130,6 +130,10 @@ REFUSED = [
         {"argo": {"controller": {"config": {"executor": {"securityContext": {"runAsUser": 1}}}}}},
         "use argo.executor.securityContext",
     ),
+    (
+        {"argo": {"controller": {"config": {"executor": {"resources": {"limits": {"memory": "1Gi"}}}}}}},
+        "use argo.executor.resources",
+    ),
     # These would be readable in ConfigMaps.
     (
         {"environment": [{"name": "VAULT_TOKEN", "value": "s.x"}]},
@@ -213,7 +217,7 @@ def test_a_value_that_is_set_to_null_is_refused():
 
     schema = jsonschema.Draft7Validator(json.loads((CHART / "values.schema.json").read_text()))
     values = yaml.safe_load((CHART / "values.yaml").read_text())
-    may_be_null = {"argo.executor.securityContext"}
+    may_be_null = {"argo.executor.securityContext", "argo.executor.resources"}
     free = {"configuration", "argo.controller.config"}
 
     def paths(mapping, above=()):

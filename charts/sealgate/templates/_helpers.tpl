@@ -164,6 +164,8 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- $_ := set $executor "env" (concat $environment ($executor.env | default list)) -}}
 {{- if $executor.securityContext }}{{ fail "argo.controller.config: executor.securityContext is set; remove it and use argo.executor.securityContext" }}{{ end -}}
 {{- if .Values.argo.executor.securityContext }}{{ $_ := set $executor "securityContext" .Values.argo.executor.securityContext }}{{ end -}}
+{{- if $executor.resources }}{{ fail "argo.controller.config: executor.resources is set; remove it and use argo.executor.resources" }}{{ end -}}
+{{- if .Values.argo.executor.resources }}{{ $_ := set $executor "resources" .Values.argo.executor.resources }}{{ end -}}
 {{- $_ := set $config "executor" $executor -}}
 {{- if eq .Values.argo.layout "initless" }}{{ $_ := set $config "initlessPod" (dict "enabled" true) }}{{ end -}}
 {{- with .Values.argo.repository -}}
@@ -201,6 +203,7 @@ annotations: {{- toYaml . | nindent 2 }}
   {{- $mounts := list (dict "name" (printf "sealgate-%s" .) "mountPath" $directory) -}}
   {{- if $native }}{{ $mounts = append $mounts (dict "name" "sealgate-downstream" "mountPath" "/sealgate-downstream") }}{{ end -}}
   {{- if eq $.Values.downstream.placement "imageVolume" }}{{ $mounts = append $mounts (dict "name" "sealgate-vendor" "mountPath" "/vendor" "readOnly" true) }}{{ end -}}
+  {{- if include "sealgate.server.temporary" $ }}{{ $mounts = prepend $mounts (dict "name" "sealgate-tmp" "mountPath" "/tmp") }}{{ end -}}
   {{- $containers = append $containers (dict
     "name" (printf "sealgate-%s" .)
     "image" (include "sealgate.image" $)
@@ -214,11 +217,17 @@ annotations: {{- toYaml . | nindent 2 }}
 {{- $containers | toYaml -}}
 {{- end -}}
 
+{{- /* Whether the container beside Argo's server needs a place for temporary files: its root is read-only, and a vendor's program may need one. */ -}}
+{{- define "sealgate.server.temporary" -}}
+{{- if has .Values.downstream.placement (list "child" "imageVolume") }}yes{{ end -}}
+{{- end -}}
+
 {{- define "sealgate.server.volumes" -}}
 {{- $volumes := list -}}
 {{- range include "sealgate.names" . | fromYamlArray }}{{ $volumes = append $volumes (dict "name" (printf "sealgate-%s" .) "emptyDir" dict) }}{{ end -}}
 {{- if eq .Values.downstream.placement "nativeSidecar" }}{{ $volumes = append $volumes (dict "name" "sealgate-downstream" "emptyDir" dict) }}{{ end -}}
 {{- if eq .Values.downstream.placement "imageVolume" }}{{ $volumes = append $volumes (dict "name" "sealgate-vendor" "image" (dict "reference" .Values.downstream.image "pullPolicy" "IfNotPresent")) }}{{ end -}}
+{{- if include "sealgate.server.temporary" . }}{{ $volumes = append $volumes (dict "name" "sealgate-tmp" "emptyDir" dict) }}{{ end -}}
 {{- $volumes | toYaml -}}
 {{- end -}}
 
