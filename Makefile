@@ -20,7 +20,7 @@ JOBS ?= $(shell expr $$(nproc) + 2)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo programs test test-again quick test-large fuzz check fix bench docs image release stubs lock vectors refusals snapshots clean
+.PHONY: help demo programs test test-again quick test-large test-cluster fuzz check fix bench docs image release stubs lock vectors refusals snapshots clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -59,6 +59,9 @@ quick: $(STAMP) ## run the tests that need no server, no child process and no ch
 
 test-large: $(STAMP) ## run the tests that move gigabytes
 	$(BIN)/python -m pytest -m large
+
+test-cluster: $(STAMP) ## run the tests in a Kubernetes with Argo of their own, and write docs/cluster.md; needs root
+	PYTHONPATH=tests $(BIN)/python -m cluster --write-docs
 
 # Inputs that each parser gets.
 RUNS ?= 1000000

@@ -192,19 +192,21 @@ class OpenBao(Server):
         text = CONFIGURATION.format(home=home, port=self.port, cluster_port=cluster_port)
         (home / "server.hcl").write_text(text)
 
-    def add_tls_listener(self, certificate: Path, key: Path, clients: Path | None = None) -> str:
-        """Make the server, before it starts, also listen with this certificate; return the address.
+    def add_tls_listener(
+        self, certificate: Path, key: Path, clients: Path | None = None, host: str = "127.0.0.1"
+    ) -> str:
+        """Make the server, before it starts, also listen on `host` with this certificate; return the address.
 
         With `clients`, a client must show a certificate from this authority.
         """
-        with socket.create_server(("127.0.0.1", 0)) as free:
+        with socket.create_server((host, 0)) as free:
             port = free.getsockname()[1]
         files = f'tls_cert_file = "{certificate}"\n  tls_key_file = "{key}"'
         if clients:
             files += f'\n  tls_require_and_verify_client_cert = true\n  tls_client_ca_file = "{clients}"'
         with (self.home / "server.hcl").open("a") as configuration:
-            configuration.write(f'listener "tcp" {{\n  address = "127.0.0.1:{port}"\n  {files}\n}}\n')
-        return f"https://127.0.0.1:{port}"
+            configuration.write(f'listener "tcp" {{\n  address = "{host}:{port}"\n  {files}\n}}\n')
+        return f"https://{host}:{port}"
 
     def start(self) -> OpenBao:
         with (self.home / "log").open("ab") as log:

@@ -56,10 +56,11 @@ class Received:
 class Collector:
     """Keeps its port from the beginning, and answers there while it is started."""
 
-    def __init__(self, *, http: bool = False) -> None:
+    def __init__(self, *, http: bool = False, host: str = "127.0.0.1") -> None:
         # Bound and not listening: the port stays reserved, and connections to it are refused.
         self._kept = socket.socket()
-        self._kept.bind(("127.0.0.1", 0))
+        self._host = host
+        self._kept.bind((host, 0))
         self.port = self._kept.getsockname()[1]
         self._http = http
         self._server = None
@@ -69,7 +70,7 @@ class Collector:
 
     @property
     def endpoint(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://{self._host}:{self.port}"
 
     def environment(self) -> dict[str, str]:
         protocol = {"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"} if self._http else {}
@@ -121,7 +122,7 @@ class Collector:
                 return grpc.unary_unary_rpc_method_handler(lambda text, _: collector._take(kind, text))
 
         server = grpc.server(futures.ThreadPoolExecutor(8), handlers=[Handler()], options=[("grpc.so_reuseport", 0)])
-        assert eventually(lambda: server.add_insecure_port(f"127.0.0.1:{self.port}"))
+        assert eventually(lambda: server.add_insecure_port(f"{self._host}:{self.port}"))
         server.start()
         return server
 
@@ -143,7 +144,7 @@ class Collector:
             def log_message(self, *_: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", self.port), Handler)
+        server = ThreadingHTTPServer((self._host, self.port), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server
 

@@ -62,29 +62,29 @@ class Server:
 
 
 @contextmanager
-def versitygw_at(root: Path) -> Iterator[Server]:
-    """Run versitygw, which keeps each object of a bucket as the file `root/BUCKET/KEY`."""
-    process, port = _started(installed(*VERSITYGW), root)
+def versitygw_at(root: Path, host: str = "127.0.0.1") -> Iterator[Server]:
+    """Run versitygw, which keeps each object of a bucket as the file `root/BUCKET/KEY`; it listens on `host`."""
+    process, port = _started(installed(*VERSITYGW), root, host)
     try:
-        yield Server(f"http://127.0.0.1:{port}")
+        yield Server(f"http://{host}:{port}")
     finally:
         process.kill()  # after SIGTERM it would wait until idle connections end
         process.wait(10)
 
 
-def _started(program: Path, root: Path) -> tuple[subprocess.Popen, int]:
+def _started(program: Path, root: Path, host: str) -> tuple[subprocess.Popen, int]:
     for _ in range(5):
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
             port = probe.getsockname()[1]
-        options = ["--port", f"127.0.0.1:{port}", "--access", ACCESS, "--secret", SECRET, "--keep-alive", "--quiet"]
+        options = ["--port", f"{host}:{port}", "--access", ACCESS, "--secret", SECRET, "--keep-alive", "--quiet"]
         process = subprocess.Popen(
             [program, *options, "posix", root], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         until = time.monotonic() + 10
         while process.poll() is None and time.monotonic() < until:
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                if probe.connect_ex((host, port)) == 0:
                     return process, port
             time.sleep(0.02)
         process.kill()  # another process took the port first

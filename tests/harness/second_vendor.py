@@ -45,8 +45,8 @@ FRAME = 1 << 20
 
 
 class SecondVendor:
-    def __init__(self) -> None:
-        self._bucket = FlatBucket(Path(os.environ["VENDOR_ROOT"]))
+    def __init__(self, bucket: FlatBucket) -> None:
+        self._bucket = bucket
 
     def load(self, request: pb.LoadArtifactRequest, context: grpc.ServicerContext) -> pb.LoadArtifactResponse:
         key, words = self._begin(request, request.input_artifact)
@@ -156,4 +156,4 @@ class SecondVendor:
 
 
 if __name__ == "__main__":
-    serve(SecondVendor(), sys.argv[1])
+    serve(SecondVendor(FlatBucket(Path(os.environ["VENDOR_ROOT"]))), sys.argv[1])
