@@ -10,7 +10,7 @@ MOST = 256 << 20
 
 
 class SpareMemory:
-    """Memory that transfers take to be faster. No transfer waits for it: one that does not get it goes on with fewer parts.
+    """Memory that transfers take to be faster. No transfer waits for it: without it, one goes on with fewer parts.
 
     Args:
         size: bytes.
