@@ -77,15 +77,10 @@ def unread(pipe: int) -> int:
 
 def test_ctrl_c_is_130(sealed):
     _, environment = sealed
-    command = [*SEALGATE, "seal", "-", "-", "--artifact-key", "ns/a"]
+    # A shell has its background jobs ignore SIGINT, and their children with them.
+    command = ["env", "--default-signal=INT", *SEALGATE, "seal", "-", "-", "--artifact-key", "ns/a"]
     process = subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        # A shell has its background jobs ignore SIGINT, and their children with them.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     os.write(process.stdin.fileno(), b"x")
     assert eventually(lambda: unread(process.stdin.fileno()) == 0), "the command does not read its input"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import pty
-import signal
 import subprocess
 import termios
 from collections.abc import Mapping, Sequence
@@ -22,14 +21,14 @@ class Terminal:
         self._leader, follower = pty.openpty()
         termios.tcsetwinsize(follower, (24, 200))  # a shell needs a width
         self.process = subprocess.Popen(
-            ["setsid", "--ctty", *command],
+            # A shell has its background jobs ignore SIGINT, and their children with them. With `preexec_fn`, a copy of
+            # this process would run, and gRPC does not always survive that.
+            ["env", "--default-signal=INT", "setsid", "--ctty", *command],
             cwd=cwd,
             env=environment,
             stdin=follower,
             stdout=follower,
             stderr=follower,
-            # A shell has its background jobs ignore SIGINT, and their children with them.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - it takes no lock
         )
         os.close(follower)
         os.set_blocking(self._leader, False)

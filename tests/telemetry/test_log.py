@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import logging
 import os
-import pty
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from harness.chain import SEALGATE, Proxy, eventually
 from harness.otlp import Collector
 from harness.outcome import outcome
+from harness.terminal import Terminal
 from harness.trails import full_pipe, read
 
 from sealgate.call import Call, Operation, current_call
@@ -146,21 +148,9 @@ def shown_on_a_terminal(text: str) -> bytes:
     script = (
         "import logging, sys; from sealgate.telemetry.log import configure; configure(); logging.error(sys.argv[1])"
     )
-    child, terminal = pty.fork()
-    if child == 0:
-        import sys  # noqa: PLC0415 - in the child alone
-
-        os.execv(sys.executable, [sys.executable, "-c", script, text])
-    received = b""
-    while True:
-        try:
-            received += (read := os.read(terminal, 4096))
-        except OSError:
-            break
-        if not read:
-            break
-    os.waitpid(child, 0)
-    return received
+    with Terminal([sys.executable, "-c", script, text], Path.cwd(), os.environ) as terminal:
+        assert terminal.end() == 0
+        return terminal.text.encode()
 
 
 @pytest.mark.process
