@@ -31,7 +31,9 @@ def start(setting: Setting) -> Iterator[Row]:
                     seconds[name].append(server.seconds_to_accept)
     title, reason = "start to first connection", "the proxy loads its own modules, and sets every option of its server"
     yield ratio(title, ("ours", _BARE), seconds, Target(1.3, "x the time"), reason)
-    reason = "cryptography adds 6.5 MiB, protobuf 3.5, the settings' libraries 3: all loaded before the first call"
+    reason = (
+        "cryptography, Sealgate's own modules and those of the standard library, which the first call needs: see below"
+    )
     for kind, title in (("Rss", "memory when idle"), ("Pss", "the same, shared pages in part (PSS)")):
         memory = _idle(setting, home, starts, kind)
         yield ratio(title, ("ours", _BARE), memory, Target(1.3, "x the memory"), reason, unit="MiB")

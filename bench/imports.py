@@ -135,7 +135,7 @@ def _sealgate(socket: str, ledger: Ledger) -> None:
     from sealgate.telemetry.log import configure  # noqa: PLC0415 - what is imported is measured
 
     def never() -> Composed:
-        raise NotImplementedError
+        raise NotImplementedError  # the stack is composed below, in this thread
 
     configure()
     ArtifactServer(Starting(never, Capabilities(save_stream=True))).start(socket)

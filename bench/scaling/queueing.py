@@ -61,7 +61,7 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True  # they wait for further requests on connections that clients keep
 
     def handle_error(self, *_: object) -> None:
-        """A client that left is no fault of this server."""
+        """Print nothing: a client may leave before it has its answer."""
 
 
 @contextmanager

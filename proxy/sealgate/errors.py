@@ -301,9 +301,9 @@ def shown_key(key: str) -> str:
     return shown if shown == most else most + "…"
 
 
-def one_line(text: str) -> str:
-    """Return `text` with every line break and control character replaced by a space."""
-    return "".join(c if c.isprintable() else " " for c in text)
+def one_line(text: str, instead: str = " ") -> str:
+    """Return `text` with every line break and control character replaced."""
+    return "".join(c if c.isprintable() else instead for c in text)
 
 
 def _fitting(text: str, most: int) -> str:

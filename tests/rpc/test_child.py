@@ -42,6 +42,15 @@ def test_a_killed_child_is_started_again_later_each_time(start):
     assert eventually(lambda: outcome(lambda: proxy.argo().list_objects("a/b")).code == "OK")
 
 
+def test_the_error_of_a_child_that_is_killed_names_the_memory(start):
+    """Not every container shows how many processes the kernel has ended."""
+    proxy = start(downstream=["sh", "-c", "kill -KILL $$"])
+    found = outcome(lambda: proxy.argo().list_objects("a/b"))
+    assert found.code == "UNAVAILABLE"
+    assert "(SIGKILL)" in found.text
+    assert "raise the memory limit of the container" in found.text
+
+
 def test_processes_that_a_dead_child_left_behind_do_not_delay_the_next_start(start):
     proxy = start(downstream=["sh", "-c", f'sleep 1000 & exec {" ".join(VENDOR)} "$0"'])
     assert proxy.argo().list_objects("a/b") == []

@@ -26,7 +26,7 @@ log = logging.getLogger("sealgate.backend")
 
 
 def create_file(bucket: Bucket, call: Call, key: str, chunks: Iterable[Chunk], size: int | None = None) -> None:
-    """Store what `chunks` yields as the object `key`. If this raises after that, the object is deleted again.
+    """Store what `chunks` yields as the object `key`. If this raises after that, the object is taken back.
 
     Raises:
         AlreadyStored: something is stored under the key, or beneath it. It stays as it is.
@@ -41,7 +41,7 @@ def create_file(bucket: Bucket, call: Call, key: str, chunks: Iterable[Chunk], s
 
 
 def create_tree(bucket: Bucket, call: Call, key: str, root: int) -> None:
-    """Store the directory open as `root` beneath `key`. If this raises, what was stored is deleted again.
+    """Store the directory open as `root` beneath `key`. If this raises, what was stored is taken back.
 
     Raises:
         AlreadyStored: something is stored under the key, or an object of the directory. It stays as it is.

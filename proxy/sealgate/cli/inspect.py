@@ -8,13 +8,12 @@ import os
 from datetime import UTC, datetime
 
 from sealgate import envelope
-from sealgate.audit.reading.query import printable
 from sealgate.cli.exit_codes import DONE
 from sealgate.cli.progress import Progress
 from sealgate.cli.recovery_files import STREAM, open_source, source_chunks
 from sealgate.cli.shared_options import add_output_option
 from sealgate.envelope import Header
-from sealgate.errors import BadRequest, DataLoss, Truncated
+from sealgate.errors import BadRequest, DataLoss, Truncated, one_line
 
 SUMMARY = "show the header of a sealed file; needs no key"
 
@@ -93,4 +92,4 @@ def _lines(facts: dict[str, object]) -> str:
     """Return one line for each fact that is set."""
     shown = {name.replace("_", " "): value for name, value in facts.items() if value not in ("", {}, False, None)}
     # A header comes from storage, so its control characters must not reach a terminal.
-    return "\n".join(f"{name:<16} {printable(str(value))}" for name, value in shown.items())
+    return "\n".join(f"{name:<16} {one_line(str(value), '?')}" for name, value in shown.items())

@@ -72,6 +72,8 @@ class _EndedRun:
         with contextlib.suppress(ValueError):
             number = signal.Signals(self.code - guardian.BY_SIGNAL)
             name, remedy = f" ({number.name})", "Report the crash to the vendor of the plugin"
+            if number is signal.SIGKILL:  # not every container shows what the kernel has counted
+                remedy = "If the kernel ended it for its memory, raise the memory limit of the container"
         times = f" ({self.in_row} times in a row)" if self.in_row > 1 else ""
         last_line = f'; its last line: "{self.last_line}"' if self.last_line else ""
         return Unavailable(

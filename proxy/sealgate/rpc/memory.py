@@ -24,7 +24,7 @@ def memory_limit() -> int | None:
 def kills() -> int:
     """Return how many processes of this container the kernel has ended for memory; 0 if that cannot be read."""
     for name in _EVENTS:
-        with contextlib.suppress(OSError, ValueError), open(name, encoding="ascii") as file:
+        with contextlib.suppress(OSError, ValueError, KeyError), open(name, encoding="ascii") as file:
             return int(dict(line.split() for line in file)["oom_kill"])
     return 0
 

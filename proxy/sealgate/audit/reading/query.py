@@ -26,6 +26,7 @@ from sealgate.audit.reading.trail_lines import (
     value_at,
 )
 from sealgate.audit.records import Phase
+from sealgate.errors import one_line
 
 UNFINISHED = "UNFINISHED"
 """The status of an access whose outcome is not in the trail."""
@@ -317,4 +318,4 @@ def _csv_cell(value: object) -> object:
 
 def printable(text: str) -> str:
     """Return `text` with `?` for each unprintable character, so that it cannot control a terminal."""
-    return "".join(c if c.isprintable() else "?" for c in text)
+    return one_line(text, "?")
