@@ -46,11 +46,11 @@ def test_a_step_whose_pod_is_evicted_while_it_saves_ends_with_a_whole_artifact(i
 
 
 def _saves_for_long(scene: Scene) -> Workflow:
-    make = f"head -c {HUGE} /dev/zero > /work/out"
-    volume = {"volumes": [{"name": "work", "emptyDir": {}}]}
-    write = step("write", make, outputs={"it": {"path": "/work/out", "archive": {"none": {}}}}, retryStrategy=RETRIED)
+    make = f"head -c {HUGE} /dev/zero > /data/out"
+    volume = {"volumes": [{"name": "data", "emptyDir": {}}]}
+    write = step("write", make, outputs={"it": {"path": "/data/out", "archive": {"none": {}}}}, retryStrategy=RETRIED)
     # Argo copies what is not on a volume once more before it saves.
-    write["container"]["volumeMounts"] = [{"name": "work", "mountPath": "/work"}]
+    write["container"]["volumeMounts"] = [{"name": "data", "mountPath": "/data"}]
     return scene.submit("team-a", write, **volume)
 
 
