@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import processes
+from bench.chain import AUTO_TAKES, WAYS
 from bench.client import Client
 from bench.measure import Row, Side, Target, ratio, say, take_turns
 from bench.peers import Absent
@@ -23,7 +24,10 @@ _ARGO, _ENCRYPTING = "Argo's S3 driver", "Argo's S3 driver, SSE-S3"
 """The second asks the store to encrypt. versitygw takes that request, and stores the object as it is."""
 _SIZES = (1, 100)
 """MiB. The third size is that of the bench's file."""
-_LINKS = (("", "0ms", 0), (" at 20 ms", "20ms", 0), (" at 200 MB/s", "0ms", 200_000_000))
+ON_S3 = " on S3"
+"""It is in the name of each row, before the link."""
+LINKS = (("", "0ms", 0), (" at 20 ms", "20ms", 0), (" at 200 MB/s", "0ms", 200_000_000))
+"""Each link as rows name it, its latency, and its rate in bytes a second; 0 for no limit."""
 _FEWER, _FEWER_WITH_LATENCY = 5, 25
 """A directory has this part of the files of the bench's, because the driver moves one after the other."""
 _MOST_RUNS = 3
@@ -73,14 +77,14 @@ def rows(setting: Setting) -> Iterator[Row]:
     try:
         driver, link = _program("argo", setting), _program("link", setting)
     except Absent as reason:
-        yield Row("Save of a file on S3", _ARGO, _TARGET, reason=str(reason))
+        yield Row(f"Save of a file{ON_S3}", _ARGO, _TARGET, reason=str(reason))
         return
     from harness.s3 import versitygw_at  # noqa: PLC0415 - it needs the development lock
 
     home = setting.directory("argo")
     (home / "store").mkdir()
     with versitygw_at(home / "store") as store:
-        for how, latency, rate in _LINKS:
+        for how, latency, rate in LINKS:
             with ExitStack() as stack:
                 endpoint = stack.enter_context(_Link(link, store.endpoint, latency, rate)).endpoint
                 place = home / f"link{latency}{rate}"
@@ -125,7 +129,7 @@ def _sides(stack: ExitStack, place: Path, driver: Path, store: Any, endpoint: st
     options = store.config(endpoint=endpoint)
     backend = stack.enter_context(processes.s3_backend(place / "backend", f"s3://{store.new_bucket()}", options))
     sides["backend alone"] = stack.enter_context(Client(backend.socket))
-    for name, transfer in (("ours", "auto"), ("ours, by stream", "stream")):
+    for name, transfer in WAYS.items():
         server = stack.enter_context(processes.proxy(place / transfer, backend.socket, place, transfer))
         sides[name] = stack.enter_context(Client(server.socket))
     one = stack.enter_context(processes.s3_builtin(place / "builtin", f"s3://{store.new_bucket()}", options, place))
@@ -136,12 +140,12 @@ def _sides(stack: ExitStack, place: Path, driver: Path, store: Any, endpoint: st
 def _compared(setting: Setting, place: Path, sides: dict[str, Any], how: str) -> Iterator[Row]:
     for mib in sorted({min(size, setting.size // MIB) for size in (*_SIZES, setting.size // MIB)}):
         plain = random_file(place / "plain", mib * MIB)
-        yield from _saved_and_loaded(setting, place, plain, sides, f"a file of {mib} MiB on S3{how}")
+        yield from _saved_and_loaded(setting, place, plain, sides, f"a file of {mib} MiB{ON_S3}{how}")
         remove(plain)
     files = max(1, setting.files // (_FEWER_WITH_LATENCY if "ms" in how else _FEWER))
     plain = tree(place / "plain", files, 4096)
-    sides = {name: side for name, side in sides.items() if name != "ours, by stream"}  # it takes 0.1 s for each file
-    yield from _saved_and_loaded(setting, place, plain, sides, f"{files} files of 4 KiB on S3{how}")
+    sides = {name: side for name, side in sides.items() if name != "ours, by file"}  # so does auto
+    yield from _saved_and_loaded(setting, place, plain, sides, f"{files} files of 4 KiB{ON_S3}{how}")
     remove(plain)
 
 
@@ -149,7 +153,11 @@ def _saved_and_loaded(setting: Setting, place: Path, plain: Path, sides: dict[st
     loaded = place / "loaded"
     for operation in ("Save", "Load"):
         say(f"{operation} of {what}")
-        acts = {name: Side(*_acts(operation, side, name, plain, loaded)) for name, side in sides.items()}
+        acts = {
+            name: Side(*_acts(operation, side, name, plain, loaded))
+            for name, side in sides.items()
+            if plain.is_dir() or name != AUTO_TAKES[operation]
+        }
         seconds = take_turns(min(setting.runs, _MOST_RUNS), acts, ready=setting.touch_memory)
         for name in (name for name in acts if name.startswith("ours")):
             title = f"{operation} of {what}{name.removeprefix('ours')}"

@@ -14,6 +14,8 @@ from bench.processes import Server
 from bench.setting import Setting, random_file, remove, tree
 
 _ALONE, _TWO, _ONE = "backend alone", "two processes", "ours"
+ONE_PROCESS = ", one process"
+"""Ends the name of each row."""
 _REASON = "to seal takes processor time, of which client and store leave little on two processors in memory"
 _SLOW_REASON = "client, layers and store share the processors"
 
@@ -49,7 +51,7 @@ def _memory(setting: Setting, servers: Mapping[str, Server], clients: Mapping[st
         samples[_ONE].append(servers[_ONE].settled_memory())
     middle = medians(samples)
     target, reason = Target(75, "MiB"), "see the memory of an idle Sealgate"
-    return Row("memory, one process", _TWO, target, middle[_ONE], middle[_TWO], "MiB", middle[_ONE], reason, samples)
+    return Row(f"memory{ONE_PROCESS}", _TWO, target, middle[_ONE], middle[_TWO], "MiB", middle[_ONE], reason, samples)
 
 
 def _compared(
@@ -62,7 +64,7 @@ def _compared(
 ) -> Iterator[Row]:
     """Compare Save and Load of `plain` with each of the other sides."""
     for operation in ("Save", "Load"):
-        title = f"{operation} of {what}, one process"
+        title = f"{operation} of {what}{ONE_PROCESS}"
         say(title)
         sides = {}
         for name, client in clients.items():

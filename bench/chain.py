@@ -14,6 +14,10 @@ from bench.setting import Setting, random_file, remove, tree
 
 _REASON = "every byte is written twice, once by each process: the spool, then the store or the destination"
 _SLOW_REASON = "with files, sealing and storing follow each other; with spool.transfer: stream they overlap"
+WAYS = {"ours": "auto", "ours, by stream": "stream", "ours, by file": "file"}
+"""The sides that are Sealgate, with the `spool.transfer` of each."""
+AUTO_TAKES = {"Save": "ours, by file", "Load": "ours, by stream"}
+"""The way that `auto` takes for a file, which therefore needs no side of its own."""
 
 
 def save_and_load(setting: Setting) -> Iterator[Row]:
@@ -22,10 +26,9 @@ def save_and_load(setting: Setting) -> Iterator[Row]:
     with ExitStack() as stack:
         downstream = stack.enter_context(processes.backend(home / "backend"))
         alone = stack.enter_context(Client(downstream.socket))
-        server = stack.enter_context(processes.proxy(home / "proxy", downstream.socket, home))
-        ours = stack.enter_context(Client(server.socket))
-        yield from _compared(setting, home, alone, {"ours": ours}, Target(1.6, "x the time"), "", _REASON)
-        yield from _streams(setting, home, downstream, ours)
+        ours = _each_way(stack, home, downstream)
+        yield from _compared(setting, home, alone, ours, Target(1.6, "x the time"), "", _REASON)
+        yield from _streams(setting, home, downstream, ours["ours"])
     remove(home)
 
 
@@ -35,13 +38,19 @@ def slow_storage(setting: Setting) -> Iterator[Row]:
     with ExitStack() as stack:
         downstream = stack.enter_context(processes.slow_backend(home / "backend", setting.slow))
         alone = stack.enter_context(Client(downstream.socket))
-        ours = {}
-        for name, transfer in (("ours", "auto"), ("ours, by stream", "stream")):
-            server = stack.enter_context(processes.proxy(home / transfer, downstream.socket, home, transfer))
-            ours[name] = stack.enter_context(Client(server.socket))
+        ours = _each_way(stack, home, downstream)
         rate = f" at {setting.slow // 1_000_000} MB/s"
         yield from _compared(setting, home, alone, ours, Target(1.05, "x the time"), rate, _SLOW_REASON)
     remove(home)
+
+
+def _each_way(stack: ExitStack, home: Path, downstream: processes.Server) -> dict[str, Client]:
+    """Start a proxy for each value of `spool.transfer`; return their clients by the name of the side."""
+    ours = {}
+    for name, transfer in WAYS.items():
+        server = stack.enter_context(processes.proxy(home / transfer, downstream.socket, home, transfer))
+        ours[name] = stack.enter_context(Client(server.socket))
+    return ours
 
 
 def _compared(
@@ -51,7 +60,8 @@ def _compared(
     for operation in ("Save", "Load"):
         say(f"{operation} of a file{how}")
         sides = {}
-        for name, client in {peer: alone, **ours}.items():
+        compared = {name: client for name, client in ours.items() if name != AUTO_TAKES[operation]}
+        for name, client in {peer: alone, **compared}.items():
             key = f"bench/{name}"
             if operation == "Save":
                 sides[name] = Side(*_saving(client, alone, key, plain))
@@ -59,7 +69,7 @@ def _compared(
                 client.save(key, plain)
                 sides[name] = Side(*_loading(client, key, loaded))
         seconds = take_turns(setting.runs, sides, warm=not how, ready=setting.touch_memory)
-        for name in ours:
+        for name in compared:
             title = f"{operation} of a file{how}{name.removeprefix('ours')}"
             yield ratio(title, (name, peer), seconds, target, reason)
     for key in (peer, *ours):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import packages, picture
+from bench import argo, builtin, packages, picture
 from bench.blocks import filled, table
 from bench.imports import AFTER, BEFORE
 from bench.measure import Row, say
@@ -17,6 +18,8 @@ from bench.table import HEADS, cells, facts_line, read
 RESULTS = Path(__file__).with_name("results.json")
 PAGE = ROOT / "docs" / "performance.md"
 _PICTURE = "targets.svg"
+_FILES = re.compile(r"\d+ files")
+"""Their number depends on the link."""
 
 
 def main() -> None:
@@ -39,14 +42,44 @@ def write(results: Path, page: Path) -> None:
 
 def rendered(page: str, rows: Sequence[Row], facts: Mapping[str, Any]) -> str:
     """Return `page` with the tables of these rows."""
-    of_packages = [row for row in rows if row.peer in packages.SERVERS.values()]
-    others = [row for row in rows if row not in of_packages]
+    parts: dict[str, list[Row]] = {name: [] for name in ("rows", "trail", "builtin", "argo", "packages")}
+    for row in rows:
+        parts[_part(row)].append(row)
     shown = {
         "machine": facts_line(facts),
-        "rows": table(HEADS, map(cells, others)),
-        "packages": _packages(of_packages),
+        "argo": _argo(parts.pop("argo")),
+        "packages": _packages(parts.pop("packages")),
     }
-    return filled(page, shown)
+    return filled(page, shown | {name: table(HEADS, map(cells, part)) for name, part in parts.items()})
+
+
+def _part(row: Row) -> str:
+    """Return the name of the table that has this row."""
+    if row.peer in packages.SERVERS.values():
+        return "packages"
+    if argo.ON_S3 in row.name:
+        return "argo"
+    if row.name.endswith(builtin.ONE_PROCESS):
+        return "builtin"
+    return "trail" if ", a trail" in row.name else "rows"
+
+
+def _argo(rows: Sequence[Row]) -> str:
+    """Return each ratio to Argo's driver: a line for what is moved and by which way, a column for each link.
+
+    A ratio that misses its target is bold.
+    """
+    links = {how: how.removeprefix(" at ") or "no latency" for how, _, _ in argo.LINKS}
+    figures: dict[tuple[str, str], dict[str, str]] = {}
+    for row in rows:
+        what, _, rest = row.name.partition(argo.ON_S3)
+        how, comma, way = rest.partition(", ")
+        line = (_FILES.sub("a directory of files", what) + comma + way, row.peer)
+        missed = row.target is not None and not row.met
+        figure = "-" if row.figure is None else f"{row.figure:.2f}"
+        figures.setdefault(line, {})[how] = f"**{figure}**" if missed else figure
+    lines = [(*line, *(figures[line].get(how, "-") for how in links)) for line in figures]
+    return table(("", "against", *links.values()), lines)
 
 
 def _packages(rows: Sequence[Row]) -> str:

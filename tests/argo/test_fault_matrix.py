@@ -1,4 +1,4 @@
-"""Each fault on each operation, with both ways of transfer. docs/faults.md is written from this test."""
+"""Each fault on each operation, with every way of transfer. docs/faults.md is written from this test."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.page import Table
 
 PAGE = Path(__file__).parents[2] / "docs" / "faults.md"
 TABLE = Table(PAGE, list(FAULTS))
-WAYS = ("file", "stream")
+WAYS = ("auto", "file", "stream")
 OF_THE_DOWNSTREAM = {"the vendor's own words", "no such thing here"}
 """Texts of statuses that pass unchanged."""
 

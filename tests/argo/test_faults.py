@@ -42,7 +42,7 @@ def test_an_absent_downstream_is_unavailable(start, key, absent, transfer):
 # --- the downstream dies ---------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=["file", "stream"])
+@pytest.fixture(params=["file", "stream", "auto"])
 def own(request, start, key) -> Stand:
     """A proxy for one test alone, because a downstream that dies often is restarted with growing delays."""
     return filled(start(settings={"spool": {"transfer": request.param}}, environment={"VENDOR_STREAMS": "1"}), key)

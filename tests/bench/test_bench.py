@@ -47,14 +47,14 @@ ROWS = (
 ARGO = {"Argo's S3 driver", "Argo's S3 driver, SSE-S3"}
 TRANSFERS = {
     f"{operation} of {what} on S3{link}{way}"
-    for operation in ("Save", "Load")
+    for operation, other in (("Save", ", by stream"), ("Load", ", by file"))
     for link, files in (("", 10), (" at 20 ms", 2), (" at 200 MB/s", 10))
-    for what, ways in (
-        ("a file of 1 MiB", ("", ", by stream", ", builtin", ", backend alone")),
-        ("a file of 4 MiB", ("", ", by stream", ", builtin", ", backend alone")),
-        (f"{files} files of 4 KiB", ("", ", builtin", ", backend alone")),
+    for what, way_that_auto_does_not_take in (
+        ("a file of 1 MiB", other),
+        ("a file of 4 MiB", other),
+        (f"{files} files of 4 KiB", ", by stream"),
     )
-    for way in ways
+    for way in ("", way_that_auto_does_not_take, ", builtin", ", backend alone")
 }
 PEERS = {"cp", "age", "rclone crypt", "tink-py"}
 

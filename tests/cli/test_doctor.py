@@ -370,9 +370,16 @@ def test_a_downstream_that_refuses_to_save_says_why_in_its_own_words(doctor, sen
     assert report.of("not checked") >= {"storage: sealed", "storage: load"}
 
 
-def test_a_downstream_that_cuts_what_it_loads(doctor, sent):
-    report = doctor("--configuration", sent("fault: short on Load\n"), settings={"spool": {"transfer": "auto"}})
-    assert report.of("FAILED") == {"storage: load"}
+@pytest.mark.parametrize(
+    ("fault", "transfer", "failed"),
+    [
+        ("short on Load", "file", {"storage: sealed", "storage: load"}),
+        ("early-end on OpenStream", "auto", {"storage: load"}),
+    ],
+)
+def test_a_downstream_that_cuts_what_it_loads(doctor, sent, fault, transfer, failed):
+    report = doctor("--configuration", sent(f"fault: {fault}\n"), settings={"spool": {"transfer": transfer}})
+    assert report.of("FAILED") == failed
 
 
 @pytest.mark.parametrize(("fault", "fact"), [("refuse", "could not be deleted"), ("forget", "can still be read")])

@@ -18,6 +18,7 @@ from harness.argo import CONFIGURATION
 from harness.chain import TESTS, VENDOR, Proxy, eventually
 from harness.content import blob, read_tree, write_tree
 from harness.outcome import Outcome, outcome
+from harness.stand import first_below
 
 OPERATIONS = ("Load", "OpenStream", "Save", "SaveStream", "Delete", "ListObjects", "IsDirectory", "GetCapabilities")
 SIZE = (3 << 20) + 17
@@ -64,7 +65,7 @@ class FaultScene:
 
     Args:
         home: a directory for this scene alone.
-        transfer: `file` or `stream`.
+        transfer: `auto`, `file` or `stream`.
         settings: sections that replace those of the configuration.
         disks: names of directories beneath `home` that are small file systems of their own: `spool`, `destination`.
         separate: whether the vendor's plugin is a process beside the proxy, and not its child.
@@ -233,9 +234,9 @@ class FaultScene:
 
     def downstream_operation(self, operation: str) -> str:
         """Return the operation of the downstream that the proxy calls for `operation`."""
-        by_file = {"OpenStream": "Load", "SaveStream": "Save"}
-        by_stream = {"Load": "OpenStream", "Save": "SaveStream"}
-        return (by_file if self.transfer == "file" else by_stream).get(operation, operation)
+        # By auto, what does not fit into a small spool goes by stream.
+        too_small = self.transfer == "auto" and "spool" in self.disks
+        return first_below(operation, "stream" if too_small else self.transfer)
 
     def prepare(self) -> None:
         """Store the artifacts that are read, listed and deleted, and let the pools of the proxy grow."""

@@ -13,6 +13,16 @@ LARGE = (3 << 20) + 17
 OPERATIONS = ["Load", "OpenStream", "Save", "SaveStream", "Delete", "ListObjects", "IsDirectory"]
 
 
+_BY_FILE = {"OpenStream": "Load", "SaveStream": "Save"}
+_BY_STREAM = {"Load": "OpenStream", "Save": "SaveStream"}
+_FOR_FILES = {"file": _BY_FILE, "stream": _BY_STREAM, "auto": {"Load": "OpenStream"}}
+
+
+def first_below(operation: str, transfer: str) -> str:
+    """Return the operation of the downstream that a proxy calls first to move a file, by `spool.transfer`."""
+    return _FOR_FILES[transfer].get(operation, operation)
+
+
 class Stand:
     """A proxy, the key `stored` of an artifact that exists once `fill` was called, and the key `new` of one to save."""
 
@@ -32,9 +42,7 @@ class Stand:
 
     def downstream_operation(self, operation: str) -> str:
         """Return the operation of the downstream that the proxy calls for `operation`."""
-        by_file = {"OpenStream": "Load", "SaveStream": "Save"}
-        by_stream = {"Load": "OpenStream", "Save": "SaveStream"}
-        return (by_file if self.proxy.settings["spool"]["transfer"] == "file" else by_stream).get(operation, operation)
+        return first_below(operation, self.proxy.settings["spool"]["transfer"])
 
     def tries(self, argo: Argo) -> dict[str, Callable[[], object]]:
         return {

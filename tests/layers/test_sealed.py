@@ -199,7 +199,7 @@ def test_the_transfer_decides_which_operations_the_downstream_sees(tmp_path, who
     assert seen == {
         Transfer.FILE: ["save", *asked, "load", "load", "save", *asked],
         Transfer.STREAM: ["save_stream", *asked, "open_stream", "open_stream", "save_stream", *asked],
-        Transfer.AUTO: ["save", *asked, "load", "open_stream", "save_stream", *asked],
+        Transfer.AUTO: ["save", *asked, "open_stream", "open_stream", "save_stream", *asked],
     }
 
 
@@ -218,19 +218,78 @@ def test_save_stream_is_always_offered(tmp_path):
 
 @pytest.mark.parametrize("code", ["DATA_LOSS", "RESOURCE_EXHAUSTED", "UNAVAILABLE", "NOT_FOUND"])
 @pytest.mark.parametrize("streams", [True, False])
-def test_a_load_by_path_that_fails_is_tried_by_stream_where_that_may_differ(tmp_path, code, streams):
+def test_a_directory_whose_load_by_path_fails_is_tried_by_stream_where_that_may_differ(tmp_path, code, streams):
     bench = Bench(tmp_path, Transfer.AUTO, streams=streams)
-    bench.save("a", bench.file(b"x"))
+    tree = bench.work / "tree"
+    tree.mkdir()
+    (tree / "file").write_bytes(b"x")
+    bench.save("a", tree)
 
     def refuse(*_):
         raise DownstreamStatus(code, "refused by path")
 
     bench.below.load = refuse
     if streams and code in {"DATA_LOSS", "RESOURCE_EXHAUSTED"}:
-        assert bench.load("a").read_bytes() == b"x"
+        assert snapshot(bench.load("a")) == snapshot(tree)
     else:
         with pytest.raises(DownstreamStatus, match="refused by path"):
             bench.load("a")
+
+
+def cannot_stream():
+    raise DownstreamStatus("UNIMPLEMENTED", "no such thing here")
+    yield
+
+
+def refuses_streams():
+    raise Refused("streams cost extra")
+    yield
+
+
+STREAMS_WITHOUT_A_SEALED_FILE = {
+    "no OpenStream": cannot_stream,
+    "a refusal": refuses_streams,
+    "no bytes": lambda: (chunk for chunk in ()),
+    "a part of a header": lambda: (chunk for chunk in [b"\x89SEAL"]),
+    "an archive": lambda: (chunk for chunk in [b"PK\x03\x04" * 50_000]),
+}
+
+
+@pytest.mark.parametrize("stream", STREAMS_WITHOUT_A_SEALED_FILE.values(), ids=STREAMS_WITHOUT_A_SEALED_FILE)
+def test_auto_loads_by_path_what_does_not_come_as_a_sealed_file_by_stream(auto, stream):
+    data = os.urandom(1_200_000)
+    auto.save("a", auto.file(data))
+    auto.below.open_stream = lambda *_: stream()
+    auto.below.calls.clear()
+    call = Call(Operation.LOAD)
+    auto.sealed.load(call, Artifact("a"), auto.work / "loaded")
+    assert auto.below.calls == ["load"]
+    assert (auto.work / "loaded").read_bytes() == data
+    assert (call.sealed.files, call.sealed.plaintext_bytes) == (1, len(data))
+    assert call.sealed.stored_bytes == len(auto.below.objects["a"])
+    assert {path.name for path in auto.work.iterdir()} == {"file", "loaded"}
+
+
+@pytest.mark.parametrize("taken", [500, 1_100_000])
+def test_auto_does_not_load_twice_what_broke_after_its_header(auto, taken):
+    auto.save("a", auto.file(os.urandom(1_200_000)))
+
+    def breaks():
+        yield auto.below.objects["a"][:taken]
+        raise DownstreamStatus("UNAVAILABLE", "the line broke")
+
+    auto.below.open_stream = lambda *_: breaks()
+    auto.below.calls.clear()
+    with pytest.raises(DownstreamStatus, match="the line broke"):
+        auto.load("a")
+    assert auto.below.calls == []
+    assert [path.name for path in auto.work.iterdir()] == ["file"]
+
+
+def test_auto_needs_no_room_in_the_spool_to_load_a_file(auto, monkeypatch):
+    auto.save("a", auto.file(b"x" * 3_000_000))
+    monkeypatch.setattr(Spool, "place", lambda _: pytest.fail("the spool was used"))
+    assert auto.load("a").read_bytes() == b"x" * 3_000_000
 
 
 def test_a_downstream_without_is_directory_has_no_directories(auto):

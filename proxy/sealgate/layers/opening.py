@@ -53,6 +53,8 @@ class Opener:
 
     def load(self, call: Call, artifact: Artifact, destination: Destination) -> None:
         """Open the stored file or directory to `destination`: whole and verified, or not at all."""
+        if self._stored.transfer is Transfer.AUTO and self._load_sealed_file(call, artifact, destination):
+            return
         refusal: Refused | DownstreamStatus | None = None
         if self._stored.transfer is not Transfer.STREAM:
             refusal = self._load_by_file(call, artifact, destination)
@@ -120,6 +122,30 @@ class Opener:
         note_left_out(call, key, totals.foreign)
 
     # --- by stream ----------------------------------------------------------------------------------------
+
+    def _load_sealed_file(self, call: Call, artifact: Artifact, destination: Destination) -> bool:
+        """Load through OpenStream if a sealed file comes that way; return False if none does, and nothing was opened.
+
+        It overlaps with the transfer, and needs no room in the spool (docs/decisions/file-or-stream.md).
+        """
+        unlock, header_came = self._unlock(call), False
+
+        def unlock_first(header: Header) -> bytes:
+            nonlocal header_came
+            header_came = True
+            return unlock(header)
+
+        try:
+            with destination.new_file(PUBLIC_FILE) as into:
+                self._open_into(call, artifact, into, unlock_first)
+        except (Refused, DownstreamStatus, DataLoss, NotSealed):
+            # A directory, plaintext that a policy may allow, no OpenStream, or nothing at all: the path tells.
+            if header_came:
+                raise
+            destination.discard()
+            call.sealed.files = call.sealed.stored_bytes = 0
+            return False
+        return True
 
     def _load_by_stream(self, call: Call, artifact: Artifact, destination: Destination, *, plain: bool) -> None:
         """Load through OpenStream: first as one file, and as a directory if it turns out to be one."""

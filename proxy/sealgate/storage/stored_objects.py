@@ -34,7 +34,7 @@ class Transfer(StrEnum):
     """How ciphertext travels between this process and the downstream (`spool.transfer`)."""
 
     AUTO = "auto"
-    """By file if the spool has room and the downstream can, and else by stream."""
+    """A Load of a file by stream, a Save and a directory by file; each in the other way where this one fails."""
     FILE = "file"
     """Through the spool: the downstream's Save and Load."""
     STREAM = "stream"
