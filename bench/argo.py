@@ -158,6 +158,8 @@ def _saved_and_loaded(setting: Setting, place: Path, plain: Path, sides: dict[st
             for name, side in sides.items()
             if plain.is_dir() or name != AUTO_TAKES[operation]
         }
+        if operation == "Load" and (unsaved := AUTO_TAKES["Save"]) in acts:
+            sides[unsaved].save(_key(unsaved, plain), plain)
         seconds = take_turns(min(setting.runs, _MOST_RUNS), acts, ready=setting.touch_memory)
         for name in (name for name in acts if name.startswith("ours")):
             title = f"{operation} of {what}{name.removeprefix('ours')}"
@@ -171,7 +173,13 @@ def _acts(
     operation: str, side: Any, name: str, plain: Path, loaded: Path
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """Return what is timed and what restores the state. A Save replaces what the run before has stored."""
-    key = f"bench/{plain.stat().st_size if plain.is_file() else 'tree'}{name.replace(', ', '-').replace(' ', '-')}"
+    key = _key(name, plain)
     if operation == "Save":
         return lambda: side.save(key, plain), lambda: None
     return lambda: side.load(key, loaded), lambda: remove(loaded)
+
+
+def _key(name: str, plain: Path) -> str:
+    """Return the key under which a side stores `plain`."""
+    what = plain.stat().st_size if plain.is_file() else "tree"
+    return f"bench/{what}{name.replace(', ', '-').replace(' ', '-')}"
