@@ -61,6 +61,12 @@ def decisions(setting: Setting) -> Iterator[Row]:
     yield _row(setting, "comparing two policies of 200 rules", lambda: differences(old, new, _NOW), 1, 1, "s", 5)
 
 
+def policy_for(prefix: str, rules: int) -> str:
+    """Return the text of a policy with so many rules, the last of which allows everything beneath `prefix`."""
+    last = _RULE.format(number=rules - 1, effect="allow", keys=f'"{prefix}/**"')
+    return _HEAD + "".join(map(_rule, range(rules - 1))) + last
+
+
 def _rule(number: int) -> str:
     """Return a rule; every other one denies and has patterns that begin with `**`, so that any key may match."""
     if number % 2:

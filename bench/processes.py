@@ -134,12 +134,17 @@ def proxy(
     *,
     trail: Path | None = None,
     collector: Path | None = None,
+    policy: str = "",
 ) -> Server:
     """Start Sealgate in front of the plugin on the socket `downstream`, with its spool beneath `home`.
 
     The audit trail goes to standard output, or to the file `trail`. Spans go to the socket `collector`, if given.
+    `policy` is the text of a policy; without it there is none.
     """
     settings = _settings(home, downstream, root, transfer)
+    if policy:
+        (home / "policy.yaml").write_text(policy)
+        settings["policies"] = [str(home / "policy.yaml")]
     if trail is not None:
         settings["audit"] = {"sinks": [{"type": "file", "path": str(trail)}]}
     environment = {"SEALGATE_CONFIG_YAML": json.dumps(settings)}

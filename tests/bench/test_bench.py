@@ -27,6 +27,7 @@ ROWS = (
     "Load of a file at 200 MB/s",
     "OpenStream of a file",
     "Save of a directory",
+    "Save of a directory, 20 rules",
     *CALLS,
     *DECISIONS,
     "IsDirectory, a trail on standard output",
@@ -44,7 +45,7 @@ ROWS = (
     "peak disk of a Load, spool.transfer: auto",
     "peak disk of a Load, spool.transfer: stream",
 )
-ARGO = {"Argo's S3 driver", "Argo's S3 driver, SSE-S3"}
+ARGO = {"Argo's S3 driver", "Argo's S3 driver, SSE-S3", "ours, by file"}
 TRANSFERS = {
     f"{operation} of {what} on S3{link}{way}"
     for operation, other in (("Save", ", by stream"), ("Load", ", by file"))
