@@ -63,7 +63,8 @@ class Capabilities:
 class ArtifactPlugin(Protocol):
     """Eight operations on an artifact. A failure is a `PluginError`; any other exception is a defect.
 
-    `delete_objects` is not one of Argo's operations. Only a source in this process has it, and `Digested` passes it on.
+    `delete_objects` and `is_local` are not among Argo's operations. Only a source in this process has them, and
+    `Digested` passes them on.
     """
 
     @abstractmethod
@@ -97,6 +98,10 @@ class ArtifactPlugin(Protocol):
     @abstractmethod
     def get_capabilities(self, call: Call) -> Capabilities:
         """Return what the plugin offers. This needs no configuration and no other service."""
+
+    def is_local(self) -> bool:
+        """Return whether the objects are files in a directory. It answers at once, unless it is on another machine."""
+        return False
 
     def delete_objects(self, call: Call, artifact: Artifact, keys: Collection[str]) -> bool:  # noqa: ARG002 - for others
         """Remove exactly the objects `keys`, and nothing beneath them. An absent object is not an error.

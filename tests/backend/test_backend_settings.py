@@ -14,6 +14,8 @@ import pytest
 
 from sealgate.backend import ObjectStoreBackend
 from sealgate.errors import BadRequest, LimitReached, NotConfigured, PluginError
+from sealgate.layers.digested import Digested
+from sealgate.rpc.in_process import InProcess
 
 VALUE = "S3CR3T-value"
 FIXED = {"SEALGATE_BACKEND_URL": "memory://fixed/a/prefix"}
@@ -28,6 +30,22 @@ def stores_apart(call, at, one, other):
     (first, said), (second, says) = one, other
     first.save_stream(call, at("apart/key", said), iter([b"x"]))
     return second.list_objects(call, at("apart", says)) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_local"),
+    [
+        ({"SEALGATE_BACKEND_URL": "file:///a"}, True),
+        ({"SEALGATE_BACKEND_CONFIG": "url: file:///a"}, True),
+        (FIXED, False),
+        ({"SEALGATE_BACKEND_URL": "s3://bucket"}, False),
+        ({"SEALGATE_BACKEND_URL": "unknown://bucket"}, False),
+        ({}, False),
+    ],
+)
+def test_a_store_is_local_if_the_environment_names_a_directory(environment, is_local):
+    plugin = backend(**environment)
+    assert (plugin.is_local(), InProcess(plugin).is_local(), Digested(plugin).is_local()) == (is_local,) * 3
 
 
 # --- from the environment ---------------------------------------------------------------------------------

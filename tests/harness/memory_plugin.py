@@ -81,6 +81,9 @@ class MemoryPlugin:
         for key in [artifact.key, *self._beneath(artifact)]:
             self.objects.pop(key, None)
 
+    def is_local(self) -> bool:
+        return False
+
     def delete_objects(self, call: Call, artifact: Artifact, keys: Collection[str]) -> bool:
         """Delete nothing: this plugin deletes one artifact after the other, as every plugin behind a socket does."""
         return False

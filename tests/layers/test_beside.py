@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import closing
 
 import pytest
 from harness.layer_bench import ALLOW, denied
@@ -166,7 +167,7 @@ def test_what_is_done_gives_its_place_back_while_a_large_file_is_stored():
     places, own = SmallTransfers(2), threading.get_ident()
 
     def has_free_place():
-        ((_, future),) = places.in_order(lambda _: threading.get_ident(), iter(["another call's"]))
+        ((_, future),) = places.in_order(lambda _: threading.get_ident(), iter(["another call's"]), is_local=False)
         return future.result() != own
 
     def items():
@@ -177,7 +178,48 @@ def test_what_is_done_gives_its_place_back_while_a_large_file_is_stored():
             assert time.monotonic() < until
             yield None  # a large file was stored
 
-    assert len(list(places.in_order(lambda item: item, items()))) == 2
+    assert len(list(places.in_order(lambda item: item, items(), is_local=False))) == 2
+
+
+def test_a_local_directory_is_worked_on_in_the_thread_of_the_call():
+    outcomes = SmallTransfers().in_order(lambda _: threading.get_ident(), iter(NAMES), is_local=True)
+    assert [(name, outcome.result()) for name, outcome in outcomes] == [(name, threading.get_ident()) for name in NAMES]
+
+
+def test_a_local_directory_that_has_to_be_waited_for_is_worked_on_by_threads():
+    now = most = 0
+    changed = threading.Condition()
+
+    def move(name):
+        nonlocal now, most
+        time.sleep(0.01)
+        if name < "010":  # by then it is clear
+            return name
+        with changed:
+            now += 1
+            most = max(most, now)
+            changed.notify_all()
+            assert changed.wait_for(lambda: most == MOST, DEADLINE)
+            now -= 1
+        return name
+
+    outcomes = SmallTransfers().in_order(move, iter(NAMES), is_local=True)
+    assert [(name, outcome.result()) for name, outcome in outcomes] == [(name, name) for name in NAMES]
+    assert most == MOST
+
+
+@pytest.mark.parametrize("is_local", [False, True])
+def test_an_error_is_raised_by_the_outcome_and_those_before_it_have_come(is_local):
+    def move(name):
+        if name == "003":
+            raise Refused("no place")
+        return name
+
+    with closing(SmallTransfers().in_order(move, iter(NAMES), is_local=is_local)) as outcomes:
+        assert [next(outcomes)[1].result() for _ in range(3)] == ["000", "001", "002"]
+        _, outcome = next(outcomes)
+        with pytest.raises(Refused):
+            outcome.result()
 
 
 @pytest.mark.parametrize("_", range(5))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Generator, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 from typing_extensions import override
@@ -26,7 +26,7 @@ from sealgate.backend.settings import store_location
 from sealgate.backend.spare import MOST, SpareMemory
 from sealgate.backend.trees import load_tree, save_tree
 from sealgate.call import Call
-from sealgate.errors import Refused
+from sealgate.errors import PluginError, Refused
 from sealgate.plugin import Artifact, ArtifactPlugin, Capabilities, Chunk
 from sealgate.storage.local_paths import read_chunks
 
@@ -139,6 +139,13 @@ class ObjectStoreBackend(ArtifactPlugin):
     @override
     def get_capabilities(self, call: Call) -> Capabilities:
         return Capabilities(save_stream=True, replaces_whole=True, creates=True)
+
+    @override
+    def is_local(self) -> bool:
+        """Return whether the administrator names a directory. No author may."""
+        with suppress(PluginError):
+            return store_location("", self._environment).scheme == "file"
+        return False
 
     def _find(self, artifact: Artifact, *, or_all: bool = False) -> tuple[Bucket, str]:
         """Return the bucket of the artifact, and its key. With `or_all`, the key may be empty.

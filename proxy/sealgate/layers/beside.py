@@ -2,18 +2,21 @@
 
 Most of the time that a small object takes is the way to the storage and back. Several are therefore moved at once, each
 on a thread of its own and in memory. The rest of the work, which sealing, opening and the meter do, stays in the order
-of the files and on one thread.
+of the files and on one thread. Where the storage is a local directory, all of it does: there is no way to hide, and
+threads would only take the interpreter from each other.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
+from dataclasses import dataclass
 from itertools import takewhile
-from typing import TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from sealgate.plugin import Chunk
 
@@ -22,9 +25,21 @@ MOST = 16
 (`rpc.streams.MOST_WORK`)."""
 SMALL = 256 << 10
 """Bytes. A stored object of at most this size is small. It is in memory as a whole while it is moved."""
+_WAIT = 0.0002
+"""Seconds. An object whose storage was waited for so long is worth a thread, which costs about half of that."""
+_MOST_WAITS = 3
+"""When so many more objects were waited for than not, the storage waits. A single wait can be for the processor."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
+_R_co = TypeVar("_R_co", covariant=True)
+
+
+class WorkOutcome(Protocol[_R_co]):
+    """What became of the work on one item."""
+
+    def result(self) -> _R_co:
+        """Return the result; raise the error if the work failed. It may wait for the end of the work."""
 
 
 class SmallTransfers:
@@ -38,15 +53,28 @@ class SmallTransfers:
         self._most = most
         self._places = threading.Semaphore(most)
 
-    def in_order(self, work: Callable[[_T], _R], items: Iterator[_T | None]) -> Generator[tuple[_T, Future[_R]]]:
-        """Call `work` on several items at once. Yield each item in order, with the future of the result.
+    def in_order(
+        self, work: Callable[[_T], _R], items: Iterator[_T | None], *, is_local: bool
+    ) -> Generator[tuple[_T, WorkOutcome[_R]]]:
+        """Call `work` on several items at once. Yield each item in order, with the outcome.
 
         An item keeps its place until the next one is taken from this generator. Where other calls have all places, an
         item is worked on in this thread. Once the first error among the results is known, no further item is taken
         before that result is. So where `items` itself works between two items, it yields None from time to time. If
         `items` raises, that exception comes after all items before it. Closing the generator waits for the work that
         has begun; no work begins after that.
+
+        Args:
+            work: moves one item. It is called on other threads, too.
+            items: yields the items; see above for None.
+            is_local: see `ArtifactPlugin.is_local`. `work` is then called in this thread, one item after the other,
+                until it waits for most of them, as it does where the local directory is on another machine.
         """
+        if is_local:
+            yield from _until_it_waits(work, items)
+        yield from self._at_once(work, items)
+
+    def _at_once(self, work: Callable[[_T], _R], items: Iterator[_T | None]) -> Generator[tuple[_T, WorkOutcome[_R]]]:
         begun: deque[tuple[_T, Future[_R]]] = deque()
         """Each has a place."""
         try:
@@ -85,18 +113,48 @@ class SmallTransfers:
             self._places.release()
 
 
+def _until_it_waits(work: Callable[[_T], _R], items: Iterator[_T | None]) -> Generator[tuple[_T, WorkOutcome[_R]]]:
+    """Call `work` on one item after the other, as long as it hardly ever waits."""
+    waits = 0
+    for item in items:
+        if item is not None:
+            done = _done_here(work, item)
+            waits = max(0, waits + (1 if done.waited > _WAIT else -1))
+            yield item, done
+            if waits == _MOST_WAITS:
+                return
+
+
 def _has_failed(in_order: Iterator[Future[_R]]) -> bool:
     """Return whether the first error among the results is known."""
     return any(future.exception() for future in takewhile(Future.done, in_order))
 
 
-def _done_here(work: Callable[[_T], _R], item: _T) -> Future[_R]:
-    future: Future[_R] = Future()
+@dataclass(frozen=True, slots=True)
+class _Done(Generic[_R]):
+    """The outcome of work that was done in the thread that asks for it."""
+
+    returned: list[_R]
+    """The result alone; nothing if the work failed."""
+    error: Exception | None
+    waited: float
+    """For how many seconds of the work this thread had no processor."""
+
+    def result(self) -> _R:
+        if self.error is not None:
+            raise self.error
+        return self.returned[0]
+
+
+def _done_here(work: Callable[[_T], _R], item: _T) -> _Done[_R]:
+    returned: list[_R] = []
+    error: Exception | None = None
+    began, used = time.perf_counter(), time.thread_time()
     try:
-        future.set_result(work(item))
-    except Exception as error:  # noqa: BLE001 - the future raises it
-        future.set_exception(error)
-    return future
+        returned.append(work(item))
+    except Exception as fault:  # noqa: BLE001 - the outcome raises it
+        error = fault
+    return _Done(returned, error, time.perf_counter() - began - (time.thread_time() - used))
 
 
 def take_small(content: Iterator[Chunk]) -> tuple[list[Chunk], bool]:

@@ -67,6 +67,10 @@ class Digested(ArtifactPlugin):
         self._inner.delete(call, artifact)
 
     @override
+    def is_local(self) -> bool:
+        return self._inner.is_local()
+
+    @override
     def delete_objects(self, call: Call, artifact: Artifact, keys: Collection[str]) -> bool:
         return self._inner.delete_objects(call, artifact, keys)
 

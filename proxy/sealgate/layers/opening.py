@@ -189,7 +189,8 @@ class Opener:
             is_small = envelope.stored_size(saved.manifest.files[path]) < SMALL
             return self._read_small(call, child(directory.artifact, path)) if is_small else None
 
-        with closing(self._beside.in_order(read, iter(paths))) as contents:
+        is_local = self._downstream.is_local()
+        with closing(self._beside.in_order(read, iter(paths), is_local=is_local)) as contents:
             for index, (path, content) in enumerate(contents):
                 file, fault = child(directory.artifact, path), ""
                 try:

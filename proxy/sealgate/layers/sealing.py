@@ -257,7 +257,7 @@ class Sealer:
             local_errors("the local path"),
             envelope.savable(),
             closing(small_files()) as small,
-            closing(self._beside.in_order(store, small)) as outcomes,
+            closing(self._beside.in_order(store, small, is_local=self._downstream.is_local())) as outcomes,
         ):
             for _, outcome in outcomes:
                 outcome.result()

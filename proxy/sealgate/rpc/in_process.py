@@ -70,6 +70,10 @@ class InProcess(ArtifactPlugin):
             return self._inner.delete_objects(call, artifact, keys)
 
     @override
+    def is_local(self) -> bool:
+        return self._inner.is_local()
+
+    @override
     def list_objects(self, call: Call, artifact: Artifact) -> list[str]:
         with _answering(call, Operation.LIST_OBJECTS, artifact):
             listed = self._inner.list_objects(call, artifact)
