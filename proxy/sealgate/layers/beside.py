@@ -8,6 +8,7 @@ threads would only take the interpreter from each other.
 
 from __future__ import annotations
 
+import resource
 import threading
 import time
 from collections import deque
@@ -26,9 +27,9 @@ MOST = 16
 SMALL = 256 << 10
 """Bytes. A stored object of at most this size is small. It is in memory as a whole while it is moved."""
 _WAIT = 0.0002
-"""Seconds. An object whose storage was waited for so long is worth a thread, which costs about half of that."""
+"""Seconds. An object that takes so long because of its storage is worth a thread, which costs about half of that."""
 _MOST_WAITS = 3
-"""When so many more objects were waited for than not, the storage waits. A single wait can be for the processor."""
+"""When so many more objects were waited for than not, the storage is one that has to be waited for."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -119,7 +120,7 @@ def _until_it_waits(work: Callable[[_T], _R], items: Iterator[_T | None]) -> Gen
     for item in items:
         if item is not None:
             done = _done_here(work, item)
-            waits = max(0, waits + (1 if done.waited > _WAIT else -1))
+            waits = max(0, waits + (1 if done.waited else -1))
             yield item, done
             if waits == _MOST_WAITS:
                 return
@@ -137,8 +138,8 @@ class _Done(Generic[_R]):
     returned: list[_R]
     """The result alone; nothing if the work failed."""
     error: Exception | None
-    waited: float
-    """For how many seconds of the work this thread had no processor."""
+    waited: bool
+    """Whether the work took a while, and this thread gave up the processor by itself meanwhile."""
 
     def result(self) -> _R:
         if self.error is not None:
@@ -149,12 +150,17 @@ class _Done(Generic[_R]):
 def _done_here(work: Callable[[_T], _R], item: _T) -> _Done[_R]:
     returned: list[_R] = []
     error: Exception | None = None
-    began, used = time.perf_counter(), time.thread_time()
+    began, pauses = time.perf_counter(), _pauses()
     try:
         returned.append(work(item))
     except Exception as fault:  # noqa: BLE001 - the outcome raises it
         error = fault
-    return _Done(returned, error, time.perf_counter() - began - (time.thread_time() - used))
+    return _Done(returned, error, time.perf_counter() - began > _WAIT and _pauses() > pauses)
+
+
+def _pauses() -> int:
+    """Return how often this thread has given up the processor to wait for something."""
+    return resource.getrusage(resource.RUSAGE_THREAD).ru_nvcsw
 
 
 def take_small(content: Iterator[Chunk]) -> tuple[list[Chunk], bool]:
