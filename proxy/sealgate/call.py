@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -152,9 +152,11 @@ def every_key(_key: str) -> bool:
     return True
 
 
-@contextmanager
-def _untraced(_step: str) -> Iterator[str]:
-    yield ""
+_NO_STEP = nullcontext("")
+
+
+def _untraced(_step: str) -> AbstractContextManager[str]:
+    return _NO_STEP
 
 
 @dataclass(slots=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 
 from obstore import exceptions
 
@@ -74,24 +74,32 @@ class NotOffered(NotConfigured):
     """The store rejects an operation or does not know it."""
 
 
-@contextmanager
-def store_errors(*, writing: bool = False) -> Iterator[None]:
+def store_errors(*, writing: bool = False) -> AbstractContextManager[None]:
     """Turn what obstore or the file system raises in the body into a `PluginError`.
 
     Args:
         writing: whether the body writes. Only while reading does an absent object become `Missing`.
     """
-    try:
-        yield
-    except PluginError:
-        raise
-    except (exceptions.BaseError, OSError, ValueError, NotImplementedError) as error:
-        raise _named(error, str(error), writing=writing) from None
-    except BaseException as error:
+    return _WRITING if writing else _READING
+
+
+class _StoreErrors(AbstractContextManager[None]):
+    """The body of `store_errors`. It has no state, so that a small object need not wait for several new ones."""
+
+    def __init__(self, *, writing: bool) -> None:
+        self._writing = writing
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is None or isinstance(error, PluginError):
+            return
+        if isinstance(error, exceptions.BaseError | OSError | ValueError | NotImplementedError):
+            raise _named(error, str(error), writing=self._writing) from None
         # A panic in the library is not an `Exception`, and its class cannot be imported.
-        if type(error).__module__ != "pyo3_runtime":
-            raise
-        raise PluginError("the store library failed", says=SAYS) from None
+        if type(error).__module__ == "pyo3_runtime":
+            raise PluginError("the store library failed", says=SAYS) from None
+
+
+_READING, _WRITING = _StoreErrors(writing=False), _StoreErrors(writing=True)
 
 
 def _named(error: Exception, text: str, *, writing: bool) -> PluginError:

@@ -14,10 +14,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 from sealgate.backend import keys
-from sealgate.backend.beneath import Beneath, Contents
+from sealgate.backend.beneath import Beneath
 from sealgate.backend.bucket import Bucket
 from sealgate.call import Call
 from sealgate.errors import PluginError
+
+
+def is_vacant(call: Call, key: str) -> bool:
+    """Return whether it is known that nothing is stored beneath `key`: it is a file of a directory that is new."""
+    return bool(call.sealed.vacant) and key.startswith(f"{call.sealed.vacant}/")
 
 
 @contextmanager
@@ -36,7 +41,7 @@ def replacing(bucket: Bucket, call: Call, key: str, planned: set[str]) -> Iterat
         A set. The body adds each key to it before it stores the object.
     """
     beneath = Beneath(bucket, call, key)
-    contents = Contents() if _is_vacant(call, key) else beneath.contents()
+    contents = beneath.contents()
     old = set(contents.sizes)
     if planned != {key} and bucket.exists(key):
         old.add(key)
@@ -51,11 +56,6 @@ def replacing(bucket: Bucket, call: Call, key: str, planned: set[str]) -> Iterat
         raise
     bucket.delete(call, list(aside.values()))
     beneath.delete_old(contents, old - stored - aside.keys())
-
-
-def _is_vacant(call: Call, key: str) -> bool:
-    """Return whether it is known that nothing is stored beneath `key`: it is a file of a directory that is new."""
-    return bool(call.sealed.vacant) and key.startswith(f"{call.sealed.vacant}/")
 
 
 def _in_the_way(key: str, old: set[str], planned: set[str]) -> set[str]:

@@ -21,7 +21,7 @@ from sealgate.backend.create import create_file, create_tree
 from sealgate.backend.errors import SAYS, Missing
 from sealgate.backend.in_flight import run
 from sealgate.backend.keys import checked
-from sealgate.backend.replace import replacing
+from sealgate.backend.replace import is_vacant, replacing
 from sealgate.backend.settings import store_location
 from sealgate.backend.spare import MOST, SpareMemory
 from sealgate.backend.trees import load_tree, save_tree
@@ -46,7 +46,7 @@ class ObjectStoreBackend(ArtifactPlugin):
     """
 
     def __init__(self, environment: Mapping[str, str] = os.environ, spare: int | None = None) -> None:
-        self._environment = environment
+        self._environment = dict(environment)  # a copy is read faster than the variables of the process
         self._buckets = Buckets(SpareMemory(MOST if spare is None else spare))
 
     @override
@@ -96,9 +96,11 @@ class ObjectStoreBackend(ArtifactPlugin):
         bucket, key = self._find(artifact)
         if call.only_new and bucket.creates(call, key):
             create_file(bucket, call, key, chunks)
-            return
-        with replacing(bucket, call, key, {key}):
+        elif is_vacant(call, key):
             bucket.put(call, key, chunks)
+        else:
+            with replacing(bucket, call, key, {key}):
+                bucket.put(call, key, chunks)
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:

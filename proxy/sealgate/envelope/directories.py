@@ -218,9 +218,12 @@ def create_directories(root: int, path: str, mode: int) -> Iterator[int]:
     fd = os.open(".", _OPEN_DIRECTORY, dir_fd=root)
     try:
         for segment in path.split("/") if path else ():
-            with suppress(FileExistsError):
-                create_directory(segment, fd, mode)
-            deeper = os.open(segment, _OPEN_DIRECTORY, dir_fd=fd)
+            try:  # most files are in the same directory as the one before
+                deeper = os.open(segment, _OPEN_DIRECTORY, dir_fd=fd)
+            except FileNotFoundError:
+                with suppress(FileExistsError):
+                    create_directory(segment, fd, mode)
+                deeper = os.open(segment, _OPEN_DIRECTORY, dir_fd=fd)
             os.close(fd)
             fd = deeper
         yield fd

@@ -184,15 +184,16 @@ class Opener:
                 pass
         unlock_file = saved.same_save(unlock)
         paths = sorted(saved.manifest.files)
+        files = ((path, child(directory.artifact, path)) for path in paths)
 
-        def read(path: str) -> list[Chunk] | None:
-            is_small = envelope.stored_size(saved.manifest.files[path]) < SMALL
-            return self._read_small(call, child(directory.artifact, path)) if is_small else None
+        def read(listed: tuple[str, Artifact]) -> list[Chunk] | None:
+            path, file = listed
+            return self._read_small(call, file) if envelope.stored_size(saved.manifest.files[path]) < SMALL else None
 
         is_local = self._downstream.is_local()
-        with closing(self._beside.in_order(read, iter(paths), is_local=is_local)) as contents:
-            for index, (path, content) in enumerate(contents):
-                file, fault = child(directory.artifact, path), ""
+        with closing(self._beside.in_order(read, files, is_local=is_local)) as contents:
+            for index, ((path, file), content) in enumerate(contents):
+                fault = ""
                 try:
                     with envelope.create_beneath(into, path, _MODES) as fd:
                         size = self._open_into(call, file, fd, unlock_file, content=content.result())

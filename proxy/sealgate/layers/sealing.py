@@ -43,6 +43,7 @@ class _SmallFile:
     """A small file of a directory, ready to be stored."""
 
     path: str
+    artifact: Artifact
     size: int
     """Bytes of plaintext."""
     content: list[Chunk]
@@ -233,7 +234,7 @@ class Sealer:
         empty: set[str] = set()
 
         def store(small: _SmallFile) -> None:
-            self._stored.write(call, child(artifact, small.path), iter(small.content), by_stream=True)
+            self._stored.write(call, small.artifact, iter(small.content), by_stream=True)
             files[small.path] = small.size
 
         def small_files() -> Generator[_SmallFile | None]:
@@ -251,7 +252,8 @@ class Sealer:
                         if not is_small:
                             self._stored.write(call, file, resumed(taken, content), by_stream=by_stream)
                             files[path] = call.sealed.plaintext_bytes - counted
-                    yield _SmallFile(path, call.sealed.plaintext_bytes - counted, taken) if is_small else None
+                    size = call.sealed.plaintext_bytes - counted
+                    yield _SmallFile(path, file, size, taken) if is_small else None
 
         with (
             local_errors("the local path"),
