@@ -38,6 +38,11 @@ class Watching(MemoryPlugin):
         self.after: dict[str, str] = {}
         self.began: list[str] = []
         self.ended: list[str] = []
+        self.local = False
+        self.threads: set[int] = set()
+
+    def is_local(self):
+        return self.local
 
     def save_stream(self, call, artifact, chunks):
         self._begin(artifact.key)
@@ -63,6 +68,7 @@ class Watching(MemoryPlugin):
             self.open += 1
             self.most = max(self.most, self.open)
             self.began.append(key)
+            self.threads.add(threading.get_ident())
             self._changed.notify_all()
             if key in self.after:
                 assert self._changed.wait_for(lambda: self.after[key] in self.ended, DEADLINE)
@@ -179,6 +185,14 @@ def test_what_is_done_gives_its_place_back_while_a_large_file_is_stored():
             yield None  # a large file was stored
 
     assert len(list(places.in_order(lambda item: item, items(), is_local=False))) == 2
+
+
+def test_a_call_moves_the_files_of_a_local_store_itself(bench):
+    bench.below.local = True
+    bench.save("t", bench.work / "tree")
+    loaded = bench.load("t")
+    assert {path.name: path.read_bytes() for path in loaded.iterdir()} == {name: name.encode() for name in NAMES}
+    assert (bench.below.most, bench.below.threads) == (1, {threading.get_ident()})
 
 
 def test_a_local_directory_is_worked_on_in_the_thread_of_the_call():
