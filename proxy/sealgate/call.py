@@ -135,6 +135,8 @@ class StoredFacts:
     """What went to the downstream or came from it. The `Digested` layer writes it, if it is composed."""
 
     files: int = 0
+    key: str = ""
+    """The artifact key of the first file."""
     sha256: str = ""
     """Of the ciphertext with its header; empty unless the call moved exactly one file."""
 

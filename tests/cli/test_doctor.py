@@ -23,6 +23,7 @@ ROUND_TRIP = (
     "storage: load",
     "storage: delete",
 )
+BY_FILE = "storage: by file"
 
 
 # --- a correct configuration -----------------------------------------------------------------------------
@@ -51,6 +52,7 @@ def test_the_round_trip_goes_the_way_that_is_configured(doctor, transfer):
     report = doctor("--socket", str(doctor.socket), settings=settings)
     assert report.code == 0, report.output
     assert {report.state(check) for check in ROUND_TRIP} == {"ok"}
+    assert report.state(BY_FILE) == ("ok" if transfer == "auto" else "")
     assert [path for path in doctor.storage.rglob("*") if path.is_file()] == []
 
 
@@ -375,6 +377,8 @@ def test_a_downstream_that_refuses_to_save_says_why_in_its_own_words(doctor, sen
     [
         ("short on Load", "file", {"storage: sealed", "storage: load"}),
         ("early-end on OpenStream", "auto", {"storage: load"}),
+        ("short on Load", "auto", {BY_FILE}),
+        ("refuse on Load", "auto", {BY_FILE}),
     ],
 )
 def test_a_downstream_that_cuts_what_it_loads(doctor, sent, fault, transfer, failed):
@@ -385,11 +389,11 @@ def test_a_downstream_that_cuts_what_it_loads(doctor, sent, fault, transfer, fai
 @pytest.mark.parametrize(("fault", "fact"), [("refuse", "could not be deleted"), ("forget", "can still be read")])
 def test_an_artifact_that_could_not_be_deleted_is_named(doctor, sent, fault, fact):
     report = doctor("--configuration", sent(f"fault: {fault} on Delete\n"))
-    assert report.of("FAILED") == {"storage: delete"}
-    left = [path.relative_to(doctor.storage) for path in doctor.storage.rglob("*") if path.is_file()]
-    assert len(left) == 1
+    assert report.of("FAILED") == {"storage: delete", BY_FILE}
+    left = sorted(path.relative_to(doctor.storage) for path in doctor.storage.rglob("*") if path.is_file())
     assert fact in report.line("storage: delete")
-    assert f"Delete the object {left[0]} by hand" in report.line("storage: delete")
+    for path, check in zip(left, ("storage: delete", BY_FILE), strict=True):
+        assert f"Delete the object {path} by hand" in report.line(check)
 
 
 @pytest.mark.parametrize("transfer", ["file", "stream"])
@@ -406,7 +410,7 @@ def test_what_a_downstream_answers_for_an_absent_key_is_shown(doctor, transfer):
 def test_an_answer_for_an_absent_key_that_is_unknown_comes_with_the_setting_that_teaches_it(doctor):
     settings: dict[str, object] = {"downstream": {"command": SECOND_VENDOR}}
     report = doctor(settings=settings, VENDOR_ABSENT="sorry: the drawer is vacant")
-    assert report.of("FAILED") == {"storage: absent keys", "storage: delete"}
+    assert report.of("FAILED") == {"storage: absent keys", BY_FILE, "storage: delete"}
     line = report.line("storage: absent keys")
     assert 'ListObjects answers "sorry: the drawer is vacant", which can mean anything' in line
     assert 'set downstream: {absentTexts: ["sorry: the drawer is vacant"]}' in line
@@ -470,7 +474,8 @@ def test_the_text_of_a_downstream_is_shown_in_one_line_of_limited_length(doctor,
 def test_the_scratch_key_is_where_the_artifact_was(doctor, sent):
     report = doctor("--scratch", "team-a/doctor", "--configuration", sent("fault: forget on Delete\n"))
     assert "team-a/doctor/" in report.line("storage: save")
-    assert [path.parent for path in doctor.storage.rglob("*") if path.is_file()] == [doctor.storage / "team-a/doctor"]
+    left = {path.parent for path in doctor.storage.rglob("*") if path.is_file()}
+    assert left == {doctor.storage / "team-a/doctor"}
 
 
 def test_offline_does_not_start_the_downstream(doctor):

@@ -234,9 +234,7 @@ class FaultScene:
 
     def downstream_operation(self, operation: str) -> str:
         """Return the operation of the downstream that the proxy calls for `operation`."""
-        # By auto, what does not fit into a small spool goes by stream.
-        too_small = self.transfer == "auto" and "spool" in self.disks
-        return first_below(operation, "stream" if too_small else self.transfer)
+        return first_below(operation, self.transfer)
 
     def prepare(self) -> None:
         """Store the artifacts that are read, listed and deleted, and let the pools of the proxy grow."""

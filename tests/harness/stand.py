@@ -15,7 +15,7 @@ OPERATIONS = ["Load", "OpenStream", "Save", "SaveStream", "Delete", "ListObjects
 
 _BY_FILE = {"OpenStream": "Load", "SaveStream": "Save"}
 _BY_STREAM = {"Load": "OpenStream", "Save": "SaveStream"}
-_FOR_FILES = {"file": _BY_FILE, "stream": _BY_STREAM, "auto": {"Load": "OpenStream"}}
+_FOR_FILES = {"file": _BY_FILE, "stream": _BY_STREAM, "auto": _BY_STREAM}
 
 
 def first_below(operation: str, transfer: str) -> str:

@@ -393,12 +393,12 @@ def test_an_identity_that_becomes_known_later_applies_from_then_on(make):
 @pytest.mark.parametrize(
     ("whole", "calls", "again"),
     [
-        (True, ["save", "open_stream", "delete"], ["save", "delete"]),
+        (True, ["save_stream", "open_stream", "delete"], ["save_stream", "delete"]),
         # One that keeps old objects has to list what is beneath the key, and to show that the object is gone.
         (
             False,
-            ["save", "is_directory", "open_stream", "list_objects", "delete", "is_directory", "open_stream"],
-            ["save", "is_directory", "list_objects", "delete", "is_directory", "open_stream"],
+            ["save_stream", "is_directory", "open_stream", "list_objects", "delete", "is_directory", "open_stream"],
+            ["save_stream", "is_directory", "list_objects", "delete", "is_directory", "open_stream"],
         ),
     ],
 )

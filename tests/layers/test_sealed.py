@@ -1,5 +1,6 @@
 """The layer that seals, around a plugin in memory, with a keyring in a file."""
 
+import hashlib
 import os
 from contextlib import closing
 from pathlib import Path
@@ -15,11 +16,13 @@ from sealgate.errors import (
     DataLoss,
     DirectoryIncomplete,
     DownstreamStatus,
+    LimitReached,
     NotConfigured,
     NotSealed,
     Refused,
     Tampered,
 )
+from sealgate.layers.digested import Digested
 from sealgate.layers.sealed import Sealed
 from sealgate.plugin import Artifact
 from sealgate.storage.local_paths import Roots
@@ -199,7 +202,7 @@ def test_the_transfer_decides_which_operations_the_downstream_sees(tmp_path, who
     assert seen == {
         Transfer.FILE: ["save", *asked, "load", "load", "save", *asked],
         Transfer.STREAM: ["save_stream", *asked, "open_stream", "open_stream", "save_stream", *asked],
-        Transfer.AUTO: ["save", *asked, "open_stream", "open_stream", "save_stream", *asked],
+        Transfer.AUTO: ["save_stream", *asked, "open_stream", "open_stream", "save_stream", *asked],
     }
 
 
@@ -246,9 +249,15 @@ def refuses_streams():
     yield
 
 
+def tells_too_much():
+    raise LimitReached("the downstream refused with a text that is longer than gRPC accepts")
+    yield
+
+
 STREAMS_WITHOUT_A_SEALED_FILE = {
     "no OpenStream": cannot_stream,
     "a refusal": refuses_streams,
+    "more text than gRPC accepts": tells_too_much,
     "no bytes": lambda: (chunk for chunk in ()),
     "a part of a header": lambda: (chunk for chunk in [b"\x89SEAL"]),
     "an archive": lambda: (chunk for chunk in [b"PK\x03\x04" * 50_000]),
@@ -262,8 +271,10 @@ def test_auto_loads_by_path_what_does_not_come_as_a_sealed_file_by_stream(auto, 
     auto.below.open_stream = lambda *_: stream()
     auto.below.calls.clear()
     call = Call(Operation.LOAD)
-    auto.sealed.load(call, Artifact("a"), auto.work / "loaded")
+    sealed = Sealed(Digested(auto.below), auto.keys, roots=Roots([auto.work]), spool=Spool(auto.spool))
+    sealed.load(call, Artifact("a"), auto.work / "loaded")
     assert auto.below.calls == ["load"]
+    assert call.stored.sha256 == hashlib.sha256(auto.below.objects["a"]).hexdigest()
     assert (auto.work / "loaded").read_bytes() == data
     assert (call.sealed.files, call.sealed.plaintext_bytes) == (1, len(data))
     assert call.sealed.stored_bytes == len(auto.below.objects["a"])
@@ -286,9 +297,21 @@ def test_auto_does_not_load_twice_what_broke_after_its_header(auto, taken):
     assert [path.name for path in auto.work.iterdir()] == ["file"]
 
 
-def test_auto_needs_no_room_in_the_spool_to_load_a_file(auto, monkeypatch):
-    auto.save("a", auto.file(b"x" * 3_000_000))
+def test_auto_does_not_read_plaintext_by_path_that_the_downstream_calls_lost(auto):
+    def lost():
+        raise DownstreamStatus("DATA_LOSS", "a checksum differs")
+        yield
+
+    auto.below.objects["a"] = b"stored before there was a key"
+    auto.below.open_stream = lambda *_: lost()
+    call = Call(Operation.LOAD, instructions=SealingInstructions(reads_plaintext=True))
+    with pytest.raises(DownstreamStatus, match="a checksum differs"):
+        auto.sealed.load(call, Artifact("a"), auto.work / "loaded")
+
+
+def test_auto_needs_no_room_in_the_spool_for_a_file(auto, monkeypatch):
     monkeypatch.setattr(Spool, "place", lambda _: pytest.fail("the spool was used"))
+    auto.save("a", auto.file(b"x" * 3_000_000))
     assert auto.load("a").read_bytes() == b"x" * 3_000_000
 
 

@@ -28,8 +28,9 @@ SMALL = 256 << 10
 """Bytes. A stored object of at most this size is small. It is in memory as a whole while it is moved."""
 _WAIT = 0.0002
 """Seconds. An object that takes so long because of its storage is worth a thread, which costs about half of that."""
-_MOST_WAITS = 3
-"""When so many more objects were waited for than not, the storage is one that has to be waited for."""
+_WAITED, _AT_ONCE, _MOST_WAITS = 2, -1, 6
+"""What an object adds that was waited for, and one that was not. From the third number on, the storage is one that has
+to be waited for: after three in a row, or in the long run more than a third of the objects."""
 
 _T = TypeVar("_T")
 _R = TypeVar("_R")
@@ -120,9 +121,9 @@ def _until_it_waits(work: Callable[[_T], _R], items: Iterator[_T | None]) -> Gen
     for item in items:
         if item is not None:
             done = _done_here(work, item)
-            waits = max(0, waits + (1 if done.waited else -1))
+            waits = max(0, waits + (_WAITED if done.waited else _AT_ONCE))
             yield item, done
-            if waits == _MOST_WAITS:
+            if waits >= _MOST_WAITS:
                 return
 
 

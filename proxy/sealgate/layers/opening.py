@@ -9,7 +9,15 @@ from pathlib import Path
 from sealgate import envelope
 from sealgate.call import Call, WrappedKey
 from sealgate.envelope import Binding, Header, SavedDirectory, Totals, Unlock
-from sealgate.errors import DataLoss, DirectoryIncomplete, DownstreamStatus, NotBound, NotSealed, Refused
+from sealgate.errors import (
+    DataLoss,
+    DirectoryIncomplete,
+    DownstreamStatus,
+    LimitReached,
+    NotBound,
+    NotSealed,
+    Refused,
+)
 from sealgate.keys import KeyProvider
 from sealgate.layers.beside import SMALL, SmallTransfers, resumed, take_small
 from sealgate.layers.directories import StoredDirectory, child, note_left_out
@@ -126,7 +134,7 @@ class Opener:
     def _load_sealed_file(self, call: Call, artifact: Artifact, destination: Destination) -> bool:
         """Load through OpenStream if a sealed file comes that way; return False if none does, and nothing was opened.
 
-        It overlaps with the transfer, and needs no room in the spool (docs/decisions/file-or-stream.md).
+        Opening overlaps with the transfer, and needs no room in the spool (docs/decisions/file-or-stream.md).
         """
         unlock, header_came = self._unlock(call), False
 
@@ -138,9 +146,10 @@ class Opener:
         try:
             with destination.new_file(PUBLIC_FILE) as into:
                 self._open_into(call, artifact, into, unlock_first)
-        except (Refused, DownstreamStatus, DataLoss, NotSealed):
+        except (Refused, DownstreamStatus, DataLoss, NotSealed, LimitReached) as error:
             # A directory, plaintext that a policy may allow, no OpenStream, or nothing at all: the path tells.
-            if header_came:
+            is_lost = isinstance(error, DownstreamStatus) and error.code == "DATA_LOSS"
+            if header_came or (is_lost and call.instructions.reads_plaintext):  # nothing proves plaintext
                 raise
             destination.discard()
             call.sealed.files = call.sealed.stored_bytes = 0

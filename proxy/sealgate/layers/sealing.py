@@ -79,7 +79,7 @@ class Sealer:
         survey = survey_source(source, call, artifact.key)
         if call.instructions.passthrough:
             self._save_unsealed(call, artifact, source, survey)
-        elif self._saves_by_file(call, survey):
+        elif self._saves_by_file(call, survey, is_directory=source.is_directory):
             self._save_by_file(call, artifact, source, *self._new_key(call, author_key))
         else:
             self._save_by_stream(call, artifact, source, *self._new_key(call, author_key))
@@ -96,19 +96,22 @@ class Sealer:
             self._stored.write(call, artifact, sealed, by_stream=by_stream)
         self._earlier(call, artifact).remove_directory()
 
-    def _saves_by_file(self, call: Call, survey: SaveSurvey) -> bool:
+    def _saves_by_file(self, call: Call, survey: SaveSurvey, *, is_directory: bool) -> bool:
         """Choose between the spool (True) and a stream (False) for a Save, by `spool.transfer` and free space.
 
         Raises:
             NotConfigured: `spool.transfer` is stream, and the downstream has no SaveStream.
             LimitReached: the spool is too small, and a stream is not possible.
         """
-        if self._stored.transfer is Transfer.STREAM:
-            return not self._stored.writes_by_stream(call)
-        needed = survey.stored_bytes + SPARE_SPACE
-        if self._stored.transfer is Transfer.FILE or needed <= (free := self._spool.free_bytes()):
+        if self._stored.transfer is Transfer.FILE:
             return True
-        if self._stored.writes_by_stream(call):
+        streams_first = self._stored.transfer is Transfer.STREAM or not is_directory
+        if streams_first and self._stored.writes_by_stream(call):
+            return False
+        needed = survey.stored_bytes + SPARE_SPACE
+        if needed <= (free := self._spool.free_bytes()):
+            return True
+        if not streams_first and self._stored.writes_by_stream(call):
             return False
         raise LimitReached(
             f"the spool has {free} bytes free, {needed} are needed, and the artifact cannot be streamed instead",

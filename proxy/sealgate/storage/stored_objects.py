@@ -34,7 +34,7 @@ class Transfer(StrEnum):
     """How ciphertext travels between this process and the downstream (`spool.transfer`)."""
 
     AUTO = "auto"
-    """A Load of a file by stream, a Save and a directory by file; each in the other way where this one fails."""
+    """Files by stream, directories by file; each in the other way where this one is not possible."""
     FILE = "file"
     """Through the spool: the downstream's Save and Load."""
     STREAM = "stream"

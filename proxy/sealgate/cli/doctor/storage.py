@@ -45,6 +45,7 @@ from sealgate.storage.stored_objects import StoredObjects
 _START, _ABSENT = "downstream: start", "storage: absent keys"
 _SAVE, _LOAD = "storage: save", "storage: load"
 _LOOK, _ONCE, _DELETE = "storage: sealed", "storage: write once", "storage: delete"
+_BY_FILE = "storage: by file"
 _PLAINTEXT = b"The text that sealgate doctor saves, reads, loads and then deletes. "
 _LARGEST = 1 << 16
 """The most bytes that are read back. A downstream that returns more has stored something else."""
@@ -80,6 +81,8 @@ class StorageChecks:
             Check(_ONCE, self._write_once, needs=(_SAVE,)),
         ]
         loading = [Check(_LOAD, self._load, needs=(_SAVE, OPEN))] if Role.LOADER in self._role.parts else []
+        if self._chooses_its_way:
+            loading.append(Check(_BY_FILE, self._by_file, needs=(_LOAD if loading else _SAVE,)))
         return [*saving, *loading, Check(_DELETE, self._delete, needs=(_START, MAKE, POLICIES))]
 
     # --- the layers ---------------------------------------------------------------------------------------
@@ -105,6 +108,11 @@ class StorageChecks:
         self._resources.callback(spool.close)
         return spool
 
+    @property
+    def _chooses_its_way(self) -> bool:
+        downstream = self._settings.downstream
+        return self._settings.spool.transfer == "auto" and downstream is not None and downstream.builtin is None
+
     @cached_property
     def _objects(self) -> StoredObjects:
         """The stored objects, without the layer that seals."""
@@ -112,7 +120,10 @@ class StorageChecks:
 
     @cached_property
     def _stack(self) -> ArtifactPlugin:
-        settings = replace(self._settings, paths=PathSettings(roots=(self._home / "work",)))
+        return self._stack_of(self._settings)
+
+    def _stack_of(self, settings: Settings) -> ArtifactPlugin:
+        settings = replace(settings, paths=PathSettings(roots=(self._home / "work",)))
         policies, keys = load_policies(settings), key_provider(settings)
         return governed_layer(sealed_layer(settings, self._downstream, keys, self._spool), policies, keys)
 
@@ -188,10 +199,23 @@ class StorageChecks:
     def _remove(self, call: Call, artifact: Artifact) -> Iterator[CheckResult]:
         """Delete an artifact beside the saved one, and report if that fails."""
         try:
-            self._downstream.delete(_to(Operation.DELETE, call), artifact)
+            Deleter(self._objects).delete_artifact(_to(Operation.DELETE, call), artifact)
         except PluginError as fault:
             remedy = f"Delete the object {artifact.key} by hand, and give the downstream the right to delete"
             yield failed(f"the object {artifact.key} could not be deleted: {fault.fact}", remedy)
+
+    def _by_file(self, call: Call) -> Iterator[CheckResult]:
+        """Save and load beside the artifact by the downstream's Save and Load, by which `auto` moves directories."""
+        artifact = dataclasses.replace(self._artifact, key=f"{self._artifact.key}-by-file")
+        stack = self._stack_of(replace(self._settings, spool=replace(self._settings.spool, transfer="file")))
+        saved, loaded = self._home / "work" / "saved", self._home / "work" / "loaded-by-file"
+        stack.save(_to(Operation.SAVE, call), artifact, saved)
+        try:
+            if Role.LOADER in self._role.parts:
+                stack.load(_to(Operation.LOAD, call), artifact, loaded)
+            yield ok("the downstream also moves what it finds at a path, as it does with directories")
+        finally:
+            yield from self._remove(call, without_author_block(artifact))
 
     def _without_create_only(self) -> CheckResult:
         """Return a warning if a policy denies overwriting, also one on trial."""
