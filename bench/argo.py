@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from bench import processes
-from bench.chain import AUTO_TAKES, WAYS
 from bench.client import Client
 from bench.measure import Row, Side, Target, ratio, say, take_turns
 from bench.peers import Absent
@@ -34,12 +33,15 @@ _MOST_RUNS = 3
 _MORE_RUNS = 5
 """A file of 1 MiB, which takes a few milliseconds, is measured so many times as often."""
 _BY_STREAM, _BY_FILE = "ours, by stream", "ours, by file"
+_WAYS = {"ours": "auto", _BY_STREAM: "stream", _BY_FILE: "file"}
+"""The sides that are Sealgate and another process, with the `spool.transfer` of each. `auto` moves files by stream, and
+directories by file, so each is measured beside the way that it does not take."""
 _STREAM_TARGETS = {True: Target(1.2, "x the time"), False: Target(1.3, "x the time")}
 """What a directory (True) and 1 MiB may take by stream, against the same by file."""
 _TARGET = Target(1.1, "x the time")
 _BUILTIN = "ours, builtin"
-_REASONS = {_BUILTIN: "Argo's driver runs in the process that calls it; here the bytes are sealed in another process"}
-_REASON = "Argo's driver runs in the process that calls it; here the bytes are sealed and pass two more processes"
+_OTHERS = "Argo's driver runs in the process that calls it; here the bytes are sealed, and pass"
+_REASON, _REASONS = f"{_OTHERS} two more processes", {_BUILTIN: f"{_OTHERS} another process"}
 
 _STREAM_REASON = "each file is a request of its own, and each byte passes another message"
 
@@ -136,7 +138,7 @@ def _sides(stack: ExitStack, place: Path, driver: Path, store: Any, endpoint: st
     options = store.config(endpoint=endpoint)
     backend = stack.enter_context(processes.s3_backend(place / "backend", f"s3://{store.new_bucket()}", options))
     sides["backend alone"] = stack.enter_context(Client(backend.socket))
-    for name, transfer in WAYS.items():
+    for name, transfer in _WAYS.items():
         server = stack.enter_context(processes.proxy(place / transfer, backend.socket, place, transfer))
         sides[name] = stack.enter_context(Client(server.socket))
     one = stack.enter_context(processes.s3_builtin(place / "builtin", f"s3://{store.new_bucket()}", options, place))
@@ -147,12 +149,13 @@ def _sides(stack: ExitStack, place: Path, driver: Path, store: Any, endpoint: st
 def _compared(setting: Setting, place: Path, sides: dict[str, Any], how: str) -> Iterator[Row]:
     for mib in sorted({min(size, setting.size // MIB) for size in (*_SIZES, setting.size // MIB)}):
         plain = random_file(place / "plain", mib * MIB)
-        yield from _saved_and_loaded(setting, place, plain, sides, f"a file of {mib} MiB{ON_S3}{how}")
+        compared = {name: side for name, side in sides.items() if name != _BY_STREAM}
+        yield from _saved_and_loaded(setting, place, plain, compared, f"a file of {mib} MiB{ON_S3}{how}")
         remove(plain)
     files = max(1, setting.files // (_FEWER_WITH_LATENCY if "ms" in how else _FEWER))
     plain = tree(place / "plain", files, 4096)
-    sides = {name: side for name, side in sides.items() if name != "ours, by file"}  # so does auto
-    yield from _saved_and_loaded(setting, place, plain, sides, f"{files} files of 4 KiB{ON_S3}{how}")
+    compared = {name: side for name, side in sides.items() if name != _BY_FILE}
+    yield from _saved_and_loaded(setting, place, plain, compared, f"{files} files of 4 KiB{ON_S3}{how}")
     remove(plain)
 
 
@@ -160,13 +163,7 @@ def _saved_and_loaded(setting: Setting, place: Path, plain: Path, sides: dict[st
     loaded = place / "loaded"
     for operation in ("Save", "Load"):
         say(f"{operation} of {what}")
-        acts = {
-            name: Side(*_acts(operation, side, name, plain, loaded))
-            for name, side in sides.items()
-            if plain.is_dir() or name != AUTO_TAKES[operation]
-        }
-        if operation == "Load" and (unsaved := AUTO_TAKES["Save"]) in acts:
-            sides[unsaved].save(_key(unsaved, plain), plain)
+        acts = {name: Side(*_acts(operation, side, name, plain, loaded)) for name, side in sides.items()}
         is_small = plain.is_file() and plain.stat().st_size == _SIZES[0] * MIB
         runs = min(setting.runs, _MOST_RUNS) * (_MORE_RUNS if is_small else 1)
         seconds = take_turns(runs, acts, ready=setting.touch_memory)
@@ -176,9 +173,10 @@ def _saved_and_loaded(setting: Setting, place: Path, plain: Path, sides: dict[st
             if _ENCRYPTING in seconds:
                 yield ratio(title, (name, _ENCRYPTING), seconds, None)
         if plain.is_dir() or (is_small and operation == "Save"):
-            seconds[_BY_FILE] = seconds.pop("ours")  # as auto does it
-            ways, target = (_BY_STREAM, _BY_FILE), _STREAM_TARGETS[plain.is_dir()]
-            yield ratio(f"{operation} of {what}, by stream", ways, seconds, target, _STREAM_REASON)
+            by_stream, by_file = (_BY_STREAM, "ours") if plain.is_dir() else ("ours", _BY_FILE)
+            both = {_BY_STREAM: seconds[by_stream], _BY_FILE: seconds[by_file]}
+            target = _STREAM_TARGETS[plain.is_dir()]
+            yield ratio(f"{operation} of {what}, by stream", (_BY_STREAM, _BY_FILE), both, target, _STREAM_REASON)
         yield ratio(f"{operation} of {what}, backend alone", ("backend alone", _ARGO), seconds, None)
 
 
@@ -186,13 +184,8 @@ def _acts(
     operation: str, side: Any, name: str, plain: Path, loaded: Path
 ) -> tuple[Callable[[], object], Callable[[], object]]:
     """Return what is timed and what restores the state. A Save replaces what the run before has stored."""
-    key = _key(name, plain)
+    what = plain.stat().st_size if plain.is_file() else "tree"
+    key = f"bench/{what}{name.replace(', ', '-').replace(' ', '-')}"
     if operation == "Save":
         return lambda: side.save(key, plain), lambda: None
     return lambda: side.load(key, loaded), lambda: remove(loaded)
-
-
-def _key(name: str, plain: Path) -> str:
-    """Return the key under which a side stores `plain`."""
-    what = plain.stat().st_size if plain.is_file() else "tree"
-    return f"bench/{what}{name.replace(', ', '-').replace(' ', '-')}"

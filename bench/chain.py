@@ -13,12 +13,12 @@ from bench.measure import Row, Side, Target, ratio, say, take_turns
 from bench.peers import command
 from bench.setting import Setting, random_file, remove, tree
 
-_REASON = "every byte is written twice, once by each process: the spool, then the store or the destination"
-_SLOW_REASON = "with files, sealing and storing follow each other; with spool.transfer: stream they overlap"
-WAYS = {"ours": "auto", "ours, by stream": "stream", "ours, by file": "file"}
-"""The sides that are Sealgate, with the `spool.transfer` of each."""
-AUTO_TAKES = {"Save": "ours, by file", "Load": "ours, by stream"}
-"""The way that `auto` takes for a file, which therefore needs no side of its own."""
+_WAYS = {"ours": "auto", "ours, by file": "file"}
+"""The sides that are Sealgate, with the `spool.transfer` of each. `auto` moves a file by stream."""
+_REASONS = {
+    "ours": "each byte passes a second socket, on processors that client, proxy and backend share",
+    "ours, by file": "sealing and storing, or storing and opening, follow each other, and each byte is written twice",
+}
 
 
 def save_and_load(setting: Setting) -> Iterator[Row]:
@@ -28,7 +28,7 @@ def save_and_load(setting: Setting) -> Iterator[Row]:
         downstream = stack.enter_context(processes.backend(home / "backend"))
         alone = stack.enter_context(Client(downstream.socket))
         ours = _each_way(stack, home, downstream)
-        yield from _compared(setting, home, alone, ours, Target(1.6, "x the time"), "", _REASON)
+        yield from _compared(setting, home, alone, ours, Target(1.6, "x the time"), "")
         yield from _streams(setting, home, downstream, ours["ours"])
     remove(home)
 
@@ -41,28 +41,27 @@ def slow_storage(setting: Setting) -> Iterator[Row]:
         alone = stack.enter_context(Client(downstream.socket))
         ours = _each_way(stack, home, downstream)
         rate = f" at {setting.slow // 1_000_000} MB/s"
-        yield from _compared(setting, home, alone, ours, Target(1.05, "x the time"), rate, _SLOW_REASON)
+        yield from _compared(setting, home, alone, ours, Target(1.05, "x the time"), rate)
     remove(home)
 
 
 def _each_way(stack: ExitStack, home: Path, downstream: processes.Server) -> dict[str, Client]:
-    """Start a proxy for each value of `spool.transfer`; return their clients by the name of the side."""
+    """Start a proxy for each way; return their clients by the name of the side."""
     ours = {}
-    for name, transfer in WAYS.items():
+    for name, transfer in _WAYS.items():
         server = stack.enter_context(processes.proxy(home / transfer, downstream.socket, home, transfer))
         ours[name] = stack.enter_context(Client(server.socket))
     return ours
 
 
 def _compared(
-    setting: Setting, home: Path, alone: Client, ours: dict[str, Client], target: Target, how: str, reason: str
+    setting: Setting, home: Path, alone: Client, ours: dict[str, Client], target: Target, how: str
 ) -> Iterator[Row]:
     plain, loaded, peer = random_file(home / "plain", setting.size), home / "loaded", f"backend alone{how}"
     for operation in ("Save", "Load"):
         say(f"{operation} of a file{how}")
         sides = {}
-        compared = {name: client for name, client in ours.items() if name != AUTO_TAKES[operation]}
-        for name, client in {peer: alone, **compared}.items():
+        for name, client in {peer: alone, **ours}.items():
             key = f"bench/{name}"
             if operation == "Save":
                 sides[name] = Side(*_saving(client, alone, key, plain))
@@ -70,9 +69,9 @@ def _compared(
                 client.save(key, plain)
                 sides[name] = Side(*_loading(client, key, loaded))
         seconds = take_turns(setting.runs, sides, warm=not how, ready=setting.touch_memory)
-        for name in compared:
+        for name in ours:
             title = f"{operation} of a file{how}{name.removeprefix('ours')}"
-            yield ratio(title, (name, peer), seconds, target, reason)
+            yield ratio(title, (name, peer), seconds, target, _REASONS[name])
     for key in (peer, *ours):
         alone.delete(f"bench/{key}")
     remove(plain)

@@ -64,12 +64,12 @@ def large_calls(setting: Setting) -> Iterator[Row]:
         downstream = stack.enter_context(processes.backend(home / "backend"))
         sides = {
             transfer: stack.enter_context(processes.proxy(home / transfer, downstream.socket, home, transfer))
-            for transfer in ("auto", "stream")
+            for transfer in ("file", "auto")
         }
         for transfer, server in sides.items():
             room = _calls(server, home, transfer, plain, memory)
             saved = f"peak spool of a Save, spool.transfer: {transfer}"
-            limit = Target(1.001, "x the file") if transfer == "auto" else Target(0, "x the file")
+            limit = Target(1.001, "x the file") if transfer == "file" else Target(0, "x the file")
             yield _room(saved, room["Save"], size, limit)
             loaded = f"peak disk of a Load, spool.transfer: {transfer}"
             yield _room(loaded, room["Load"], size, Target(1.1, "x the file"))
