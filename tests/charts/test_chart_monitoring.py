@@ -52,14 +52,23 @@ CASES = [pytest.param(query, text, id=title) for title, query, text in queries()
 @pytest.mark.parametrize(("query", "text"), CASES)
 def test_a_query_parses_and_uses_existing_metrics(query, text):
     promql_parser.parse(query)
-    (metric,) = set(re.findall(r"\b((?:rpc_server|sealgate)_\w+)[\[{]", query))
-    name = re.sub(r"_(bucket|count|sum)$", "", metric)
+    metrics = re.findall(r"\b((?:rpc_server|sealgate)_\w+)[\[{]", query)
+    (name,) = {re.sub(r"_(bucket|count|sum)$", "", metric) for metric in metrics}
     assert name in METRICS
     asked = {name.strip() for names in re.findall(r"\bby \(([^)]*)\)", query) for name in names.split(",")}
     asked |= set(re.findall(r"(\w+)(?==~?\"|!=\")", query))
     assert asked - {"le"} <= METRICS[name]
     shown = set(re.findall(r"\{\{ ?(?:\$labels\.)?(\w+) ?\}\}", text))
     assert shown <= asked, "the query must keep each label that is shown"
+
+
+def test_queries_of_the_sizes_read_those_that_pods_push_too():
+    """Pods push them as an exponential histogram, which Prometheus keeps as one series without the ending `_sum`."""
+    asking = [query for _, query, _ in queries() if "sealgate_artifact_size_bytes" in query]
+    assert asking
+    for query in asking:
+        assert "rate(sealgate_artifact_size_bytes_sum{" in query
+        assert "histogram_sum(rate(sealgate_artifact_size_bytes{" in query
 
 
 ALERTS = CHART / "files" / "alerts.yaml"

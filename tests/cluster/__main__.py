@@ -16,9 +16,12 @@ from cluster.report import KEPT
 HERE = Path(__file__).parent
 LOGS = parts.CACHE / "logs"
 """What the daemons of the last run logged."""
-FILES = ("installation", "artifacts", "server", "faults", "tenants", "rotation", "resources", "placements", "upgrade")
+FILES = (
+    *("installation", "artifacts", "server", "faults", "tenants", "rotation", "resources"),
+    *("placements", "monitoring", "upgrade"),
+)
 """The files of the suite in the order in which they run: the last ones change the installation."""
-SHORT = ("installation", "artifacts", "server", "tenants", "rotation", "upgrade")
+SHORT = ("installation", "artifacts", "server", "tenants", "rotation", "monitoring", "upgrade")
 """The files of the short run: without the measurements, the large artifacts, and every placement but the default."""
 _NOT_SHORT = "not gigabyte and not before_the_installation"
 

@@ -25,7 +25,7 @@ from harness.tools import TOOLS
 
 CACHE = TOOLS / "cluster"
 SOURCES = Path(__file__).parent / "go"
-CONTAINERD, KUBERNETES, ARGO = "v2.4.2", "v1.36.3", "v4.0.5"
+CONTAINERD, KUBERNETES, ARGO, PROMETHEUS = "v2.4.2", "v1.36.3", "v4.0.5", "v3.16.0"
 _ARGO_MODULE = "github.com/argoproj/argo-workflows/v4"
 _VERSION = "k8s.io/component-base/version"
 
@@ -88,6 +88,11 @@ MODULES = (
         "argo",
         ("./cmd/argoexec", "./cmd/workflow-controller", "./cmd/argo"),
         (f"-ldflags=-s -w -X {_ARGO_MODULE}.version={ARGO} -X {_ARGO_MODULE}.gitTag={ARGO}",),
+    ),
+    Module(
+        "prometheus",
+        ("github.com/prometheus/prometheus/cmd/prometheus",),
+        ("-tags=remove_all_sd", f"-ldflags=-s -w -X github.com/prometheus/common/version.Version={PROMETHEUS[1:]}"),
     ),
 )
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from cluster.parts import ARGO, CACHE, CONTAINERD, KUBERNETES, locked
+from cluster.parts import ARGO, CACHE, CONTAINERD, KUBERNETES, PROMETHEUS, locked
 
 DOCS = Path(__file__).parents[2] / "docs"
 PAGE = DOCS / "cluster.md"
@@ -27,6 +27,8 @@ root, Go, and the packages of Debian that it names where one is missing. What it
 A run of a part of the suite replaces what it repeats on this page, and leaves the rest. The cluster had Kubernetes
 {KUBERNETES}, containerd {CONTAINERD} and Argo Workflows {ARGO}, installed from its manifests. Stand-ins made with
 debootstrap replaced the published images of Python and Debian. The cluster has no DNS, and enforces no NetworkPolicy.
+That version of Argo has no tracer, so a trace begins with Argo's call to the plugin, and no span of Argo is its root.
+Prometheus {PROMETHEUS} received the metrics that the pods pushed; it ran on the node, outside the pods.
 Memory in the figures is without page cache, and was read five times a second. Other programs used the
 machine's two processors at the same time.
 """
