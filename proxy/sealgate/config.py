@@ -14,12 +14,11 @@ from msgspec import Struct
 from sealgate.documents.reader import LONGEST, Document, Unreadable, read
 from sealgate.documents.validate import converted
 from sealgate.errors import NotConfigured, one_line
-from sealgate.identity import SERVICE_ACCOUNT
+from sealgate.identity import SERVICE_ACCOUNT, require_no_other_variable
 
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 """Seconds."""
-_LONGEST_DURATION = 7 * 24 * 3600.0
-_LONGEST_AUDIT_WAIT = 60
+_LONGEST_DURATION, _LONGEST_AUDIT_WAIT = 7 * 24 * 3600.0, 60
 _CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 _MOST_SINKS, _MOST_ABSENT_TEXTS = 8, 16
 _ABSENT_TEXT = re.compile(r"(?=.{1,200}\Z)(?:[\W_]*[^\W_]){4}.*", re.DOTALL)
@@ -84,11 +83,15 @@ class KubernetesAuth(_Auth, frozen=True, tag="kubernetes"):
     """A login with the pod's service account, whose token Vault checks with the cluster."""
 
     role: str
-    """The role of every component that `roles` does not name."""
+    """The role of every component that `roles` does not name. `NAMESPACE_VARIABLE` may be a part of each role."""
     roles: Roles = Roles()
     """Argo gives all pods of a workflow the same configuration, but they do not need the same rights."""
     mount: str = "kubernetes"
     jwt_path: Path = SERVICE_ACCOUNT / "token"
+
+    def __post_init__(self) -> None:
+        """Require names of roles without other variables."""
+        require_no_other_variable("`role` and `roles`", self.role, *msgspec.structs.astuple(self.roles))
 
 
 class JwtAuth(KubernetesAuth, frozen=True, tag="jwt"):
@@ -130,7 +133,7 @@ class VaultKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="
     data_keys: Literal["vault", "local"] = "vault"
     """Who makes data keys: Vault, or this process, which has Vault encrypt them."""
     context: str = ""
-    """The context of a derived key. `${identity.namespace}` is replaced by the pod's namespace."""
+    """The context of a derived key. `NAMESPACE_VARIABLE` is replaced by the pod's namespace."""
     timeout: Duration = Duration(30)
 
     def __post_init__(self) -> None:
@@ -139,8 +142,7 @@ class VaultKeySettings(Struct, frozen=True, forbid_unknown_fields=True, rename="
             raise ValueError("`address` must begin with https:// or http://")
         if self.ca_bundle and _CERTIFICATE not in self.ca_bundle:
             raise ValueError(f"`caBundle` must contain certificates in PEM, which begin with `{_CERTIFICATE}`")
-        if "${" in self.context.replace("${identity.namespace}", ""):
-            raise ValueError("`context` may contain ${identity.namespace} and no other placeholder")
+        require_no_other_variable("`context`", self.context)
         if self.timeout <= 0:
             raise ValueError("`timeout` must be longer than `0s`")
 
@@ -350,13 +352,12 @@ def document(environment: Mapping[str, str] = os.environ) -> tuple[str, str]:
         raise NotConfigured("there is no configuration", says="environment", remedy=_HOW)
     try:
         with Path(path).open(encoding="utf-8") as file:
-            text = file.read(LONGEST + 1)
+            return file.read(LONGEST + 1), path
     except UnicodeDecodeError:
         raise NotConfigured(f"the configuration {path} is not UTF-8", remedy="Write it as YAML or JSON") from None
     except OSError as error:
         reason = os.strerror(error.errno or 0).lower()
         raise NotConfigured(f"the configuration {path} cannot be read: {reason}", remedy=_HOW) from None
-    return text, path
 
 
 def _merged(base: Any, overlay: Any) -> Any:
@@ -381,8 +382,7 @@ def _convert(value: Any, documents: Sequence[Document], source: str) -> Settings
 
 
 def _fault(source: str, place: tuple[int, int, int], fact: str) -> NotConfigured:
-    _, line, column = place
-    return NotConfigured(f"{source}:{line}:{column}: {fact}", says="configuration")
+    return NotConfigured(f"{source}:{place[1]}:{place[2]}: {fact}", says="configuration")
 
 
 def _decode(kind: type, value: Any) -> Any:

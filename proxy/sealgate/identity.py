@@ -18,6 +18,8 @@ from typing import Any
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """The directory in which Kubernetes mounts the service account of a pod."""
+NAMESPACE_VARIABLE = "${identity.namespace}"
+"""Stands for the pod's namespace in the names of Vault's roles and in the context of a derived key."""
 _LARGEST_TOKEN = 1 << 16
 _WORKFLOW_VARIABLES = (
     "ARGO_CONTAINER_NAME",
@@ -114,3 +116,9 @@ def _claims(token: str) -> dict[str, Any]:
     except (binascii.Error, ValueError, RecursionError):
         return {}
     return claims if isinstance(claims, dict) else {}
+
+
+def require_no_other_variable(setting: str, *texts: str) -> None:
+    """Raise `ValueError`, which names `setting`, if a text has a variable that is not `NAMESPACE_VARIABLE`."""
+    if any("${" in text.replace(NAMESPACE_VARIABLE, "") for text in texts):
+        raise ValueError(f"{setting} may contain {NAMESPACE_VARIABLE} and no other placeholder")

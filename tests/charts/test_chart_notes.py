@@ -74,6 +74,8 @@ def test_the_notes_restart_the_controller_after_its_configmap_has_changed(notes,
 
 def test_the_notes_warn_of_a_context_that_does_not_separate_tenants(notes):
     assert "WARNING: keys.vault.context" in notes("everything")
+    role = ("--set", "configuration.keys.vault.auth.role=tenant-${identity.namespace}", "--set", "vault.setup=false")
+    assert "WARNING: keys.vault.context" not in notes("everything", *role)
     assert "WARNING" not in notes("default")
 
 

@@ -89,6 +89,12 @@ REFUSED = [
     (roles(gc="argo-artifacts-server"), "two of role and roles are argo-artifacts-server,"),
     ({**roles(init="argo-artifacts-gc"), **EXECUTOR}, "two of role and roles are argo-artifacts-gc,"),
     (roles(sidecar="x"), "roles.sidecar"),
+    (roles(gc="gc-${identity.namespace}"), "cannot create the role gc-${identity.namespace} of each namespace"),
+    (
+        {"configuration": {"keys": {"vault": {"auth": {"role": "${identity.namespace}"}}}}},
+        "cannot create the role ${identity.namespace} of each namespace",
+    ),
+    (roles(gc="gc-${identity.workflow}"), "gc"),
     (roles(init="x"), "roles.init"),
     ({**roles(init="x"), **EXECUTOR, "argo": {"layout": "initless"}}, "roles.init"),
     (roles(init="x") | {"tenants": {"serviceAccounts": {"executor": "argo-workflow"}}}, "roles.init"),

@@ -279,6 +279,9 @@ annotations: {{- toYaml . | nindent 2 }}
     {{- if has . $names }}{{ fail (printf "configuration.keys.vault.auth: two of role and roles are %s, and a role admits one account only; give them different names" .) }}{{ end -}}
     {{- $names = append $names . -}}
   {{- end -}}
+  {{- range concat (list ($auth.role | default "")) (values $given) -}}
+    {{- if and $.Values.vault.setup (contains "${" .) }}{{ fail (printf "configuration.keys.vault.auth: the script of vault.setup cannot create the role %s of each namespace; set vault.setup: false and set up Vault by hand (docs/vault.md)" .) }}{{ end -}}
+  {{- end -}}
   {{- include "sealgate.check.plugins" . -}}
   {{- if eq $auth.method "jwt" -}}
     {{- if and .Values.vault.setup (not .Values.vault.audience) }}{{ fail "vault.audience: it is empty, and the method jwt needs it; set aud of a pod's token, usually the cluster's issuer (kubectl get --raw /.well-known/openid-configuration)" }}{{ end -}}

@@ -19,6 +19,7 @@ from sealgate.config import (
     VaultKeySettings,
 )
 from sealgate.errors import NotConfigured
+from sealgate.identity import NAMESPACE_VARIABLE
 from sealgate.keys import KeyProvider
 from sealgate.keys.cache import CachedKeys
 from sealgate.keys.local import LocalKeys
@@ -28,7 +29,6 @@ from sealgate.keys.vault.login import AppRoleLogin, Auth, JwtLogin, StaticToken,
 from sealgate.keys.vault.provider import VaultKeys
 from sealgate.keys.vault.server import Authorities, TransitKey, VaultServer
 
-_NAMESPACE = "${identity.namespace}"
 LOCAL_MOUNT = "transit"
 """The mount that a policy may write before the name of a key in a local keyring, so that it also fits Vault."""
 
@@ -113,22 +113,31 @@ def vault_keys(
     """
     server = VaultServer(
         _address(settings, environment),
-        _auth(settings, environment),
+        _auth(settings, environment, service_account),
         namespace=_value(settings.namespace, environment, "VAULT_NAMESPACE"),
         authorities=_authorities(settings, environment),
         patience=settings.timeout,
     )
-    context = _context(settings.context, environment, service_account)
+    context = _with_namespace(settings.context, "keys.vault.context", environment, service_account)
     key = TransitKey(settings.mount, settings.key, context.encode(), wraps_local=settings.data_keys == "local")
     return VaultKeys(server, key, signing_key=signing_key)
 
 
-def role_of(auth: KubernetesAuth | JwtAuth, environment: Mapping[str, str] = os.environ) -> str:
+def role_of(
+    auth: KubernetesAuth | JwtAuth,
+    environment: Mapping[str, str] = os.environ,
+    service_account: Path = identity.SERVICE_ACCOUNT,
+) -> str:
     """Return the role by which this process logs in: the one for its component, or else `role`.
 
-    The component is asserted, not proven. A false one gains nothing: Vault binds each role to a service account.
+    The component and the namespace are asserted, not proven. False ones gain nothing: Vault binds each role to a
+    service account and its namespace.
+
+    Raises:
+        NotConfigured: the role names the namespace, which is not known.
     """
-    return getattr(auth.roles, identity.asserted(environment).component, "") or auth.role
+    role = getattr(auth.roles, identity.asserted(environment).component, "") or auth.role
+    return _with_namespace(role, "keys.vault.auth", environment, service_account)
 
 
 def _value(setting: str, environment: Mapping[str, str], name: str) -> str:
@@ -168,10 +177,10 @@ def _authorities(settings: VaultKeySettings, environment: Mapping[str, str]) -> 
     return Authorities("the file that VAULT_CACERT names", file=Path(file)) if file else Authorities()
 
 
-def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
+def _auth(settings: VaultKeySettings, environment: Mapping[str, str], service_account: Path) -> Auth:
     auth = settings.auth
     if isinstance(auth, KubernetesAuth | JwtAuth):
-        return JwtLogin(auth.mount, role_of(auth, environment), auth.jwt_path)
+        return JwtLogin(auth.mount, role_of(auth, environment, service_account), auth.jwt_path)
     if isinstance(auth, AppRoleAuth):
         return AppRoleLogin(auth.mount, auth.role_id, auth.secret_id_file)
     if isinstance(auth, TokenAuth):
@@ -190,17 +199,18 @@ def _auth(settings: VaultKeySettings, environment: Mapping[str, str]) -> Auth:
     return TokenFile(auth.path)
 
 
-def _context(text: str, environment: Mapping[str, str], service_account: Path) -> str:
-    if _NAMESPACE not in text:
+def _with_namespace(text: str, setting: str, environment: Mapping[str, str], service_account: Path) -> str:
+    """Return the text of `setting` with the pod's namespace in the place of its variable."""
+    if NAMESPACE_VARIABLE not in text:
         return text
     namespace = identity.asserted(environment, service_account).namespace
     if not namespace:
         raise NotConfigured(
-            f"keys.vault.context names {_NAMESPACE}, and the namespace is not known",
+            f"{setting} names {NAMESPACE_VARIABLE}, and the namespace is not known",
             says="configuration",
             remedy="Set SEALGATE_NAMESPACE, or mount the service account's token",
         )
-    return text.replace(_NAMESPACE, namespace)
+    return text.replace(NAMESPACE_VARIABLE, namespace)
 
 
 def _retire_in_vault(settings: Settings, name: str, oldest: int) -> str:

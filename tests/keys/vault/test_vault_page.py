@@ -25,7 +25,7 @@ def namespace(openbao, tmp_path):
     (tmp_path / "policies").symlink_to(ROOT / "policies")
     (tmp_path / "ca.crt").write_text(logins.certificate()[0])
     blocks = BLOCK.findall((ROOT / "docs/vault.md").read_text())
-    assert len(blocks) == 3
+    assert len(blocks) == 4
     script = "\n".join(re.sub(r"^\$ ", "", block, flags=re.MULTILINE) for block in blocks)
     environment = {
         "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
@@ -63,7 +63,11 @@ def test_each_role_of_the_setup_has_what_it_needs_and_no_more(examine):
         (examine("argo-artifacts", audit=signed), set()),
         (examine("sealgate-rewrapper", "--role", "rewrapper"), {"audit: signature"}),
         (examine("team-a", key="tenants", context="team-a"), {"audit: signature"}),
+        (examine("artifacts-team-a", key="tenant-team-a", audit=signed), set()),
     ):
         assert (report.code, report.of("warning")) == (0, warnings), report.output
-    other = examine("team-a", key="tenants", context="team-b")
-    assert other.of("FAILED") == {"data key: make", "data key: open"}
+    for other in (
+        examine("team-a", key="tenants", context="team-b"),
+        examine("artifacts-team-a", key="tenant-team-b", audit=signed),
+    ):
+        assert other.of("FAILED") == {"data key: make", "data key: open"}

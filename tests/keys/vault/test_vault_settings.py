@@ -186,6 +186,26 @@ def test_a_component_without_a_role_of_its_own_logs_in_by_the_role_of_all(transi
     checked({"mount": transit.mount, "auth": {**auth, "roles": {"gc": "other", "init": ""}}}, environment)
 
 
+def test_the_name_of_a_role_may_contain_the_namespace(transit, environment, tmp_path):
+    jwt = logins.jwt(transit, logins.ServiceAccount(), tmp_path / "jwt", transit.shipped_policies("saver", "loader"))
+    namespace, ending = jwt.role[:2], jwt.role[2:]
+    auth = {"method": "jwt", "jwtPath": str(jwt.jwt_path), "mount": jwt.mount}
+    for roles in ({"role": f"${{identity.namespace}}{ending}"}, {"role": "x", "roles": {"server": jwt.role}}):
+        vault = {"mount": transit.mount, "auth": {**auth, **roles}}
+        checked(vault, {**environment, "SEALGATE_NAMESPACE": namespace})
+    vault = {"mount": transit.mount, "auth": {**auth, "role": f"${{identity.namespace}}{ending}"}}
+    with pytest.raises(PluginError, match="login"):
+        checked(vault, {**environment, "SEALGATE_NAMESPACE": "another"})
+    with pytest.raises(NotConfigured, match=r"keys\.vault\.auth names .*, and the namespace is not known"):
+        vault_keys(section(vault), environment, service_account=tmp_path / "missing")
+
+
+@pytest.mark.parametrize("roles", [{"role": "${identity.workflow}"}, {"role": "r", "roles": {"gc": "${x}"}}], ids=repr)
+def test_the_name_of_a_role_contains_no_other_variable(roles):
+    with pytest.raises(NotConfigured, match=r"`role` and `roles` may contain \$\{identity.namespace\} and no other"):
+        section({"auth": {"method": "kubernetes", **roles}})
+
+
 def test_a_role_may_be_given_to_each_component_that_policies_know_and_to_no_other():
     assert tuple(field.encode_name for field in msgspec.structs.fields(Roles)) == get_args(Component)
 
