@@ -17,11 +17,14 @@ HERE = Path(__file__).parent
 LOGS = parts.CACHE / "logs"
 """What the daemons of the last run logged."""
 FILES = (
-    *("installation", "artifacts", "server", "faults", "tenants", "rotation", "resources"),
-    *("placements", "monitoring", "upgrade"),
+    *("installation", "artifacts", "server", "faults", "tenants", "patches", "rotation", "resources"),
+    *("placements", "isolation", "monitoring", "upgrade"),
 )
 """The files of the suite in the order in which they run: the last ones change the installation."""
-SHORT = ("installation", "artifacts", "server", "tenants", "rotation", "monitoring", "upgrade")
+SHORT = (
+    *("installation", "artifacts", "server", "tenants", "patches", "rotation"),
+    *("isolation", "monitoring", "upgrade"),
+)
 """The files of the short run: without the measurements, the large artifacts, and every placement but the default."""
 _NOT_SHORT = "not gigabyte and not before_the_installation"
 

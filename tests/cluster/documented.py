@@ -1,4 +1,4 @@
-"""Commands of docs/install-helm.md, run in the cluster as the page has them."""
+"""Commands of the pages on Helm and on Vault, run in the cluster as the pages have them."""
 
 from __future__ import annotations
 
@@ -28,6 +28,10 @@ class Page:
         self.ran: list[str] = []
         """Every command that ran, in order."""
 
+    def other(self, path: Path, folder: Path, replaced: Mapping[str, str]) -> Page:
+        """Return another page, whose commands run in `folder` with the same environment."""
+        return Page(path, folder, self._environment, replaced)
+
     def values(self) -> str:
         """Return the page's values, with the reader's own names."""
         (text,) = [text for language, _, text in _BLOCK.findall(self._text) if language == "yaml"]
@@ -45,8 +49,9 @@ class Page:
 
     def _blocks(self, below: str) -> list[list[str]]:
         text = self._text[self._text.index(below) :]
-        found = [text for language, _, text in _BLOCK.findall(text) if language == "sh"]
-        return [[line for line in block.replace("\\\n", " ").splitlines() if line] for block in found]
+        found = [text for language, _, text in _BLOCK.findall(text) if language in {"sh", "console"}]
+        lines = [block.replace("\\\n", " ").splitlines() for block in found]
+        return [[line.removeprefix("$ ") for line in block if line] for block in lines]
 
     def _carried_out(self, line: str) -> str:
         command = self._own(line)

@@ -1,13 +1,18 @@
-"""What goes wrong in a cluster: Vault is sealed, pods are killed and evicted."""
+"""What goes wrong in a cluster: Vault is sealed, pods are killed, evicted and deleted."""
 
 from __future__ import annotations
 
 import json
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
+import pytest
 from cluster.kubernetes import NotYet, until
 from cluster.scene import BUCKET, SEALED, Scene
-from cluster.workflows import Workflow, step, steps
+from cluster.workflows import Workflow, records_of, step, steps
 
 HUGE = 1 << 30
 RETRIED = {"limit": "3", "retryPolicy": "Always", "backoff": {"duration": "2s"}}
@@ -45,6 +50,46 @@ def test_a_step_whose_pod_is_evicted_while_it_saves_ends_with_a_whole_artifact(i
     _ended_with_one_whole_artifact(installed, workflow)
 
 
+@pytest.mark.parametrize("grace", [30, 1], ids=["grace of 30 s", "grace of 1 s"])
+def test_a_pod_that_is_deleted_while_it_saves_stores_a_whole_artifact_or_none(
+    installed: Scene, tmp_path: Path, grace: int
+):
+    """Its containers get SIGTERM, and SIGKILL after the grace period."""
+    workflow = _saves_for_long(installed)
+    name, _ = until("the pod saves", lambda: _saving(installed, workflow))
+    with _followed(installed, name, tmp_path / "log"):
+        installed.client.run("delete", "pod", name, "--namespace", "team-a", f"--grace-period={grace}")
+    saves = [each for each in records_of((tmp_path / "log").read_text()) if _saves(each, "it")]
+    (key,) = {each["resource"]["uid"] for each in saves}
+    ends = {each.get("status") for each in saves}
+    stored = installed.keys(key)
+    assert stored <= {key}
+    assert not ("Success" in ends and not stored), saves
+    assert not ("Failure" in ends and stored), saves
+    if stored:
+        assert installed.content(key).startswith(SEALED)
+        assert installed.size(key) > HUGE
+    _ended_with_one_whole_artifact(installed, workflow)
+
+
+def _saves(record: dict[str, Any], artifact: str) -> bool:
+    return record.get("api", {}).get("operation") == "Save" and record["resource"].get("name") == artifact
+
+
+@contextmanager
+def _followed(scene: Scene, pod: str, file: Path) -> Iterator[None]:
+    """Write the log of the plugin beside a step into a file, until the end of its container."""
+    follow = ["kubectl", "logs", "--follow", pod, "--namespace=team-a", "--container=artifact-plugin-crypt"]
+    with file.open("wb") as log:
+        following = subprocess.Popen(follow, env=scene.client.environment, stdout=log, stderr=subprocess.DEVNULL)
+    try:
+        yield
+        following.wait(120)
+    finally:
+        following.kill()
+        following.wait()
+
+
 def _saves_for_long(scene: Scene) -> Workflow:
     make = f"head -c {HUGE} /dev/zero > /data/out"
     volume = {"volumes": [{"name": "data", "emptyDir": {}}]}
@@ -56,7 +101,7 @@ def _saves_for_long(scene: Scene) -> Workflow:
 
 def _saving(scene: Scene, workflow: Workflow) -> tuple[str, str]:
     """Return the name and the uid of the pod whose artifact is on its way to the bucket."""
-    if not scene.s3.uploads(BUCKET):
+    if not any(workflow.name in key for key in scene.s3.uploads(BUCKET)):
         raise NotYet("there is no upload")
     (pod,) = workflow.pods()
     return str(pod["metadata"]["name"]), str(pod["metadata"]["uid"])

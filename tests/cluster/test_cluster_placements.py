@@ -14,6 +14,7 @@ import yaml
 from cluster import images
 from cluster.report import Report
 from cluster.scene import BUCKET, PREFIX, SEALED, Scene
+from cluster.test_cluster_resources import note_time_of_a_pod
 from cluster.test_cluster_server import path_of, user_of
 from cluster.workflows import Workflow, plugin, step, steps
 
@@ -110,6 +111,8 @@ def test_each_operation_does_what_it_should(placed: tuple[Scene, str], report: R
     workflow.delete()
     assert not any(scene.keys(key) for objects in stored.values() for key in objects)
     report.saw(name, "delete", "passed")
+    if name == "child, with policies":
+        note_time_of_a_pod(scene, report, "pod with a child downstream and one artifact", 10)
 
 
 def test_an_error_of_the_plugin_is_readable_in_the_message_of_the_node(placed: tuple[Scene, str], report: Report):

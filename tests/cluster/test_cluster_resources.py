@@ -130,9 +130,14 @@ def test_eight_artifacts_of_a_pod(installed: Scene, place: Path, report: Report)
 
 
 def test_the_time_of_a_pod_that_saves(installed: Scene, report: Report):
+    note_time_of_a_pod(installed, report, "pod with the plugin and one artifact", PODS)
+
+
+def note_time_of_a_pod(scene: Scene, report: Report, what: str, count: int) -> None:
+    """Note how long pods that save an artifact take, of which `count` run one after the other."""
     write = step("write", "echo x > /tmp/out", outputs={"it": "/tmp/out"})
-    spans = [span_of(installed.submit("team-a", write).succeeded()) for _ in range(PODS)]
-    report.facts[f"pod with the plugin and one artifact, median of {PODS}"] = f"{statistics.median(spans):.0f} s"
+    spans = [span_of(scene.submit("team-a", write).succeeded()) for _ in range(count)]
+    report.facts[f"{what}, median of {count}"] = f"{statistics.median(spans):.0f} s"
 
 
 def span_of(workflow: Workflow) -> float:

@@ -2,72 +2,25 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 
 import pytest
-import yaml
-from cluster.kubernetes import NotYet, until
 from cluster.scene import Scene
+from cluster.thieves import hidden_treasure, no_admission, refused, thief, workflow
 from cluster.workflows import plugin, step
 
-STOLEN = "cat /tmp/in"
 WRONG_KEY = "the key of an artifact does not begin with the namespace of the workflow"
 
 
 @pytest.fixture(scope="module")
 def treasure(installed: Scene) -> str:
-    """The key of an artifact of team-a."""
-    write = step("write", "echo treasure > /tmp/out", outputs={"it": {"path": "/tmp/out", "archive": {"none": {}}}})
-    return installed.submit("team-a", write).succeeded().key("write", "it")
+    return hidden_treasure(installed)
 
 
 @pytest.fixture
 def without_admission(installed: Scene) -> Iterator[None]:
-    """The chart's admission policy does not act, as in an installation that has not enabled it."""
-    bindings = installed.client.list("validatingadmissionpolicybindings")
-    for binding in bindings:
-        installed.client.run("delete", "validatingadmissionpolicybinding", binding["metadata"]["name"])
-    # The API server looks for changes of policies now and then.
-    until("the policy does not act", lambda: accepted(installed, workflow(templates=[thief("team-a/x")])))
-    yield
-    for binding in bindings:
-        kept = {"name": binding["metadata"]["name"], "labels": binding["metadata"].get("labels", {})}
-        kept["annotations"] = binding["metadata"].get("annotations", {})
-        installed.client.apply({**{key: binding[key] for key in ("apiVersion", "kind", "spec")}, "metadata": kept})
-    until("the policy acts", lambda: refused(installed, workflow(templates=[thief("team-a/x")])))
-
-
-def refused(scene: Scene, manifest: dict) -> str:
-    """Return the message with which the API refuses an object of team-b."""
-    done = _tried(scene, manifest)
-    if done.returncode == 0:
-        raise NotYet("it is accepted")
-    return done.stderr
-
-
-def accepted(scene: Scene, manifest: dict) -> None:
-    done = _tried(scene, manifest)
-    if done.returncode:
-        raise NotYet(done.stderr)
-
-
-def _tried(scene: Scene, manifest: dict) -> subprocess.CompletedProcess[str]:
-    create = ("create", "--dry-run=server", "--namespace", "team-b", "--filename=-")
-    return scene.client.attempt(*create, text=yaml.safe_dump(manifest))
-
-
-def workflow(**spec: object) -> dict:
-    return {
-        "apiVersion": "argoproj.io/v1alpha1",
-        "kind": "Workflow",
-        "metadata": {"generateName": "thief-"},
-        "spec": {"entrypoint": "read", **spec},
-    }
-
-
-def thief(key: str) -> dict:
-    return step("read", STOLEN, inputs={"it": {"path": "/tmp/in", **plugin(key)}})
+    with no_admission(installed):
+        yield
 
 
 def test_the_admission_policy_refuses_a_key_of_another_namespace(installed: Scene, treasure: str):

@@ -147,8 +147,7 @@ class Workflow:
 
     def trail(self) -> list[Document]:
         """Return the records of the audit trail that its pods wrote."""
-        lines = [line for line in self.logs().splitlines() if line.startswith('{"sealgate_audit"')]
-        return [json.loads(line) for line in lines]
+        return records_of(self.logs())
 
     def trail_text(self) -> str:
         """Return the lines of the audit trail that its pods wrote."""
@@ -156,6 +155,11 @@ class Workflow:
 
     def delete(self) -> None:
         self.client.run("delete", "workflow", self.name, "--namespace", self.namespace, "--timeout=240s")
+
+
+def records_of(log: str) -> list[Document]:
+    """Return the records of the audit trail in a log."""
+    return [json.loads(line) for line in log.splitlines() if line.startswith('{"sealgate_audit"')]
 
 
 def submit(client: Kubernetes, namespace: str, templates: Sequence[Document], **spec: Any) -> Workflow:
