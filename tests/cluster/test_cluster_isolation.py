@@ -131,11 +131,11 @@ def test_a_configuration_of_the_authors_opens_nothing_of_the_other_tenant(
 
 
 def test_a_tenant_does_not_seal_under_the_key_of_the_other(isolated: Scene):
-    wanted = plugin("team-b/it", configuration='{"sealgate": {"key": "transit/keys/tenant-team-a"}}')
+    wanted = plugin("team-b/wanted", configuration='{"sealgate": {"key": "transit/keys/tenant-team-a"}}')
     write = step("write", "echo x > /tmp/out", outputs={"it": {"path": "/tmp/out", **wanted}})
     message = failed(isolated.submit("team-b", write).ended())
     assert "tenant-team-a" in message, message
-    assert not isolated.keys("team-b/it")
+    assert not isolated.keys("team-b/wanted")
 
 
 def _copy(scene: Scene, source: str, target: str) -> None:
