@@ -166,7 +166,8 @@ def _saved_and_loaded(setting: Setting, place: Path, plain: Path, sides: dict[st
         acts = {name: Side(*_acts(operation, side, name, plain, loaded)) for name, side in sides.items()}
         is_small = plain.is_file() and plain.stat().st_size == _SIZES[0] * MIB
         runs = min(setting.runs, _MOST_RUNS) * (_MORE_RUNS if is_small else 1)
-        seconds = take_turns(runs, acts, ready=setting.touch_memory)
+        # What takes seconds needs no round to warm up.
+        seconds = take_turns(runs, acts, warm=is_small, ready=setting.touch_memory)
         for name in (name for name in acts if name.startswith("ours")):
             title = f"{operation} of {what}{name.removeprefix('ours')}"
             yield ratio(title, (name, _ARGO), seconds, _TARGET, _REASONS.get(name, _REASON))

@@ -21,10 +21,7 @@ FILES = (
     *("placements", "isolation", "monitoring", "upgrade"),
 )
 """The files of the suite in the order in which they run: the last ones change the installation."""
-SHORT = (
-    *("installation", "artifacts", "server", "tenants", "patches", "rotation"),
-    *("isolation", "monitoring", "upgrade"),
-)
+SHORT = ("installation", "artifacts", "server", "tenants", "rotation", "upgrade")
 """The files of the short run: without the measurements, the large artifacts, and every placement but the default."""
 _NOT_SHORT = "not gigabyte and not before_the_installation"
 
@@ -41,7 +38,7 @@ def main() -> int:
     if reasons:
         _say("This machine cannot run the tests in a cluster:", *reasons)
         return 2
-    seconds = parts.build() | images.build()
+    seconds = _with_earlier(parts.build() | images.build())
     if options.build:
         return 0
     if not (options.pytest or short):
@@ -58,6 +55,14 @@ def main() -> int:
         *(f"left behind: {each}" for each in left),
     )
     return code or bool(left)
+
+
+def _with_earlier(seconds: dict[str, float]) -> dict[str, float]:
+    """Return the time of each part that was built now, and of those in the cache the time when they were built."""
+    kept = parts.CACHE / "seconds.json"
+    seconds = (json.loads(kept.read_text()) if kept.exists() else {}) | seconds
+    kept.write_text(json.dumps(seconds))
+    return seconds
 
 
 def _options() -> argparse.Namespace:

@@ -71,7 +71,7 @@ class Report:
         times = [(name, f"{seconds:.0f} s") for name, seconds in self.seconds.items()]
         parts += [
             "## Time of each part\n",
-            "A part that was in the cache has no line.\n",
+            "A part that was in the cache has the time that it took when it was built.\n",
             _table(("part", "time"), times),
         ]
         return "\n".join(parts).rstrip() + "\n"
