@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -91,15 +92,16 @@ class Day:
         self.seen += [of_process(child.pid, fact) for child in children for fact in ("cmdline", "environ")]
 
     def read_spool(self) -> None:
-        """Read the spool while a Save is in progress."""
+        """Read the spool while a Save of a directory is in progress."""
         scene = self.scene
+        tree = scene.proxy.work / "tree"
+        tree.mkdir()
+        shutil.copy(scene.stand.source, tree / "file")
         argo = scene.proxy.argo("fault: hang on Save\n")
         with ThreadPoolExecutor() as pool:
-            saving = pool.submit(outcome, lambda: argo.save(scene.stand.new, scene.stand.source))
+            saving = pool.submit(outcome, lambda: argo.save(f"{scene.stand.new}-tree", tree))
             assert eventually(lambda: "hang on Save of " in scene.proxy.output())
-            spooled = [path.read_bytes() for path in scene.proxy.spools() if path.is_file()] or [
-                file.read_bytes() for path in scene.proxy.spools() for file in path.iterdir()
-            ]
+            spooled = [file.read_bytes() for path in scene.proxy.spools() for file in files(path)]
             assert any(len(data) > len(DATA) for data in spooled)
             self.seen += spooled
             argo.close()
