@@ -16,7 +16,7 @@ from bench.setting import Setting, random_file, remove, tree
 _ALONE, _TWO, _ONE = "backend alone", "two processes", "ours"
 ONE_PROCESS = ", one process"
 """Ends the name of each row."""
-_REASON = "to seal takes processor time, of which client and store leave little on two processors in memory"
+_REASON = "to seal or to open takes processor time, of which client and store leave little on two processors in memory"
 _SLOW_REASON = "client, layers and store share the processors"
 
 

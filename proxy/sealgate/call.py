@@ -132,11 +132,11 @@ class KeyUsage:
 
 @dataclass(slots=True)
 class StoredFacts:
-    """What went to the downstream or came from it. The `Digested` layer writes it, if it is composed."""
+    """What went to the downstream or came from it. The `Digested` layer writes it, if it is composed.
+
+    Whoever reads in another way what came to nothing begins with new facts."""
 
     files: int = 0
-    key: str = ""
-    """The artifact key of the first file."""
     sha256: str = ""
     """Of the ciphertext with its header; empty unless the call moved exactly one file."""
 

@@ -281,6 +281,19 @@ def test_auto_loads_by_path_what_does_not_come_as_a_sealed_file_by_stream(auto, 
     assert {path.name for path in auto.work.iterdir()} == {"file", "loaded"}
 
 
+def test_auto_records_no_digest_for_a_directory_whose_stream_is_empty(auto):
+    tree = auto.work / "tree"
+    tree.mkdir()
+    (tree / "file").write_bytes(b"x")
+    auto.save("a", tree)
+    auto.below.open_stream = lambda *_: (chunk for chunk in ())
+    call = Call(Operation.LOAD)
+    sealed = Sealed(Digested(auto.below), auto.keys, roots=Roots([auto.work]), spool=Spool(auto.spool))
+    sealed.load(call, Artifact("a"), auto.work / "loaded")
+    assert snapshot(auto.work / "loaded") == snapshot(tree)
+    assert call.stored.sha256 == ""
+
+
 @pytest.mark.parametrize("taken", [500, 1_100_000])
 def test_auto_does_not_load_twice_what_broke_after_its_header(auto, taken):
     auto.save("a", auto.file(os.urandom(1_200_000)))

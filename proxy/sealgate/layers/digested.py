@@ -30,7 +30,7 @@ class Digested(ArtifactPlugin):
     @override
     def load(self, call: Call, artifact: Artifact, path: Path) -> None:
         self._inner.load(call, artifact, path)
-        self._record_file(call, artifact, path)
+        self._record_file(call, path)
 
     @override
     def open_stream(self, call: Call, artifact: Artifact) -> Generator[Chunk]:
@@ -39,11 +39,11 @@ class Digested(ArtifactPlugin):
             for chunk in chunks:
                 digest.update(chunk)
                 yield chunk
-        self._record(call, artifact, digest.hexdigest())
+        self._record(call, digest.hexdigest())
 
     @override
     def save(self, call: Call, artifact: Artifact, path: Path) -> None:
-        self._record_file(call, artifact, path)
+        self._record_file(call, path)
         self._inner.save(call, artifact, path)
 
     @override
@@ -60,7 +60,7 @@ class Digested(ArtifactPlugin):
                     chunks.close()
 
         self._inner.save_stream(call, artifact, hashed())
-        self._record(call, artifact, digest.hexdigest())
+        self._record(call, digest.hexdigest())
 
     @override
     def delete(self, call: Call, artifact: Artifact) -> None:
@@ -86,15 +86,13 @@ class Digested(ArtifactPlugin):
     def get_capabilities(self, call: Call) -> Capabilities:
         return self._inner.get_capabilities(call)
 
-    def _record(self, call: Call, artifact: Artifact, digest: str) -> None:
+    def _record(self, call: Call, digest: str) -> None:
         with self._recording:  # several small files of a directory may be on their way at once
             facts = call.stored
-            if not facts.files or facts.key != artifact.key:  # a file that is read in a second way counts once
-                facts.files += 1
-                facts.key = facts.key or artifact.key
+            facts.files += 1
             facts.sha256 = digest if facts.files == 1 else ""
 
-    def _record_file(self, call: Call, artifact: Artifact, path: Path) -> None:
+    def _record_file(self, call: Call, path: Path) -> None:
         """Record the digest of the regular file at `path`; nothing for a directory, a link or a missing file.
 
         The layers around this one report such a path.
@@ -110,6 +108,6 @@ class Digested(ArtifactPlugin):
             with local_errors("the spool"):
                 for chunk in read_chunks(fd, call.check):
                     digest.update(chunk)
-            self._record(call, artifact, digest.hexdigest())
+            self._record(call, digest.hexdigest())
         finally:
             os.close(fd)

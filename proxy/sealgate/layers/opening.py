@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 from sealgate import envelope
-from sealgate.call import Call, WrappedKey
+from sealgate.call import Call, StoredFacts, WrappedKey
 from sealgate.envelope import Binding, Header, SavedDirectory, Totals, Unlock
 from sealgate.errors import (
     DataLoss,
@@ -153,6 +153,7 @@ class Opener:
                 raise
             destination.discard()
             call.sealed.files = call.sealed.stored_bytes = 0
+            call.stored = StoredFacts()
             return False
         return True
 

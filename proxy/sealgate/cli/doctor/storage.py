@@ -209,8 +209,8 @@ class StorageChecks:
         artifact = dataclasses.replace(self._artifact, key=f"{self._artifact.key}-by-file")
         stack = self._stack_of(replace(self._settings, spool=replace(self._settings.spool, transfer="file")))
         saved, loaded = self._home / "work" / "saved", self._home / "work" / "loaded-by-file"
-        stack.save(_to(Operation.SAVE, call), artifact, saved)
         try:
+            stack.save(_to(Operation.SAVE, call), artifact, saved)
             if Role.LOADER in self._role.parts:
                 stack.load(_to(Operation.LOAD, call), artifact, loaded)
             yield ok("the downstream also moves what it finds at a path, as it does with directories")
