@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping
+from concurrent import futures
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -112,9 +113,10 @@ def fault(name: str, **facts: object):
     return register
 
 
-def await_all_at_the_fault(scene: FaultScene, stopped: Callable[[str], str]) -> None:
+def await_all_at_the_fault(scene: FaultScene, stopped: Callable[[str], str], calls: Calls) -> None:
     """Wait until each call has reached the place where the vendor's plugin stops."""
-    for operation in OPERATIONS[:-1]:  # GetCapabilities is answered without the downstream
+    futures.wait([calls[OPERATIONS[-1]]])  # GetCapabilities, which is answered without the downstream
+    for operation in OPERATIONS[:-1]:
         on = scene.downstream_operation(operation)
         line = f"hang on {on}" if stopped(on) == "hang" else f"stopped in {on}"
         scene.await_line(f"{line} of {scene.key(operation)}")
@@ -158,8 +160,8 @@ def killed_before(scene: FaultScene, _server: KeyServer | None):
     scene.start_vendor()
 
 
-def kill_during(scene: FaultScene, _calls: Calls) -> None:
-    await_all_at_the_fault(scene, HANGS)
+def kill_during(scene: FaultScene, calls: Calls) -> None:
+    await_all_at_the_fault(scene, HANGS, calls)
     scene.kill_child()
 
 
@@ -177,8 +179,8 @@ def kill_after(scene: FaultScene, calls: Calls) -> None:
 FAULTS["the downstream is killed after the call"] = Cause(during=kill_after)
 
 
-def cancel(scene: FaultScene, _calls: Calls) -> None:
-    await_all_at_the_fault(scene, HANGS)
+def cancel(scene: FaultScene, calls: Calls) -> None:
+    await_all_at_the_fault(scene, HANGS, calls)
     scene.cancel()
 
 
@@ -239,8 +241,8 @@ def disk_faults(disk: str, name: str) -> None:
 
 
 def lose(disk: str) -> Callable[[FaultScene, Calls], None]:
-    def during(scene: FaultScene, _calls: Calls) -> None:
-        await_all_at_the_fault(scene, PAUSES)
+    def during(scene: FaultScene, calls: Calls) -> None:
+        await_all_at_the_fault(scene, PAUSES, calls)
         scene.fill(disk)
         scene.go_on()
 
@@ -271,20 +273,20 @@ def read_only_destination(scene: FaultScene, _server: KeyServer | None):
 # --- the process -----------------------------------------------------------------------------------------
 
 
-def terminate(scene: FaultScene, _calls: Calls) -> None:
-    await_all_at_the_fault(scene, PAUSES)
+def terminate(scene: FaultScene, calls: Calls) -> None:
+    await_all_at_the_fault(scene, PAUSES, calls)
     scene.signal(signal.SIGTERM)
     scene.await_refusal()
     scene.go_on()
 
 
-def terminate_hanging(scene: FaultScene, _calls: Calls) -> None:
-    await_all_at_the_fault(scene, HANGS)
+def terminate_hanging(scene: FaultScene, calls: Calls) -> None:
+    await_all_at_the_fault(scene, HANGS, calls)
     scene.signal(signal.SIGTERM)
 
 
-def kill(scene: FaultScene, _calls: Calls) -> None:
-    await_all_at_the_fault(scene, HANGS)
+def kill(scene: FaultScene, calls: Calls) -> None:
+    await_all_at_the_fault(scene, HANGS, calls)
     scene.signal(signal.SIGKILL)
 
 
