@@ -42,7 +42,6 @@ _TARGET = Target(1.1, "x the time")
 _BUILTIN = "ours, builtin"
 _OTHERS = "Argo's driver runs in the process that calls it; here the bytes are sealed, and pass"
 _REASON, _REASONS = f"{_OTHERS} two more processes", {_BUILTIN: f"{_OTHERS} another process"}
-
 _STREAM_REASON = "each file is a request of its own, and each byte passes another message"
 
 

@@ -139,7 +139,7 @@ def proxy(
     """Start Sealgate in front of the plugin on the socket `downstream`, with its spool beneath `home`.
 
     The audit trail goes to standard output, or to the file `trail`. Spans go to the socket `collector`, if given.
-    `policy` is the text of a policy; without it there is none.
+    `policy` is the text of its only policy. Sealgate has no policy if the text is empty.
     """
     settings = _settings(home, downstream, root, transfer)
     if policy:

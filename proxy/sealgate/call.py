@@ -134,7 +134,7 @@ class KeyUsage:
 class StoredFacts:
     """What went to the downstream or came from it. The `Digested` layer writes it, if it is composed.
 
-    Whoever reads in another way what came to nothing begins with new facts.
+    A Load that is tried again in another way begins with new facts.
     """
 
     files: int = 0
