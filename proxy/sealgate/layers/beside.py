@@ -2,8 +2,8 @@
 
 Most of the time that a small object takes is the way to the storage and back. Several are therefore moved at once, each
 on a thread of its own and in memory. The rest of the work, which sealing, opening and the meter do, stays in the order
-of the files and on one thread. If the storage is a local directory, one thread does all of the work: no object waits for
-a network, and several threads would only take the interpreter from each other.
+of the files and on one thread. If the storage is a local directory, one thread does all of the work: no object waits
+for a network, and several threads would only take the interpreter from each other.
 """
 
 from __future__ import annotations
