@@ -67,6 +67,8 @@ def at_once(proxy: Proxy, calls: int, *kinds: str) -> Counter[str]:
         pytest.param(160, "file", ("Save", "Load", "OpenStream"), 12, marks=pytest.mark.large),
         pytest.param(96, "file", ("Save", "Load"), 12, marks=pytest.mark.large),
         pytest.param(128, "stream", ("Save", "Load"), 12, marks=pytest.mark.large),
+        pytest.param(128, "auto", ("Save", "Load"), 12, marks=pytest.mark.large),
+        pytest.param(512, "auto", ("Save", "Load", "OpenStream"), 64, marks=pytest.mark.large),
         pytest.param(512, "file", ("Save", "Load", "OpenStream"), 64, marks=pytest.mark.large),
         pytest.param(512, "stream", ("OpenStream",), 40, marks=pytest.mark.large),
         pytest.param(512, "stream", ("Save", "Load", "OpenStream"), 64, marks=pytest.mark.large),
@@ -149,7 +151,7 @@ def with_descriptors(number: int) -> tuple[str, ...]:
     return ("sh", "-c", f'ulimit -n {number}; exec "$@"', "sh")
 
 
-@pytest.mark.parametrize("transfer", ["file", "stream"])
+@pytest.mark.parametrize("transfer", ["auto", "file", "stream"])
 def test_with_64_descriptors_calls_in_turn_succeed_and_too_many_at_once_are_named_errors(make, transfer):
     settings = {"spool": {"transfer": transfer}}
     proxy = make(downstream=BACKEND, settings=settings, within=with_descriptors(64)).start()

@@ -44,14 +44,16 @@ def namespace(openbao, tmp_path):
 def examine(openbao, namespace, tmp_path):
     """Run `sealgate doctor` with the rights of a role of the page."""
 
-    def run(role, *arguments, audit=None, **vault):
+    def run(role, *arguments, audit=None, policies=(), **vault):
         facts = openbao.api("GET", f"auth/kubernetes/role/{role}", namespace=namespace)["data"]
         assert facts["token_ttl"] == 3600
         body = {"policies": facts["token_policies"]}
         token = openbao.post("auth/token/create", body, namespace=namespace)["auth"]["client_token"]
         keys = {"provider": "vault", "vault": {"auth": {"method": "token"}, **vault}}
         environment = {"VAULT_ADDR": openbao.address, "VAULT_NAMESPACE": namespace, "VAULT_TOKEN": token}
-        return doctor("--offline", *arguments, settings={"keys": keys, "audit": audit}, **environment)
+        return doctor(
+            "--offline", *arguments, settings={"keys": keys, "audit": audit, "policies": policies}, **environment
+        )
 
     with doctor_at(tmp_path) as doctor:
         yield run
@@ -71,3 +73,21 @@ def test_each_role_of_the_setup_has_what_it_needs_and_no_more(examine):
         examine("artifacts-team-a", key="tenant-team-b", audit=signed),
     ):
         assert other.of("FAILED") == {"data key: make", "data key: open"}
+
+
+def test_the_doctor_reports_the_keys_that_a_tenants_role_may_not_use(examine):
+    """The page says so, and not to give that role the policy that is printed."""
+    rules = [
+        {"name": name, "match": {"keys": [f"{name}/**"]}, "key": f"transit/keys/tenant-{name}"}
+        for name in ("team-a", "team-b")
+    ]
+    document = {
+        "apiVersion": "sealgate/v1alpha1",
+        "kind": "ArtifactPolicy",
+        "metadata": {"name": "tenants"},
+        "spec": {"encryption": rules},
+    }
+    report = examine("artifacts-team-a", key="artifacts", policies=[document])
+    assert report.of("FAILED") == {"data key: make", "data key: open", "policies: keys"}, report.output
+    for key in ("artifacts", "tenant-team-b"):
+        assert f'/{key}"' in report.policy
